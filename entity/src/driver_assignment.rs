@@ -1,0 +1,24 @@
+//! Who had an order, from when until when. `ended_at` is empty for the present driver.
+
+use sea_orm::entity::prelude::*;
+
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "driver_assignment")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub order_id: String,
+    /// The order's seq of the event that assigned the driver.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub seq: i64,
+    pub driver_id: String,
+    pub driver_name: String,
+    pub driver_phone: Option<String>,
+    pub assigned_by: Option<String>,
+    pub assigned_at: ChronoDateTimeUtc,
+    pub ended_at: Option<ChronoDateTimeUtc>,
+    #[sea_orm(belongs_to, from = "order_id", to = "id")]
+    pub order: BelongsTo<super::order::Entity>,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

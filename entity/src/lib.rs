@@ -1,0 +1,19 @@
+//! The tables of Ordercast, one file each.
+//!
+//! Values and columns only: rules live in the server's `order` and `driver` modules. Times are
+//! UTC, truncated to milliseconds before they are written, so that both databases give back
+//! exactly what was stored and `SQLite`'s text order is the order in time.
+
+pub mod driver_assignment;
+pub mod driver_position;
+pub mod idempotency_key;
+pub mod log_head;
+pub mod order;
+pub mod order_event;
+pub mod order_item;
+pub mod order_number;
+pub mod position_trail;
+pub mod status;
+pub mod status_history;
+
+pub use status::{OrderStatus, PaymentStatus};

@@ -1,0 +1,15 @@
+//! One row: the position of the newest event. Updated last in every transaction that appends, so
+//! that positions are handed out in commit order.
+
+use sea_orm::entity::prelude::*;
+
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "log_head")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: i32,
+    pub position: i64,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,55 @@
+//! An order as it is now. Its past is in `status_history`, `driver_assignment` and `order_event`.
+
+use sea_orm::entity::prelude::*;
+
+use crate::{OrderStatus, PaymentStatus};
+
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "orders")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: String,
+    #[sea_orm(unique)]
+    pub order_number: String,
+    pub tracking_number: Option<String>,
+    pub status: OrderStatus,
+    pub payment_status: PaymentStatus,
+    pub payment_confirmed_at: Option<ChronoDateTimeUtc>,
+    pub payment_reference: Option<String>,
+    pub customer_id: String,
+    pub customer_name: String,
+    pub customer_phone: Option<String>,
+    pub chef_id: String,
+    pub chef_name: String,
+    pub chef_business_name: Option<String>,
+    pub chef_address: Option<String>,
+    pub chef_latitude: Option<f64>,
+    pub chef_longitude: Option<f64>,
+    pub delivery_address: String,
+    pub delivery_latitude: f64,
+    pub delivery_longitude: f64,
+    /// The present driver; who had the order before is in `driver_assignment`.
+    pub driver_id: Option<String>,
+    pub driver_name: Option<String>,
+    pub driver_phone: Option<String>,
+    pub total: Option<f64>,
+    pub currency: Option<String>,
+    pub notes: Option<String>,
+    /// Set when somebody overrode the computed ETA.
+    pub estimated_delivery_time: Option<ChronoDateTimeUtc>,
+    /// Rises by exactly one with every durable event of this order.
+    pub seq: i64,
+    pub created_at: ChronoDateTimeUtc,
+    pub updated_at: ChronoDateTimeUtc,
+    #[sea_orm(has_many)]
+    pub items: HasMany<super::order_item::Entity>,
+    #[sea_orm(has_many)]
+    pub history: HasMany<super::status_history::Entity>,
+    #[sea_orm(has_many)]
+    pub assignments: HasMany<super::driver_assignment::Entity>,
+    #[sea_orm(has_many)]
+    pub events: HasMany<super::order_event::Entity>,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,20 @@
+//! The event log of all orders: positions are 1, 2, 3… in commit order, without gaps.
+
+use sea_orm::entity::prelude::*;
+
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "order_event")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub position: i64,
+    pub order_id: String,
+    pub seq: i64,
+    /// The event as JSON, whole: rendering it needs no other table.
+    #[sea_orm(column_type = "Text")]
+    pub body: String,
+    #[sea_orm(belongs_to, from = "order_id", to = "id")]
+    pub order: BelongsTo<super::order::Entity>,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

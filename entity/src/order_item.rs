@@ -1,0 +1,20 @@
+//! One line of an order.
+
+use sea_orm::entity::prelude::*;
+
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "order_item")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub order_id: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub line: i32,
+    pub name: String,
+    pub quantity: i32,
+    pub unit_price: Option<f64>,
+    #[sea_orm(belongs_to, from = "order_id", to = "id")]
+    pub order: BelongsTo<super::order::Entity>,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

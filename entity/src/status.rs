@@ -1,0 +1,93 @@
+//! The two closed vocabularies of an order, as they are stored and as `/realtime` and REST say them.
+
+use sea_orm::entity::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// The canonical life of an order, in order. `Cancelled` stands outside the line.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    EnumIter,
+    DeriveActiveEnum,
+    Serialize,
+    Deserialize,
+)]
+#[sea_orm(rs_type = "String", db_type = "String(StringLen::N(32))", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum OrderStatus {
+    Pending,
+    PaymentConfirmed,
+    Accepted,
+    Preparing,
+    ReadyForPickup,
+    AssignedToDriver,
+    PickedUp,
+    InTransit,
+    Delivered,
+    Cancelled,
+}
+
+impl OrderStatus {
+    /// Every status, in the order of an order's life, `Cancelled` last.
+    pub const ALL: [Self; 10] = [
+        Self::Pending,
+        Self::PaymentConfirmed,
+        Self::Accepted,
+        Self::Preparing,
+        Self::ReadyForPickup,
+        Self::AssignedToDriver,
+        Self::PickedUp,
+        Self::InTransit,
+        Self::Delivered,
+        Self::Cancelled,
+    ];
+
+    /// The word on the wire and in the database.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::PaymentConfirmed => "payment_confirmed",
+            Self::Accepted => "accepted",
+            Self::Preparing => "preparing",
+            Self::ReadyForPickup => "ready_for_pickup",
+            Self::AssignedToDriver => "assigned_to_driver",
+            Self::PickedUp => "picked_up",
+            Self::InTransit => "in_transit",
+            Self::Delivered => "delivered",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Payment is a fact of its own beside the status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, DeriveActiveEnum, Serialize, Deserialize)]
+#[sea_orm(rs_type = "String", db_type = "String(StringLen::N(16))", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum PaymentStatus {
+    Pending,
+    Processing,
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+impl PaymentStatus {
+    /// The word on the wire and in the database.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Processing => "processing",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}

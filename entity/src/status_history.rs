@@ -1,0 +1,24 @@
+//! The statuses an order has had. A skipped state has no row.
+
+use sea_orm::entity::prelude::*;
+
+use crate::OrderStatus;
+
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "status_history")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub order_id: String,
+    /// The order's seq of the event that brought this status.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub seq: i64,
+    pub status: OrderStatus,
+    pub at: ChronoDateTimeUtc,
+    pub changed_by: Option<String>,
+    pub note: Option<String>,
+    #[sea_orm(belongs_to, from = "order_id", to = "id")]
+    pub order: BelongsTo<super::order::Entity>,
+}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,24 @@
+//! The schema's history, one change a file, each up and down.
+
+use sea_orm_migration::prelude::*;
+pub use sea_orm_migration::{MigrationStatus, prelude::MigratorTrait};
+
+mod m0001_orders;
+mod m0002_event_log;
+mod m0003_driver_positions;
+mod m0004_idempotency_keys;
+
+/// Applies and reverts the changes, oldest first.
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            Box::new(m0001_orders::Migration),
+            Box::new(m0002_event_log::Migration),
+            Box::new(m0003_driver_positions::Migration),
+            Box::new(m0004_idempotency_keys::Migration),
+        ]
+    }
+}

@@ -1,0 +1,102 @@
+//! What the use cases need. No socket and no hub in it: a use case cannot write to a client.
+
+use std::future::Future;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use sea_orm::DatabaseTransaction;
+use tracing::Instrument;
+
+use crate::auth::Auth;
+use crate::clock::Clock;
+use crate::config::Serve;
+use crate::db::Db;
+use crate::driver::live::Live;
+use crate::driver::trail::Trail;
+use crate::error::Refusal;
+use crate::event::bus::Bus;
+use crate::event::relay::Relay;
+use crate::event::{OrderEvent, log};
+use crate::metrics::Metrics;
+
+/// Shared by every use case; cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+/// The parts of an [`App`].
+pub struct Parts {
+    pub config: Serve,
+    pub db: Db,
+    pub auth: Arc<Auth>,
+    pub relay: Relay,
+    pub live: Live,
+    pub bus: Bus,
+    pub trail: Trail,
+    pub clock: Clock,
+    pub metrics: Metrics,
+    /// Whether the database answered when it was last asked.
+    pub database_answers: AtomicBool,
+    /// Whether the server is on its way out.
+    pub draining: AtomicBool,
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl App {
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// Logs the events of a change, commits, and waits until they were handed on here. After it returns, the
+    /// change is on disk.
+    ///
+    /// # Errors
+    /// Those of the database; then nothing was changed.
+    pub async fn commit(&self, tx: DatabaseTransaction, events: &mut [OrderEvent]) -> Result<(), Refusal> {
+        log::append(&tx, events).await?;
+        let started = Instant::now();
+        tx.commit().await?;
+        self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+        self.relay.wake();
+        if let Some(last) = events.last() {
+            self.relay.handed_on(last.position).await;
+        }
+        Ok(())
+    }
+
+    /// Takes note of whether the database answers.
+    pub fn healthy(&self, answers: bool) {
+        self.database_answers.store(answers, Ordering::Relaxed);
+    }
+
+    /// Whether new work can be taken: the database answers, tokens can be verified, and we are not leaving.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.database_answers.load(Ordering::Relaxed)
+            && self.auth.is_ready()
+            && !self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// Runs work to its end even when the caller goes away: axum drops a handler whose client hangs up, and a commit
+/// must not lose what follows it.
+///
+/// # Errors
+/// Those of the work; [`Refusal::Internal`] when it panicked.
+pub async fn uninterrupted<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+) -> Result<T, Refusal> {
+    match tokio::spawn(work.in_current_span()).await {
+        Ok(answer) => answer,
+        Err(error) => Err(Refusal::Internal(Box::new(error))),
+    }
+}

@@ -1,0 +1,70 @@
+//! Who is asking: from a token to a [`Principal`].
+
+mod jwks;
+mod keys;
+mod token;
+
+pub use keys::{Auth, Checks, KeySource};
+pub use token::{Claims, mint};
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Time;
+use crate::id::UserId;
+
+/// What a user is here for. Other systems' words for it are understood on input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    Customer,
+    Chef,
+    Driver,
+    Admin,
+    Service,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 5] = [Self::Customer, Self::Chef, Self::Driver, Self::Admin, Self::Service];
+
+    /// The canonical word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Customer => "customer",
+            Self::Chef => "chef",
+            Self::Driver => "driver",
+            Self::Admin => "admin",
+            Self::Service => "service",
+        }
+    }
+
+    /// The role that a word means, in any case; `None` for a word we do not know.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        match word.to_ascii_lowercase().as_str() {
+            "customer" | "user" | "client" => Some(Self::Customer),
+            "chef" | "merchant" | "vendor" | "store" | "restaurant" => Some(Self::Chef),
+            "driver" | "rider" | "courier" => Some(Self::Driver),
+            "admin" | "superadmin" => Some(Self::Admin),
+            "service" | "system" => Some(Self::Service),
+            _ => None,
+        }
+    }
+
+    /// Those who run the business and see every order.
+    #[must_use]
+    pub const fn is_staff(self) -> bool {
+        matches!(self, Self::Admin | Self::Service)
+    }
+}
+
+/// A caller whose token was verified.
+#[derive(Clone, Debug)]
+pub struct Principal {
+    pub id: UserId,
+    pub role: Role,
+    pub name: Option<String>,
+    /// When the token ends.
+    pub expires_at: Time,
+}

@@ -1,0 +1,246 @@
+//! The keys that tokens are verified with. The algorithm belongs to the key, never to the token.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
+
+use super::{Claims, Principal, jwks::Jwks};
+use crate::clock::Clock;
+use crate::error::Refusal;
+
+/// How often a key file is looked at again.
+const FILE_REFRESH: Duration = Duration::from_secs(5);
+/// How often, at most, a token that does not verify makes us look again at once.
+const FILE_RETRY: Duration = Duration::from_secs(1);
+/// Tokens longer than this are refused unread.
+const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// A key and the one algorithm it is used with.
+#[derive(Clone)]
+pub(super) struct Key {
+    key: DecodingKey,
+    validation: Validation,
+}
+
+impl Key {
+    pub(super) fn new(key: DecodingKey, algorithm: Algorithm, checks: &Checks) -> Self {
+        let mut validation = Validation::new(algorithm);
+        // Times are checked against our own clock, in `Claims::principal`.
+        validation.validate_exp = false;
+        validation.required_spec_claims.clear();
+        validation.validate_aud = checks.audience.is_some();
+        if let Some(audience) = &checks.audience {
+            validation.set_audience(&[audience]);
+            validation.required_spec_claims.insert("aud".to_owned());
+        }
+        if let Some(issuer) = &checks.issuer {
+            validation.set_issuer(&[issuer]);
+            validation.required_spec_claims.insert("iss".to_owned());
+        }
+        Self { key, validation }
+    }
+
+    fn verify(&self, token: &str) -> Result<Claims, &'static str> {
+        match jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation) {
+            Ok(data) => Ok(data.claims),
+            Err(error) => Err(match error.kind() {
+                ErrorKind::InvalidSignature => "the token's signature is not valid",
+                ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => {
+                    "the token's algorithm is not the one configured"
+                }
+                ErrorKind::InvalidIssuer => "the token's issuer is not the one configured",
+                ErrorKind::InvalidAudience => "the token's audience is not the one configured",
+                ErrorKind::MissingRequiredClaim(_) => "the token lacks a claim that is required here",
+                _ => "the token cannot be read",
+            }),
+        }
+    }
+}
+
+/// What is checked besides the signature.
+#[derive(Clone, Debug, Default)]
+pub struct Checks {
+    pub issuer: Option<String>,
+    pub audience: Option<String>,
+}
+
+/// Where the keys come from; at least one is set.
+#[derive(Clone, Debug, Default)]
+pub struct KeySource {
+    pub secret: Option<String>,
+    pub pem_file: Option<PathBuf>,
+    pub jwks_url: Option<String>,
+    pub checks: Checks,
+}
+
+/// Verifies tokens. Cheap to share; keys rotate behind it without a restart.
+pub struct Auth {
+    secret: Option<Key>,
+    file: Option<KeyFile>,
+    jwks: Option<Jwks>,
+    clock: Clock,
+}
+
+impl Auth {
+    /// # Errors
+    /// A line for the operator when the key file cannot be read or holds no usable key.
+    pub fn new(source: KeySource, clock: Clock) -> Result<Arc<Self>, String> {
+        let secret = source.secret.as_ref().map(|secret| {
+            Key::new(DecodingKey::from_secret(secret.as_bytes()), Algorithm::HS256, &source.checks)
+        });
+        let file = source.pem_file.map(|path| KeyFile::open(path, source.checks.clone())).transpose()?;
+        let jwks = source.jwks_url.map(|url| Jwks::new(url, source.checks)).transpose()?;
+        Ok(Arc::new(Self { secret, file, jwks, clock }))
+    }
+
+    /// Whether tokens can be verified at all: not before a key set was fetched once.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.secret.is_some() || self.file.is_some() || self.jwks.as_ref().is_none_or(Jwks::is_loaded)
+    }
+
+    /// Who sent this token.
+    ///
+    /// # Errors
+    /// [`Refusal::Unauthorized`], [`Refusal::TokenExpired`] or [`Refusal::Forbidden`]; [`Refusal::Unavailable`]
+    /// while no key set could be fetched yet.
+    pub async fn verify(&self, token: &str) -> Result<Principal, Refusal> {
+        self.claims(token).await?.principal(self.clock.now())
+    }
+
+    async fn claims(&self, token: &str) -> Result<Claims, Refusal> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(Refusal::Unauthorized("the token is too long"));
+        }
+        let header = jsonwebtoken::decode_header(token)
+            .map_err(|_| Refusal::Unauthorized("the token cannot be read"))?;
+        let mut why = "the token's algorithm is not the one configured";
+        if let Some(key) = &self.secret {
+            match key.verify(token) {
+                Ok(claims) => return Ok(claims),
+                Err(reason) => why = reason,
+            }
+        }
+        if let Some(file) = &self.file {
+            match file.verify(token) {
+                Ok(claims) => return Ok(claims),
+                Err(reason) => why = reason,
+            }
+        }
+        if let Some(jwks) = &self.jwks {
+            let keys = jwks.keys(header.kid.as_deref()).await?;
+            if keys.is_empty() {
+                why = "the token's key is not known";
+            }
+            for key in &keys {
+                match key.verify(token) {
+                    Ok(claims) => return Ok(claims),
+                    Err(reason) => why = reason,
+                }
+            }
+        }
+        Err(Refusal::Unauthorized(why))
+    }
+
+    /// Keeps the keys fresh until the task is dropped.
+    pub async fn refresh_forever(&self) {
+        let mut tick = tokio::time::interval(FILE_REFRESH);
+        loop {
+            tick.tick().await;
+            if let Some(file) = &self.file {
+                file.reload();
+            }
+            if let Some(jwks) = &self.jwks {
+                jwks.refresh_if_due().await;
+            }
+        }
+    }
+}
+
+/// One or more PEM public keys in a file that may be replaced at any time.
+struct KeyFile {
+    path: PathBuf,
+    checks: Checks,
+    loaded: RwLock<Loaded>,
+}
+
+struct Loaded {
+    text: String,
+    keys: Arc<[Key]>,
+    at: Instant,
+}
+
+impl KeyFile {
+    fn open(path: PathBuf, checks: Checks) -> Result<Self, String> {
+        let name = path.display();
+        let text = std::fs::read_to_string(&path).map_err(|error| format!("cannot read {name}: {error}"))?;
+        let keys = parse_pem(&text, &checks).map_err(|error| format!("{name}: {error}"))?;
+        Ok(Self { path, checks, loaded: RwLock::new(Loaded { text, keys, at: Instant::now() }) })
+    }
+
+    fn verify(&self, token: &str) -> Result<Claims, &'static str> {
+        let (keys, age) = {
+            let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
+            (Arc::clone(&loaded.keys), loaded.at.elapsed())
+        };
+        match try_all(&keys, token) {
+            Err(reason) if age < FILE_RETRY => Err(reason),
+            Err(_) => {
+                self.reload();
+                let keys = Arc::clone(&self.loaded.read().unwrap_or_else(PoisonError::into_inner).keys);
+                try_all(&keys, token)
+            }
+            good => good,
+        }
+    }
+
+    /// Reads the file again; a file that cannot be read or parsed leaves the old keys in place.
+    fn reload(&self) {
+        let text = std::fs::read_to_string(&self.path);
+        let mut loaded = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
+        loaded.at = Instant::now();
+        match text {
+            Ok(text) if text == loaded.text => {}
+            Ok(text) => match parse_pem(&text, &self.checks) {
+                Ok(keys) => {
+                    tracing::info!(keys = keys.len(), "token keys reloaded");
+                    loaded.keys = keys;
+                    loaded.text = text;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the key file holds no usable key; keeping the old ones")
+                }
+            },
+            Err(error) => tracing::warn!(%error, "the key file cannot be read; keeping the old keys"),
+        }
+    }
+}
+
+fn try_all(keys: &[Key], token: &str) -> Result<Claims, &'static str> {
+    let mut why = "the token's signature is not valid";
+    for key in keys {
+        match key.verify(token) {
+            Ok(claims) => return Ok(claims),
+            Err(reason) => why = reason,
+        }
+    }
+    Err(why)
+}
+
+/// The keys of a PEM text; the kind of key decides the algorithm: RSA → RS256, P-256 → ES256, Ed25519 → `EdDSA`.
+fn parse_pem(text: &str, checks: &Checks) -> Result<Arc<[Key]>, String> {
+    let mut keys = Vec::new();
+    for block in text.split_inclusive("-----END PUBLIC KEY-----").filter(|block| block.contains("-----BEGIN"))
+    {
+        let pem = block.trim().as_bytes();
+        let (key, algorithm) = DecodingKey::from_ed_pem(pem)
+            .map(|key| (key, Algorithm::EdDSA))
+            .or_else(|_| DecodingKey::from_ec_pem(pem).map(|key| (key, Algorithm::ES256)))
+            .or_else(|_| DecodingKey::from_rsa_pem(pem).map(|key| (key, Algorithm::RS256)))
+            .map_err(|error| format!("not an RSA, P-256 or Ed25519 public key in PEM: {error}"))?;
+        keys.push(Key::new(key, algorithm, checks));
+    }
+    if keys.is_empty() { Err("no PEM public key in it".to_owned()) } else { Ok(keys.into()) }
+}

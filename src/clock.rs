@@ -1,0 +1,106 @@
+//! Time and chance, handed in: the one place that asks the machine for either.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use uuid::Uuid;
+
+/// A moment, UTC, whole milliseconds.
+pub type Time = DateTime<Utc>;
+
+/// Where the time comes from.
+#[derive(Clone, Debug)]
+pub enum Clock {
+    /// The machine's own clock.
+    System,
+    /// Milliseconds since 1970 that a test moves by hand.
+    Manual(Arc<AtomicI64>),
+}
+
+impl Clock {
+    /// A clock that stands still until [`Clock::advance`] moves it.
+    #[must_use]
+    pub fn manual(start: Time) -> Self {
+        Self::Manual(Arc::new(AtomicI64::new(start.timestamp_millis())))
+    }
+
+    /// Now, in whole milliseconds: what both databases keep exactly.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        #[expect(clippy::disallowed_methods, reason = "the one place that may ask")]
+        let millis = match self {
+            Self::System => Utc::now().timestamp_millis(),
+            Self::Manual(at) => at.load(Ordering::Acquire),
+        };
+        from_millis(millis)
+    }
+
+    /// Moves a manual clock forwards; the system's clock cannot be moved.
+    pub fn advance(&self, by: chrono::TimeDelta) {
+        if let Self::Manual(at) = self {
+            at.fetch_add(by.num_milliseconds(), Ordering::AcqRel);
+        }
+    }
+
+    /// A new `UUIDv7`: sortable by the time it was made, by this clock.
+    #[must_use]
+    pub fn uuid(&self) -> Uuid {
+        let millis = u64::try_from(self.now().timestamp_millis()).unwrap_or(0);
+        uuid::Builder::from_unix_timestamp_millis(millis, &rand::random::<[u8; 10]>()).into_uuid()
+    }
+}
+
+/// The moment so many milliseconds after 1970; out of chrono's range, 1970 itself.
+#[must_use]
+pub fn from_millis(millis: i64) -> Time {
+    DateTime::from_timestamp_millis(millis).unwrap_or_default()
+}
+
+/// The time as it is on the wire: RFC 3339, UTC, milliseconds, `Z`.
+#[must_use]
+pub fn rfc3339(at: Time) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// `#[serde(with = "clock::wire")]` and `clock::wire_option`: times as [`rfc3339`].
+pub mod wire {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::{Time, from_millis, rfc3339};
+
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(at: &Time, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&rfc3339(*at))
+    }
+
+    /// # Errors
+    /// When the text is not RFC 3339.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Time, D::Error> {
+        Ok(from_millis(Time::deserialize(deserializer)?.timestamp_millis()))
+    }
+}
+
+/// As [`wire`], for a time that may be missing.
+pub mod wire_option {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::{Time, from_millis, wire};
+
+    /// # Errors
+    /// Those of the serializer.
+    #[expect(clippy::ref_option, reason = "the form that serde calls")]
+    pub fn serialize<S: Serializer>(at: &Option<Time>, serializer: S) -> Result<S::Ok, S::Error> {
+        match at {
+            Some(at) => wire::serialize(at, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    /// # Errors
+    /// When the text is not RFC 3339.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Time>, D::Error> {
+        Ok(Option::<Time>::deserialize(deserializer)?.map(|at| from_millis(at.timestamp_millis())))
+    }
+}

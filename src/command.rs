@@ -1,0 +1,179 @@
+//! Everything that may be asked of Ordercast, valid by construction. Each dialect parses into these.
+
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::clock::{Time, wire_option};
+use crate::id::{Accuracy, Amount, Heading, Latitude, Longitude, OrderId, Speed, Text, UserId};
+use crate::order::OrderStatus;
+
+/// A line of text for a person to read.
+pub type Line = Text<1, 255>;
+/// A paragraph of text for a person to read.
+pub type Paragraph = Text<0, 2_000>;
+/// A telephone number, as the other system writes it.
+pub type Phone = Text<1, 64>;
+
+/// What a socket may ask. A dialect that cannot say one of these simply never makes it.
+#[derive(Debug)]
+pub enum Command {
+    Subscribe { order: OrderId, since: Option<i64> },
+    Unsubscribe { order: OrderId },
+    Location(LocationReport),
+    LocationBatch(Vec<Result<LocationReport, String>>),
+    ChangeStatus { order: OrderId, to: OrderStatus, note: Option<Paragraph>, expected_seq: Option<i64> },
+    Tracking { order: OrderId },
+    Ping { t: Option<Box<serde_json::value::RawValue>> },
+}
+
+/// One fix of a driver's phone.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LocationReport {
+    pub latitude: Latitude,
+    pub longitude: Longitude,
+    /// Without it the fix is for all the driver's active orders.
+    pub order_id: Option<OrderId>,
+    pub heading: Option<Heading>,
+    pub speed: Option<Speed>,
+    pub accuracy: Option<Accuracy>,
+    /// When the phone took the fix; without it, when we received it.
+    #[serde(default, with = "wire_option")]
+    pub recorded_at: Option<Time>,
+}
+
+/// An order to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = NewOrder)]
+pub struct NewOrder {
+    /// Made here (a `UUIDv7`) when absent.
+    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._:|@-]{1,128}$")]
+    pub id: Option<OrderId>,
+    /// Made here (`RND-YYYYMMDD-NNNN`) when absent; unique.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64)]
+    pub order_number: Option<Text<1, 64>>,
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64)]
+    pub tracking_number: Option<Text<1, 64>>,
+    pub customer: PersonIn,
+    pub chef: ChefIn,
+    pub delivery: DeliveryIn,
+    #[serde(default)]
+    #[schema(max_items = 200)]
+    pub items: Option<Items>,
+    #[schema(value_type = Option<f64>, minimum = 0, maximum = 1_000_000_000_000.0)]
+    pub total: Option<Amount>,
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 8)]
+    pub currency: Option<Text<1, 8>>,
+    #[schema(value_type = Option<String>, max_length = 2000)]
+    pub notes: Option<Paragraph>,
+}
+
+/// A person with an id in the business's own system.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = NewPerson)]
+pub struct PersonIn {
+    #[schema(value_type = String, pattern = "^[A-Za-z0-9._:|@-]{1,128}$")]
+    pub id: UserId,
+    #[schema(value_type = String, min_length = 1, max_length = 255)]
+    pub name: Line,
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64)]
+    pub phone: Option<Phone>,
+}
+
+/// Who cooks, and where.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = NewChef)]
+pub struct ChefIn {
+    #[schema(value_type = String, pattern = "^[A-Za-z0-9._:|@-]{1,128}$")]
+    pub id: UserId,
+    #[schema(value_type = String, min_length = 1, max_length = 255)]
+    pub name: Line,
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 255)]
+    pub business_name: Option<Line>,
+    #[schema(value_type = Option<String>, max_length = 2000)]
+    pub address: Option<Paragraph>,
+    #[schema(value_type = Option<f64>, minimum = -90, maximum = 90)]
+    pub latitude: Option<Latitude>,
+    #[schema(value_type = Option<f64>, minimum = -180, maximum = 180)]
+    pub longitude: Option<Longitude>,
+}
+
+/// Where the order goes.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = NewDelivery)]
+pub struct DeliveryIn {
+    #[schema(value_type = String, min_length = 1, max_length = 2000)]
+    pub address: Text<1, 2_000>,
+    #[schema(value_type = f64, minimum = -90, maximum = 90)]
+    pub latitude: Latitude,
+    #[schema(value_type = f64, minimum = -180, maximum = 180)]
+    pub longitude: Longitude,
+}
+
+/// One line to be ordered.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = NewItem)]
+pub struct ItemIn {
+    #[schema(value_type = String, min_length = 1, max_length = 255)]
+    pub name: Line,
+    #[schema(value_type = i32, minimum = 1, maximum = 100_000)]
+    pub quantity: Quantity,
+    #[schema(value_type = Option<f64>, minimum = 0, maximum = 1_000_000_000_000.0)]
+    pub unit_price: Option<Amount>,
+}
+
+/// How many of an item, 1–100,000.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "i64")]
+pub struct Quantity(pub i32);
+
+impl TryFrom<i64> for Quantity {
+    type Error = &'static str;
+
+    fn try_from(value: i64) -> Result<Self, Self::Error> {
+        match i32::try_from(value) {
+            Ok(value @ 1..=100_000) => Ok(Self(value)),
+            _ => Err("must be a whole number from 1 to 100000"),
+        }
+    }
+}
+
+/// The lines of an order, at most [`Items::MAX`].
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(try_from = "Vec<ItemIn>")]
+pub struct Items(pub Vec<ItemIn>);
+
+impl Items {
+    /// The most lines an order may have.
+    pub const MAX: usize = 200;
+}
+
+impl TryFrom<Vec<ItemIn>> for Items {
+    type Error = String;
+
+    fn try_from(items: Vec<ItemIn>) -> Result<Self, Self::Error> {
+        if items.len() > Self::MAX {
+            return Err(format!("must have at most {} items", Self::MAX));
+        }
+        Ok(Self(items))
+    }
+}
+
+/// A status in any of the spellings that are understood.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub struct StatusWord(pub OrderStatus);
+
+impl TryFrom<String> for StatusWord {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, Self::Error> {
+        crate::order::status::parse(&word).map(Self).ok_or_else(|| {
+            let words: Vec<_> = OrderStatus::ALL.iter().map(|status| status.as_str()).collect();
+            format!("must be one of {}", words.join(", "))
+        })
+    }
+}

@@ -1,0 +1,360 @@
+//! Every setting, its default and its check. The only reader of the environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use tower_http::cors::AllowOrigin;
+
+use crate::auth::{Checks, KeySource, Role};
+
+/// Live order tracking over Socket.IO.
+#[derive(Debug, Parser)]
+#[command(name = "ordercast", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub serve: Serve,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server (the default)
+    Serve(Serve),
+    /// Print a JWT signed with `JWT_SECRET`
+    Token(Token),
+    /// Apply, revert or list the database's migrations
+    Migrate(Migrate),
+    /// Print the `OpenAPI` document
+    Openapi,
+}
+
+/// Flags of `serve`, each with its environment variable.
+#[derive(Clone, Debug, Args)]
+pub struct Serve {
+    /// Address to listen on; port 0 takes a free one, which is printed and logged
+    #[arg(long, env = "ORDERCAST_LISTEN", default_value = "127.0.0.1:9001")]
+    pub listen: SocketAddr,
+    #[command(flatten)]
+    pub database: Database,
+    /// HS256 secret, at least 32 bytes
+    #[arg(long, env = "JWT_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub jwt_secret: Option<String>,
+    /// PEM file with RSA (RS256), P-256 (ES256) or Ed25519 (`EdDSA`) public keys; may be replaced while running
+    #[arg(long, env = "JWT_PUBLIC_KEY_FILE", value_name = "FILE")]
+    pub jwt_public_key_file: Option<PathBuf>,
+    /// JSON Web Key Set to fetch RS256, ES256 and `EdDSA` keys from
+    #[arg(long, env = "JWKS_URL", value_name = "URL")]
+    pub jwks_url: Option<String>,
+    /// Refuse tokens of another issuer
+    #[arg(long, env = "JWT_ISSUER")]
+    pub jwt_issuer: Option<String>,
+    /// Refuse tokens for another audience
+    #[arg(long, env = "JWT_AUDIENCE")]
+    pub jwt_audience: Option<String>,
+    /// Origins that browsers may call from: a comma-separated list, or *
+    #[arg(long, env = "CORS_ORIGIN", value_name = "ORIGINS")]
+    pub cors_origin: Option<String>,
+    /// Demo: loopback only, a secret made up, demo people, orders and drivers, the test page signed in
+    #[arg(long)]
+    pub demo: bool,
+    /// Map tiles for the test page, as a Leaflet URL template; without it the page draws its own background
+    #[arg(long, env = "TILE_URL", value_name = "URL")]
+    pub tile_url: Option<String>,
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+/// Every bound that the wire contract names, and some more.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub struct Limits {
+    /// Position reports a driver may send per second, sustained; 0 = no limit
+    #[arg(long, env = "LOCATION_RATE_PER_SECOND", default_value_t = 2.0, value_name = "N")]
+    pub location_rate_per_second: f64,
+    /// Position reports a driver may send at once
+    #[arg(long, env = "LOCATION_BURST", default_value_t = 10, value_name = "N")]
+    pub location_burst: u32,
+    /// Requests per second after which a socket is disconnected; 0 = no limit
+    #[arg(long, env = "SOCKET_REQUESTS_PER_SECOND", default_value_t = 50, value_name = "N")]
+    pub socket_requests_per_second: u32,
+    /// Heartbeat interval
+    #[arg(long, env = "PING_INTERVAL_MS", default_value_t = 25_000, value_name = "MS")]
+    pub ping_interval_ms: u64,
+    /// How long a heartbeat may stay unanswered
+    #[arg(long, env = "PING_TIMEOUT_MS", default_value_t = 20_000, value_name = "MS")]
+    pub ping_timeout_ms: u64,
+    /// How long the network may take no byte from us before the connection is given up
+    #[arg(long, env = "WRITE_STALL_MS", default_value_t = 10_000, value_name = "MS")]
+    pub write_stall_ms: u32,
+    /// How long a stopping server waits for what is under way
+    #[arg(long, env = "DRAIN_MS", default_value_t = 10_000, value_name = "MS")]
+    pub drain_ms: u64,
+    /// Largest HTTP body, Socket.IO message or frame, in bytes
+    #[arg(long, env = "MAX_MESSAGE_BYTES", default_value_t = 65_536, value_name = "BYTES")]
+    pub max_message_bytes: usize,
+    /// Order subscriptions per socket
+    #[arg(long, env = "MAX_SUBSCRIPTIONS", default_value_t = 100, value_name = "N")]
+    pub max_subscriptions: usize,
+    /// Order subscriptions per socket of an admin or service
+    #[arg(long, env = "MAX_SUBSCRIPTIONS_ADMIN", default_value_t = 1_000, value_name = "N")]
+    pub max_subscriptions_admin: usize,
+    /// Points in one `driver:location_batch`
+    #[arg(long, env = "LOCATION_BATCH_MAX", default_value_t = 500, value_name = "N")]
+    pub location_batch_max: usize,
+    /// How far ahead of our clock a fix may be
+    #[arg(long, env = "CLOCK_SKEW_SECONDS", default_value_t = 60, value_name = "S")]
+    pub clock_skew_seconds: u32,
+    /// How long an Idempotency-Key is remembered
+    #[arg(long, env = "IDEMPOTENCY_HOURS", default_value_t = 24, value_name = "H")]
+    pub idempotency_hours: u32,
+    /// Longest `wait` of GET /orders/{id}/events
+    #[arg(long, env = "LONG_POLL_MAX_SECONDS", default_value_t = 30, value_name = "S")]
+    pub long_poll_max_seconds: u32,
+    /// Largest page of a list
+    #[arg(long, env = "PAGE_LIMIT_MAX", default_value_t = 200, value_name = "N")]
+    pub page_limit_max: u32,
+    /// How long drivers' positions are kept
+    #[arg(long, env = "POSITION_RETENTION_DAYS", default_value_t = 7, value_name = "DAYS")]
+    pub position_retention_days: u32,
+    /// Connections at once; more wait to be accepted
+    #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 65_536, value_name = "N")]
+    pub max_connections: usize,
+    /// Packets waiting for one socket; a durable event beyond it closes the socket, a live one is dropped
+    #[arg(long, env = "MAX_SOCKET_BUFFER", default_value_t = 2_048, value_name = "N")]
+    pub max_socket_buffer: usize,
+}
+
+/// Which database.
+#[derive(Clone, Debug, Args)]
+pub struct Database {
+    /// `sqlite://file?mode=rwc`, or `postgres://user:password@host/database`
+    /// [default: `sqlite://ordercast.db?mode=rwc`]
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Token {
+    /// User id
+    #[arg(long)]
+    pub sub: String,
+    /// customer, chef, driver, admin or service
+    #[arg(long, value_parser = parse_role)]
+    pub role: Role,
+    /// Name shown to others
+    #[arg(long)]
+    pub name: Option<String>,
+    /// How long it is good for, as in 30s, 15m, 1h or 7d
+    #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
+    pub ttl: Duration,
+    /// HS256 secret, at least 32 bytes
+    #[arg(long, env = "JWT_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub jwt_secret: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Migrate {
+    #[arg(value_enum)]
+    pub direction: Direction,
+    #[command(flatten)]
+    pub database: Database,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Direction {
+    /// Apply what is missing
+    Up,
+    /// Revert the newest
+    Down,
+    /// List what is applied
+    Status,
+}
+
+fn parse_role(word: &str) -> Result<Role, String> {
+    Role::parse(word).ok_or_else(|| "must be customer, chef, driver, admin or service".to_owned())
+}
+
+const MIN_SECRET_BYTES: usize = 32;
+
+/// The secret, if it is long enough to be one.
+///
+/// # Errors
+/// A line for the operator.
+pub fn check_secret(secret: &str) -> Result<(), String> {
+    if secret.len() < MIN_SECRET_BYTES {
+        return Err(format!(
+            "JWT_SECRET has {} bytes; it must have at least {MIN_SECRET_BYTES}",
+            secret.len()
+        ));
+    }
+    Ok(())
+}
+
+impl Database {
+    /// The URL in force.
+    ///
+    /// # Errors
+    /// A line for the operator; it never repeats the URL, which may hold a password.
+    pub fn url(&self) -> Result<String, String> {
+        let url = self.database_url.clone().unwrap_or_else(|| "sqlite://ordercast.db?mode=rwc".to_owned());
+        if url.starts_with("sqlite:") || url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            Ok(url)
+        } else {
+            Err("DATABASE_URL must begin with sqlite: or postgres://".to_owned())
+        }
+    }
+}
+
+impl Serve {
+    /// Checks what one flag alone cannot know, and fills in what `--demo` brings with it.
+    ///
+    /// # Errors
+    /// One line for the operator, naming what to set.
+    pub fn check(mut self) -> Result<Self, String> {
+        if self.demo {
+            if !self.listen.ip().is_loopback() {
+                return Err(format!(
+                    "--demo listens on loopback only, not on {}: anyone could sign in",
+                    self.listen.ip()
+                ));
+            }
+            if self.jwt_secret.is_none() {
+                let made: [u8; 32] = rand::random();
+                self.jwt_secret = Some(made.iter().map(|byte| format!("{byte:02x}")).collect());
+            }
+            if self.database.database_url.is_none() {
+                let path = std::env::temp_dir().join("ordercast-demo.db");
+                self.database.database_url = Some(format!("sqlite://{}?mode=rwc", path.display()));
+            }
+        }
+        if let Some(secret) = &self.jwt_secret {
+            check_secret(secret)?;
+        }
+        if self.jwt_secret.is_none() && self.jwt_public_key_file.is_none() && self.jwks_url.is_none() {
+            return Err("no key to verify tokens with: set JWT_SECRET (at least 32 bytes), \
+                        JWT_PUBLIC_KEY_FILE or JWKS_URL, or try --demo"
+                .to_owned());
+        }
+        if let Some(url) = &self.jwks_url
+            && !(url.starts_with("https://") || url.starts_with("http://"))
+        {
+            return Err("JWKS_URL must begin with https:// or http://".to_owned());
+        }
+        self.database.url()?;
+        self.allow_origin()?;
+        let limits = &self.limits;
+        if !limits.location_rate_per_second.is_finite() || limits.location_rate_per_second < 0.0 {
+            return Err("LOCATION_RATE_PER_SECOND must be 0 or more".to_owned());
+        }
+        for (name, value) in [
+            ("LOCATION_BURST", u64::from(limits.location_burst)),
+            ("PING_INTERVAL_MS", limits.ping_interval_ms),
+            ("PING_TIMEOUT_MS", limits.ping_timeout_ms),
+            ("WRITE_STALL_MS", u64::from(limits.write_stall_ms)),
+            ("PAGE_LIMIT_MAX", u64::from(limits.page_limit_max)),
+            ("MAX_CONNECTIONS", limits.max_connections as u64),
+        ] {
+            if value == 0 {
+                return Err(format!("{name} must be at least 1"));
+            }
+        }
+        if limits.max_message_bytes < 1_024 {
+            return Err("MAX_MESSAGE_BYTES must be at least 1024".to_owned());
+        }
+        if limits.max_socket_buffer < 64 {
+            return Err("MAX_SOCKET_BUFFER must be at least 64".to_owned());
+        }
+        Ok(self)
+    }
+
+    /// The keys that these settings name.
+    #[must_use]
+    pub fn key_source(&self) -> KeySource {
+        KeySource {
+            secret: self.jwt_secret.clone(),
+            pem_file: self.jwt_public_key_file.clone(),
+            jwks_url: self.jwks_url.clone(),
+            checks: Checks { issuer: self.jwt_issuer.clone(), audience: self.jwt_audience.clone() },
+        }
+    }
+
+    /// Which origins browsers may call from; `None` for same-origin only.
+    ///
+    /// # Errors
+    /// A line for the operator.
+    pub fn allow_origin(&self) -> Result<Option<AllowOrigin>, String> {
+        match self.cors_origin.as_deref().map(str::trim) {
+            None | Some("") => Ok(None),
+            Some("*") => Ok(Some(AllowOrigin::any())),
+            Some(list) => {
+                let mut origins = Vec::new();
+                for origin in list.split(',').map(str::trim) {
+                    let valid = origin.starts_with("http://") || origin.starts_with("https://");
+                    match origin.parse() {
+                        Ok(value) if valid && !origin.ends_with('/') => origins.push(value),
+                        _ => {
+                            return Err(format!(
+                                "CORS_ORIGIN: {origin:?} is not an origin such as https://example.com"
+                            ));
+                        }
+                    }
+                }
+                Ok(Some(AllowOrigin::list(origins)))
+            }
+        }
+    }
+
+    /// Whether a browser page of this origin may open a socket here.
+    #[must_use]
+    pub fn origin_allowed(&self, origin: &str, host: Option<&str>) -> bool {
+        let same = origin.split_once("://").is_some_and(|(_, authority)| Some(authority) == host);
+        let listed = self.cors_origin.as_deref().is_some_and(|list| {
+            let list = list.trim();
+            list == "*" || list.split(',').any(|allowed| allowed.trim() == origin)
+        });
+        same || listed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn serve(args: &[&str]) -> Result<Serve, String> {
+        let cli = Cli::try_parse_from([&["ordercast"], args].concat()).map_err(|error| error.to_string())?;
+        cli.serve.check()
+    }
+
+    const SECRET: &str = "--jwt-secret=0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn bad_settings_are_refused_by_name() {
+        for (args, names) in [
+            (&[][..], "JWT_SECRET"),
+            (&["--jwt-secret", "short"], "JWT_SECRET"),
+            (&["--demo", "--listen", "0.0.0.0:0"], "loopback"),
+            (&[SECRET, "--database-url", "mysql://x"], "DATABASE_URL"),
+            (&[SECRET, "--cors-origin", "example.com"], "CORS_ORIGIN"),
+            (&[SECRET, "--jwks-url", "ftp://x"], "JWKS_URL"),
+            (&[SECRET, "--ping-interval-ms", "0"], "PING_INTERVAL_MS"),
+            (&[SECRET, "--location-rate-per-second=-1"], "LOCATION_RATE_PER_SECOND"),
+            (&[SECRET, "--listen", "nowhere"], "--listen"),
+        ] {
+            let error = serve(args).expect_err(names);
+            assert!(error.contains(names), "{args:?}: {error}");
+        }
+        assert!(serve(&[SECRET]).is_ok());
+        assert!(serve(&["--demo"]).expect("demo").jwt_secret.is_some());
+    }
+
+    #[test]
+    fn origins() {
+        let listed = serve(&[SECRET, "--cors-origin", "https://a.test, http://b.test"]).expect("origins");
+        assert!(listed.origin_allowed("http://b.test", Some("x.test")));
+        assert!(listed.origin_allowed("https://x.test:9001", Some("x.test:9001")));
+        assert!(!listed.origin_allowed("https://c.test", Some("x.test")));
+    }
+}

@@ -1,0 +1,154 @@
+//! The database: one writer and several readers on `SQLite`, one pool on `PostgreSQL`.
+
+use std::time::Duration;
+
+use migration::{Migrator, MigratorTrait};
+use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{
+    ConnectOptions, Database, DatabaseBackend, DatabaseConnection, DatabaseTransaction, DbErr, RuntimeErr,
+    SqliteTransactionMode, TransactionOptions, TransactionTrait,
+};
+
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+const SLOW_STATEMENT: Duration = Duration::from_millis(250);
+const SQLITE_READERS: u32 = 4;
+const POSTGRES_CONNECTIONS: u32 = 20;
+/// A statement of ours that takes longer on `PostgreSQL` is given up.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Both ends of the database.
+#[derive(Clone, Debug)]
+pub struct Db {
+    writer: DatabaseConnection,
+    reader: DatabaseConnection,
+}
+
+impl Db {
+    /// Connects, and applies the migrations that are missing.
+    ///
+    /// # Errors
+    /// When the database does not answer or a migration fails.
+    pub async fn open(url: &str) -> Result<Self, DbErr> {
+        let db = Self::connect(url).await?;
+        Migrator::up(&db.writer, None).await?;
+        Ok(db)
+    }
+
+    /// Connects only.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn connect(url: &str) -> Result<Self, DbErr> {
+        if url.starts_with("sqlite:") {
+            // An in-memory database is its connection: there can be only one.
+            let memory = url.contains(":memory:") || url.contains("mode=memory");
+            let writer = Database::connect(sqlite(url, 1)).await?;
+            let reader =
+                if memory { writer.clone() } else { Database::connect(sqlite(url, SQLITE_READERS)).await? };
+            Ok(Self { writer, reader })
+        } else {
+            let pool = Database::connect(postgres(url)).await?;
+            Ok(Self { writer: pool.clone(), reader: pool })
+        }
+    }
+
+    /// For statements that only read.
+    #[must_use]
+    pub fn reader(&self) -> &DatabaseConnection {
+        &self.reader
+    }
+
+    /// For single statements that write.
+    #[must_use]
+    pub fn writer(&self) -> &DatabaseConnection {
+        &self.writer
+    }
+
+    /// Begins a transaction that will write. On `SQLite` it takes the write lock at once (IMMEDIATE), so that
+    /// reading first and writing later can never fail half-way.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
+        let mode = match self.writer.get_database_backend() {
+            DatabaseBackend::Sqlite => Some(SqliteTransactionMode::Immediate),
+            _ => None,
+        };
+        self.writer
+            .begin_with_options(TransactionOptions { sqlite_transaction_mode: mode, ..Default::default() })
+            .await
+    }
+
+    /// Whether the database answers.
+    pub async fn answers(&self) -> bool {
+        matches!(tokio::time::timeout(ACQUIRE_TIMEOUT, self.reader.ping()).await, Ok(Ok(())))
+    }
+
+    /// Closes all connections; what was committed is on disk already.
+    pub async fn close(&self) {
+        for end in [&self.reader, &self.writer] {
+            if let Err(error) = end.close_by_ref().await {
+                tracing::warn!(%error, "the database did not close cleanly");
+            }
+        }
+    }
+}
+
+fn common(url: &str, connections: u32) -> ConnectOptions {
+    let mut options = ConnectOptions::new(url);
+    options
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .sqlx_logging_level(log::LevelFilter::Debug)
+        .sqlx_slow_statements_logging_settings(log::LevelFilter::Warn, SLOW_STATEMENT);
+    options
+}
+
+fn sqlite(url: &str, connections: u32) -> ConnectOptions {
+    let mut options = common(url, connections);
+    options.min_connections(1).test_before_acquire(false).map_sqlx_sqlite_opts(|sqlite| {
+        sqlite
+            .journal_mode(SqliteJournalMode::Wal)
+            // FULL, not NORMAL: what was acknowledged survives a power cut.
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(ACQUIRE_TIMEOUT)
+            .foreign_keys(true)
+            .pragma("cache_size", "-16000")
+    });
+    // Connections live as long as the server: an in-memory database would be lost with its connection.
+    options.idle_timeout(None::<Duration>).max_lifetime(None::<Duration>);
+    options
+}
+
+fn postgres(url: &str) -> ConnectOptions {
+    let mut options = common(url, POSTGRES_CONNECTIONS);
+    options
+        .min_connections(2)
+        .test_before_acquire_if_idle_for(Duration::from_secs(30))
+        .statement_timeout(STATEMENT_TIMEOUT);
+    options
+}
+
+/// Whether the error means that the connection, not the statement, is at fault.
+#[must_use]
+pub fn is_connection_loss(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner))) = error
+    else {
+        return false;
+    };
+    use sea_orm::sqlx::Error;
+    match &**inner {
+        Error::Io(_) | Error::PoolTimedOut | Error::PoolClosed | Error::WorkerCrashed | Error::Tls(_) => true,
+        // PostgreSQL: admin shutdown, crash shutdown, cannot connect now, statement timeout.
+        Error::Database(database) => {
+            matches!(database.code().as_deref(), Some("57P01" | "57P02" | "57P03" | "57014"))
+        }
+        _ => false,
+    }
+}
+
+/// Whether the error says that a unique column already holds the value.
+#[must_use]
+pub fn is_unique_violation(error: &DbErr) -> bool {
+    matches!(error.sql_err(), Some(sea_orm::SqlErr::UniqueConstraintViolation(_)))
+}

@@ -1,0 +1,113 @@
+//! Orders that go their way by themselves while somebody is watching: cooked, driven, delivered in nine seconds.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::{ADMIN, CHEF, CUSTOMER, Person, town};
+use crate::app::App;
+use crate::auth::Role;
+use crate::command::{LocationReport, NewOrder};
+use crate::driver::report;
+use crate::error::Refusal;
+use crate::id::{Heading, Latitude, Longitude, OrderId, Speed, UserId};
+use crate::order::change::{Action, change};
+use crate::order::{Driver, OrderStatus, create};
+
+/// Pause between two orders.
+const PAUSE: Duration = Duration::from_secs(6);
+/// How often we look whether somebody is watching.
+const LOOK: Duration = Duration::from_millis(200);
+/// Between two positions of the driver; within what a driver may send.
+const FIX_EVERY: Duration = Duration::from_millis(330);
+const FIXES: usize = 12;
+
+const RIDERS: [Person; 2] = [
+    Person { id: "demo-rider-1", role: Role::Driver, name: "Rosa Rider", email: "", password: "" },
+    Person { id: "demo-rider-2", role: Role::Driver, name: "Ravi Rider", email: "", password: "" },
+];
+const MEALS: [(&str, f64); 3] =
+    [("Pizza Margherita", 11.5), ("Tagliatelle al ragù", 14.0), ("Insalata mista", 7.5)];
+
+/// Runs orders until the server stops.
+pub async fn run(app: App) {
+    let mut count = 0;
+    loop {
+        while Role::ALL.into_iter().map(|role| app.metrics.connections(role)).sum::<i64>() == 0 {
+            sleep(LOOK).await;
+        }
+        if let Err(refusal) = one_order(&app, count).await {
+            // Somebody may have moved the order on by hand: that is what a demo is for.
+            tracing::debug!(%refusal, "the simulated order went another way");
+        }
+        count += 1;
+        sleep(PAUSE).await;
+    }
+}
+
+async fn one_order(app: &App, count: usize) -> Result<(), Refusal> {
+    let (meal, price) = MEALS[count % MEALS.len()];
+    let rider = &RIDERS[count % RIDERS.len()];
+    let [from, to] = town::ends();
+    let new: NewOrder = serde_json::from_value(serde_json::json!({
+        "customer": { "id": CUSTOMER.id, "name": CUSTOMER.name, "phone": "+423 555 0101" },
+        "chef": {
+            "id": CHEF.id, "name": CHEF.name, "businessName": town::BUSINESS, "address": town::BUSINESS_ADDRESS,
+            "latitude": from[0], "longitude": from[1],
+        },
+        "delivery": { "address": town::HOME_ADDRESS, "latitude": to[0], "longitude": to[1] },
+        "items": [{ "name": meal, "quantity": 1, "unitPrice": price }],
+        "total": price, "currency": "CHF",
+    }))?;
+    let admin = ADMIN.principal(app);
+    let order = create::create(app, &CUSTOMER.principal(app), new, None).await?.id;
+    let step = async |who: &Person, to: OrderStatus, millis: u64| {
+        sleep(Duration::from_millis(millis)).await;
+        let action = Action::Status { to, note: None, expected_seq: None };
+        change(app, &order, &who.principal(app), action).await.map(|_| ())
+    };
+    sleep(Duration::from_millis(500)).await;
+    change(app, &order, &admin, Action::VerifyPayment { reference: Some("demo".to_owned()) }).await?;
+    step(&CHEF, OrderStatus::Accepted, 500).await?;
+    step(&CHEF, OrderStatus::Preparing, 600).await?;
+    step(&CHEF, OrderStatus::ReadyForPickup, 1_200).await?;
+    sleep(Duration::from_millis(400)).await;
+    let id = UserId::stored(rider.id);
+    let driver =
+        Driver { id: id.clone(), name: rider.name.to_owned(), phone: Some("+423 555 0199".to_owned()) };
+    change(app, &order, &admin, Action::Assign { driver }).await?;
+    step(rider, OrderStatus::PickedUp, 500).await?;
+    step(rider, OrderStatus::InTransit, 300).await?;
+    drive(app, &id, &order).await?;
+    step(rider, OrderStatus::Delivered, 300).await
+}
+
+/// Sends the driver's positions along the way.
+async fn drive(app: &App, id: &UserId, order: &OrderId) -> Result<(), Refusal> {
+    let driver = app.live.driver(id);
+    let route = town::route();
+    for step in 0..FIXES {
+        let index = step * (route.len() - 1) / (FIXES - 1);
+        let [latitude, longitude] = route[index];
+        let next = route[(index + 1).min(route.len() - 1)];
+        let heading = (next != route[index]).then(|| bearing(route[index], next));
+        let fix = LocationReport {
+            latitude: Latitude(latitude),
+            longitude: Longitude(longitude),
+            order_id: Some(order.clone()),
+            heading: heading.map(Heading),
+            speed: Some(Speed(8.3)),
+            accuracy: None,
+            recorded_at: None,
+        };
+        report::report(app, &driver, &fix)?;
+        sleep(FIX_EVERY).await;
+    }
+    Ok(())
+}
+
+/// Degrees clockwise from north; flat-earth is good enough within a block.
+fn bearing([from_lat, from_lon]: [f64; 2], [to_lat, to_lon]: [f64; 2]) -> f64 {
+    let east = (to_lon - from_lon) * from_lat.to_radians().cos();
+    east.atan2(to_lat - from_lat).to_degrees().rem_euclid(360.0)
+}

@@ -1,0 +1,297 @@
+//! The canonical JSON of an order, of its tracking view and of its events: what REST and `/realtime` share.
+
+use serde::Serialize;
+use serde_with::skip_serializing_none;
+use utoipa::ToSchema;
+
+use crate::clock::{Time, rfc3339};
+use crate::driver::eta::Eta;
+use crate::event::OrderEvent;
+use crate::order::access::{Party, driver_visible_to_customer};
+use crate::order::read::Tracking;
+use crate::order::{self, Delivery, Item, Order, OrderStatus};
+
+/// An order as clients see it.
+#[skip_serializing_none]
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Order)]
+pub struct OrderView<'a> {
+    pub id: &'a str,
+    pub order_number: &'a str,
+    pub tracking_number: Option<&'a str>,
+    pub customer: PersonView<'a>,
+    pub chef: ChefView<'a>,
+    pub delivery: &'a Delivery,
+    pub items: &'a [Item],
+    pub total: Option<f64>,
+    pub currency: Option<&'a str>,
+    pub notes: Option<&'a str>,
+    pub status: &'static str,
+    pub payment_status: &'static str,
+    /// Null while no driver is assigned.
+    #[serialize_always]
+    #[schema(required = true)]
+    pub driver: Option<PersonView<'a>>,
+    /// Rises by exactly one with every durable event of the order.
+    pub seq: i64,
+    pub estimated_delivery_time: Option<String>,
+    pub eta_minutes: Option<i64>,
+    pub created_at: String,
+    pub updated_at: String,
+}
+
+/// A customer or driver.
+#[skip_serializing_none]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Person)]
+pub struct PersonView<'a> {
+    pub id: &'a str,
+    pub name: &'a str,
+    pub phone: Option<&'a str>,
+}
+
+/// Who cooks.
+#[skip_serializing_none]
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Chef)]
+pub struct ChefView<'a> {
+    pub id: &'a str,
+    pub name: &'a str,
+    pub business_name: Option<&'a str>,
+    pub address: Option<&'a str>,
+    pub latitude: Option<f64>,
+    pub longitude: Option<f64>,
+}
+
+/// The driver as this party may see them: their phone reaches a customer only while they are on the way.
+fn driver_for(order: &Order, party: Party) -> Option<PersonView<'_>> {
+    order.driver.as_ref().map(|driver| {
+        let phone = if shows_driver(order.status, party) { driver.phone.as_deref() } else { None };
+        PersonView { id: driver.id.as_str(), name: &driver.name, phone }
+    })
+}
+
+fn shows_driver(status: OrderStatus, party: Party) -> bool {
+    party != Party::Customer || driver_visible_to_customer(status)
+}
+
+impl<'a> OrderView<'a> {
+    /// The order as `party` may see it.
+    #[must_use]
+    pub fn new(order: &'a Order, eta: Option<Eta>, party: Party) -> Self {
+        Self {
+            id: order.id.as_str(),
+            order_number: &order.order_number,
+            tracking_number: order.tracking_number.as_deref(),
+            customer: PersonView {
+                id: order.customer.id.as_str(),
+                name: &order.customer.name,
+                phone: order.customer.phone.as_deref(),
+            },
+            chef: ChefView {
+                id: order.chef.id.as_str(),
+                name: &order.chef.name,
+                business_name: order.chef.business_name.as_deref(),
+                address: order.chef.address.as_deref(),
+                latitude: order.chef.latitude,
+                longitude: order.chef.longitude,
+            },
+            delivery: &order.delivery,
+            items: &order.items,
+            total: order.total,
+            currency: order.currency.as_deref(),
+            notes: order.notes.as_deref(),
+            status: order.status.as_str(),
+            payment_status: order.payment_status.as_str(),
+            driver: driver_for(order, party),
+            seq: order.seq,
+            estimated_delivery_time: eta.map(|eta| rfc3339(eta.at)),
+            eta_minutes: eta.map(|eta| eta.minutes),
+            created_at: rfc3339(order.created_at),
+            updated_at: rfc3339(order.updated_at),
+        }
+    }
+}
+
+/// Everything about one order's way, past and present.
+#[skip_serializing_none]
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Tracking)]
+pub struct TrackingView<'a> {
+    pub order_id: &'a str,
+    pub order_number: &'a str,
+    pub tracking_number: Option<&'a str>,
+    pub status: &'static str,
+    pub payment_status: &'static str,
+    pub seq: i64,
+    pub customer_name: &'a str,
+    pub delivery_address: &'a str,
+    pub delivery_latitude: f64,
+    pub delivery_longitude: f64,
+    pub chef_name: &'a str,
+    #[serialize_always]
+    #[schema(required = true)]
+    pub chef_business_name: Option<&'a str>,
+    #[serialize_always]
+    #[schema(required = true)]
+    pub chef_address: Option<&'a str>,
+    #[serialize_always]
+    #[schema(required = true)]
+    pub chef_latitude: Option<f64>,
+    #[serialize_always]
+    #[schema(required = true)]
+    pub chef_longitude: Option<f64>,
+    pub driver_assigned: bool,
+    pub driver_name: Option<&'a str>,
+    pub driver_phone: Option<&'a str>,
+    pub driver_latitude: Option<f64>,
+    pub driver_longitude: Option<f64>,
+    pub last_location_update: Option<String>,
+    pub estimated_delivery_time: Option<String>,
+    pub eta_minutes: Option<i64>,
+    pub status_history: Vec<PastView<'a>>,
+    pub created_at: String,
+    pub payment_confirmed_at: Option<String>,
+    pub accepted_at: Option<String>,
+    pub ready_at: Option<String>,
+    pub assigned_at: Option<String>,
+    pub picked_up_at: Option<String>,
+    pub delivered_at: Option<String>,
+    pub cancelled_at: Option<String>,
+}
+
+/// A status the order has had.
+#[skip_serializing_none]
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = StatusHistoryEntry)]
+pub struct PastView<'a> {
+    pub status: &'static str,
+    pub timestamp: String,
+    pub changed_by: Option<&'a str>,
+}
+
+impl<'a> TrackingView<'a> {
+    /// The order's way as its party may see it.
+    #[must_use]
+    pub fn new(tracking: &'a Tracking, eta: Option<Eta>) -> Self {
+        let order = &tracking.order;
+        // The newest time it had the status: an order may become ready twice.
+        let at = |status: OrderStatus| {
+            tracking.history.iter().rev().find(|past| past.status == status).map(|past| rfc3339(past.at))
+        };
+        let visible = shows_driver(order.status, tracking.party);
+        let position = tracking.position.filter(|_| visible && order.driver.is_some());
+        let driver = driver_for(order, tracking.party);
+        Self {
+            order_id: order.id.as_str(),
+            order_number: &order.order_number,
+            tracking_number: order.tracking_number.as_deref(),
+            status: order.status.as_str(),
+            payment_status: order.payment_status.as_str(),
+            seq: order.seq,
+            customer_name: &order.customer.name,
+            delivery_address: &order.delivery.address,
+            delivery_latitude: order.delivery.latitude,
+            delivery_longitude: order.delivery.longitude,
+            chef_name: &order.chef.name,
+            chef_business_name: order.chef.business_name.as_deref(),
+            chef_address: order.chef.address.as_deref(),
+            chef_latitude: order.chef.latitude,
+            chef_longitude: order.chef.longitude,
+            driver_assigned: order.driver.is_some(),
+            driver_name: driver.as_ref().map(|driver| driver.name),
+            driver_phone: driver.as_ref().and_then(|driver| driver.phone),
+            driver_latitude: position.map(|(place, _)| place.lat()),
+            driver_longitude: position.map(|(place, _)| place.lon()),
+            last_location_update: position.map(|(_, at)| rfc3339(at)),
+            estimated_delivery_time: eta.map(|eta| rfc3339(eta.at)),
+            eta_minutes: eta.map(|eta| eta.minutes),
+            status_history: tracking
+                .history
+                .iter()
+                .map(|past| PastView {
+                    status: past.status.as_str(),
+                    timestamp: rfc3339(past.at),
+                    changed_by: past.changed_by.as_deref(),
+                })
+                .collect(),
+            created_at: rfc3339(order.created_at),
+            payment_confirmed_at: order.payment_confirmed_at.map(rfc3339),
+            accepted_at: at(OrderStatus::Accepted),
+            ready_at: at(OrderStatus::ReadyForPickup),
+            assigned_at: order.driver.as_ref().and_then(|_| at(OrderStatus::AssignedToDriver)),
+            picked_up_at: at(OrderStatus::PickedUp),
+            delivered_at: at(OrderStatus::Delivered),
+            cancelled_at: at(OrderStatus::Cancelled),
+        }
+    }
+}
+
+/// A durable event after the creation: what `order:status_update` and `GET /orders/{id}/events` say.
+#[skip_serializing_none]
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = OrderEvent)]
+pub struct StatusUpdate<'a> {
+    pub order_id: &'a str,
+    pub order_number: &'a str,
+    pub status: &'static str,
+    pub previous_status: &'static str,
+    pub seq: i64,
+    pub position: i64,
+    pub timestamp: String,
+    pub changed_by: Option<&'a str>,
+    pub driver: Option<PersonView<'a>>,
+    pub payment_status: &'static str,
+    pub eta_minutes: Option<i64>,
+    pub estimated_delivery_time: Option<String>,
+    pub message: &'a str,
+    pub replayed: Option<bool>,
+    pub snapshot: Option<bool>,
+}
+
+/// Why a status update is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling {
+    /// It just happened.
+    Live,
+    /// It happened while the client was away.
+    Replayed,
+    /// It is how things stand.
+    Snapshot,
+}
+
+impl<'a> StatusUpdate<'a> {
+    /// The event as `party` may see it.
+    #[must_use]
+    pub fn new(event: &'a OrderEvent, eta: Option<Eta>, party: Party, telling: Telling) -> Self {
+        let order = &event.order;
+        Self {
+            order_id: order.id.as_str(),
+            order_number: &order.order_number,
+            status: order.status.as_str(),
+            previous_status: event.previous_status.as_str(),
+            seq: order.seq,
+            position: event.position,
+            timestamp: rfc3339(event.at),
+            changed_by: event.changed_by.as_ref().map(crate::id::UserId::as_str),
+            driver: driver_for(order, party),
+            payment_status: order.payment_status.as_str(),
+            eta_minutes: eta.map(|eta| eta.minutes),
+            estimated_delivery_time: eta.map(|eta| rfc3339(eta.at)),
+            message: event.note.as_deref().unwrap_or_else(|| order::status::message(order.status)),
+            replayed: (telling == Telling::Replayed).then_some(true),
+            snapshot: (telling == Telling::Snapshot).then_some(true),
+        }
+    }
+}
+
+/// How old something measured then is now, in milliseconds; 0 for what claims to be from the future.
+#[must_use]
+pub fn age_ms(then: Time, now: Time) -> i64 {
+    (now - then).num_milliseconds().max(0)
+}

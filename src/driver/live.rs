@@ -1,0 +1,215 @@
+//! The live state of drivers and the orders they carry, in memory: built from the database at start, kept by
+//! the relay as durable events pass, moved by every fix. Nothing on the position path asks the database.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::eta::Eta;
+use super::rate_limit::Bucket;
+use crate::clock::{Clock, Time};
+use crate::db::Db;
+use crate::error::Refusal;
+use crate::event::bus::Bus;
+use crate::event::{EtaChange, LiveEvent, OrderEvent};
+use crate::id::{OrderId, Point, UserId};
+use crate::order::{Order, OrderStatus, access, read, status};
+
+/// Locks of the map; more than cores, so that they are rarely waited for.
+const SHARDS: usize = 16;
+/// Orders read at a time while the state is built.
+const LOAD_PAGE: u64 = 500;
+
+/// All drivers who are connected here or carry an order. Bounded by those two: see [`Live::sweep`].
+pub struct Live {
+    shards: [Mutex<HashMap<UserId, Arc<Driver>>>; SHARDS],
+    hasher: RandomState,
+    clock: Clock,
+    burst: u32,
+}
+
+/// One driver. Sessions hold it, so that a fix costs no lookup.
+pub struct Driver {
+    pub id: UserId,
+    state: Mutex<State>,
+}
+
+/// What is known of a driver now.
+pub(super) struct State {
+    pub bucket: Bucket,
+    /// The newest fix that was shown, and when it was measured.
+    pub last: Option<(Point, Time)>,
+    pub orders: Vec<Carried>,
+}
+
+/// An order on its way with a driver.
+pub(super) struct Carried {
+    pub order: OrderId,
+    pub customer: UserId,
+    pub destination: Point,
+    pub customer_may_see: bool,
+    pub seq: i64,
+    pub eta: Option<Eta>,
+    /// Set by hand, so that fixes do not change it.
+    pub overridden: bool,
+}
+
+impl Carried {
+    fn new(order: &Order, now: Time, eta: Option<Eta>) -> Self {
+        let overridden = order.estimated_delivery_time.map(|at| Eta::overridden(at, now));
+        Self {
+            order: order.id.clone(),
+            customer: order.customer.id.clone(),
+            destination: order.destination(),
+            customer_may_see: access::driver_visible_to_customer(order.status),
+            seq: order.seq,
+            eta: overridden.or(eta),
+            overridden: overridden.is_some(),
+        }
+    }
+}
+
+impl Driver {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Live {
+    /// An empty state.
+    #[must_use]
+    pub fn new(clock: Clock, burst: u32) -> Self {
+        Self { shards: Default::default(), hasher: RandomState::new(), clock, burst }
+    }
+
+    /// Builds the state of all orders that are with drivers.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn load(&self, db: &Db) -> Result<(), Refusal> {
+        let mut after: Option<OrderId> = None;
+        loop {
+            let page = read::with_drivers(db.reader(), after.as_ref(), LOAD_PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.id.clone());
+            for order in &page {
+                let Some(driver) = &order.driver else { continue };
+                let driver = self.driver(&driver.id);
+                if driver.state().last.is_none() {
+                    let known = read::stored_position(db.reader(), &driver.id).await?;
+                    driver.state().last = known;
+                }
+                self.carry(&driver, order);
+            }
+        }
+    }
+
+    /// The driver of this id, known or new.
+    pub fn driver(&self, id: &UserId) -> Arc<Driver> {
+        let mut shard = self.shard(id);
+        if let Some(known) = shard.get(id) {
+            return Arc::clone(known);
+        }
+        let bucket = Bucket::full(self.burst, self.clock.now());
+        let state = Mutex::new(State { bucket, last: None, orders: Vec::new() });
+        let driver = Arc::new(Driver { id: id.clone(), state });
+        shard.insert(id.clone(), Arc::clone(&driver));
+        driver
+    }
+
+    /// Where a driver was last seen, and when.
+    #[must_use]
+    pub fn position(&self, id: &UserId) -> Option<(Point, Time)> {
+        self.known(id).and_then(|driver| driver.state().last)
+    }
+
+    /// When an order arrives, as far as anybody can tell now.
+    #[must_use]
+    pub fn eta(&self, order: &Order, now: Time) -> Option<Eta> {
+        if status::is_final(order.status) {
+            return None;
+        }
+        if let Some(at) = order.estimated_delivery_time {
+            return Some(Eta::overridden(at, now));
+        }
+        let driver = self.known(&order.driver.as_ref()?.id)?;
+        let state = driver.state();
+        state.orders.iter().find(|carried| carried.order == order.id)?.eta
+    }
+
+    /// Takes note of a durable event. Called by the relay only, in the log's order.
+    pub fn apply(&self, event: &OrderEvent) {
+        if let Some(former) = event.former_driver.as_ref().and_then(|id| self.known(id)) {
+            former.state().orders.retain(|carried| carried.order != event.order.id);
+        }
+        let Some(driver) = &event.order.driver else { return };
+        if status::is_final(event.order.status) {
+            if let Some(driver) = self.known(&driver.id) {
+                driver.state().orders.retain(|carried| carried.order != event.order.id);
+            }
+        } else if event.order.status >= OrderStatus::Accepted {
+            self.carry(&self.driver(&driver.id), &event.order);
+        }
+    }
+
+    /// Puts an order into its driver's hands, or brings what is known of it up to date.
+    fn carry(&self, driver: &Driver, order: &Order) {
+        let now = self.clock.now();
+        let mut state = driver.state();
+        let reckoned = state.last.map(|(from, _)| Eta::reckon(from, order.destination(), now));
+        let known = state.orders.iter().position(|carried| carried.order == order.id);
+        match known {
+            Some(index) if state.orders[index].seq > order.seq => {}
+            Some(index) => {
+                let eta = state.orders[index].eta.or(reckoned);
+                state.orders[index] = Carried::new(order, now, eta);
+            }
+            None => state.orders.push(Carried::new(order, now, reckoned)),
+        }
+    }
+
+    /// Takes note of an ETA set by hand, and tells those who watch the order.
+    pub fn override_eta(&self, order: &Order, now: Time, bus: &Bus) {
+        let Some(at) = order.estimated_delivery_time else { return };
+        let eta = Eta::overridden(at, now);
+        if let Some(driver) = order.driver.as_ref().and_then(|driver| self.known(&driver.id)) {
+            let mut state = driver.state();
+            if let Some(carried) = state.orders.iter_mut().find(|carried| carried.order == order.id) {
+                carried.eta = Some(eta);
+                carried.overridden = true;
+            }
+        }
+        let (order, customer) = (order.id.clone(), order.customer.id.clone());
+        bus.publish(&LiveEvent::Eta(EtaChange { order, customer, eta }));
+    }
+
+    /// Forgets drivers who neither carry an order nor have a session.
+    pub fn sweep(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.retain(|_, driver| Arc::strong_count(driver) > 1 || !driver.state().orders.is_empty());
+        }
+    }
+
+    /// How many drivers are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+
+    /// Whether no driver is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn known(&self, id: &UserId) -> Option<Arc<Driver>> {
+        self.shard(id).get(id).cloned()
+    }
+
+    fn shard(&self, id: &UserId) -> MutexGuard<'_, HashMap<UserId, Arc<Driver>>> {
+        #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
+        let index = self.hasher.hash_one(id) as usize % SHARDS;
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

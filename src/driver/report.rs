@@ -1,0 +1,174 @@
+//! A driver moved: check, remember, reckon, tell. No await and no query: this is the hot path.
+
+use smallvec::SmallVec;
+
+use super::eta::Eta;
+use super::live::Driver;
+use super::trail::Fix;
+use crate::app::App;
+use crate::clock::Time;
+use crate::command::LocationReport;
+use crate::error::Refusal;
+use crate::event::{EtaChange, LiveEvent, Location};
+use crate::id::{OrderId, Point};
+
+/// What became of a fix.
+#[derive(Debug)]
+pub struct Reported {
+    /// The orders it was for.
+    pub orders: SmallVec<[OrderId; 2]>,
+    pub received_at: Time,
+}
+
+/// Takes one fix.
+///
+/// # Errors
+/// [`Refusal::RateLimited`], [`Refusal::ClockSkew`] for a fix from the future, [`Refusal::NotFound`] for an
+/// order that this driver is not carrying.
+pub fn report(app: &App, driver: &Driver, fix: &LocationReport) -> Result<Reported, Refusal> {
+    let now = app.clock.now();
+    let limits = &app.config.limits;
+    driver
+        .state()
+        .bucket
+        .take(limits.location_rate_per_second, limits.location_burst, now)
+        .map_err(|retry_after_ms| Refusal::RateLimited { retry_after_ms })?;
+    let recorded_at = recorded_at(app, fix, now)?;
+    show(app, driver, fix, recorded_at, now)
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub struct Batch {
+    pub accepted: usize,
+    /// Index and code of each point that was not taken.
+    pub rejected: Vec<(usize, &'static str)>,
+}
+
+/// Takes what an app collected while it was offline: all of it goes to the trail, the newest is shown.
+///
+/// # Errors
+/// [`Refusal::RateLimited`]: a batch counts as one report.
+pub fn report_batch(
+    app: &App,
+    driver: &Driver,
+    points: &[Result<LocationReport, String>],
+) -> Result<Batch, Refusal> {
+    let now = app.clock.now();
+    let limits = &app.config.limits;
+    driver
+        .state()
+        .bucket
+        .take(limits.location_rate_per_second, limits.location_burst, now)
+        .map_err(|retry_after_ms| Refusal::RateLimited { retry_after_ms })?;
+    let mut rejected = Vec::new();
+    let mut accepted: Vec<(usize, &LocationReport, Time)> = Vec::with_capacity(points.len());
+    for (index, point) in points.iter().enumerate() {
+        let taken = match point {
+            Err(_) => Err("invalid_payload"),
+            Ok(fix) if !carries(driver, fix) => Err("not_found"),
+            Ok(fix) => recorded_at(app, fix, now).map(|at| (fix, at)).map_err(|refusal| refusal.code()),
+        };
+        match taken {
+            Ok((fix, at)) => accepted.push((index, fix, at)),
+            Err(code) => rejected.push((index, code)),
+        }
+    }
+    // The last of those measured last: points without a time were measured in the order sent.
+    let newest = accepted.iter().max_by_key(|(index, _, at)| (*at, *index)).map(|(index, _, _)| *index);
+    for (index, fix, at) in &accepted {
+        if Some(*index) == newest {
+            show(app, driver, fix, *at, now)?;
+        } else {
+            keep(app, driver, fix, *at, now);
+        }
+    }
+    Ok(Batch { accepted: accepted.len(), rejected })
+}
+
+fn carries(driver: &Driver, fix: &LocationReport) -> bool {
+    fix.order_id.as_ref().is_none_or(|id| driver.state().orders.iter().any(|carried| carried.order == *id))
+}
+
+fn recorded_at(app: &App, fix: &LocationReport, now: Time) -> Result<Time, Refusal> {
+    let recorded_at = fix.recorded_at.unwrap_or(now);
+    let ahead_ms = (recorded_at - now).num_milliseconds();
+    if ahead_ms > i64::from(app.config.limits.clock_skew_seconds) * 1_000 {
+        return Err(Refusal::ClockSkew { ahead_ms });
+    }
+    Ok(recorded_at)
+}
+
+/// Shows a fix to those who watch the driver's orders, unless a newer one was shown already.
+fn show(
+    app: &App,
+    driver: &Driver,
+    fix: &LocationReport,
+    recorded_at: Time,
+    now: Time,
+) -> Result<Reported, Refusal> {
+    let place = Point { latitude: fix.latitude, longitude: fix.longitude };
+    let mut orders: SmallVec<[OrderId; 2]> = SmallVec::new();
+    let mut events: SmallVec<[LiveEvent; 2]> = SmallVec::new();
+    {
+        let mut state = driver.state();
+        let late = state.last.is_some_and(|(_, shown)| recorded_at < shown);
+        let mut named = fix.order_id.is_none();
+        for carried in &mut state.orders {
+            if fix.order_id.as_ref().is_some_and(|id| *id != carried.order) {
+                continue;
+            }
+            named = true;
+            orders.push(carried.order.clone());
+            if late {
+                continue;
+            }
+            events.push(LiveEvent::Location(Location {
+                order: carried.order.clone(),
+                driver: driver.id.clone(),
+                latitude: place.lat(),
+                longitude: place.lon(),
+                heading: fix.heading.map(|heading| heading.0),
+                speed: fix.speed.map(|speed| speed.0),
+                accuracy: fix.accuracy.map(|accuracy| accuracy.0),
+                recorded_at,
+                received_at: now,
+                customer_may_see: carried.customer_may_see,
+            }));
+        }
+        if !named {
+            return Err(Refusal::NotFound("order"));
+        }
+        if !late {
+            state.last = Some((place, recorded_at));
+            // Every order in these hands moves with the driver, also those that this fix did not name.
+            for carried in state.orders.iter_mut().filter(|carried| !carried.overridden) {
+                let eta = Eta::reckon(place, carried.destination, now);
+                let changed = carried.eta.is_none_or(|before| before.minutes != eta.minutes);
+                carried.eta = Some(eta);
+                if changed {
+                    let (order, customer) = (carried.order.clone(), carried.customer.clone());
+                    events.push(LiveEvent::Eta(EtaChange { order, customer, eta }));
+                }
+            }
+        }
+        // The lock ends here: fan-out happens outside it.
+    }
+    for event in &events {
+        app.bus.publish(event);
+    }
+    keep(app, driver, fix, recorded_at, now);
+    Ok(Reported { orders, received_at: now })
+}
+
+fn keep(app: &App, driver: &Driver, fix: &LocationReport, recorded_at: Time, received_at: Time) {
+    app.trail.push(Fix {
+        driver: driver.id.clone(),
+        place: Point { latitude: fix.latitude, longitude: fix.longitude },
+        heading: fix.heading.map(|heading| heading.0),
+        speed: fix.speed.map(|speed| speed.0),
+        accuracy: fix.accuracy.map(|accuracy| accuracy.0),
+        recorded_at,
+        received_at,
+    });
+}

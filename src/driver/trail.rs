@@ -1,0 +1,201 @@
+//! Where drivers have been: written in batches behind the live path, kept for some days.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use entity::{driver_position, position_trail};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::{
+    ActiveValue::{NotSet, Set},
+    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::clock::Time;
+use crate::error::Refusal;
+use crate::id::{Point, UserId};
+use crate::metrics::Metrics;
+
+/// Fixes waiting to be written; beyond it they are dropped and counted, and only the trail has a hole.
+const QUEUE: usize = 16_384;
+/// Rows in one statement: few enough for every database's bound on parameters.
+const BATCH: usize = 500;
+/// How long the first fix of a batch waits for others.
+const LINGER: Duration = Duration::from_secs(1);
+/// How often old fixes are removed.
+const RETENTION_EVERY: Duration = Duration::from_secs(600);
+/// Rows removed at a time, so that nobody waits long for the writer.
+const RETENTION_BATCH: u64 = 5_000;
+
+/// One fix on its way to the database.
+#[derive(Clone, Debug)]
+pub struct Fix {
+    pub driver: UserId,
+    pub place: Point,
+    pub heading: Option<f64>,
+    pub speed: Option<f64>,
+    pub accuracy: Option<f64>,
+    pub recorded_at: Time,
+    pub received_at: Time,
+}
+
+/// The near end of the queue.
+#[derive(Clone)]
+pub struct Trail {
+    queue: mpsc::Sender<Fix>,
+    metrics: Metrics,
+}
+
+impl Trail {
+    /// Both ends of a new queue; the far one is for [`write_forever`].
+    #[must_use]
+    pub fn new(metrics: Metrics) -> (Self, mpsc::Receiver<Fix>) {
+        let (queue, receiver) = mpsc::channel(QUEUE);
+        (Self { queue, metrics }, receiver)
+    }
+
+    /// Queues a fix; never waits.
+    pub fn push(&self, fix: Fix) {
+        if self.queue.try_send(fix).is_err() {
+            self.metrics.trail_dropped.inc();
+        }
+    }
+
+    /// How many fixes wait to be written.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+}
+
+/// Writes fixes until told to stop, then what is left.
+pub async fn write_forever(app: App, mut queue: mpsc::Receiver<Fix>, stop: CancellationToken) {
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut retention = tokio::time::interval(RETENTION_EVERY);
+    loop {
+        tokio::select! {
+            count = queue.recv_many(&mut batch, BATCH) => {
+                if count == 0 {
+                    return;
+                }
+            }
+            _ = retention.tick() => {
+                forget_old(&app).await;
+                continue;
+            }
+            () = stop.cancelled() => break,
+        }
+        let linger = tokio::time::sleep(LINGER);
+        tokio::pin!(linger);
+        while batch.len() < BATCH {
+            let room = BATCH - batch.len();
+            tokio::select! {
+                count = queue.recv_many(&mut batch, room) => if count == 0 { break },
+                () = &mut linger => break,
+                () = stop.cancelled() => break,
+            }
+        }
+        flush(&app, &mut batch).await;
+    }
+    queue.close();
+    while queue.recv_many(&mut batch, BATCH).await > 0 {
+        flush(&app, &mut batch).await;
+    }
+}
+
+/// Writes a batch. A batch that cannot be written is dropped and counted: the trail is not worth blocking for.
+async fn flush(app: &App, batch: &mut Vec<Fix>) {
+    if let Err(error) = write(app, batch).await {
+        app.metrics.trail_dropped.inc_by(batch.len() as u64);
+        tracing::warn!(%error, fixes = batch.len(), "positions could not be written");
+    }
+    batch.clear();
+}
+
+async fn write(app: &App, batch: &[Fix]) -> Result<(), Refusal> {
+    let rows = batch.iter().map(|fix| position_trail::ActiveModel {
+        id: NotSet,
+        driver_id: Set(fix.driver.to_string()),
+        latitude: Set(fix.place.lat()),
+        longitude: Set(fix.place.lon()),
+        heading: Set(fix.heading),
+        speed: Set(fix.speed),
+        accuracy: Set(fix.accuracy),
+        recorded_at: Set(fix.recorded_at),
+        received_at: Set(fix.received_at),
+    });
+    let mut newest: HashMap<&UserId, &Fix> = HashMap::new();
+    for fix in batch {
+        let known = newest.entry(&fix.driver).or_insert(fix);
+        if fix.recorded_at >= known.recorded_at {
+            *known = fix;
+        }
+    }
+    let last = newest.into_values().map(|fix| driver_position::ActiveModel {
+        driver_id: Set(fix.driver.to_string()),
+        latitude: Set(fix.place.lat()),
+        longitude: Set(fix.place.lon()),
+        recorded_at: Set(fix.recorded_at),
+        received_at: Set(fix.received_at),
+    });
+    let tx = app.db.begin().await?;
+    position_trail::Entity::insert_many(rows).exec_without_returning(&tx).await?;
+    use driver_position::Column;
+    driver_position::Entity::insert_many(last)
+        .on_conflict(
+            OnConflict::column(Column::DriverId)
+                .update_columns([Column::Latitude, Column::Longitude, Column::RecordedAt, Column::ReceivedAt])
+                // A batch collected offline may be older than what is known.
+                .action_and_where(
+                    Expr::col((driver_position::Entity, Column::RecordedAt))
+                        .lte(Expr::col(("excluded", "recorded_at"))),
+                )
+                .to_owned(),
+        )
+        .exec_without_returning(&tx)
+        .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Removes what is past its retention, a batch at a time.
+async fn forget_old(app: &App) {
+    let keep = chrono::TimeDelta::days(i64::from(app.config.limits.position_retention_days));
+    let before = app.clock.now() - keep;
+    loop {
+        match forget_batch(app, before).await {
+            Ok(0) => return,
+            Ok(removed) => tracing::debug!(removed, "old positions removed"),
+            Err(error) => {
+                tracing::warn!(%error, "old positions could not be removed");
+                return;
+            }
+        }
+    }
+}
+
+/// Removes up to a batch of fixes received before a time; how many.
+///
+/// # Errors
+/// Those of the database.
+pub async fn forget_batch(app: &App, before: Time) -> Result<u64, Refusal> {
+    let old: Vec<i64> = position_trail::Entity::find()
+        .select_only()
+        .column(position_trail::Column::Id)
+        .filter(position_trail::Column::ReceivedAt.lt(before))
+        .order_by_asc(position_trail::Column::ReceivedAt)
+        .limit(RETENTION_BATCH)
+        .into_tuple()
+        .all(app.db.reader())
+        .await?;
+    if old.is_empty() {
+        return Ok(0);
+    }
+    let removed = position_trail::Entity::delete_many()
+        .filter(position_trail::Column::Id.is_in(old))
+        .exec(app.db.writer())
+        .await?;
+    Ok(removed.rows_affected)
+}

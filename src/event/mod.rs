@@ -1,0 +1,89 @@
+//! What happened: durable events of orders, which are logged, and live events, which are not.
+
+pub mod bus;
+pub mod log;
+pub mod relay;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::auth::Role;
+use crate::clock::{Time, wire};
+use crate::id::{OrderId, UserId};
+use crate::order::{Order, OrderStatus};
+
+/// What kind of change a durable event records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    Created,
+    Status,
+    Assigned,
+    Unassigned,
+    Payment,
+}
+
+/// A durable event: the change, and the order as it was right after it. Rendering it needs nothing else.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderEvent {
+    /// Place in the log of all orders; given when it is appended.
+    #[serde(skip)]
+    pub position: i64,
+    pub kind: Kind,
+    pub order: Order,
+    pub previous_status: OrderStatus,
+    pub changed_by: Option<UserId>,
+    pub note: Option<String>,
+    /// Who had the order before, when this event takes it from them.
+    pub former_driver: Option<UserId>,
+    #[serde(with = "wire")]
+    pub at: Time,
+}
+
+/// A live event: the newest of its kind is all that matters, and it is never logged.
+#[derive(Clone, Debug)]
+pub enum LiveEvent {
+    Location(Location),
+    Eta(EtaChange),
+    Announcement(Announcement),
+}
+
+/// A driver moved while carrying an order.
+#[derive(Clone, Debug)]
+pub struct Location {
+    pub order: OrderId,
+    pub driver: UserId,
+    pub latitude: f64,
+    pub longitude: f64,
+    pub heading: Option<f64>,
+    pub speed: Option<f64>,
+    pub accuracy: Option<f64>,
+    pub recorded_at: Time,
+    pub received_at: Time,
+    /// Whether the order's status lets its customer see this.
+    pub customer_may_see: bool,
+}
+
+/// An order's ETA changed by a minute or more, or was set by hand.
+#[derive(Clone, Debug)]
+pub struct EtaChange {
+    pub order: OrderId,
+    pub customer: UserId,
+    pub eta: crate::driver::eta::Eta,
+}
+
+/// A custom event for everybody of a role, or for one user.
+#[derive(Clone, Debug)]
+pub struct Announcement {
+    pub audience: Audience,
+    pub name: String,
+    pub data: Box<RawValue>,
+}
+
+/// Whom an announcement is for.
+#[derive(Clone, Debug)]
+pub enum Audience {
+    Role(Role),
+    User(UserId),
+}

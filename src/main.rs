@@ -1,0 +1,162 @@
+//! The `ordercast` binary: flags, logs, signals.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use migration::{Migrator, MigratorTrait};
+use ordercast::auth::mint;
+use ordercast::clock::Clock;
+use ordercast::config::{Cli, Command, Direction, Migrate, Serve, Token, check_secret};
+use ordercast::db::Db;
+use ordercast::server::{self, Failure};
+use ordercast::{telemetry, transport};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Exit code for settings that cannot be used.
+const BAD_CONFIG: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            return refuse(line);
+        }
+        // --help and --version
+        Err(error) => return if error.print().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE },
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("no runtime: {error}")),
+    };
+    let code = runtime.block_on(async {
+        match cli.command {
+            None => serve(cli.serve).await,
+            Some(Command::Serve(serve)) => self::serve(serve).await,
+            Some(Command::Token(token)) => print_token(&token),
+            Some(Command::Migrate(migrate)) => self::migrate(migrate).await,
+            Some(Command::Openapi) => print_document(),
+        }
+    });
+    // Sockets that are still being written to are not waited for.
+    runtime.shutdown_background();
+    code
+}
+
+fn refuse(line: &str) -> ExitCode {
+    eprintln!("ordercast: {line}");
+    ExitCode::from(BAD_CONFIG)
+}
+
+fn fail(line: &str) -> ExitCode {
+    eprintln!("ordercast: {line}");
+    ExitCode::FAILURE
+}
+
+async fn serve(config: Serve) -> ExitCode {
+    let config = match config.check() {
+        Ok(config) => config,
+        Err(line) => return refuse(&line),
+    };
+    telemetry::start();
+    let listener = match TcpListener::bind(config.listen).await {
+        Ok(listener) => listener,
+        Err(error) => return refuse(&format!("cannot listen on {}: {error}", config.listen)),
+    };
+    let address = match listener.local_addr() {
+        Ok(address) => address,
+        Err(error) => return fail(&format!("no address: {error}")),
+    };
+    let stop = CancellationToken::new();
+    let demo = config.demo;
+    let running = server::run(config, Clock::System, listener, stop.clone());
+    // Connections made from here on wait in the listener until the server takes them.
+    if demo {
+        println!("Ordercast demo: open http://{address} in a browser");
+    } else {
+        println!("Ordercast listens on http://{address}");
+    }
+    tracing::info!(%address, "listening");
+    tokio::spawn(async move {
+        signal().await;
+        stop.cancel();
+    });
+    match running.await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Config(line)) => refuse(&line),
+        Err(failure) => fail(&failure.to_string()),
+    }
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signals) => drop(signals.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = terminated => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+fn print_token(asked: &Token) -> ExitCode {
+    let Some(secret) = &asked.jwt_secret else { return refuse("set JWT_SECRET to sign a token with") };
+    if let Err(line) = check_secret(secret) {
+        return refuse(&line);
+    }
+    if ordercast::id::UserId::parse(&asked.sub).is_err() {
+        return refuse("--sub must be 1–128 characters of A–Z a–z 0–9 . _ : - | @");
+    }
+    match mint(secret, &asked.sub, asked.role, asked.name.as_deref(), Clock::System.now(), asked.ttl) {
+        Ok(token) => {
+            println!("{token}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&format!("cannot sign: {error}")),
+    }
+}
+
+async fn migrate(asked: Migrate) -> ExitCode {
+    let url = match asked.database.url() {
+        Ok(url) => url,
+        Err(line) => return refuse(&line),
+    };
+    let db = match Db::connect(&url).await {
+        Ok(db) => db,
+        Err(error) => return fail(&format!("the database cannot be opened: {error}")),
+    };
+    let done = match asked.direction {
+        Direction::Up => Migrator::up(db.writer(), None).await,
+        Direction::Down => Migrator::down(db.writer(), Some(1)).await,
+        Direction::Status => Ok(()),
+    };
+    let listed = match done {
+        Ok(()) => Migrator::get_migration_with_status(db.writer()).await,
+        Err(error) => Err(error),
+    };
+    match listed {
+        Ok(migrations) => {
+            for migration in migrations {
+                println!("{:8} {}", migration.status().to_string().to_lowercase(), migration.name());
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&format!("migration failed: {error}")),
+    }
+}
+
+fn print_document() -> ExitCode {
+    match transport::http::document().to_pretty_json() {
+        Ok(document) => {
+            println!("{document}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&format!("the document cannot be written: {error}")),
+    }
+}

@@ -1,0 +1,216 @@
+//! What an operator can see at `/metrics`. Handles are made once: counting costs an atomic, no lookup.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus_client::encoding::{EncodeLabelSet, text::encode};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::auth::Role;
+
+type Count = Counter<u64, AtomicU64>;
+
+/// One label with one value.
+macro_rules! label {
+    ($name:ident, $key:ident) => {
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+        struct $name {
+            $key: &'static str,
+        }
+    };
+}
+label!(RoleLabel, role);
+label!(EventLabel, event);
+label!(CodeLabel, code);
+label!(ReasonLabel, reason);
+
+/// Every metric, shared.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+impl std::ops::Deref for Metrics {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+/// The handles.
+pub struct Inner {
+    registry: Registry,
+    connections: Family<RoleLabel, Gauge>,
+    events_in: Family<EventLabel, Count>,
+    pub events_out_durable: Count,
+    pub events_out_live: Count,
+    pub events_out_reply: Count,
+    rejections: Family<CodeLabel, Count>,
+    pub dropped_live: Count,
+    closed: Family<ReasonLabel, Count>,
+    pub trail_dropped: Count,
+    pub trail_depth: Gauge,
+    pub relay_lag: Gauge,
+    pub inbox_depth: Gauge,
+    pub http_connections: Gauge,
+    pub fanout_seconds: Histogram,
+    pub relay_seconds: Histogram,
+    pub commit_seconds: Histogram,
+    http: Family<CodeLabel, Count>,
+    /// Packets per second, for `GET /stats`.
+    pub rate: Rate,
+}
+
+/// How fast a counter grows.
+pub struct Rate(Mutex<(Instant, u64, f64)>);
+
+impl Rate {
+    /// Growth per second over the last second or more.
+    #[must_use]
+    pub fn of(&self, count: u64, now: Instant) -> f64 {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, before, rate) = &mut *known;
+        let elapsed = now.saturating_duration_since(*at);
+        if elapsed >= Duration::from_secs(1) {
+            #[expect(clippy::cast_precision_loss, reason = "a rate, not an amount")]
+            let grown = count.saturating_sub(*before) as f64;
+            (*at, *before, *rate) = (now, count, grown / elapsed.as_secs_f64());
+        }
+        *rate
+    }
+}
+
+/// 50 µs to about 1.6 s, each bucket twice the one before.
+fn latency() -> Histogram {
+    Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(0.000_05, 2.0, 16))
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("ordercast");
+        let events_out: Family<EventLabel, Count> = Family::default();
+        let out = |event| events_out.get_or_create_owned(&EventLabel { event });
+        let inner = Inner {
+            connections: Family::default(),
+            events_in: Family::default(),
+            events_out_durable: out("durable"),
+            events_out_live: out("live"),
+            events_out_reply: out("reply"),
+            rejections: Family::default(),
+            dropped_live: Count::default(),
+            closed: Family::default(),
+            trail_dropped: Count::default(),
+            trail_depth: Gauge::default(),
+            relay_lag: Gauge::default(),
+            inbox_depth: Gauge::default(),
+            http_connections: Gauge::default(),
+            fanout_seconds: latency(),
+            relay_seconds: latency(),
+            commit_seconds: latency(),
+            http: Family::default(),
+            rate: Rate(Mutex::new((Instant::now(), 0, 0.0))),
+            registry: Registry::default(),
+        };
+        registry.register("connections", "Live sockets by role", inner.connections.clone());
+        registry.register("events_in", "Requests of sockets by event", inner.events_in.clone());
+        registry.register("events_out", "Packets handed to sockets by kind", events_out);
+        registry.register("rejections", "Requests refused by code", inner.rejections.clone());
+        registry.register(
+            "dropped_live",
+            "Live events not handed to a socket whose buffer was full",
+            inner.dropped_live.clone(),
+        );
+        registry.register("sockets_closed", "Sockets gone by reason", inner.closed.clone());
+        registry.register(
+            "trail_dropped",
+            "Positions that did not reach the trail",
+            inner.trail_dropped.clone(),
+        );
+        registry.register("trail_depth", "Positions waiting to be written", inner.trail_depth.clone());
+        registry.register("relay_lag", "Events in the log and not handed on yet", inner.relay_lag.clone());
+        registry.register(
+            "inbox_depth",
+            "Requests of sockets waiting to be carried out",
+            inner.inbox_depth.clone(),
+        );
+        registry.register("http_connections", "Open connections", inner.http_connections.clone());
+        registry.register("http_responses", "HTTP responses by status", inner.http.clone());
+        for (name, help, metric) in [
+            ("fanout", "From an event to the last socket it was handed to", &inner.fanout_seconds),
+            ("relay", "From the log's wake-up to the last event handed on", &inner.relay_seconds),
+            ("commit", "A commit of the database", &inner.commit_seconds),
+        ] {
+            registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
+        }
+        for role in Role::ALL {
+            inner.connections.get_or_create_owned(&RoleLabel { role: role.as_str() });
+        }
+        Self(Arc::new(Inner { registry, ..inner }))
+    }
+
+    /// A socket of this role came or went.
+    pub fn connected(&self, role: Role, by: i64) {
+        self.connections.get_or_create(&RoleLabel { role: role.as_str() }).inc_by(by);
+    }
+
+    /// How many sockets of this role there are.
+    #[must_use]
+    pub fn connections(&self, role: Role) -> i64 {
+        self.connections.get_or_create(&RoleLabel { role: role.as_str() }).get()
+    }
+
+    /// The counter of one kind of request.
+    #[must_use]
+    pub fn event_in(&self, event: &'static str) -> Count {
+        self.events_in.get_or_create_owned(&EventLabel { event })
+    }
+
+    /// A request was refused.
+    pub fn rejected(&self, code: &'static str) {
+        self.rejections.get_or_create(&CodeLabel { code }).inc();
+    }
+
+    /// A socket was closed by us or by the other side.
+    pub fn closed(&self, reason: &'static str) {
+        self.closed.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// An HTTP response left.
+    pub fn responded(&self, status: http::StatusCode) {
+        let code = match status.as_u16() {
+            200..=299 => "2xx",
+            300..=399 => "3xx",
+            400..=499 => "4xx",
+            500..=599 => "5xx",
+            _ => "1xx",
+        };
+        self.http.get_or_create(&CodeLabel { code }).inc();
+    }
+
+    /// How many packets were handed to sockets so far.
+    #[must_use]
+    pub fn events_out(&self) -> u64 {
+        self.events_out_durable.get() + self.events_out_live.get() + self.events_out_reply.get()
+    }
+
+    /// Everything in `OpenMetrics` text.
+    ///
+    /// # Errors
+    /// When a metric cannot be written as text.
+    pub fn render(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}

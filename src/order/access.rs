@@ -1,0 +1,75 @@
+//! Who may see an order, and as whom. The one place that decides it.
+
+use sea_orm::{Condition, sea_query::SimpleExpr};
+
+use super::{Order, OrderStatus};
+use crate::auth::{Principal, Role};
+
+/// As whom a caller looks at one order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Party {
+    Customer,
+    Chef,
+    Driver,
+    /// Admin or service.
+    Staff,
+}
+
+impl Party {
+    /// Every party.
+    pub const ALL: [Self; 4] = [Self::Customer, Self::Chef, Self::Driver, Self::Staff];
+}
+
+/// As whom the caller is party to the order; `None` when the order is none of theirs.
+#[must_use]
+pub fn party(order: &Order, who: &Principal) -> Option<Party> {
+    match who.role {
+        Role::Admin | Role::Service => Some(Party::Staff),
+        Role::Customer => (order.customer.id == who.id).then_some(Party::Customer),
+        Role::Chef => (order.chef.id == who.id).then_some(Party::Chef),
+        Role::Driver => {
+            order.driver.as_ref().is_some_and(|driver| driver.id == who.id).then_some(Party::Driver)
+        }
+    }
+}
+
+/// The same rule as a condition on the `orders` table, so that no query can forget it.
+#[must_use]
+pub fn visible_to(who: &Principal) -> Condition {
+    use entity::order::Column;
+    use sea_orm::ColumnTrait;
+    let own: Option<SimpleExpr> = match who.role {
+        Role::Admin | Role::Service => None,
+        Role::Customer => Some(Column::CustomerId.eq(who.id.as_str())),
+        Role::Chef => Some(Column::ChefId.eq(who.id.as_str())),
+        Role::Driver => Some(Column::DriverId.eq(who.id.as_str())),
+    };
+    Condition::all().add_option(own)
+}
+
+/// Whether the driver's position and phone may reach the customer in this status.
+#[must_use]
+pub const fn driver_visible_to_customer(status: OrderStatus) -> bool {
+    match status {
+        OrderStatus::AssignedToDriver | OrderStatus::PickedUp | OrderStatus::InTransit => true,
+        OrderStatus::Pending
+        | OrderStatus::PaymentConfirmed
+        | OrderStatus::Accepted
+        | OrderStatus::Preparing
+        | OrderStatus::ReadyForPickup
+        | OrderStatus::Delivered
+        | OrderStatus::Cancelled => false,
+    }
+}
+
+/// The actions that only those who own the orders may do.
+///
+/// # Errors
+/// [`crate::error::Refusal::Forbidden`] for everybody else.
+pub fn staff_only(who: &Principal) -> Result<(), crate::error::Refusal> {
+    if who.role.is_staff() {
+        Ok(())
+    } else {
+        Err(crate::error::Refusal::Forbidden("only admin and service may do this".to_owned()))
+    }
+}

@@ -1,0 +1,260 @@
+//! A new order, once: the same `Idempotency-Key` never makes a second one.
+
+use entity::{idempotency_key, order as row, order_item, order_number};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::{ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
+
+use super::{Chef, Customer, Delivery, Item, Order, OrderStatus, PaymentStatus, change};
+use crate::app::App;
+use crate::auth::{Principal, Role};
+use crate::clock::Time;
+use crate::command::NewOrder;
+use crate::db::is_unique_violation;
+use crate::error::Refusal;
+use crate::event::{Kind, OrderEvent, log};
+use crate::id::OrderId;
+
+/// How many numbers of a day may have been taken by hand before we give up finding a free one.
+const NUMBER_TRIES: usize = 100;
+/// How often a creation is tried again when another one took the same key or number meanwhile.
+const TRIES: usize = 3;
+
+/// What makes a creation repeatable: the caller's key, and what they asked for with it.
+#[derive(Clone, Debug)]
+pub struct Idempotency {
+    pub key: String,
+    /// SHA-256 of the request body, in hex.
+    pub request_hash: String,
+}
+
+/// Makes the order, or finds the one that this key made before: then the answer is the first answer.
+///
+/// # Errors
+/// [`Refusal::Forbidden`] for who may not create, or a customer who creates for somebody else;
+/// [`Refusal::Taken`] for an id or number in use; [`Refusal::KeyReused`]; those of the database.
+pub async fn create(
+    app: &App,
+    who: &Principal,
+    new: NewOrder,
+    idempotency: Option<Idempotency>,
+) -> Result<Order, Refusal> {
+    match who.role {
+        Role::Admin | Role::Service => {}
+        Role::Customer if new.customer.id == who.id => {}
+        Role::Customer => {
+            return Err(Refusal::Forbidden("a customer may order only for themself".to_owned()));
+        }
+        Role::Chef | Role::Driver => {
+            return Err(Refusal::Forbidden("only customers, admin and service may create orders".to_owned()));
+        }
+    }
+    let (app, who) = (app.clone(), who.clone());
+    let work = async move {
+        let mut order = build(&app, new);
+        let numbered = !order.order_number.is_empty();
+        for attempt in 1.. {
+            match insert(&app, &who, &mut order, numbered, idempotency.as_ref()).await {
+                // Another request with the same key or number was faster: look again.
+                Err(Refusal::Internal(error)) if attempt < TRIES && lost_race(&*error) => {}
+                answer => return answer,
+            }
+        }
+        Err(Refusal::Unavailable)
+    };
+    crate::app::uninterrupted(work).await
+}
+
+fn lost_race(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<DbErr>().is_some_and(is_unique_violation)
+}
+
+fn build(app: &App, new: NewOrder) -> Order {
+    let now = app.clock.now();
+    Order {
+        id: new.id.unwrap_or_else(|| OrderId::stored(&app.clock.uuid().to_string())),
+        order_number: new.order_number.map(|number| number.0).unwrap_or_default(),
+        tracking_number: new.tracking_number.map(|number| number.0),
+        customer: Customer {
+            id: new.customer.id,
+            name: new.customer.name.0,
+            phone: new.customer.phone.map(|phone| phone.0),
+        },
+        chef: Chef {
+            id: new.chef.id,
+            name: new.chef.name.0,
+            business_name: new.chef.business_name.map(|name| name.0),
+            address: new.chef.address.map(|address| address.0),
+            latitude: new.chef.latitude.map(|latitude| latitude.0),
+            longitude: new.chef.longitude.map(|longitude| longitude.0),
+        },
+        delivery: Delivery {
+            address: new.delivery.address.0,
+            latitude: new.delivery.latitude.0,
+            longitude: new.delivery.longitude.0,
+        },
+        items: new.items.unwrap_or_default().0.into_iter().map(item).collect(),
+        total: new.total.map(|total| total.0),
+        currency: new.currency.map(|currency| currency.0),
+        notes: new.notes.map(|notes| notes.0),
+        status: OrderStatus::Pending,
+        payment_status: PaymentStatus::Pending,
+        payment_confirmed_at: None,
+        driver: None,
+        seq: 1,
+        estimated_delivery_time: None,
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+fn item(new: crate::command::ItemIn) -> Item {
+    Item { name: new.name.0, quantity: new.quantity.0, unit_price: new.unit_price.map(|price| price.0) }
+}
+
+async fn insert(
+    app: &App,
+    who: &Principal,
+    order: &mut Order,
+    numbered: bool,
+    idempotency: Option<&Idempotency>,
+) -> Result<Order, Refusal> {
+    let tx = app.db.begin().await?;
+    let now = order.created_at;
+    if let Some(asked) = idempotency
+        && let Some(first) = first_answer(app, &tx, who, asked, now).await?
+    {
+        return Ok(first);
+    }
+    if row::Entity::find_by_id(order.id.as_str()).one(&tx).await?.is_some() {
+        return Err(Refusal::Taken("id"));
+    }
+    if !numbered {
+        order.order_number = free_number(&tx, now).await?;
+    } else if number_taken(&tx, &order.order_number).await? {
+        return Err(Refusal::Taken("orderNumber"));
+    }
+    row::Entity::insert(active(order)).exec_without_returning(&tx).await?;
+    let items: Vec<_> =
+        order.items.iter().zip(1_i32..).map(|(item, line)| active_item(order, item, line)).collect();
+    if !items.is_empty() {
+        order_item::Entity::insert_many(items).exec_without_returning(&tx).await?;
+    }
+    change::write_history(&tx, order, &who.id, None, now).await?;
+    if let Some(asked) = idempotency {
+        let key = idempotency_key::ActiveModel {
+            user_id: Set(who.id.to_string()),
+            key: Set(asked.key.clone()),
+            request_hash: Set(asked.request_hash.clone()),
+            order_id: Set(order.id.to_string()),
+            created_at: Set(now),
+        };
+        idempotency_key::Entity::insert(key).exec_without_returning(&tx).await?;
+    }
+    let mut events = [OrderEvent {
+        position: 0,
+        kind: Kind::Created,
+        order: order.clone(),
+        previous_status: order.status,
+        changed_by: Some(who.id.clone()),
+        note: None,
+        former_driver: None,
+        at: now,
+    }];
+    app.commit(tx, &mut events).await?;
+    Ok(order.clone())
+}
+
+/// The order that this key made before, as it was then.
+async fn first_answer(
+    app: &App,
+    tx: &DatabaseTransaction,
+    who: &Principal,
+    asked: &Idempotency,
+    now: Time,
+) -> Result<Option<Order>, Refusal> {
+    let id = (who.id.to_string(), asked.key.clone());
+    let Some(known) = idempotency_key::Entity::find_by_id(id.clone()).one(tx).await? else {
+        return Ok(None);
+    };
+    let lifetime = chrono::TimeDelta::hours(i64::from(app.config.limits.idempotency_hours));
+    if known.created_at + lifetime <= now {
+        idempotency_key::Entity::delete_by_id(id).exec(tx).await?;
+        return Ok(None);
+    }
+    if known.request_hash != asked.request_hash {
+        return Err(Refusal::KeyReused);
+    }
+    let first = log::of_order(tx, &OrderId::stored(&known.order_id), 0, 1).await?;
+    Ok(first.into_iter().next().map(|event| event.order))
+}
+
+/// The next free number of the day, `RND-YYYYMMDD-NNNN`.
+async fn free_number(tx: &DatabaseTransaction, now: Time) -> Result<String, Refusal> {
+    use order_number::{ActiveModel, Column, Entity};
+    let day = now.format("%Y%m%d").to_string();
+    for _ in 0..NUMBER_TRIES {
+        Entity::insert(ActiveModel { day: Set(day.clone()), last: Set(1) })
+            .on_conflict(
+                OnConflict::column(Column::Day)
+                    .value(Column::Last, Expr::col((Entity, Column::Last)).add(1))
+                    .to_owned(),
+            )
+            .exec_without_returning(tx)
+            .await?;
+        let row = Entity::find_by_id(day.clone()).one(tx).await?;
+        let number = format!("RND-{day}-{:04}", row.map_or(1, |row| row.last));
+        if !number_taken(tx, &number).await? {
+            return Ok(number);
+        }
+    }
+    Err(Refusal::Taken("orderNumber"))
+}
+
+async fn number_taken(tx: &DatabaseTransaction, number: &str) -> Result<bool, Refusal> {
+    let found = row::Entity::find().filter(row::Column::OrderNumber.eq(number)).one(tx).await?;
+    Ok(found.is_some())
+}
+
+fn active(order: &Order) -> row::ActiveModel {
+    row::ActiveModel {
+        id: Set(order.id.to_string()),
+        order_number: Set(order.order_number.clone()),
+        tracking_number: Set(order.tracking_number.clone()),
+        status: Set(order.status),
+        payment_status: Set(order.payment_status),
+        payment_confirmed_at: Set(None),
+        payment_reference: Set(None),
+        customer_id: Set(order.customer.id.to_string()),
+        customer_name: Set(order.customer.name.clone()),
+        customer_phone: Set(order.customer.phone.clone()),
+        chef_id: Set(order.chef.id.to_string()),
+        chef_name: Set(order.chef.name.clone()),
+        chef_business_name: Set(order.chef.business_name.clone()),
+        chef_address: Set(order.chef.address.clone()),
+        chef_latitude: Set(order.chef.latitude),
+        chef_longitude: Set(order.chef.longitude),
+        delivery_address: Set(order.delivery.address.clone()),
+        delivery_latitude: Set(order.delivery.latitude),
+        delivery_longitude: Set(order.delivery.longitude),
+        driver_id: Set(None),
+        driver_name: Set(None),
+        driver_phone: Set(None),
+        total: Set(order.total),
+        currency: Set(order.currency.clone()),
+        notes: Set(order.notes.clone()),
+        estimated_delivery_time: Set(None),
+        seq: Set(order.seq),
+        created_at: Set(order.created_at),
+        updated_at: Set(order.updated_at),
+    }
+}
+
+fn active_item(order: &Order, item: &Item, line: i32) -> order_item::ActiveModel {
+    order_item::ActiveModel {
+        order_id: Set(order.id.to_string()),
+        line: Set(line),
+        name: Set(item.name.clone()),
+        quantity: Set(item.quantity),
+        unit_price: Set(item.unit_price),
+    }
+}

@@ -1,0 +1,100 @@
+//! Orders: what they are, and everything that may happen to one.
+
+pub mod access;
+pub mod change;
+pub mod create;
+pub mod read;
+pub mod status;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+pub use entity::{OrderStatus, PaymentStatus};
+
+use crate::clock::{Time, wire, wire_option};
+use crate::id::{OrderId, Point, UserId};
+
+/// An order as it is at one `seq`: what the database holds, what an event carries.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Order {
+    pub id: OrderId,
+    pub order_number: String,
+    pub tracking_number: Option<String>,
+    pub customer: Customer,
+    pub chef: Chef,
+    pub delivery: Delivery,
+    pub items: Vec<Item>,
+    pub total: Option<f64>,
+    pub currency: Option<String>,
+    pub notes: Option<String>,
+    pub status: OrderStatus,
+    pub payment_status: PaymentStatus,
+    #[serde(with = "wire_option", default)]
+    pub payment_confirmed_at: Option<Time>,
+    pub driver: Option<Driver>,
+    pub seq: i64,
+    /// Set when somebody overrode the computed ETA.
+    #[serde(with = "wire_option", default)]
+    pub estimated_delivery_time: Option<Time>,
+    #[serde(with = "wire")]
+    pub created_at: Time,
+    #[serde(with = "wire")]
+    pub updated_at: Time,
+}
+
+impl Order {
+    /// Where the order goes.
+    #[must_use]
+    pub const fn destination(&self) -> Point {
+        Point::stored(self.delivery.latitude, self.delivery.longitude)
+    }
+}
+
+/// Who ordered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Customer {
+    pub id: UserId,
+    pub name: String,
+    pub phone: Option<String>,
+}
+
+/// Who cooks or packs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Chef {
+    pub id: UserId,
+    pub name: String,
+    pub business_name: Option<String>,
+    pub address: Option<String>,
+    pub latitude: Option<f64>,
+    pub longitude: Option<f64>,
+}
+
+/// Where it goes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Delivery {
+    pub address: String,
+    #[schema(minimum = -90, maximum = 90)]
+    pub latitude: f64,
+    #[schema(minimum = -180, maximum = 180)]
+    pub longitude: f64,
+}
+
+/// Who brings it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Driver {
+    pub id: UserId,
+    pub name: String,
+    pub phone: Option<String>,
+}
+
+/// One line of an order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Item {
+    pub name: String,
+    pub quantity: i32,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub unit_price: Option<f64>,
+}

@@ -1,0 +1,267 @@
+//! Reading orders: one, a page of them, and the whole of one for tracking.
+
+use entity::{driver_position, order as row, order_item, status_history};
+use sea_orm::sea_query::ExprTrait;
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect,
+};
+
+use super::access::{self, Party};
+use super::{Chef, Customer, Delivery, Driver, Item, Order, OrderStatus, change};
+use crate::app::App;
+use crate::auth::Principal;
+use crate::clock::{Time, from_millis};
+use crate::error::Refusal;
+use crate::id::{OrderId, Point, UserId};
+
+/// A status an order has had.
+#[derive(Clone, Debug)]
+pub struct Past {
+    pub status: OrderStatus,
+    pub at: Time,
+    pub changed_by: Option<String>,
+}
+
+/// Everything the tracking view shows.
+#[derive(Clone, Debug)]
+pub struct Tracking {
+    pub order: Order,
+    pub party: Party,
+    pub history: Vec<Past>,
+    /// The driver's last known place, and when it was measured.
+    pub position: Option<(Point, Time)>,
+}
+
+/// Where the next page of a list begins: after this order.
+#[derive(Clone, Debug)]
+pub struct Cursor {
+    pub created_at: Time,
+    pub id: OrderId,
+}
+
+/// A page of orders, newest first.
+#[derive(Debug)]
+pub struct Page {
+    pub orders: Vec<Order>,
+    pub next: Option<Cursor>,
+}
+
+/// One order that the caller is party to, and as what.
+///
+/// # Errors
+/// [`Refusal::NotFound`] also when it exists and the caller may not see it.
+pub async fn order(app: &App, id: &OrderId, who: &Principal) -> Result<(Order, Party), Refusal> {
+    let order = load(app.db.reader(), id).await?.ok_or(Refusal::NotFound("order"))?;
+    let party = access::party(&order, who).ok_or(Refusal::NotFound("order"))?;
+    Ok((order, party))
+}
+
+/// The whole of one order that the caller is party to.
+///
+/// # Errors
+/// As [`order`].
+pub async fn tracking(app: &App, id: &OrderId, who: &Principal) -> Result<Tracking, Refusal> {
+    let (order, party) = self::order(app, id, who).await?;
+    let history = status_history::Entity::find()
+        .filter(status_history::Column::OrderId.eq(id.as_str()))
+        .filter(status_history::Column::Seq.lte(order.seq))
+        .order_by_asc(status_history::Column::Seq)
+        .all(app.db.reader())
+        .await?;
+    let history = history
+        .into_iter()
+        .map(|row| Past { status: row.status, at: row.at, changed_by: row.changed_by })
+        .collect();
+    let position = match &order.driver {
+        None => None,
+        Some(driver) => match app.live.position(&driver.id) {
+            Some(known) => Some(known),
+            None => stored_position(app.db.reader(), &driver.id).await?,
+        },
+    };
+    Ok(Tracking { order, party, history, position })
+}
+
+/// Where a driver was last, as far as the database knows.
+///
+/// # Errors
+/// Those of the database.
+pub async fn stored_position(
+    db: &impl ConnectionTrait,
+    driver: &UserId,
+) -> Result<Option<(Point, Time)>, Refusal> {
+    let row = driver_position::Entity::find_by_id(driver.as_str()).one(db).await?;
+    Ok(row.map(|row| (Point::stored(row.latitude, row.longitude), row.recorded_at)))
+}
+
+/// A page of the caller's orders, newest first.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list(
+    app: &App,
+    who: &Principal,
+    status: Option<OrderStatus>,
+    limit: u32,
+    after: Option<Cursor>,
+) -> Result<Page, Refusal> {
+    let rows = row::Entity::find()
+        .filter(access::visible_to(who))
+        .filter(Condition::all().add_option(status.map(|status| row::Column::Status.eq(status))))
+        .filter(Condition::all().add_option(after.map(|cursor| {
+            row::Column::CreatedAt
+                .lt(cursor.created_at)
+                .or(row::Column::CreatedAt.eq(cursor.created_at).and(row::Column::Id.lt(cursor.id.as_str())))
+        })))
+        .order_by_desc(row::Column::CreatedAt)
+        .order_by_desc(row::Column::Id)
+        // One more than asked for tells whether there is a next page.
+        .limit(u64::from(limit) + 1)
+        .all(app.db.reader())
+        .await?;
+    let more = rows.len() > limit as usize;
+    let mut orders = with_items(app.db.reader(), rows).await?;
+    orders.truncate(limit as usize);
+    let next = orders
+        .last()
+        .filter(|_| more)
+        .map(|last| Cursor { created_at: last.created_at, id: last.id.clone() });
+    Ok(Page { orders, next })
+}
+
+/// Up to `limit` orders that a driver is carrying or about to, after an id: for the live state at start.
+///
+/// # Errors
+/// Those of the database.
+pub async fn with_drivers(
+    db: &impl ConnectionTrait,
+    after: Option<&OrderId>,
+    limit: u64,
+) -> Result<Vec<Order>, Refusal> {
+    let finished = [OrderStatus::Delivered, OrderStatus::Cancelled];
+    let rows = row::Entity::find()
+        .filter(row::Column::DriverId.is_not_null())
+        .filter(row::Column::Status.is_not_in(finished))
+        .filter(Condition::all().add_option(after.map(|id| row::Column::Id.gt(id.as_str()))))
+        .order_by_asc(row::Column::Id)
+        .limit(limit)
+        .all(db)
+        .await?;
+    with_items(db, rows).await
+}
+
+/// How many orders have each status.
+///
+/// # Errors
+/// Those of the database.
+pub async fn count_by_status(db: &impl ConnectionTrait) -> Result<Vec<(OrderStatus, i64)>, Refusal> {
+    let counts = row::Entity::find()
+        .select_only()
+        .column(row::Column::Status)
+        .column_as(row::Column::Id.count(), "orders")
+        .group_by(row::Column::Status)
+        .into_tuple::<(OrderStatus, i64)>()
+        .all(db)
+        .await?;
+    Ok(counts)
+}
+
+pub(super) async fn load_locked(tx: &DatabaseTransaction, id: &OrderId) -> Result<Option<Order>, Refusal> {
+    let row = change::locked(id).one(tx).await?;
+    one(tx, row).await
+}
+
+async fn load(db: &impl ConnectionTrait, id: &OrderId) -> Result<Option<Order>, Refusal> {
+    let row = row::Entity::find_by_id(id.as_str()).one(db).await?;
+    one(db, row).await
+}
+
+async fn one(db: &impl ConnectionTrait, row: Option<row::Model>) -> Result<Option<Order>, Refusal> {
+    Ok(with_items(db, row.into_iter().collect()).await?.pop())
+}
+
+async fn with_items(db: &impl ConnectionTrait, rows: Vec<row::Model>) -> Result<Vec<Order>, Refusal> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let items = order_item::Entity::find()
+        .filter(order_item::Column::OrderId.is_in(rows.iter().map(|row| row.id.as_str())))
+        .order_by_asc(order_item::Column::Line)
+        .all(db)
+        .await?;
+    let mut orders: Vec<Order> = rows.into_iter().map(from_row).collect();
+    let mut by_id: std::collections::HashMap<OrderId, Vec<Item>> = std::collections::HashMap::new();
+    for item in items {
+        by_id.entry(OrderId::stored(&item.order_id)).or_default().push(Item {
+            name: item.name,
+            quantity: item.quantity,
+            unit_price: item.unit_price,
+        });
+    }
+    for order in &mut orders {
+        order.items = by_id.remove(&order.id).unwrap_or_default();
+    }
+    Ok(orders)
+}
+
+fn from_row(row: row::Model) -> Order {
+    let driver = row.driver_id.zip(row.driver_name).map(|(id, name)| Driver {
+        id: UserId::stored(&id),
+        name,
+        phone: row.driver_phone,
+    });
+    Order {
+        id: OrderId::stored(&row.id),
+        order_number: row.order_number,
+        tracking_number: row.tracking_number,
+        customer: Customer {
+            id: UserId::stored(&row.customer_id),
+            name: row.customer_name,
+            phone: row.customer_phone,
+        },
+        chef: Chef {
+            id: UserId::stored(&row.chef_id),
+            name: row.chef_name,
+            business_name: row.chef_business_name,
+            address: row.chef_address,
+            latitude: row.chef_latitude,
+            longitude: row.chef_longitude,
+        },
+        delivery: Delivery {
+            address: row.delivery_address,
+            latitude: row.delivery_latitude,
+            longitude: row.delivery_longitude,
+        },
+        items: Vec::new(),
+        total: row.total,
+        currency: row.currency,
+        notes: row.notes,
+        status: row.status,
+        payment_status: row.payment_status,
+        payment_confirmed_at: row.payment_confirmed_at,
+        driver,
+        seq: row.seq,
+        estimated_delivery_time: row.estimated_delivery_time,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+    }
+}
+
+impl Cursor {
+    /// The cursor as clients carry it: opaque to them.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        format!("{}.{}", self.created_at.timestamp_millis(), self.id)
+    }
+
+    /// # Errors
+    /// When it is not one of ours.
+    pub fn decode(text: &str) -> Result<Self, Refusal> {
+        text.split_once('.')
+            .and_then(|(millis, id)| {
+                Some(Self { created_at: from_millis(millis.parse().ok()?), id: OrderId::parse(id).ok()? })
+            })
+            .ok_or_else(|| Refusal::invalid("cursor", "is not one that this server gave out"))
+    }
+}

@@ -1,0 +1,142 @@
+//! For those who run the business: announcements, presence, figures.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::Site;
+use super::extract::{Body, Caller, UserPath};
+use crate::auth::Role;
+use crate::dialect::realtime::check_event_name;
+use crate::error::Refusal;
+use crate::event::{Announcement, Audience, LiveEvent};
+use crate::id::UserId;
+use crate::order::access::staff_only;
+use crate::order::read;
+
+/// To a role or to a user: one of the two.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AnnouncementIn {
+    /// Everybody of this role
+    role: Option<String>,
+    /// One user, on all their sockets
+    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._:|@-]{1,128}$")]
+    user_id: Option<UserId>,
+    /// The event's name; those that mean something here are reserved
+    #[schema(min_length = 1, max_length = 128)]
+    event: String,
+    /// Any JSON
+    #[schema(value_type = serde_json::Value)]
+    data: Option<Box<RawValue>>,
+}
+
+/// What was sent.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Announced {
+    ok: bool,
+    event: String,
+}
+
+/// Send an event of your own to a role or a user
+#[utoipa::path(
+    post, path = "/announcements", tag = "people", security(("bearer" = [])), request_body = AnnouncementIn,
+    responses((status = 202, body = Announced))
+)]
+pub async fn announce(
+    State(site): State<Site>,
+    Caller(who): Caller,
+    Body { value, .. }: Body<AnnouncementIn>,
+) -> Result<Response, Refusal> {
+    staff_only(&who)?;
+    check_event_name(&value.event).map_err(|reason| Refusal::invalid("event", reason))?;
+    let audience = match (value.role, value.user_id) {
+        (Some(role), None) => Audience::Role(
+            Role::parse(&role).ok_or_else(|| Refusal::invalid("role", "is not a role that is known here"))?,
+        ),
+        (None, Some(user)) => Audience::User(user),
+        (None, None) => return Err(Refusal::invalid("role", "or userId is required")),
+        (Some(_), Some(_)) => return Err(Refusal::invalid("role", "cannot be given together with userId")),
+    };
+    let data = value.data.unwrap_or_else(|| RawValue::NULL.to_owned());
+    let name = value.event.clone();
+    site.app.bus.publish(&LiveEvent::Announcement(Announcement { audience, name, data }));
+    Ok((StatusCode::ACCEPTED, Json(Announced { ok: true, event: value.event })).into_response())
+}
+
+/// Whether somebody is there.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Presence {
+    user_id: String,
+    online: bool,
+    connections: usize,
+}
+
+/// Whether a user is connected, and how often
+#[utoipa::path(
+    get, path = "/users/{id}/presence", tag = "people", security(("bearer" = [])),
+    params(("id" = String, Path, description = "User id")),
+    responses((status = 200, body = Presence))
+)]
+pub async fn presence(
+    State(site): State<Site>,
+    Caller(who): Caller,
+    UserPath(user): UserPath,
+) -> Result<Json<Presence>, Refusal> {
+    staff_only(&who)?;
+    let connections = site.hub.count(&user);
+    Ok(Json(Presence { user_id: user.to_string(), online: connections > 0, connections }))
+}
+
+/// The server's figures right now.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Stats {
+    /// Live sockets
+    connections: Connections,
+    /// Orders by status
+    orders: BTreeMap<&'static str, i64>,
+    /// Packets handed to sockets per second, over the last second or more
+    events_per_second: f64,
+    /// Position of the newest durable event
+    position: i64,
+    /// Drivers who are connected or carry an order
+    drivers: usize,
+}
+
+/// Live sockets, counted two ways.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Connections {
+    total: i64,
+    by_role: BTreeMap<&'static str, i64>,
+    by_client: BTreeMap<&'static str, i64>,
+}
+
+/// Sockets, orders and events in figures
+#[utoipa::path(
+    get, path = "/stats", tag = "people", security(("bearer" = [])), responses((status = 200, body = Stats))
+)]
+pub async fn stats(State(site): State<Site>, Caller(who): Caller) -> Result<Json<Stats>, Refusal> {
+    staff_only(&who)?;
+    let app = &site.app;
+    let by_role: BTreeMap<_, _> =
+        Role::ALL.into_iter().map(|role| (role.as_str(), app.metrics.connections(role))).collect();
+    let total = by_role.values().sum();
+    let counts = read::count_by_status(app.db.reader()).await?;
+    Ok(Json(Stats {
+        connections: Connections { total, by_role, by_client: BTreeMap::from([("realtime", total)]) },
+        orders: counts.into_iter().map(|(status, count)| (status.as_str(), count)).collect(),
+        events_per_second: app.metrics.rate.of(app.metrics.events_out(), Instant::now()),
+        position: app.relay.position(),
+        drivers: app.live.len(),
+    }))
+}

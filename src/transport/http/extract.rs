@@ -1,0 +1,123 @@
+//! What handlers take from a request: who asks, and input that is checked.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use http::request::Parts;
+use http::{StatusCode, header};
+use serde::de::DeserializeOwned;
+
+use super::{Site, problem};
+use crate::auth::Principal;
+use crate::error::Refusal;
+use crate::id::{OrderId, UserId};
+
+/// The token of a request: the `Authorization: Bearer` header, else the `token` query parameter.
+#[must_use]
+pub fn token_of(parts: &Parts) -> Option<String> {
+    let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let bearer = header.and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+    });
+    // base64url and dots need no decoding.
+    bearer.or_else(|| {
+        parts.uri.query()?.split('&').find_map(|pair| pair.strip_prefix("token=")).map(ToOwned::to_owned)
+    })
+}
+
+/// The caller, whose token was verified.
+pub struct Caller(pub Principal);
+
+impl FromRequestParts<Site> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, site: &Site) -> Result<Self, Refusal> {
+        let token = token_of(parts).ok_or(Refusal::Unauthorized("a Bearer token is required"))?;
+        let principal = site
+            .app
+            .auth
+            .verify(&token)
+            .await
+            .inspect_err(|refusal| site.app.metrics.rejected(refusal.code()))?;
+        Ok(Self(principal))
+    }
+}
+
+/// The order named in the path. An id that cannot be one is an order that does not exist.
+pub struct OrderPath(pub OrderId);
+
+impl FromRequestParts<Site> for OrderPath {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, site: &Site) -> Result<Self, Refusal> {
+        let Path(id) =
+            Path::<String>::from_request_parts(parts, site).await.map_err(|_| Refusal::NotFound("order"))?;
+        OrderId::parse(&id).map(Self).map_err(|_| Refusal::NotFound("order"))
+    }
+}
+
+/// The user named in the path.
+pub struct UserPath(pub UserId);
+
+impl FromRequestParts<Site> for UserPath {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, site: &Site) -> Result<Self, Refusal> {
+        let Path(id) =
+            Path::<String>::from_request_parts(parts, site).await.map_err(|_| Refusal::NotFound("user"))?;
+        UserId::parse(&id).map(Self).map_err(|_| Refusal::NotFound("user"))
+    }
+}
+
+/// A JSON body and its bytes as they came.
+pub struct Body<T> {
+    pub value: T,
+    pub bytes: Bytes,
+}
+
+impl<T: DeserializeOwned> FromRequest<Site> for Body<T> {
+    type Rejection = axum::response::Response;
+
+    async fn from_request(request: Request, site: &Site) -> Result<Self, Self::Rejection> {
+        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        // A body without a type is taken for JSON: many a shell script sends none.
+        let json = kind.is_none_or(|kind| {
+            let essence = kind.split(';').next().unwrap_or_default().trim();
+            essence.eq_ignore_ascii_case("application/json") || essence.ends_with("+json")
+        });
+        if !json {
+            let detail = "the body must be application/json";
+            return Err(problem::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
+        }
+        let bytes = Bytes::from_request(request, site).await.map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                let detail =
+                    format!("the body has more than {} bytes", site.app.config.limits.max_message_bytes);
+                problem::plain(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &detail)
+            } else {
+                problem::plain(StatusCode::BAD_REQUEST, "malformed", "the body cannot be read")
+            }
+        })?;
+        let read = if bytes.is_empty() { b"{}" } else { &bytes[..] };
+        let value = crate::transport::read_json(read).map_err(|refusal| problem::respond(&refusal))?;
+        Ok(Self { value, bytes })
+    }
+}
+
+/// The query string, checked.
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<Site> for Query<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Site) -> Result<Self, Refusal> {
+        let query = parts.uri.query().unwrap_or_default();
+        let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
+        let value = serde_path_to_error::deserialize(pairs).map_err(|error| {
+            let path = error.path().to_string();
+            let member = if path == "." { "query".to_owned() } else { path };
+            Refusal::invalid(member, error.inner().to_string())
+        })?;
+        Ok(Self(value))
+    }
+}

@@ -1,0 +1,187 @@
+//! REST: one file per resource, put together here with what every request goes through.
+
+pub mod admin;
+mod extract;
+mod openapi;
+pub mod operation;
+pub mod orders;
+pub mod page;
+pub mod problem;
+
+pub use extract::{Body as JsonBody, token_of};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tracing::Instrument;
+use utoipa::OpenApi;
+use utoipa::openapi::OpenApi as Document;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::error::Refusal;
+use crate::fanout::hub::Hub;
+use crate::transport::conn::Open;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What handlers share.
+#[derive(Clone)]
+pub struct Site {
+    pub app: App,
+    pub hub: Arc<Hub>,
+    pub open: Arc<Open>,
+    /// Requests under way that a stopping server waits for.
+    pub under_way: Arc<AtomicUsize>,
+    pub document: Arc<String>,
+}
+
+impl axum::extract::FromRef<Site> for App {
+    fn from_ref(site: &Site) -> Self {
+        site.app.clone()
+    }
+}
+
+/// What the document says of itself.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Ordercast",
+        description = "Live order tracking: the REST side. Live events come over Socket.IO, namespace `/realtime`.",
+        license(name = "MIT")
+    ),
+    modifiers(&Security),
+    tags(
+        (name = "orders", description = "Orders and what happens to them"),
+        (name = "people", description = "Announcements, presence, figures"),
+        (name = "operation", description = "For those who run the server")
+    )
+)]
+struct Api;
+
+struct Security;
+
+impl utoipa::Modify for Security {
+    fn modify(&self, document: &mut Document) {
+        use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    }
+}
+
+fn api() -> OpenApiRouter<Site> {
+    OpenApiRouter::with_openapi(Api::openapi())
+        .routes(routes!(orders::create, orders::list))
+        .routes(routes!(orders::get))
+        .routes(routes!(orders::tracking))
+        .routes(routes!(orders::events))
+        .routes(routes!(orders::change_status))
+        .routes(routes!(orders::cancel))
+        .routes(routes!(orders::verify_payment))
+        .routes(routes!(orders::assign, orders::unassign))
+        .routes(routes!(orders::set_eta))
+        .routes(routes!(admin::announce))
+        .routes(routes!(admin::presence))
+        .routes(routes!(admin::stats))
+        .routes(routes!(operation::health))
+        .routes(routes!(operation::ready))
+        .routes(routes!(operation::metrics))
+}
+
+/// The `OpenAPI` document, made from the code.
+#[must_use]
+pub fn document() -> Document {
+    openapi::finish(api().into_openapi())
+}
+
+/// Every HTTP route but Socket.IO's.
+#[must_use]
+pub fn router(app: &App, hub: Arc<Hub>, open: Arc<Open>, under_way: Arc<AtomicUsize>) -> Router {
+    let (api, document) = api().split_for_parts();
+    let document = Arc::new(openapi::finish(document).to_pretty_json().unwrap_or_default());
+    let site = Site { app: app.clone(), hub, open, under_way, document };
+    let mut router = api.merge(page::routes());
+    if app.config.demo {
+        router = router.merge(crate::demo::routes());
+    }
+    router
+        .route("/openapi.json", axum::routing::get(operation::openapi))
+        .fallback(|| async { Refusal::NotFound("page") })
+        .method_not_allowed_fallback(async || {
+            problem::plain(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "this method is not for this path",
+            )
+        })
+        .layer(DefaultBodyLimit::max(app.config.limits.max_message_bytes))
+        .layer(middleware::from_fn_with_state(site.clone(), observe))
+        .with_state(site)
+}
+
+/// What every request goes through, Socket.IO's too: a caught panic, and the headers browsers ask for.
+#[must_use]
+pub fn outer(router: Router, origins: Option<AllowOrigin>) -> Router {
+    let router = router.layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
+        problem::respond(&Refusal::Internal("a handler panicked".into()))
+    }));
+    match origins {
+        Some(origins) => router.layer(
+            CorsLayer::new()
+                .allow_origin(origins)
+                .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::PUT, Method::DELETE])
+                .allow_headers([
+                    header::AUTHORIZATION,
+                    header::CONTENT_TYPE,
+                    header::IF_NONE_MATCH,
+                    HeaderName::from_static("idempotency-key"),
+                    REQUEST_ID,
+                ])
+                .expose_headers([header::ETAG, header::LOCATION, header::RETRY_AFTER, REQUEST_ID])
+                .max_age(std::time::Duration::from_secs(3_600)),
+        ),
+        None => router,
+    }
+}
+
+/// Gives the request an id, logs it by its route (never its query, which may hold a token), and counts it.
+async fn observe(State(site): State<Site>, request: Request, next: Next) -> Response {
+    struct UnderWay(Arc<AtomicUsize>);
+    impl Drop for UnderWay {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+    site.under_way.fetch_add(1, Ordering::AcqRel);
+    let _under_way = UnderWay(Arc::clone(&site.under_way));
+    let id = request.headers().get(REQUEST_ID).filter(|id| is_plain(id)).cloned();
+    let id = id.or_else(|| HeaderValue::from_str(&site.app.clock.uuid().to_string()).ok());
+    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let text = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
+    let span = tracing::info_span!("request", id = text, method = %request.method(), route);
+    let started = std::time::Instant::now();
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let status = response.status();
+    site.app.metrics.responded(status);
+    let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    tracing::debug!(parent: &span, status = status.as_u16(), micros, "answered");
+    if let Some(id) = id {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+/// An id from outside is taken over only if it can do no harm in a log.
+fn is_plain(id: &HeaderValue) -> bool {
+    (1..=128).contains(&id.len())
+        && id.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+}

@@ -1,0 +1,54 @@
+//! What holds for every operation, said once and put into the document everywhere it applies.
+
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder};
+
+/// Adds the refusals that operations share: by whether they need a token, name something in the path, take a query
+/// or a body.
+pub(super) fn finish(mut document: OpenApi) -> OpenApi {
+    for (path, item) in &mut document.paths.paths {
+        let named = path.contains('{');
+        let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete]
+            .into_iter()
+            .flatten();
+        for operation in operations {
+            share(operation, named);
+        }
+    }
+    document
+}
+
+fn share(operation: &mut Operation, named: bool) {
+    if operation.security.is_none() {
+        return;
+    }
+    if let Some(RefOr::T(body)) = &mut operation.request_body {
+        body.required = Some(Required::True);
+    }
+    let body = operation.request_body.is_some();
+    let refusals = [
+        (true, "401", "No token, or one that does not verify"),
+        (true, "403", "Not for this caller"),
+        (named, "404", "No such thing, or none that the caller may see"),
+        (body, "400", "The body is not JSON"),
+        (body, "413", "The body is too large"),
+        (body, "415", "The body is not application/json"),
+        (true, "422", "A member of the input is wrong; `member` names it"),
+        (true, "503", "Not available right now; see Retry-After"),
+    ];
+    for (applies, status, description) in refusals {
+        if applies {
+            operation
+                .responses
+                .responses
+                .entry(status.to_owned())
+                .or_insert_with(|| RefOr::T(problem(description)));
+        }
+    }
+}
+
+fn problem(description: &str) -> Response {
+    let schema = RefOr::Ref(Ref::from_schema_name("Problem"));
+    let content = ContentBuilder::new().schema(Some(schema)).build();
+    ResponseBuilder::new().description(description).content("application/problem+json", content).build()
+}

@@ -1,0 +1,60 @@
+//! For those who run the server: is it alive, can it serve, what does it count.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Site;
+use crate::error::Refusal;
+
+/// That the process answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Health {
+    status: &'static str,
+    version: &'static str,
+}
+
+const fn well() -> Json<Health> {
+    Json(Health { status: "ok", version: env!("CARGO_PKG_VERSION") })
+}
+
+/// Alive
+#[utoipa::path(get, path = "/health", tag = "operation", responses((status = 200, body = Health)))]
+pub async fn health() -> Json<Health> {
+    well()
+}
+
+/// Able to serve: the database answers, tokens can be verified, not on the way out
+#[utoipa::path(
+    get, path = "/ready", tag = "operation",
+    responses(
+        (status = 200, body = Health),
+        (status = 503, body = super::problem::Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn ready(State(site): State<Site>) -> Result<Json<Health>, Refusal> {
+    if site.app.is_ready() { Ok(well()) } else { Err(Refusal::Unavailable) }
+}
+
+/// Prometheus metrics
+#[utoipa::path(
+    get, path = "/metrics", tag = "operation",
+    responses((status = 200, body = String, content_type = "application/openmetrics-text"))
+)]
+pub async fn metrics(State(site): State<Site>) -> Result<Response, Refusal> {
+    let metrics = &site.app.metrics;
+    let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+    metrics.trail_depth.set(gauge(site.app.trail.depth()));
+    metrics.http_connections.set(gauge(site.open.count()));
+    let text = metrics.render().map_err(|error| Refusal::Internal(Box::new(error)))?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+/// The `OpenAPI` document.
+pub async fn openapi(State(site): State<Site>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], (*site.document).clone()).into_response()
+}

@@ -1,0 +1,95 @@
+//! The browser test page, served from the binary: no file beside it, no internet behind it.
+
+use axum::Json;
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use rust_embed::RustEmbed;
+use serde::Serialize;
+
+use super::Site;
+use crate::error::Refusal;
+
+/// The page's files. In a debug build they are read from disk at every request.
+#[derive(RustEmbed)]
+#[folder = "web-test/"]
+#[include = "index.html"]
+#[include = "style.css"]
+#[include = "app/*"]
+#[include = "vendor/*"]
+struct Files;
+
+/// Nothing runs that is not ours; tiles may come from wherever the operator says, and the page may talk to any
+/// server, as it is a test tool for any.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+                      img-src 'self' data: https: http:; connect-src *; base-uri 'none'; form-action 'none'; \
+                      frame-ancestors 'none'";
+
+/// The page's routes.
+pub fn routes() -> Router<Site> {
+    Router::new()
+        .route("/", get(async |headers: HeaderMap| serve("index.html", &headers)))
+        .route("/style.css", get(async |headers: HeaderMap| serve("style.css", &headers)))
+        .route("/page-config", get(config))
+        .route(
+            "/app/{*path}",
+            get(async |Path(path): Path<String>, headers: HeaderMap| serve(&format!("app/{path}"), &headers)),
+        )
+        .route(
+            "/vendor/{*path}",
+            get(async |Path(path): Path<String>, headers: HeaderMap| {
+                serve(&format!("vendor/{path}"), &headers)
+            }),
+        )
+}
+
+fn serve(path: &str, headers: &HeaderMap) -> Response {
+    let Some(file) = Files::get(path) else { return Refusal::NotFound("page").into_response() };
+    let hash: String =
+        file.metadata.sha256_hash().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let Ok(tag) = HeaderValue::from_str(&format!("\"{hash}\"")) else {
+        return Refusal::NotFound("page").into_response();
+    };
+    let fixed = [
+        (header::ETAG, tag.clone()),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (header::CONTENT_TYPE, HeaderValue::from_static(kind(path))),
+        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    ];
+    if headers.get(header::IF_NONE_MATCH) == Some(&tag) {
+        return (StatusCode::NOT_MODIFIED, fixed).into_response();
+    }
+    (fixed, file.data.into_owned()).into_response()
+}
+
+fn kind(path: &str) -> &'static str {
+    match path.rsplit('.').next() {
+        Some("html") => "text/html; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("png") => "image/png",
+        Some("svg") => "image/svg+xml",
+        _ => "text/plain; charset=utf-8",
+    }
+}
+
+/// What the page needs to know of this server.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PageConfig<'a> {
+    demo: bool,
+    tile_url: Option<&'a str>,
+    #[serde(flatten)]
+    scene: crate::demo::Scene,
+}
+
+async fn config(State(site): State<Site>) -> Result<Response, Refusal> {
+    let config = &site.app.config;
+    let scene = crate::demo::Scene::of(&site.app)?;
+    let answer = Json(PageConfig { demo: config.demo, tile_url: config.tile_url.as_deref(), scene });
+    Ok(([(header::CACHE_CONTROL, "no-store")], answer).into_response())
+}

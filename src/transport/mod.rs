@@ -1,0 +1,63 @@
+//! How bytes move: connections, HTTP and Socket.IO.
+
+pub mod conn;
+pub mod http;
+pub mod socketio;
+
+use serde::Deserialize;
+
+use crate::error::Refusal;
+use crate::fanout::Frame;
+use crate::fanout::session::Handed;
+
+/// The one way from a session to its client. A closed set; each hands over a rendered frame at once or says why not.
+pub enum Wire {
+    SocketIo(socketio::Wire),
+}
+
+impl Wire {
+    /// Hands a frame to the client's connection.
+    pub fn hand(&self, frame: &Frame) -> Handed {
+        match self {
+            Self::SocketIo(wire) => wire.hand(frame),
+        }
+    }
+
+    /// Ends the connection.
+    pub fn close(&self) {
+        match self {
+            Self::SocketIo(wire) => wire.close(),
+        }
+    }
+}
+
+/// Reads JSON from the network; a refusal names the member at fault.
+///
+/// # Errors
+/// [`Refusal::Malformed`] for what is not JSON, [`Refusal::Invalid`] for what is not as it should be.
+pub fn read_json<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Refusal> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| refuse(&error))?;
+    deserializer.end().map_err(|error| Refusal::Malformed(format!("not JSON: {error}")))?;
+    Ok(value)
+}
+
+fn refuse(error: &serde_path_to_error::Error<serde_json::Error>) -> Refusal {
+    use serde_json::error::Category;
+    let inner = error.inner();
+    // serde_json adds where in the text it happened, which the member's name says better.
+    let text = inner.to_string();
+    let reason = text.split(" at line ").next().unwrap_or(&text).to_owned();
+    match inner.classify() {
+        Category::Syntax | Category::Eof | Category::Io => Refusal::Malformed(format!("not JSON: {text}")),
+        Category::Data => {
+            let path = error.path().to_string();
+            // "missing field `x`" is reported at the object that lacks it.
+            match reason.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+                Some(field) if path == "." => Refusal::invalid(field, "is required"),
+                Some(field) => Refusal::invalid(format!("{path}.{field}"), "is required"),
+                None => Refusal::invalid(if path == "." { "body".to_owned() } else { path }, reason),
+            }
+        }
+    }
+}

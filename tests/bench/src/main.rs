@@ -1,0 +1,66 @@
+//! Load generator for Ordercast and for the bare relays it is measured against.
+//!
+//! One thread, one command a run, one line of JSON on standard output. `tests/bench/run` starts the servers, calls
+//! this program once for each of them and round, and prints the medians.
+
+mod idle;
+mod measure;
+mod relay;
+mod rest;
+mod socket;
+mod status;
+
+use std::net::SocketAddr;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// The server under load.
+#[derive(clap::Args)]
+pub struct Target {
+    /// Where it listens
+    #[arg(long, global = true, default_value = "127.0.0.1:9001")]
+    addr: SocketAddr,
+    /// Its process, for CPU time and memory; the default is the generator itself
+    #[arg(long, global = true, default_value_t = std::process::id())]
+    pid: u32,
+    /// Its `JWT_SECRET`; without one the server is a bare relay: no tokens, no REST
+    #[arg(long, global = true)]
+    jwt_secret: Option<String>,
+    /// Copied to the result
+    #[arg(long, global = true, default_value = "server")]
+    label: String,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Drivers report positions in a closed loop; the watchers of each one's order receive them
+    Relay(relay::Options),
+    /// Resident memory per idle authenticated socket
+    Idle(idle::Options),
+    /// Status changes over REST at a fixed rate; latency until the order's watcher has them
+    Status(status::Options),
+}
+
+#[tokio::main(flavor = "local")]
+async fn main() -> anyhow::Result<()> {
+    let Cli { command, target } = Cli::parse();
+    let (name, mut result) = match &command {
+        Command::Relay(options) => ("relay", relay::run(&target, options).await?),
+        Command::Idle(options) => ("idle", idle::run(&target, options).await?),
+        Command::Status(options) => ("status", status::run(&target, options).await?),
+    };
+    result["bench"] = name.into();
+    result["server"] = target.label.into();
+    println!("{result}");
+    // Thousands of sockets need no orderly end.
+    std::process::exit(0)
+}

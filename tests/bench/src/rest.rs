@@ -1,0 +1,112 @@
+//! Ordercast's REST side: orders to measure with, and tokens.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, ensure};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures_util::future::try_join_all;
+use hmac::{Hmac, KeyInit, Mac};
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, body::Bytes, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use sha2::Sha256;
+use tokio::net::TcpStream;
+
+use crate::Target;
+
+/// One kept-alive connection, with an admin's token.
+pub struct Rest {
+    sender: http1::SendRequest<Full<Bytes>>,
+    host: String,
+    authorization: String,
+}
+
+impl Rest {
+    /// Connect.
+    pub async fn connect(addr: SocketAddr, secret: &str) -> Result<Self> {
+        let tcp = TcpStream::connect(addr).await?;
+        tcp.set_nodelay(true)?;
+        let (sender, connection) = http1::handshake(TokioIo::new(tcp)).await?;
+        tokio::spawn(connection);
+        let authorization = format!("Bearer {}", token(secret, "bench-admin", "admin"));
+        Ok(Self { sender, host: addr.to_string(), authorization })
+    }
+
+    /// One request; an answer other than 2xx is an error.
+    pub async fn call(&mut self, method: Method, path: &str, body: &Value) -> Result<()> {
+        let request = Request::builder()
+            .method(&method)
+            .uri(path)
+            .header(header::HOST, &self.host)
+            .header(header::AUTHORIZATION, &self.authorization)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body.to_string())))?;
+        self.sender.ready().await?;
+        let (head, body) = self.sender.send_request(request).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        let status = head.status;
+        ensure!(status.is_success(), "{method} {path}: {status} {}", String::from_utf8_lossy(&body));
+        Ok(())
+    }
+
+    /// Create the `index`th order, of its own customer.
+    pub async fn create(&mut self, index: usize) -> Result<()> {
+        let body = json!({
+            "id": order_id(index),
+            "customer": {"id": user_id("customer", index), "name": format!("Customer {index}")},
+            "chef": {"id": user_id("chef", index % 100), "name": "Chef", "businessName": "Kitchen",
+                "address": "1 Market Street", "latitude": 52.37, "longitude": 4.89},
+            "delivery": {"address": "2 Canal Street", "latitude": 52.36, "longitude": 4.91},
+            "items": [{"name": "Soup", "quantity": 2, "unitPrice": 6.5}],
+            "total": 13.0,
+            "currency": "EUR",
+        });
+        self.call(Method::POST, "/orders", &body).await
+    }
+
+    /// Move the `index`th order on.
+    pub async fn status(&mut self, index: usize, status: &str) -> Result<()> {
+        let path = format!("/orders/{}/status", order_id(index));
+        self.call(Method::PATCH, &path, &json!({ "status": status })).await
+    }
+}
+
+/// Do something for every index below `count` over 32 connections, each of which takes every 32nd one.
+pub async fn each(
+    target: &Target,
+    count: usize,
+    work: impl AsyncFn(&mut Rest, usize) -> Result<()>,
+) -> Result<()> {
+    const CONNECTIONS: usize = 32;
+    let work = &work;
+    let secret = target.jwt_secret.as_deref().context("REST needs --jwt-secret")?;
+    try_join_all((0..CONNECTIONS).map(|first| async move {
+        let mut rest = Rest::connect(target.addr, secret).await?;
+        for index in (first..count).step_by(CONNECTIONS) {
+            work(&mut rest, index).await?;
+        }
+        anyhow::Ok(())
+    }))
+    .await?;
+    Ok(())
+}
+
+pub fn order_id(index: usize) -> String {
+    format!("bench-order-{index}")
+}
+
+pub fn user_id(role: &str, index: usize) -> String {
+    format!("bench-{role}-{index}")
+}
+
+/// An HS256 token that outlives any run.
+pub fn token(secret: &str, sub: &str, role: &str) -> String {
+    let encode = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let header = encode(json!({"alg": "HS256", "typ": "JWT"}));
+    let claims = encode(json!({"sub": sub, "role": role, "name": "Bench", "exp": 4_102_444_800_u64}));
+    let signed = format!("{header}.{claims}");
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any key length will do");
+    mac.update(signed.as_bytes());
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
+}

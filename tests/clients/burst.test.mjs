@@ -1,0 +1,72 @@
+// A thousand events at once reach a healthy client, all of them and in order, whatever it speaks.
+import assert from 'node:assert/strict';
+import { after, afterEach, test } from 'node:test';
+import { closeAll, combos, connect, label } from './client.mjs';
+import { as, people, SERVICE, Server } from './server.mjs';
+import { gapless } from './shapes.mjs';
+
+const server = await Server.start({ env: { SOCKET_REQUESTS_PER_SECOND: '0', LOCATION_RATE_PER_SECOND: '0' } });
+after(() => server.close());
+afterEach(closeAll);
+
+const BURST = 1000;
+const LANES = 20;
+// Older clients put all they have to say into one polling request, and a message may have 64 KiB.
+const LOT = 250;
+const everyone = () => Promise.all(combos.map(async (combo) => ({
+  what: label(combo), client: await connect(server, { ...combo, user: SERVICE }),
+})));
+
+test('1,000 announcements from 20 callers at once', { timeout: 60_000 }, async () => {
+  const sockets = await everyone();
+  await Promise.all(Array.from({ length: LANES }, async (_, lane) => {
+    for (let n = 0; n < BURST / LANES; n += 1) {
+      await server.announce({ role: 'service', event: 'burst', data: { lane, n } });
+    }
+  }));
+  for (const { client, what } of sockets) {
+    const got = await client.count('burst', BURST);
+    assert.equal(got.length, BURST, what);
+    for (let lane = 0; lane < LANES; lane += 1) {
+      const numbers = got.filter((data) => data.lane === lane).map((data) => data.n);
+      assert.deepEqual(numbers, numbers.map((_, i) => i), `${what}: caller ${lane}`);
+    }
+  }
+});
+
+test('1,000 changes replayed at one stroke, with live ones behind them', { timeout: 120_000 }, async () => {
+  const who = people();
+  const { id: orderId } = await server.assigned(who);
+  const drivers = [people().driver, who.driver];
+  let seq = 0;
+  for (let i = 0; i < BURST; i += 1) ({ seq } = await server.assign(orderId, drivers[i % 2]));
+  const sockets = await everyone();
+  await Promise.all(sockets.map(({ client }) => client.ask('subscribe:order', { orderId, since: 1 })));
+  ({ seq } = await server.assign(orderId, people().driver));
+  for (const { client, what } of sockets) {
+    const updates = await client.count('order:status_update', seq - 1);
+    gapless(updates, 2, what);
+  }
+});
+
+test('1,000 fixes sent without a pause are shown in the order sent', { timeout: 60_000 }, async () => {
+  const who = people();
+  const { id: orderId } = await server.assigned(who);
+  const sockets = await everyone();
+  await Promise.all(sockets.map(({ client }) => client.ask('subscribe:order', { orderId })));
+  for (const combo of combos) {
+    const driver = await connect(server, { ...combo, user: as(who.driver, 'driver') });
+    for (let n = 0; n < BURST; n += LOT) {
+      await Promise.all(Array.from({ length: LOT }, (_, i) => driver.ask('driver:location',
+        { latitude: 45, longitude: 13 + (n + i) / 10_000 })));
+    }
+    await driver.count('driver:location_acknowledged', BURST);
+    for (const { client, what } of sockets) {
+      await client.until(() => client.of('driver:location_update').at(-1)?.longitude === 13 + (BURST - 1) / 10_000, `${what}: the last fix`);
+      const seen = client.of('driver:location_update').map((fix) => Math.round((fix.longitude - 13) * 10_000));
+      assert.deepEqual(seen, Array.from({ length: BURST }, (_, n) => n), `${what} watching, ${label(combo)} driving`);
+      client.events.length = 0;
+    }
+    driver.close();
+  }
+});

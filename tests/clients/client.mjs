@@ -1,0 +1,166 @@
+// The real socket.io clients of three major versions behind one small vocabulary: `connect` one, `request` something,
+// await the `next` event. Every event is recorded as it arrives, so a test awaits events and never sleeps.
+import { createRequire } from 'node:module';
+import { jwt } from './server.mjs';
+
+const require = createRequire(import.meta.url);
+const LIBRARIES = {
+  4: require('socket.io-client'),
+  3: require('socket.io-client-3'),
+  2: require('socket.io-client-2'),
+};
+const TRANSPORTS = {
+  websocket: ['websocket'],
+  polling: ['polling'],
+  upgrade: ['polling', 'websocket'],
+};
+const WAIT_MS = 10_000;
+
+/** Every client version on every transport. */
+export const combos = Object.keys(LIBRARIES).reverse()
+  .flatMap((client) => Object.keys(TRANSPORTS).map((transport) => ({ client, transport })));
+export const label = ({ client, transport }) => `socket.io-client ${client}, ${transport}`;
+
+const opened = new Set();
+/** For `afterEach`: a socket left open would keep the test process alive. */
+export function closeAll() {
+  for (const client of opened) client.close();
+}
+
+class Client {
+  events = [];
+  #waiters = new Set();
+  #read = new Map();
+
+  constructor(socket, version) {
+    this.socket = socket;
+    this.version = version;
+    opened.add(this);
+    // All three versions hand each event packet to `onevent`; only the newer two have `onAny`.
+    const { onevent } = socket;
+    socket.onevent = (packet) => {
+      const [name, payload, ...rest] = packet.data;
+      this.#record(name, payload, rest);
+      onevent.call(socket, packet);
+    };
+    for (const name of ['connect', 'disconnect']) socket.on(name, (detail) => this.#record(`(${name})`, detail));
+    // Before 3.0 the refusal of a namespace was called `error`; so is our own event, which comes with an object.
+    if (version === '2') socket.on('error', (error) => this.#record('(refused)', error));
+    else socket.on('connect_error', (error) => this.#record('(refused)', error));
+  }
+
+  #record(name, payload, rest = []) {
+    this.events.push({ name, payload, rest });
+    for (const look of [...this.#waiters]) look();
+  }
+
+  /** Resolves with the first truthy value of `check`, which is asked again at each event. */
+  until(check, what, ms = WAIT_MS) {
+    return new Promise((resolve, reject) => {
+      const done = (settle, value) => {
+        this.#waiters.delete(look);
+        clearTimeout(timer);
+        settle(value);
+      };
+      const look = () => {
+        try {
+          const value = check();
+          if (value) done(resolve, value);
+        } catch (error) {
+          done(reject, error);
+        }
+      };
+      const timer = setTimeout(() => {
+        const seen = this.events.slice(-8).map((event) => JSON.stringify(event)).join('\n  ');
+        done(reject, new Error(`waited ${ms} ms for ${what}; the last events were\n  ${seen}`));
+      }, ms);
+      this.#waiters.add(look);
+      look();
+    });
+  }
+
+  /** The payloads of all events of that name so far. */
+  of(name) {
+    return this.events.filter((event) => event.name === name).map((event) => event.payload);
+  }
+
+  /** The next event of that name that no `next` has returned or passed over yet. */
+  async next(name, match = () => true, ms = WAIT_MS) {
+    const index = await this.until(() => {
+      const from = this.#read.get(name) ?? 0;
+      const found = this.events.findIndex((event, i) => i >= from && event.name === name && match(event.payload));
+      return found >= 0 && found + 1;
+    }, name, ms);
+    this.#read.set(name, index);
+    return this.events[index - 1].payload;
+  }
+
+  /** Resolves when `n` events of that name have come; their payloads. */
+  async count(name, n, ms = WAIT_MS) {
+    await this.until(() => this.of(name).length >= n, `${n} × ${name}, not only ${this.of(name).length}`, ms);
+    return this.of(name);
+  }
+
+  /** Emits with an ack callback; the answer. The moment of the answer is recorded as the event `(ack)`. */
+  request(event, ...payload) {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error(`no ack of ${event} in ${WAIT_MS} ms`)), WAIT_MS);
+      this.socket.emit(event, ...payload, (answer) => {
+        clearTimeout(timer);
+        this.#record('(ack)', answer);
+        resolve(answer);
+      });
+    });
+  }
+
+  /** A request that must be answered `ok: true`. */
+  async ask(event, payload) {
+    const answer = await this.request(event, payload);
+    if (answer?.ok !== true) throw new Error(`${event} was answered ${JSON.stringify(answer)}`);
+    return answer;
+  }
+
+  send(event, ...payload) { this.socket.emit(event, ...payload); }
+
+  /** Why the connection was refused: the message that the application sees. */
+  async refusal() {
+    const error = await this.next('(refused)');
+    return typeof error === 'string' ? error : error.message;
+  }
+
+  get transport() { return this.socket.io.engine.transport.name; }
+
+  close() {
+    opened.delete(this);
+    this.socket.io.reconnection(false);
+    this.socket.close();
+    this.socket.io.engine?.close();
+  }
+}
+
+/** Starts to connect. `via` says how the token travels; without a `user` and a `token` there is none. */
+export function open(server, { client = '4', transport = 'websocket', user, token, via, options = {} } = {}) {
+  const secret = token ?? (user && jwt(user));
+  const way = via ?? (client === '2' ? 'query' : 'auth');
+  const socket = LIBRARIES[client].connect(`${server.base}/realtime`, {
+    transports: TRANSPORTS[transport],
+    forceNew: true,
+    reconnectionDelay: 100,
+    reconnectionDelayMax: 400,
+    ...(secret && way === 'auth' && { auth: { token: secret } }),
+    ...(secret && way === 'query' && { query: { token: secret } }),
+    ...(secret && way === 'header' && { extraHeaders: { authorization: `Bearer ${secret}` } }),
+    ...options,
+  });
+  return new Client(socket, client);
+}
+
+/** Connects and awaits `connected`. */
+export async function connect(server, options) {
+  const client = open(server, options);
+  await client.until(
+    () => client.of('connected').length || client.of('(refused)').some((error) => { throw error; }),
+    'connected',
+  );
+  return client;
+}

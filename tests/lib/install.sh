@@ -1,0 +1,51 @@
+# What the tests need and a fresh machine lacks.
+# shellcheck shell=bash
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"
+  elif command -v sudo >/dev/null; then sudo -n "$@" || { echo "needs root: run this once by hand: $*" >&2; return 1; }
+  else echo "needs root, and there is no sudo: run this once as root: $*" >&2; return 1
+  fi
+}
+
+# Installs Debian packages, a few tries, for mirrors have bad minutes.
+apt_install() {
+  local try
+  for try in 1 2 3 4; do
+    [ "$try" = 1 ] || { echo "apt-get failed; try $try in $((try * 5)) s"; sleep $((try * 5)); }
+    as_root apt-get -qq update \
+      && as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "$@" && return 0
+  done
+  return 1
+}
+
+install_debian() {
+  local missing=()
+  [ -n "$(pg_program initdb)" ] || missing+=(postgresql)
+  command -v chromium >/dev/null || missing+=(chromium)
+  python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+  if [ ${#missing[@]} -gt 0 ]; then apt_install "${missing[@]}" || return 1; fi
+  local tool
+  for tool in cargo node npm python3; do
+    command -v "$tool" >/dev/null || { echo "$tool is not installed: this needs Rust 1.95, Node 20 and Python 3.11" >&2; return 1; }
+  done
+}
+
+# `npm ci` where the lock has changed since the last one.
+install_npm() {
+  local folder=$1 stamp=$1/node_modules/.installed try
+  [ -f "$folder/package-lock.json" ] || { echo "$folder/package-lock.json is missing" >&2; return 1; }
+  if cmp -s "$folder/package-lock.json" "$stamp"; then return 0; fi
+  for try in 1 2 3; do
+    (cd "$folder" && npm ci --no-audit --no-fund --loglevel=error) \
+      && cp "$folder/package-lock.json" "$stamp" && return 0
+  done
+  return 1
+}
+
+install_python() {
+  local wanted=tests/clients/requirements.txt
+  if cmp -s "$wanted" "$VENV/installed.txt"; then return 0; fi
+  rm -rf "$VENV"
+  python3 -m venv "$VENV" && "$VENV/bin/pip" install --quiet --retries 5 -r "$wanted" && cp "$wanted" "$VENV/installed.txt"
+}

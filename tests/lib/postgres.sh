@@ -1,0 +1,37 @@
+# A PostgreSQL of our own: a free port, a temporary folder, gone at the end.
+# shellcheck shell=bash
+
+# PostgreSQL refuses to run as root, so root steps down to the user that Debian's package makes.
+as_postgres() {
+  if [ "$(id -u)" = 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi
+}
+
+PG_DIR=$WORK/postgres
+
+# Debian keeps the server's programs out of the PATH, in a folder for each version.
+pg_program() { find /usr/lib/postgresql -path "*/bin/$1" 2>/dev/null | sort -V | tail -n 1; }
+
+start_postgres() {
+  local password port
+  mkdir "$PG_DIR" && chmod 700 "$PG_DIR"
+  password=$(head -c 18 /dev/urandom | base64 | tr '+/' '-_')
+  printf '%s\n' "$password" >"$PG_DIR/password"
+  [ "$(id -u)" != 0 ] || chown -R postgres "$PG_DIR"
+  (cd "$PG_DIR" && as_postgres "$(pg_program initdb)" -D "$PG_DIR/data" -U ordercast -A scram-sha-256 \
+    --pwfile="$PG_DIR/password" -E UTF8 --locale=C) || return 1
+  port=$(free_port)
+  (cd "$PG_DIR" && as_postgres "$(pg_program pg_ctl)" -D "$PG_DIR/data" -w -t 60 -l "$PG_DIR/log" \
+    -o "-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories=$PG_DIR -c max_connections=200" start) \
+    || { cat "$PG_DIR/log"; return 1; }
+  # The tests make a database each, below this address.
+  echo "postgres://ordercast:$password@127.0.0.1:$port/" >"$WORK/postgres.url"
+}
+
+stop_postgres() {
+  [ -f "$PG_DIR/data/postmaster.pid" ] || return 0
+  (cd "$PG_DIR" && as_postgres "$(pg_program pg_ctl)" -D "$PG_DIR/data" -m immediate stop) >/dev/null 2>&1
+}
+
+free_port() {
+  python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}

@@ -1,0 +1,161 @@
+// The back office: every order live, everything that may be done to it, and the server's figures.
+
+import { Actions, empty, statusChip } from './panel.js';
+import { OrderBook, ago, isFinal, nextStatus, rank, words } from './order.js';
+import { byId, h, render, scheduler } from './dom.js';
+
+const STATS_EVERY = 5000;
+const FINISHED_SHOWN = 8;
+
+/** Adds up whatever shape of figures there is: a number, or an object of numbers. */
+const sum = (value) => {
+  if (typeof value === 'number') return value;
+  if (value && typeof value === 'object') return Object.values(value).reduce((total, v) => total + sum(v), 0);
+  return 0;
+};
+
+export class AdminView {
+  #book = new OrderBook();
+  #draw = scheduler(() => this.#render());
+  #actions = new Actions(this.#draw);
+  #connection;
+  #rest = null;
+  #setup = null;
+  #stats = null;
+  #barred = false;
+
+  constructor(connection) {
+    this.#connection = connection;
+    connection.on('ready', () => {
+      this.#barred = false;
+      this.#load();
+      this.#poll();
+    });
+    connection.on('resync', () => this.#load());
+    connection.on('order:new', (order) => {
+      this.#book.put(order);
+      this.#draw();
+    });
+    connection.on('order:status_update', async (update) => {
+      if (this.#book.apply(update) === 'unknown') await this.#rest.order(update.orderId).then((order) => this.#book.put(order), () => {});
+      this.#draw();
+    });
+    connection.on('order:eta_update', ({ orderId, etaMinutes }) => {
+      this.#book.patch(orderId, { etaMinutes });
+      this.#draw();
+    });
+    connection.watch(this.#draw);
+    setInterval(() => this.#poll(), STATS_EVERY);
+  }
+
+  use(setup, rest) {
+    this.#setup = setup;
+    this.#rest = rest;
+    this.#stats = null;
+    this.#book.clear();
+    this.#draw();
+  }
+
+  async #load() {
+    await this.#rest.orders().then((orders) => this.#book.replace(orders), () => {});
+    this.#draw();
+  }
+
+  async #poll() {
+    if (this.#connection.state.phase !== 'connected' || this.#barred) return;
+    try {
+      this.#stats = await this.#rest.stats();
+    } catch (error) {
+      this.#barred = error.status === 401 || error.status === 403;
+    }
+    this.#draw();
+  }
+
+  #run(order, work) {
+    this.#actions.run(order.id, async () => {
+      const answer = await work(this.#rest);
+      if (answer?.id) this.#book.put(answer);
+    });
+  }
+
+  #render() {
+    const orders = this.#book.list();
+    const active = orders.filter((order) => !isFinal(order.status));
+    const finished = orders.filter((order) => isFinal(order.status)).slice(0, FINISHED_SHOWN);
+    const phase = this.#connection.state.phase;
+    render(byId('admin-stats'), this.#renderStats());
+    render(byId('body-admin'),
+      orders.length === 0 && empty('grid', phase === 'off' ? 'The back office is not connected' : 'No orders yet',
+        phase === 'off' ? 'Give the admin a token under Connections.' : 'Every order of the house is listed here, live.'),
+      active.length > 0 && h('ul', { class: 'cards', key: 'active', 'aria-label': 'Active orders' }, active.map((order) => this.#card(order))),
+      finished.length > 0 && h('h3', { class: 'group-title', key: 'finished-title' }, 'Finished'),
+      finished.length > 0 && h('ul', { class: 'rows', key: 'finished', 'aria-label': 'Finished orders' }, finished.map((order) => h('li', { key: order.id, class: 'row', 'data-testid': `admin-order-${order.orderNumber}`, 'data-status': order.status },
+        h('b', {}, order.orderNumber), h('span', { class: 'seq muted', title: 'Events of this order' }, `#${order.seq}`), statusChip(order.status)))));
+  }
+
+  #renderStats() {
+    const s = this.#stats;
+    if (!s) return h('p', { class: 'muted', key: 'none' }, this.#barred ? 'This token may not read the figures' : this.#connection.state.phase === 'connected' ? 'Reading the figures…' : 'Figures appear once connected');
+    const connections = s.connections?.total ?? sum(s.connections?.byRole ?? s.connections?.roles ?? s.connectionsByRole ?? s.connections);
+    const byStatus = s.orders?.byStatus ?? s.ordersByStatus ?? s.orders ?? {};
+    const active = sum(Object.fromEntries(Object.entries(byStatus).filter(([status]) => rank(status) >= 0 && !isFinal(status))));
+    const eventRate = s.eventsPerSecond ?? s.events?.perSecond ?? 0;
+    const rate = typeof eventRate === 'object' ? sum(eventRate) : eventRate;
+    const figure = (value, label) => h('div', { key: label, class: 'figure' }, h('dd', {}, value), h('dt', {}, label));
+    return h('dl', { class: 'figures', 'data-testid': 'admin-stats', key: 'figures' },
+      figure(String(connections), 'connections'),
+      figure(String(active), 'active orders'),
+      figure(Number(rate).toFixed(rate < 10 ? 1 : 0), 'events / s'));
+  }
+
+  #card(order) {
+    const number = order.orderNumber;
+    const busy = this.#actions.isBusy(order.id);
+    const demoDriver = this.#setup?.accounts.driver?.user;
+    const unpaid = order.paymentStatus !== 'completed';
+    const next = nextStatus(order.status);
+    const canAssign = rank(order.status) >= rank('accepted') && rank(order.status) < rank('picked_up');
+    const button = (name, label, kind, onclick) => h('button', {
+      key: name, type: 'button', class: `button ${kind}`, 'aria-disabled': busy ? 'true' : false, 'data-testid': `admin-${name}-${number}`, 'aria-label': `${label}: ${number}`, onclick,
+    }, label);
+    const input = (name) => byId(`admin-${name}-${order.id}`);
+    return h('li', { key: order.id, class: 'card', 'data-testid': `admin-order-${number}`, 'data-status': order.status, 'data-seq': String(order.seq) },
+      h('div', { class: 'card-head' }, h('span', { class: 'card-number' }, number), h('span', { class: 'seq muted', title: 'Events of this order' }, `#${order.seq}`)),
+      h('div', { class: 'card-line' }, statusChip(order.status), h('span', { class: 'muted' }, ago(order.createdAt))),
+      h('dl', { class: 'pairs' },
+        h('div', {}, h('dt', {}, 'Customer'), h('dd', {}, order.customer?.name ?? '–')),
+        h('div', {}, h('dt', {}, 'Driver'), h('dd', {}, order.driver?.name ?? '–')),
+        h('div', {}, h('dt', {}, 'Payment'), h('dd', {}, order.paymentStatus ?? '–')),
+        h('div', {}, h('dt', {}, 'ETA'), h('dd', {}, order.etaMinutes === null || order.etaMinutes === undefined ? '–' : `${order.etaMinutes} min`))),
+      this.#actions.error(order.id),
+      h('div', { class: 'card-actions', key: 'actions' },
+        unpaid && button('verify', 'Verify payment', 'primary', () => this.#run(order, (rest) => rest.verifyPayment(order.id))),
+        canAssign && !order.driver && demoDriver && h('button', {
+          key: 'assign', type: 'button', class: 'button primary', 'aria-disabled': busy ? 'true' : false, 'data-testid': `admin-assign-${number}`, 'aria-label': `Assign ${demoDriver.name} to ${number}`,
+          onclick: () => this.#run(order, (rest) => rest.assign(order.id, driverOf(demoDriver))),
+        }, `Assign ${demoDriver.name.split(' ')[0]}`),
+        next && next !== 'payment_confirmed' && button('advance', `Mark ${words(next).toLowerCase()}`, '', () => this.#run(order, (rest) => rest.setStatus(order.id, next)))),
+      h('details', { class: 'more', key: 'more' },
+        h('summary', { 'data-testid': `admin-more-${number}`, 'aria-label': `More for ${number}` }, 'More'),
+        h('div', { class: 'more-body' },
+          h('form', { class: 'inline-form', onsubmit: (event) => {
+            event.preventDefault();
+            const id = input('driver').value.trim();
+            if (id) this.#run(order, (rest) => rest.assign(order.id, id === demoDriver?.id ? driverOf(demoDriver) : { id, name: id }));
+          } },
+          h('input', { id: `admin-driver-${order.id}`, type: 'text', placeholder: 'Driver id', autocomplete: 'off', 'aria-label': `Driver id for ${number}` }),
+          h('button', { type: 'submit', class: 'button small', 'aria-disabled': busy ? 'true' : false, 'aria-label': `Assign this driver to ${number}` }, 'Assign')),
+          h('form', { class: 'inline-form', onsubmit: (event) => {
+            event.preventDefault();
+            const minutes = Number(input('eta').value);
+            if (input('eta').value) this.#run(order, (rest) => rest.setEta(order.id, minutes));
+          } },
+          h('input', { id: `admin-eta-${order.id}`, type: 'number', min: '0', max: '600', placeholder: 'Minutes', 'aria-label': `Minutes until ${number} arrives`, 'data-testid': `admin-eta-minutes-${number}` }),
+          h('button', { type: 'submit', class: 'button small', 'aria-disabled': busy ? 'true' : false, 'data-testid': `admin-eta-${number}`, 'aria-label': `Set the ETA of ${number}` }, 'Set ETA')),
+          h('div', { class: 'card-actions' },
+            order.driver && button('unassign', 'Unassign driver', 'small', () => this.#run(order, (rest) => rest.unassign(order.id))),
+            button('cancel', 'Cancel order', 'danger small', () => this.#run(order, (rest) => rest.cancel(order.id, 'Cancelled by the back office')))))));
+  }
+}
+
+const driverOf = ({ id, name, phone }) => ({ id, name, ...(phone ? { phone } : {}) });

@@ -1,0 +1,360 @@
+// The customer's view: places an order, follows one order on the map and through its statuses.
+
+import { Actions, empty } from './panel.js';
+import { OrderBook, STATUSES, clock, isFinal, isBefore, money, phase, rank, shortNumber, words } from './order.js';
+import { announce, byId, h, render, scheduler } from './dom.js';
+import { distance, kilometres } from './geo.js';
+
+const MENU = [
+  { name: 'Käsknöpfle', unitPrice: 17.5 },
+  { name: 'Tomato soup', unitPrice: 8.9 },
+  { name: 'Green salad', unitPrice: 7.2 },
+  { name: 'Apple cake', unitPrice: 5.4 },
+];
+const DWELL = { auto: 4000, own: 15000 };
+const CANCELLABLE = new Set(['pending', 'payment_confirmed', 'accepted']);
+const LISTED = 5;
+const SENTENCES = {
+  pending: 'We have your order. The kitchen starts once the payment is verified.',
+  payment_confirmed: 'Payment received. Waiting for the kitchen to accept.',
+  accepted: 'The kitchen has accepted your order.',
+  preparing: 'Your meal is on the stove.',
+  ready_for_pickup: 'Packed and waiting for a driver.',
+  assigned_to_driver: 'Your driver is heading to the restaurant.',
+  picked_up: 'Your driver has your order.',
+  in_transit: 'Your driver is on the road to you.',
+  delivered: 'Enjoy your meal.',
+  cancelled: 'This order was cancelled.',
+};
+
+export class CustomerView {
+  #book = new OrderBook();
+  #tracking = null;
+  #current = null;
+  #pinned = null;
+  #finals = new Map();
+  #fetching = new Set();
+  #basket = new Set([0, 2]);
+  #attempt = null;
+  #placeError = '';
+  #placing = false;
+  #driver = null;
+  #draw = scheduler(() => this.#render());
+  #actions = new Actions(this.#draw);
+  #connection;
+  #map;
+  #setup = null;
+  #rest = null;
+  #placed = '';
+
+  constructor(connection, map) {
+    this.#connection = connection;
+    this.#map = map;
+    connection.on('ready', () => this.#load());
+    connection.on('order:status_update', (update) => this.#updated(update));
+    connection.on('driver:location_update', (fix) => this.#moved(fix));
+    connection.on('order:eta_update', (eta) => this.#eta(eta));
+    connection.on('resync', () => this.#load());
+    connection.watch(this.#draw);
+    setInterval(() => this.#choose(), 1000);
+  }
+
+  /** Starts anew with a server and an account. */
+  use(setup, rest) {
+    this.#setup = setup;
+    this.#rest = rest;
+    this.#book.clear();
+    this.#finals.clear();
+    this.#current = this.#pinned = this.#tracking = this.#driver = this.#attempt = null;
+    this.#placeError = '';
+    this.#draw();
+  }
+
+  async #load() {
+    const before = this.#book.get(this.#current);
+    try {
+      this.#book.replace(await this.#rest.orders());
+    } catch {
+      return;
+    }
+    // It may have ended while this view was away: that is shown for as long as if it had been watched.
+    const now = this.#book.get(this.#current);
+    if (before && now && !isFinal(before.status) && isFinal(now.status)) this.#finals.set(now.id, Date.now());
+    if (this.#current && this.#book.has(this.#current)) await this.#refresh(this.#current);
+    this.#choose();
+    this.#draw();
+  }
+
+  async #refresh(id) {
+    try {
+      const tracking = await this.#rest.tracking(id);
+      if (id === this.#current && (tracking.seq ?? 0) >= (this.#tracking?.seq ?? 0)) this.#track(tracking);
+    } catch { /* the next event or the next connection brings it */ }
+  }
+
+  /** Decides which order is on show: one the user placed or picked, else the newest active one. */
+  #choose() {
+    const orders = this.#book.list();
+    const lingers = (id, time) => this.#finals.has(id) && Date.now() - this.#finals.get(id) < time;
+    const pinned = this.#pinned && this.#book.get(this.#pinned.id);
+    if (this.#pinned && !pinned) this.#pinned = null;
+    if (pinned && isFinal(pinned.status) && !this.#pinned.keep && !lingers(pinned.id, DWELL.own)) this.#pinned = null;
+    if (this.#pinned) {
+      this.#follow(pinned.id);
+      return;
+    }
+    if (this.#current && lingers(this.#current, DWELL.auto)) return;
+    const active = orders.find((order) => !isFinal(order.status));
+    const next = active ?? this.#book.get(this.#current) ?? orders[0];
+    if (next) this.#follow(next.id);
+  }
+
+  async #follow(id) {
+    if (id === this.#current) return;
+    const before = this.#current;
+    this.#current = id;
+    this.#tracking = null;
+    this.#driver = null;
+    this.#map.setDriver(null);
+    this.#draw();
+    if (before) this.#connection.unsubscribe(before);
+    try {
+      const { tracking } = await this.#connection.subscribe(id);
+      if (id === this.#current) this.#track(tracking ?? await this.#rest.tracking(id));
+    } catch {
+      if (id === this.#current) await this.#refresh(id);
+    }
+  }
+
+  #track(tracking) {
+    this.#tracking = tracking;
+    this.#book.patch(tracking.orderId, { etaMinutes: tracking.etaMinutes ?? null });
+    if (tracking.driverLatitude !== undefined && tracking.driverLatitude !== null && !isFinal(tracking.status)) {
+      this.#moved({ orderId: tracking.orderId, latitude: tracking.driverLatitude, longitude: tracking.driverLongitude });
+    }
+    this.#draw();
+  }
+
+  #updated(update) {
+    const { orderId } = update;
+    const result = this.#book.apply(update);
+    if (result === 'unknown') {
+      this.#fetch(orderId);
+      return;
+    }
+    if (result === 'applied' && isFinal(update.status) && update.previousStatus !== update.status) this.#finals.set(orderId, Date.now());
+    const tracking = this.#tracking;
+    if (orderId === this.#current && tracking && update.seq > (tracking.seq ?? 0)) {
+      const changed = update.status !== tracking.status;
+      this.#tracking = {
+        ...tracking,
+        seq: update.seq,
+        status: update.status,
+        etaMinutes: update.etaMinutes !== undefined ? update.etaMinutes : tracking.etaMinutes,
+        paymentStatus: update.paymentStatus ?? tracking.paymentStatus,
+        driverAssigned: Boolean(update.driver) || (tracking.driverAssigned && !isBefore(update.status, 'assigned_to_driver')),
+        driverName: update.driver?.name ?? (update.driver === null || isBefore(update.status, 'assigned_to_driver') ? undefined : tracking.driverName),
+        driverPhone: update.driver?.phone ?? tracking.driverPhone,
+        statusHistory: changed ? [...(tracking.statusHistory ?? []), { status: update.status, timestamp: update.timestamp }] : tracking.statusHistory,
+      };
+      if (changed) {
+        const order = this.#book.get(orderId);
+        announce(`Order ${order?.orderNumber ?? ''}: ${words(update.status)}. ${SENTENCES[update.status] ?? ''}`);
+      }
+      if (isBefore(update.status, 'assigned_to_driver')) {
+        this.#driver = null;
+        this.#map.setDriver(null);
+      }
+      if (update.replayed || update.snapshot) this.#refresh(orderId);
+    }
+    this.#choose();
+    this.#draw();
+  }
+
+  async #fetch(id) {
+    if (this.#fetching.has(id)) return;
+    this.#fetching.add(id);
+    try {
+      this.#book.put(await this.#rest.order(id));
+      this.#choose();
+      this.#draw();
+    } catch { /* not visible to this customer */ } finally {
+      this.#fetching.delete(id);
+    }
+  }
+
+  #moved(fix) {
+    if (fix.orderId !== this.#current) return;
+    this.#driver = fix;
+    this.#map.setDriver(fix);
+    this.#draw();
+  }
+
+  #eta({ orderId, etaMinutes, estimatedDeliveryTime }) {
+    this.#book.patch(orderId, { etaMinutes, estimatedDeliveryTime });
+    if (this.#tracking?.orderId === orderId) this.#tracking = { ...this.#tracking, etaMinutes, estimatedDeliveryTime };
+    this.#draw();
+  }
+
+  async #place() {
+    if (this.#placing) return;
+    const user = this.#setup.accounts.customer?.user;
+    const { restaurant, home } = this.#setup;
+    const items = [...this.#basket].sort().map((i) => ({ name: MENU[i].name, quantity: 1, unitPrice: MENU[i].unitPrice }));
+    const body = {
+      customer: { id: user.id, name: user.name, ...(user.phone ? { phone: user.phone } : {}) },
+      chef: restaurant,
+      delivery: home,
+      items,
+      total: this.#total(),
+      currency: 'EUR',
+    };
+    // A repeat after a lost answer goes out with the same key, so that it cannot order twice.
+    const text = JSON.stringify(body);
+    if (this.#attempt?.text !== text) this.#attempt = { text, key: uuid() };
+    this.#placing = true;
+    this.#placeError = '';
+    this.#draw();
+    try {
+      const order = this.#book.put(await this.#rest.place(body, this.#attempt.key));
+      this.#attempt = null;
+      this.#pinned = { id: order.id, keep: false };
+      this.#choose();
+      announce(`Order ${order.orderNumber} placed`);
+    } catch (error) {
+      if (error.status) this.#attempt = null;
+      this.#placeError = error.message;
+    } finally {
+      this.#placing = false;
+      this.#draw();
+    }
+  }
+
+  #total() {
+    return Math.round([...this.#basket].reduce((sum, i) => sum + MENU[i].unitPrice, 0) * 100) / 100;
+  }
+
+  #select(order) {
+    this.#pinned = { id: order.id, keep: isFinal(order.status) };
+    this.#choose();
+    this.#draw();
+  }
+
+  #render() {
+    const orders = this.#book.list();
+    const order = this.#book.get(this.#current);
+    this.#placeOnMap(order);
+    render(byId('customer-orders'), this.#renderList(orders));
+    render(byId('customer-detail'), order ? this.#renderOrder(order) : this.#renderEmpty());
+    render(byId('customer-foot'), this.#renderPlace());
+  }
+
+  #placeOnMap(order) {
+    const t = this.#tracking;
+    const setup = this.#setup;
+    const point = (place) => (Number.isFinite(place?.latitude) && Number.isFinite(place?.longitude) ? [place.latitude, place.longitude] : null);
+    const restaurant = point({ latitude: t?.chefLatitude, longitude: t?.chefLongitude }) ?? point(order?.chef) ?? (order ? null : point(setup?.restaurant));
+    const home = point({ latitude: t?.deliveryLatitude, longitude: t?.deliveryLongitude }) ?? point(order?.delivery) ?? (order ? null : point(setup?.home));
+    const route = setup?.route?.length > 1 && home && distance(setup.route.at(-1), home) < 400 && restaurant && distance(setup.route[0], restaurant) < 400
+      ? setup.route : restaurant && home ? [restaurant, home] : null;
+    const key = JSON.stringify([restaurant, home, route?.length, route?.[0]]);
+    if (key === this.#placed) return;
+    this.#placed = key;
+    this.#map.setPlaces({ restaurant, home, route });
+  }
+
+  #renderList(orders) {
+    if (orders.length < 2) return null;
+    const listed = orders.slice(0, LISTED);
+    const current = this.#book.get(this.#current);
+    if (current && !listed.includes(current)) listed.splice(-1, 1, current);
+    return h('div', { class: 'order-switch', role: 'group', 'aria-label': 'Your orders' },
+      listed.map((order) => h('button', {
+        key: order.id, type: 'button', class: `switch-item phase-${phase(order.status)}`, 'aria-pressed': String(order.id === this.#current),
+        'data-testid': `customer-select-${order.orderNumber}`, onclick: () => this.#select(order),
+        title: `${order.orderNumber}: ${words(order.status)}`,
+      },
+      h('span', { class: 'switch-dot', 'aria-hidden': 'true' }),
+      h('span', { class: 'sr' }, `Order ${order.orderNumber}, ${words(order.status)}`),
+      h('span', { 'aria-hidden': 'true' }, shortNumber(order.orderNumber)))));
+  }
+
+  #renderEmpty() {
+    const { phase: connection } = this.#connection.state;
+    return connection === 'connected' || connection === 'reconnecting'
+      ? empty('bag', 'No order yet', 'Choose something below and place an order. It is followed here until it arrives.')
+      : empty('plug', 'Waiting for a connection', 'Once the customer is connected, the newest order is followed here.');
+  }
+
+  #renderOrder(order) {
+    const t = this.#tracking?.orderId === order.id ? this.#tracking : null;
+    const status = order.status;
+    const eta = t?.etaMinutes ?? order.etaMinutes;
+    const driverName = t?.driverName ?? (isBefore(status, 'assigned_to_driver') ? null : order.driver?.name);
+    const home = t && Number.isFinite(t.deliveryLatitude) ? [t.deliveryLatitude, t.deliveryLongitude] : null;
+    const away = this.#driver && home && !isFinal(status) ? distance([this.#driver.latitude, this.#driver.longitude], home) : null;
+    const ended = t?.statusHistory?.findLast((row) => row.status === status)?.timestamp;
+    return h('div', { class: 'follow', key: order.id },
+      h('div', { class: 'follow-main' },
+        h('p', { class: 'order-number' }, h('span', { 'data-testid': 'customer-order-number' }, order.orderNumber),
+          order.chef?.businessName && h('span', { class: 'muted' }, order.chef.businessName)),
+        h('p', { class: `follow-status phase-${phase(status)}`, 'data-testid': 'customer-status', 'data-status': status, 'data-order': order.orderNumber }, words(status)),
+        h('p', { class: 'follow-sentence' }, SENTENCES[status] ?? ''),
+        h('p', { class: 'eta', 'data-testid': 'customer-eta', 'data-minutes': isFinal(status) ? false : eta ?? false, hidden: isFinal(status) ? !ended : eta === null || eta === undefined, key: 'eta' },
+          isFinal(status)
+            ? [h('span', { class: 'eta-label' }, status === 'delivered' ? 'Arrived' : 'Ended'), h('span', { class: 'eta-value' }, ended ? clock(ended).slice(0, 5) : '')]
+            : [h('span', { class: 'eta-label' }, 'Arrives in'), h('span', { class: 'eta-value' }, String(eta), h('small', {}, ' min'))]),
+        driverName && h('div', { class: 'driver-card', key: 'driver' },
+          h('span', { class: 'avatar', 'aria-hidden': 'true' }, initials(driverName)),
+          h('div', {}, h('p', { class: 'driver-name', 'data-testid': 'customer-driver' }, driverName),
+            h('p', { class: 'muted', 'data-testid': 'customer-distance' }, away !== null ? `${kilometres(away)} away` : 'Your driver'))),
+        this.#actions.error(order.id),
+        CANCELLABLE.has(status) && h('button', {
+          key: 'cancel', type: 'button', class: 'button danger small', 'data-testid': 'customer-cancel', 'aria-disabled': this.#actions.isBusy(order.id) ? 'true' : false,
+          onclick: () => this.#actions.run(order.id, () => this.#connection.request('order:status_update', { orderId: order.id, status: 'cancelled', note: 'Cancelled by the customer' })),
+        }, 'Cancel order')),
+      h('ol', { class: 'timeline', 'aria-label': 'Progress', 'data-testid': 'customer-timeline' }, this.#renderTimeline(order, t)));
+  }
+
+  #renderTimeline(order, tracking) {
+    const times = new Map((tracking?.statusHistory ?? []).map((row) => [row.status, row.timestamp]));
+    if (!times.has('pending')) times.set('pending', order.createdAt);
+    const rows = order.status === 'cancelled'
+      ? [...STATUSES.filter((status) => times.has(status)), 'cancelled']
+      : STATUSES;
+    const here = order.status === 'cancelled' ? rows.length - 1 : rank(order.status);
+    return rows.map((status, i) => {
+      const state = i < here ? (times.has(status) ? 'done' : 'skipped') : i === here ? 'now' : 'todo';
+      return h('li', { key: status, class: `step is-${state} phase-${phase(status)}`, 'data-status': status, 'data-state': state, 'aria-current': state === 'now' ? 'step' : false },
+        h('span', { class: 'step-dot', 'aria-hidden': 'true' }),
+        h('span', { class: 'step-name' }, status === 'pending' ? 'Order placed' : words(status)),
+        h('span', { class: 'step-time' }, state === 'skipped' ? 'skipped' : state === 'todo' ? '' : clock(times.get(status) ?? '')));
+    });
+  }
+
+  #renderPlace() {
+    const user = this.#setup?.accounts.customer?.user;
+    const ready = user && this.#connection.state.phase !== 'off' && this.#basket.size > 0;
+    return [
+      h('div', { class: 'menu', role: 'group', 'aria-label': 'Menu', key: 'menu' }, MENU.map((item, i) => h('button', {
+        key: item.name, type: 'button', class: 'menu-item', 'aria-pressed': String(this.#basket.has(i)), 'data-testid': `menu-${i}`,
+        onclick: () => {
+          if (!this.#basket.delete(i)) this.#basket.add(i);
+          this.#draw();
+        },
+      }, h('span', { class: 'menu-check', 'aria-hidden': 'true' }), h('span', {}, item.name), h('span', { class: 'muted menu-price' }, item.unitPrice.toFixed(2))))),
+      this.#placeError && h('div', { class: 'inline-error', role: 'alert', key: 'error' }, h('span', {}, this.#placeError)),
+      h('button', { key: 'place', type: 'button', class: 'button primary place', 'data-testid': 'customer-place-order', disabled: !ready, 'aria-disabled': this.#placing ? 'true' : false, onclick: () => this.#place() },
+        this.#attempt && this.#placeError ? 'Try again' : 'Place order',
+        this.#basket.size > 0 && h('span', { class: 'button-aside' }, money(this.#total()))),
+    ];
+  }
+}
+
+const initials = (name) => String(name).split(/\s+/).map((part) => part[0]).slice(0, 2).join('').toUpperCase();
+
+/** crypto.randomUUID exists only on secure origins; this page also runs on plain http in a lab. */
+function uuid() {
+  if (crypto.randomUUID) return crypto.randomUUID();
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+}

@@ -1,0 +1,94 @@
+// Puts the page together: config, four connections with their views, the log, the tabs of narrow screens.
+
+import { AdminView } from './admin.js';
+import { ChefView } from './chef.js';
+import { Connection } from './socket.js';
+import { CustomerView } from './customer.js';
+import { DriverView } from './driver.js';
+import { EventLog } from './log.js';
+import { OrderMap } from './map.js';
+import { TRANSPORTS, VIEWS, VIEW_TITLES, loadPageConfig, readStored, resolve, store } from './config.js';
+import { byId, h, icon, render } from './dom.js';
+import { connectionStrip } from './panel.js';
+import { createConnectDialog } from './connect.js';
+import { createRest } from './rest.js';
+
+const page = await loadPageConfig();
+const log = new EventLog();
+let setup = resolve(page, readStored());
+
+const connections = Object.fromEntries(VIEWS.map((view) => [view, new Connection(view, log.add)]));
+const map = new OrderMap(byId('customer-map'), {
+  streets: page.streets,
+  tileUrl: page.tileUrl,
+  attribution: page.attribution ?? (page.streets?.length || page.tileUrl ? '© <a href="https://www.openstreetmap.org/copyright" rel="noopener">OpenStreetMap</a>' : null),
+});
+const views = {
+  customer: new CustomerView(connections.customer, map),
+  chef: new ChefView(connections.chef),
+  driver: new DriverView(connections.driver),
+  admin: new AdminView(connections.admin),
+};
+
+const dialog = createConnectDialog({
+  page,
+  stored: readStored,
+  onConnect(choice) {
+    store(choice);
+    start();
+  },
+});
+
+const strips = VIEWS.map((view) => connectionStrip(view, connections[view], {
+  person: () => setup.accounts[view]?.user ?? (connections[view].state.userId ? { id: connections[view].state.userId, name: connections[view].state.userId } : null),
+  openConnect: dialog.open,
+}));
+
+function start() {
+  setup = resolve(page, readStored());
+  for (const view of VIEWS) {
+    const account = setup.accounts[view];
+    const connection = connections[view];
+    connection.close();
+    views[view].use(setup, createRest({
+      server: setup.server,
+      token: account?.token ?? '',
+      log: (entry) => log.add({ view, direction: 'rest', ...entry }),
+    }));
+    if (account) connection.open({ server: setup.server, token: account.token, transports: TRANSPORTS[setup.transport] ?? TRANSPORTS.auto });
+  }
+  for (const draw of strips) draw();
+  if (!VIEWS.some((view) => setup.accounts[view])) dialog.open();
+}
+
+const summary = byId('summary');
+function summarise() {
+  const phases = VIEWS.map((view) => connections[view].state.phase);
+  const up = phases.filter((phase) => phase === 'connected').length;
+  const wanted = phases.filter((phase) => phase !== 'off').length;
+  summary.dataset.state = wanted === 0 ? 'off' : up === wanted ? 'up' : 'partly';
+  summary.textContent = wanted === 0 ? 'Not connected' : `${up} of ${wanted} connected`;
+}
+for (const view of VIEWS) {
+  connections[view].watch(summarise);
+  connections[view].watch(() => drawTabs());
+}
+
+// On narrow screens one view is on show at a time.
+function show(view) {
+  document.body.dataset.view = view;
+  drawTabs();
+  window.scrollTo({ top: 0 });
+}
+const TAB_ICONS = { customer: 'bag', chef: 'pot', driver: 'nav', admin: 'grid', log: 'list' };
+function drawTabs() {
+  render(byId('tabs'), [...VIEWS, 'log'].map((view) => h('button', {
+    key: view, type: 'button', class: 'tab', 'aria-current': document.body.dataset.view === view ? 'true' : false, 'aria-controls': `view-${view}`, 'data-testid': `tab-${view}`,
+    onclick: () => show(view),
+  }, icon(TAB_ICONS[view]), h('span', {}, VIEW_TITLES[view] ?? 'Log'),
+  view !== 'log' && h('span', { class: `tab-dot is-${connections[view].state.phase}`, 'aria-hidden': 'true' }))));
+}
+
+drawTabs();
+summarise();
+start();

@@ -1,0 +1,64 @@
+// Calls to the REST surface with one view's token. The token stays in this closure.
+
+export class RestError extends Error {
+  constructor(status, problem) {
+    super(problem.detail || problem.message || problem.title || (status ? `The server answered ${status}` : 'The server cannot be reached'));
+    this.status = status;
+    this.code = problem.code;
+    this.allowed = problem.allowed;
+  }
+}
+
+/** @param log called with every change made or refused: {event, payload, ms, error?} */
+export function createRest({ server, token, log }) {
+  async function call(method, path, body, { headers = {}, quiet = method === 'GET' } = {}) {
+    const started = performance.now();
+    const done = (payload, error) => log({ event: `${method} ${path}`, payload, ms: performance.now() - started, error });
+    let response;
+    try {
+      response = await fetch(server + path, {
+        method,
+        headers: {
+          Accept: 'application/json',
+          Authorization: `Bearer ${token}`,
+          ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
+          ...headers,
+        },
+        body: body === undefined ? undefined : JSON.stringify(body),
+        credentials: 'omit',
+        cache: 'no-store',
+      });
+    } catch {
+      const error = new RestError(0, {});
+      if (!quiet) done({ request: body, error: error.message }, true);
+      throw error;
+    }
+    const text = await response.text();
+    let answer = null;
+    try {
+      answer = text ? JSON.parse(text) : null;
+    } catch { /* not JSON: an intermediary's page, say */ }
+    if (!response.ok) {
+      const error = new RestError(response.status, answer ?? {});
+      done({ status: response.status, code: error.code, message: error.message, request: body }, true);
+      throw error;
+    }
+    if (!quiet) done({ status: response.status, request: body, answer });
+    return answer;
+  }
+
+  const order = (id) => `/orders/${encodeURIComponent(id)}`;
+  return {
+    orders: async () => (await call('GET', '/orders?limit=100')).items ?? [],
+    order: (id) => call('GET', order(id)),
+    tracking: (id) => call('GET', `${order(id)}/tracking`),
+    stats: () => call('GET', '/stats'),
+    place: (body, idempotencyKey) => call('POST', '/orders', body, { headers: { 'Idempotency-Key': idempotencyKey } }),
+    setStatus: (id, status) => call('PATCH', `${order(id)}/status`, { status }),
+    cancel: (id, reason) => call('POST', `${order(id)}/cancel`, { reason }),
+    verifyPayment: (id) => call('POST', `${order(id)}/payment/verify`, { reference: 'test-page' }),
+    assign: (id, driver) => call('POST', `${order(id)}/assign`, { driver }),
+    unassign: (id) => call('DELETE', `${order(id)}/assign`),
+    setEta: (id, etaMinutes) => call('POST', `${order(id)}/eta`, { etaMinutes }),
+  };
+}
