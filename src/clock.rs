@@ -90,7 +90,6 @@ pub mod wire_option {
 
     /// # Errors
     /// Those of the serializer.
-    #[expect(clippy::ref_option, reason = "the form that serde calls")]
     pub fn serialize<S: Serializer>(at: &Option<Time>, serializer: S) -> Result<S::Ok, S::Error> {
         match at {
             Some(at) => wire::serialize(at, serializer),

@@ -20,6 +20,7 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "made once, at start")]
 pub enum Command {
     /// Run the server (the default)
     Serve(Serve),
@@ -223,7 +224,7 @@ impl Serve {
             }
             if self.jwt_secret.is_none() {
                 let made: [u8; 32] = rand::random();
-                self.jwt_secret = Some(made.iter().map(|byte| format!("{byte:02x}")).collect());
+                self.jwt_secret = Some(hex::encode(made));
             }
             if self.database.database_url.is_none() {
                 let path = std::env::temp_dir().join("ordercast-demo.db");

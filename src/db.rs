@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait};
+use sea_orm::sqlx::Error;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
     ConnectOptions, Database, DatabaseBackend, DatabaseConnection, DatabaseTransaction, DbErr, RuntimeErr,
@@ -136,7 +137,6 @@ pub fn is_connection_loss(error: &DbErr) -> bool {
     else {
         return false;
     };
-    use sea_orm::sqlx::Error;
     match &**inner {
         Error::Io(_) | Error::PoolTimedOut | Error::PoolClosed | Error::WorkerCrashed | Error::Tls(_) => true,
         // PostgreSQL: admin shutdown, crash shutdown, cannot connect now, statement timeout.

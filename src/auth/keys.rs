@@ -210,7 +210,7 @@ impl KeyFile {
                     loaded.text = text;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the key file holds no usable key; keeping the old ones")
+                    tracing::warn!(%error, "the key file holds no usable key; keeping the old ones");
                 }
             },
             Err(error) => tracing::warn!(%error, "the key file cannot be read; keeping the old keys"),

@@ -89,8 +89,7 @@ async fn drive(app: &App, id: &UserId, order: &OrderId) -> Result<(), Refusal> {
     for step in 0..FIXES {
         let index = step * (route.len() - 1) / (FIXES - 1);
         let [latitude, longitude] = route[index];
-        let next = route[(index + 1).min(route.len() - 1)];
-        let heading = (next != route[index]).then(|| bearing(route[index], next));
+        let heading = route.get(index + 1).map(|next| bearing(route[index], *next));
         let fix = LocationReport {
             latitude: Latitude(latitude),
             longitude: Longitude(longitude),

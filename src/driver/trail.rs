@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use entity::{driver_position, position_trail};
+use entity::driver_position::{self, Column as LastColumn};
+use entity::position_trail;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
@@ -142,14 +143,18 @@ async fn write(app: &App, batch: &[Fix]) -> Result<(), Refusal> {
     });
     let tx = app.db.begin().await?;
     position_trail::Entity::insert_many(rows).exec_without_returning(&tx).await?;
-    use driver_position::Column;
     driver_position::Entity::insert_many(last)
         .on_conflict(
-            OnConflict::column(Column::DriverId)
-                .update_columns([Column::Latitude, Column::Longitude, Column::RecordedAt, Column::ReceivedAt])
+            OnConflict::column(LastColumn::DriverId)
+                .update_columns([
+                    LastColumn::Latitude,
+                    LastColumn::Longitude,
+                    LastColumn::RecordedAt,
+                    LastColumn::ReceivedAt,
+                ])
                 // A batch collected offline may be older than what is known.
                 .action_and_where(
-                    Expr::col((driver_position::Entity, Column::RecordedAt))
+                    Expr::col((driver_position::Entity, LastColumn::RecordedAt))
                         .lte(Expr::col(("excluded", "recorded_at"))),
                 )
                 .to_owned(),

@@ -17,6 +17,7 @@ pub enum Wire {
 
 impl Wire {
     /// Hands a frame to the client's connection.
+    #[must_use]
     pub fn hand(&self, frame: &Frame) -> Handed {
         match self {
             Self::SocketIo(wire) => wire.hand(frame),

@@ -92,7 +92,7 @@ for (const combo of combos) {
     assert.deepEqual(await change({ status: 'accepted' }), done, 'asking again changes nothing');
     const refusals = [
       [{ status: 'preparing', expectedSeq: seq }, 'stale_seq'],
-      [{ status: 'picked_up' }, 'forbidden'],
+      [{ status: 'picked_up' }, 'illegal_transition'], // which only the driver may say,
       [{ status: 'baked' }, 'invalid_payload'],
       [{ status: 7 }, 'invalid_payload'],
       [{ orderId: 'nobody-knows', status: 'accepted' }, 'not_found'],

@@ -1,7 +1,7 @@
 // The back office: every order live, everything that may be done to it, and the server's figures.
 
 import { Actions, empty, statusChip } from './panel.js';
-import { OrderBook, ago, isFinal, nextStatus, rank, words } from './order.js';
+import { OrderBook, ago, isFinal, nextStatus, phase, rank, words } from './order.js';
 import { byId, h, render, scheduler } from './dom.js';
 
 const STATS_EVERY = 5000;
@@ -65,6 +65,8 @@ export class AdminView {
     if (this.#connection.state.phase !== 'connected' || this.#barred) return;
     try {
       this.#stats = await this.#rest.stats();
+      // An ETA changes without an event of its own for the admin.
+      if (this.#book.list().some(({ status }) => phase(status) === 'road')) (await this.#rest.orders()).forEach((order) => this.#book.put(order));
     } catch (error) {
       this.#barred = error.status === 401 || error.status === 403;
     }
@@ -82,11 +84,11 @@ export class AdminView {
     const orders = this.#book.list();
     const active = orders.filter((order) => !isFinal(order.status));
     const finished = orders.filter((order) => isFinal(order.status)).slice(0, FINISHED_SHOWN);
-    const phase = this.#connection.state.phase;
+    const off = this.#connection.state.phase === 'off';
     render(byId('admin-stats'), this.#renderStats());
     render(byId('body-admin'),
-      orders.length === 0 && empty('grid', phase === 'off' ? 'The back office is not connected' : 'No orders yet',
-        phase === 'off' ? 'Give the admin a token under Connections.' : 'Every order of the house is listed here, live.'),
+      orders.length === 0 && empty('grid', off ? 'The back office is not connected' : 'No orders yet',
+        off ? 'Give the admin a token under Connections.' : 'Every order of the house is listed here, live.'),
       active.length > 0 && h('ul', { class: 'cards', key: 'active', 'aria-label': 'Active orders' }, active.map((order) => this.#card(order))),
       finished.length > 0 && h('h3', { class: 'group-title', key: 'finished-title' }, 'Finished'),
       finished.length > 0 && h('ul', { class: 'rows', key: 'finished', 'aria-label': 'Finished orders' }, finished.map((order) => h('li', { key: order.id, class: 'row', 'data-testid': `admin-order-${order.orderNumber}`, 'data-status': order.status },

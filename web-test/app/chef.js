@@ -84,7 +84,7 @@ export class ChefView {
       h('div', { class: 'card-line' }, statusChip(order.status), order.driver && h('span', { class: 'muted' }, order.driver.name)),
       order.items?.length > 0 && h('ul', { class: 'items', 'aria-label': 'Items' },
         order.items.map((item, i) => h('li', { key: i }, h('b', {}, `${item.quantity} ×`), ` ${item.name}`))),
-      h('p', { class: 'card-line muted' }, order.customer?.name ?? '', order.total !== undefined && order.total !== null && h('span', { key: 'total' }, money(order.total, order.currency ?? 'EUR'))),
+      h('p', { class: 'card-line muted' }, order.customer?.name ?? '', order.total !== undefined && order.total !== null && h('span', { key: 'total' }, money(order.total, order.currency ?? undefined))),
       order.notes && h('p', { class: 'note', key: 'notes' }, order.notes),
       this.#actions.error(order.id),
       step

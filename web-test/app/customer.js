@@ -6,11 +6,12 @@ import { announce, byId, h, render, scheduler } from './dom.js';
 import { distance, kilometres } from './geo.js';
 
 const MENU = [
-  { name: 'Käsknöpfle', unitPrice: 17.5 },
-  { name: 'Tomato soup', unitPrice: 8.9 },
-  { name: 'Green salad', unitPrice: 7.2 },
-  { name: 'Apple cake', unitPrice: 5.4 },
+  { name: 'Margherita', unitPrice: 11.5 },
+  { name: 'Tagliatelle', unitPrice: 14 },
+  { name: 'Insalata', unitPrice: 7.5 },
+  { name: 'Tiramisù', unitPrice: 6 },
 ];
+const CURRENCY = 'CHF';
 const DWELL = { auto: 4000, own: 15000 };
 const CANCELLABLE = new Set(['pending', 'payment_confirmed', 'accepted']);
 const LISTED = 5;
@@ -207,7 +208,7 @@ export class CustomerView {
       delivery: home,
       items,
       total: this.#total(),
-      currency: 'EUR',
+      currency: CURRENCY,
     };
     // A repeat after a lost answer goes out with the same key, so that it cannot order twice.
     const text = JSON.stringify(body);
@@ -346,7 +347,7 @@ export class CustomerView {
       this.#placeError && h('div', { class: 'inline-error', role: 'alert', key: 'error' }, h('span', {}, this.#placeError)),
       h('button', { key: 'place', type: 'button', class: 'button primary place', 'data-testid': 'customer-place-order', disabled: !ready, 'aria-disabled': this.#placing ? 'true' : false, onclick: () => this.#place() },
         this.#attempt && this.#placeError ? 'Try again' : 'Place order',
-        this.#basket.size > 0 && h('span', { class: 'button-aside' }, money(this.#total()))),
+        this.#basket.size > 0 && h('span', { class: 'button-aside' }, money(this.#total(), CURRENCY))),
     ];
   }
 }

@@ -21,7 +21,7 @@ const connections = Object.fromEntries(VIEWS.map((view) => [view, new Connection
 const map = new OrderMap(byId('customer-map'), {
   streets: page.streets,
   tileUrl: page.tileUrl,
-  attribution: page.attribution ?? (page.streets?.length || page.tileUrl ? '© <a href="https://www.openstreetmap.org/copyright" rel="noopener">OpenStreetMap</a>' : null),
+  attribution: page.attribution ?? (page.tileUrl?.includes('openstreetmap') ? '© <a href="https://www.openstreetmap.org/copyright" rel="noopener">OpenStreetMap</a>' : null),
 });
 const views = {
   customer: new CustomerView(connections.customer, map),
@@ -88,6 +88,20 @@ function drawTabs() {
   }, icon(TAB_ICONS[view]), h('span', {}, VIEW_TITLES[view] ?? 'Log'),
   view !== 'log' && h('span', { class: `tab-dot is-${connections[view].state.phase}`, 'aria-hidden': 'true' }))));
 }
+
+// A demo server that was started anew has new people's tokens: fetch them instead of staying refused.
+const RENEW_EVERY = 5000;
+let renewed = 0;
+async function renew({ phase }) {
+  if (phase !== 'refused' || setup.own || !page.demo || Date.now() - renewed < RENEW_EVERY) return;
+  renewed = Date.now();
+  const before = JSON.stringify(page.accounts);
+  const fresh = await loadPageConfig();
+  if (!fresh.accounts || JSON.stringify(fresh.accounts) === before) return;
+  page.accounts = fresh.accounts;
+  start();
+}
+for (const view of VIEWS) connections[view].watch(renew);
 
 drawTabs();
 summarise();

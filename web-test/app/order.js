@@ -52,7 +52,7 @@ export const ago = (time) => {
   return `${Math.floor(seconds / 86400)} d ago`;
 };
 
-export const money = (amount, currency = 'EUR') => {
+export const money = (amount, currency = 'CHF') => {
   try {
     return new Intl.NumberFormat([], { style: 'currency', currency }).format(amount);
   } catch {

@@ -26,10 +26,10 @@ const complaints = [];
 
 const id = (name) => `[data-testid="${name}"]`;
 
-before(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'ordercast-page-'));
-  server = spawn(BINARY, ['serve', '--demo', '--listen', '127.0.0.1:0', '--database-url', `sqlite://${join(folder, 'x.db')}?mode=rwc`], { stdio: ['ignore', 'pipe', 'pipe'] });
-  origin = await new Promise((resolve, reject) => {
+/** Starts the server and waits for the address it prints. */
+async function startServer(listen) {
+  server = spawn(BINARY, ['serve', '--demo', '--listen', listen, '--database-url', `sqlite://${join(folder, 'x.db')}?mode=rwc`], { stdio: ['ignore', 'pipe', 'pipe'] });
+  return new Promise((resolve, reject) => {
     let said = '';
     const hear = (chunk) => {
       said += chunk;
@@ -41,25 +41,34 @@ before(async () => {
     server.once('error', reject);
     server.once('exit', (code) => reject(new Error(`the server ended with ${code}:\n${said}`)));
   });
+}
+
+async function stopServer(signal) {
+  if (!server || server.exitCode !== null || server.signalCode !== null) return;
+  const ended = new Promise((resolve) => { server.once('exit', resolve); });
+  server.kill(signal);
+  await ended;
+}
+
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'ordercast-page-'));
+  origin = await startServer('127.0.0.1:0');
   browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
 });
 
 after(async () => {
   await browser?.close();
-  if (server && server.exitCode === null) {
-    const ended = new Promise((resolve) => { server.once('exit', resolve); });
-    server.kill('SIGTERM');
-    await ended;
-  }
+  await stopServer('SIGTERM');
   if (folder) await rm(folder, { recursive: true, force: true });
 });
 
 /** Opens the page with an eye kept on the console and on where requests go, and every status the customer is shown written down. */
-async function open(options = {}) {
+async function open(options = {}, { unreachable = false } = {}) {
   const page = await browser.newPage({ viewport: { width: 1440, height: 1000 }, ...options });
   page.setDefaultTimeout(WAIT);
   page.on('pageerror', (error) => complaints.push(`uncaught: ${error.message}`));
   page.on('console', (message) => {
+    if (unreachable && /ERR_CONNECTION|ERR_EMPTY_RESPONSE|ERR_SOCKET|WebSocket connection/.test(message.text())) return;
     if (message.type() === 'error') complaints.push(`console: ${message.text()} ${message.location().url}`);
   });
   const leaves = (url) => {
@@ -312,6 +321,25 @@ for (const colorScheme of ['light', 'dark']) {
     await page.close();
   });
 }
+
+test('the server is killed and started again, and the page is back by itself', async () => {
+  const page = await open({}, { unreachable: true });
+  await connected(page);
+  const number = await place(page);
+  await page.click(id(`admin-verify-${number}`));
+  await shows(page, number, 'payment_confirmed');
+  await stopServer('SIGKILL');
+  await Promise.all(VIEWS.map((view) => page.waitForSelector(`${id(`conn-${view}`)}[data-state="reconnecting"]`, { state: 'attached' })));
+  assert.equal(await startServer(new URL(origin).host), origin);
+  await connected(page);
+  await page.click(id(`customer-select-${number}`));
+  await shows(page, number, 'payment_confirmed');
+  await page.click(id(`chef-accept-${number}`));
+  await shows(page, number, 'accepted');
+  await page.click(id('customer-cancel'));
+  await shows(page, number, 'cancelled');
+  await page.close();
+});
 
 test('no error in any console, and no request left the origin', () => {
   assert.deepEqual(complaints, []);

@@ -50,7 +50,7 @@ pub struct Announced {
     post, path = "/announcements", tag = "people", security(("bearer" = [])), request_body = AnnouncementIn,
     responses((status = 202, body = Announced))
 )]
-pub async fn announce(
+pub(super) async fn announce(
     State(site): State<Site>,
     Caller(who): Caller,
     Body { value, .. }: Body<AnnouncementIn>,
@@ -86,7 +86,7 @@ pub struct Presence {
     params(("id" = String, Path, description = "User id")),
     responses((status = 200, body = Presence))
 )]
-pub async fn presence(
+pub(super) async fn presence(
     State(site): State<Site>,
     Caller(who): Caller,
     UserPath(user): UserPath,
@@ -125,7 +125,7 @@ pub struct Connections {
 #[utoipa::path(
     get, path = "/stats", tag = "people", security(("bearer" = [])), responses((status = 200, body = Stats))
 )]
-pub async fn stats(State(site): State<Site>, Caller(who): Caller) -> Result<Json<Stats>, Refusal> {
+pub(super) async fn stats(State(site): State<Site>, Caller(who): Caller) -> Result<Json<Stats>, Refusal> {
     staff_only(&who)?;
     let app = &site.app;
     let by_role: BTreeMap<_, _> =

@@ -4,6 +4,7 @@ pub mod admin;
 mod extract;
 mod openapi;
 pub mod operation;
+mod order_changes;
 pub mod orders;
 pub mod page;
 pub mod problem;
@@ -84,11 +85,11 @@ fn api() -> OpenApiRouter<Site> {
         .routes(routes!(orders::get))
         .routes(routes!(orders::tracking))
         .routes(routes!(orders::events))
-        .routes(routes!(orders::change_status))
-        .routes(routes!(orders::cancel))
-        .routes(routes!(orders::verify_payment))
-        .routes(routes!(orders::assign, orders::unassign))
-        .routes(routes!(orders::set_eta))
+        .routes(routes!(order_changes::change_status))
+        .routes(routes!(order_changes::cancel))
+        .routes(routes!(order_changes::verify_payment))
+        .routes(routes!(order_changes::assign, order_changes::unassign))
+        .routes(routes!(order_changes::set_eta))
         .routes(routes!(admin::announce))
         .routes(routes!(admin::presence))
         .routes(routes!(admin::stats))
@@ -104,7 +105,6 @@ pub fn document() -> Document {
 }
 
 /// Every HTTP route but Socket.IO's.
-#[must_use]
 pub fn router(app: &App, hub: Arc<Hub>, open: Arc<Open>, under_way: Arc<AtomicUsize>) -> Router {
     let (api, document) = api().split_for_parts();
     let document = Arc::new(openapi::finish(document).to_pretty_json().unwrap_or_default());
@@ -129,7 +129,6 @@ pub fn router(app: &App, hub: Arc<Hub>, open: Arc<Open>, under_way: Arc<AtomicUs
 }
 
 /// What every request goes through, Socket.IO's too: a caught panic, and the headers browsers ask for.
-#[must_use]
 pub fn outer(router: Router, origins: Option<AllowOrigin>) -> Router {
     let router = router.layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
         problem::respond(&Refusal::Internal("a handler panicked".into()))

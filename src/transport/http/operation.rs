@@ -23,7 +23,7 @@ const fn well() -> Json<Health> {
 
 /// Alive
 #[utoipa::path(get, path = "/health", tag = "operation", responses((status = 200, body = Health)))]
-pub async fn health() -> Json<Health> {
+pub(super) async fn health() -> Json<Health> {
     well()
 }
 
@@ -35,7 +35,7 @@ pub async fn health() -> Json<Health> {
         (status = 503, body = super::problem::Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn ready(State(site): State<Site>) -> Result<Json<Health>, Refusal> {
+pub(super) async fn ready(State(site): State<Site>) -> Result<Json<Health>, Refusal> {
     if site.app.is_ready() { Ok(well()) } else { Err(Refusal::Unavailable) }
 }
 
@@ -44,7 +44,7 @@ pub async fn ready(State(site): State<Site>) -> Result<Json<Health>, Refusal> {
     get, path = "/metrics", tag = "operation",
     responses((status = 200, body = String, content_type = "application/openmetrics-text"))
 )]
-pub async fn metrics(State(site): State<Site>) -> Result<Response, Refusal> {
+pub(super) async fn metrics(State(site): State<Site>) -> Result<Response, Refusal> {
     let metrics = &site.app.metrics;
     let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
     metrics.trail_depth.set(gauge(site.app.trail.depth()));
@@ -55,6 +55,6 @@ pub async fn metrics(State(site): State<Site>) -> Result<Response, Refusal> {
 }
 
 /// The `OpenAPI` document.
-pub async fn openapi(State(site): State<Site>) -> Response {
+pub(super) async fn openapi(State(site): State<Site>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], (*site.document).clone()).into_response()
 }

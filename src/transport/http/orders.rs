@@ -1,4 +1,4 @@
-//! `/orders`: making them, reading them, moving them on.
+//! `/orders`: making them and reading them.
 
 use std::time::Duration;
 
@@ -15,20 +15,16 @@ use super::extract::{Body, Caller, OrderPath, Query};
 use super::problem::Problem;
 use crate::app::App;
 use crate::auth::Principal;
-use crate::clock::{Time, wire_option};
-use crate::command::{NewOrder, Paragraph, PersonIn, StatusWord};
+use crate::command::{NewOrder, StatusWord};
 use crate::dialect::canonical::{OrderView, StatusUpdate, Telling, TrackingView};
 use crate::error::Refusal;
 use crate::event::log;
-use crate::order::access::{Party, party, staff_only};
-use crate::order::change::{self, Action};
+use crate::order::Order;
+use crate::order::access::{Party, party};
 use crate::order::create::{self, Idempotency};
 use crate::order::read::{self, Cursor};
-use crate::order::{Driver, Order};
 
 const DEFAULT_PAGE: u32 = 50;
-/// An ETA further off than a month is a slip of the finger.
-const MAX_ETA_MINUTES: i64 = 31 * 24 * 60;
 
 fn view<'a>(app: &App, order: &'a Order, who: &Principal) -> OrderView<'a> {
     let party = party(order, who).unwrap_or(Party::Customer);
@@ -40,7 +36,7 @@ fn etag(seq: i64) -> HeaderValue {
 }
 
 /// The order, with its `ETag`.
-fn answer(app: &App, order: &Order, who: &Principal) -> Response {
+pub(super) fn answer(app: &App, order: &Order, who: &Principal) -> Response {
     ([(header::ETAG, etag(order.seq))], Json(view(app, order, who))).into_response()
 }
 
@@ -54,7 +50,7 @@ fn answer(app: &App, order: &Order, who: &Principal) -> Response {
         (status = 409, description = "The id or number is taken", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn create(
+pub(super) async fn create(
     State(site): State<Site>,
     Caller(who): Caller,
     headers: HeaderMap,
@@ -68,7 +64,7 @@ pub async fn create(
             let key = key.ok_or_else(|| {
                 Refusal::invalid("Idempotency-Key", "must have 1 to 255 visible characters")
             })?;
-            let request_hash = Sha256::digest(&body.bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            let request_hash = hex::encode(Sha256::digest(&body.bytes));
             Some(Idempotency { key: key.to_owned(), request_hash })
         }
     };
@@ -126,7 +122,7 @@ pub struct OrderList<'a> {
         (status = 200, body = OrderList),
     )
 )]
-pub async fn list(
+pub(super) async fn list(
     State(site): State<Site>,
     Caller(who): Caller,
     Query(query): Query<ListQuery>,
@@ -157,7 +153,7 @@ fn page_size(asked: Option<u32>, max: u32) -> Result<u32, Refusal> {
         (status = 304, description = "Not changed since"),
     )
 )]
-pub async fn get(
+pub(super) async fn get(
     State(site): State<Site>,
     Caller(who): Caller,
     OrderPath(id): OrderPath,
@@ -189,7 +185,7 @@ fn not_modified(headers: &HeaderMap, tag: &HeaderValue) -> Option<Response> {
         (status = 304, description = "Not changed since, the driver's position included"),
     )
 )]
-pub async fn tracking(
+pub(super) async fn tracking(
     State(site): State<Site>,
     Caller(who): Caller,
     OrderPath(id): OrderPath,
@@ -245,7 +241,7 @@ pub struct EventList<'a> {
         (status = 200, body = EventList),
     )
 )]
-pub async fn events(
+pub(super) async fn events(
     State(site): State<Site>,
     Caller(who): Caller,
     OrderPath(id): OrderPath,
@@ -293,190 +289,4 @@ pub async fn events(
             () = tokio::time::sleep_until(deadline) => {}
         }
     }
-}
-
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct StatusChange {
-    #[schema(value_type = StatusName)]
-    status: StatusWord,
-    /// Told to the people who wait for the order
-    #[schema(value_type = Option<String>, max_length = 2000)]
-    note: Option<Paragraph>,
-    /// Refuse if the order is not at this seq
-    expected_seq: Option<i64>,
-}
-
-/// Move the order to a status
-#[utoipa::path(
-    patch, path = "/orders/{id}/status", tag = "orders", security(("bearer" = [])), request_body = StatusChange,
-    params(("id" = String, Path, description = "Order id")),
-    responses(
-        (status = 200, body = OrderView, headers(("ETag" = String))),
-        (status = 409, description = "Not from the present status, with what is allowed; or a stale expectedSeq", body = Problem, content_type = "application/problem+json"),
-    )
-)]
-pub async fn change_status(
-    State(site): State<Site>,
-    Caller(who): Caller,
-    OrderPath(id): OrderPath,
-    Body { value, .. }: Body<StatusChange>,
-) -> Result<Response, Refusal> {
-    let note = value.note.map(|note| note.0).filter(|note| !note.is_empty());
-    let action = Action::Status { to: value.status.0, note, expected_seq: value.expected_seq };
-    let order = change::change(&site.app, &id, &who, action).await?;
-    Ok(answer(&site.app, &order, &who))
-}
-
-#[derive(Debug, Deserialize, ToSchema)]
-pub struct Cancellation {
-    /// Told to the people who wait for the order
-    #[schema(value_type = Option<String>, max_length = 2000)]
-    reason: Option<Paragraph>,
-}
-
-/// Cancel the order
-#[utoipa::path(
-    post, path = "/orders/{id}/cancel", tag = "orders", security(("bearer" = [])), request_body = Cancellation,
-    params(("id" = String, Path, description = "Order id")),
-    responses(
-        (status = 200, body = OrderView, headers(("ETag" = String))),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-    )
-)]
-pub async fn cancel(
-    State(site): State<Site>,
-    Caller(who): Caller,
-    OrderPath(id): OrderPath,
-    Body { value, .. }: Body<Cancellation>,
-) -> Result<Response, Refusal> {
-    let note = value.reason.map(|reason| reason.0).filter(|reason| !reason.is_empty());
-    let action = Action::Status { to: crate::order::OrderStatus::Cancelled, note, expected_seq: None };
-    let order = change::change(&site.app, &id, &who, action).await?;
-    Ok(answer(&site.app, &order, &who))
-}
-
-#[derive(Debug, Deserialize, ToSchema)]
-pub struct PaymentVerification {
-    /// The payment's reference in the system that took it
-    #[schema(value_type = Option<String>, max_length = 2000)]
-    reference: Option<Paragraph>,
-}
-
-/// The payment has arrived
-#[utoipa::path(
-    post, path = "/orders/{id}/payment/verify", tag = "orders", security(("bearer" = [])),
-    request_body = PaymentVerification,
-    params(("id" = String, Path, description = "Order id")),
-    responses(
-        (status = 200, body = OrderView, headers(("ETag" = String))),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-    )
-)]
-pub async fn verify_payment(
-    State(site): State<Site>,
-    Caller(who): Caller,
-    OrderPath(id): OrderPath,
-    Body { value, .. }: Body<PaymentVerification>,
-) -> Result<Response, Refusal> {
-    staff_only(&who)?;
-    let reference = value.reference.map(|reference| reference.0);
-    let order = change::change(&site.app, &id, &who, Action::VerifyPayment { reference }).await?;
-    Ok(answer(&site.app, &order, &who))
-}
-
-#[derive(Debug, Deserialize, ToSchema)]
-pub struct Assignment {
-    driver: PersonIn,
-}
-
-/// Give the order to a driver, or to another driver
-#[utoipa::path(
-    post, path = "/orders/{id}/assign", tag = "orders", security(("bearer" = [])), request_body = Assignment,
-    params(("id" = String, Path, description = "Order id")),
-    responses(
-        (status = 200, body = OrderView, headers(("ETag" = String))),
-        (status = 409, body = Problem, content_type = "application/problem+json"),
-    )
-)]
-pub async fn assign(
-    State(site): State<Site>,
-    Caller(who): Caller,
-    OrderPath(id): OrderPath,
-    Body { value, .. }: Body<Assignment>,
-) -> Result<Response, Refusal> {
-    staff_only(&who)?;
-    let PersonIn { id: driver_id, name, phone } = value.driver;
-    let driver = Driver { id: driver_id, name: name.0, phone: phone.map(|phone| phone.0) };
-    let order = change::change(&site.app, &id, &who, Action::Assign { driver }).await?;
-    Ok(answer(&site.app, &order, &who))
-}
-
-/// Take the order from its driver
-#[utoipa::path(
-    delete, path = "/orders/{id}/assign", tag = "orders", security(("bearer" = [])),
-    params(("id" = String, Path, description = "Order id")),
-    responses(
-        (status = 200, body = OrderView, headers(("ETag" = String))),
-        (status = 409, description = "The goods are with the driver already: reassign instead", body = Problem, content_type = "application/problem+json"),
-    )
-)]
-pub async fn unassign(
-    State(site): State<Site>,
-    Caller(who): Caller,
-    OrderPath(id): OrderPath,
-) -> Result<Response, Refusal> {
-    staff_only(&who)?;
-    let order = change::change(&site.app, &id, &who, Action::Unassign).await?;
-    Ok(answer(&site.app, &order, &who))
-}
-
-/// When the order arrives: one of the two.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct EtaChange {
-    /// Minutes from now
-    #[schema(minimum = 1, maximum = 44640)]
-    eta_minutes: Option<i64>,
-    #[serde(default, with = "wire_option")]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    estimated_delivery_time: Option<Time>,
-}
-
-/// Set the ETA by hand
-#[utoipa::path(
-    post, path = "/orders/{id}/eta", tag = "orders", security(("bearer" = [])), request_body = EtaChange,
-    params(("id" = String, Path, description = "Order id")),
-    responses(
-        (status = 200, body = OrderView, headers(("ETag" = String))),
-        (status = 409, description = "The order is finished", body = Problem, content_type = "application/problem+json"),
-    )
-)]
-pub async fn set_eta(
-    State(site): State<Site>,
-    Caller(who): Caller,
-    OrderPath(id): OrderPath,
-    Body { value, .. }: Body<EtaChange>,
-) -> Result<Response, Refusal> {
-    staff_only(&who)?;
-    let now = site.app.clock.now();
-    let at = match (value.eta_minutes, value.estimated_delivery_time) {
-        (Some(_), Some(_)) => {
-            return Err(Refusal::invalid(
-                "etaMinutes",
-                "cannot be given together with estimatedDeliveryTime",
-            ));
-        }
-        (Some(minutes @ 1..=MAX_ETA_MINUTES), None) => now + chrono::TimeDelta::minutes(minutes),
-        (Some(_), None) => {
-            return Err(Refusal::invalid("etaMinutes", format!("must be from 1 to {MAX_ETA_MINUTES}")));
-        }
-        (None, Some(at)) if (at - now).num_minutes().abs() <= MAX_ETA_MINUTES => at,
-        (None, Some(_)) => {
-            return Err(Refusal::invalid("estimatedDeliveryTime", "must be within a month from now"));
-        }
-        (None, None) => return Err(Refusal::invalid("etaMinutes", "or estimatedDeliveryTime is required")),
-    };
-    let order = change::override_eta(&site.app, &id, &who, at).await?;
-    Ok(answer(&site.app, &order, &who))
 }

@@ -47,8 +47,7 @@ pub fn routes() -> Router<Site> {
 
 fn serve(path: &str, headers: &HeaderMap) -> Response {
     let Some(file) = Files::get(path) else { return Refusal::NotFound("page").into_response() };
-    let hash: String =
-        file.metadata.sha256_hash().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex::encode(&file.metadata.sha256_hash()[..16]);
     let Ok(tag) = HeaderValue::from_str(&format!("\"{hash}\"")) else {
         return Refusal::NotFound("page").into_response();
     };

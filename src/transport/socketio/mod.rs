@@ -46,6 +46,7 @@ pub struct Door {
 }
 
 /// The Socket.IO service, its namespaces in place.
+#[must_use]
 pub fn service(door: &Door) -> Front {
     let limits = &door.app.config.limits;
     let nobody = service_fn(not_found as fn(axum::extract::Request) -> _);
@@ -244,6 +245,7 @@ pub struct Wire {
 
 impl Wire {
     /// Hands a frame to socketioxide's buffer of the socket.
+    #[must_use]
     pub fn hand(&self, frame: &Frame) -> Handed {
         let Some(socket) = self.socket.upgrade() else { return Handed::Gone };
         match socket.emit(&*frame.name, &*frame.json) {

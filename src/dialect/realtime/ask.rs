@@ -1,0 +1,140 @@
+//! What clients ask: from the JSON of an event to a command.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::command::{Command, LocationReport, Paragraph, StatusWord};
+use crate::error::Refusal;
+use crate::id::OrderId;
+
+/// A request as it came: which event, for metrics and errors, and the command, or why there is none.
+pub struct Request {
+    pub event: &'static str,
+    pub command: Result<Command, Refusal>,
+}
+
+/// Reads the JSON array of a Socket.IO event, `["name", payload]`.
+#[must_use]
+pub fn parse(json: &str, batch_max: usize) -> Request {
+    let Ok(Packet(name, payload)) = serde_json::from_str::<Packet<'_>>(json) else {
+        let command = Err(Refusal::Malformed("the event is not JSON".to_owned()));
+        return Request { event: "unreadable", command };
+    };
+    let payload = payload.map_or("null", RawValue::get);
+    let (event, command) = match &*name {
+        "subscribe:order" => ("subscribe:order", read(payload).and_then(subscribe)),
+        "unsubscribe:order" => (
+            "unsubscribe:order",
+            read(payload).map(|OrderOnly { order_id }| Command::Unsubscribe { order: order_id }),
+        ),
+        "driver:location" => ("driver:location", read(payload).map(Command::Location)),
+        "driver:location_batch" => {
+            ("driver:location_batch", read(payload).and_then(|batch| points(&batch, batch_max)))
+        }
+        "order:status_update" => ("order:status_update", read(payload).map(change_status)),
+        "order:tracking" => (
+            "order:tracking",
+            read(payload).map(|OrderOnly { order_id }| Command::Tracking { order: order_id }),
+        ),
+        "ping:latency" => ("ping:latency", read_or_empty(payload).map(|Ping { t }| Command::Ping { t })),
+        _ => ("unknown", Err(Refusal::invalid("event", "is not one that this server knows"))),
+    };
+    Request { event, command }
+}
+
+/// `["name", payload, …]`: what comes after the payload is ignored, as unknown members are.
+struct Packet<'a>(Cow<'a, str>, Option<&'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Packet<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Packet<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an array beginning with the event's name")
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let name = seq
+                    .next_element::<Name<'de>>()?
+                    .ok_or_else(|| serde::de::Error::invalid_length(0, &self))?;
+                let payload = seq.next_element::<&'de RawValue>()?;
+                while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+                Ok(Packet(name.0, payload))
+            }
+        }
+        deserializer.deserialize_seq(Visitor)
+    }
+}
+
+/// A name that is borrowed unless it has escapes in it.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Reads a payload; a refusal names the member at fault.
+fn read<'de, T: Deserialize<'de>>(payload: &'de str) -> Result<T, Refusal> {
+    if !payload.trim_start().starts_with('{') {
+        return Err(Refusal::invalid("payload", "must be an object"));
+    }
+    crate::transport::read_json(payload.as_bytes())
+}
+
+fn read_or_empty<'de, T: Deserialize<'de>>(payload: &'de str) -> Result<T, Refusal> {
+    if payload == "null" { read("{}") } else { read(payload) }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OrderOnly {
+    order_id: OrderId,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Subscribe {
+    order_id: OrderId,
+    since: Option<i64>,
+}
+
+fn subscribe(Subscribe { order_id, since }: Subscribe) -> Result<Command, Refusal> {
+    if since.is_some_and(i64::is_negative) {
+        return Err(Refusal::invalid("since", "must not be negative"));
+    }
+    Ok(Command::Subscribe { order: order_id, since })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ChangeStatus {
+    order_id: OrderId,
+    status: StatusWord,
+    note: Option<Paragraph>,
+    expected_seq: Option<i64>,
+}
+
+fn change_status(asked: ChangeStatus) -> Command {
+    let ChangeStatus { order_id, status, note, expected_seq } = asked;
+    Command::ChangeStatus { order: order_id, to: status.0, note, expected_seq }
+}
+
+#[derive(Deserialize)]
+struct Batch<'a> {
+    #[serde(borrow)]
+    points: Vec<&'a RawValue>,
+}
+
+fn points(batch: &Batch<'_>, max: usize) -> Result<Command, Refusal> {
+    if batch.points.len() > max {
+        return Err(Refusal::invalid("points", format!("must have at most {max} points")));
+    }
+    let one = |point: &&RawValue| read::<LocationReport>(point.get()).map_err(|refusal| refusal.to_string());
+    Ok(Command::LocationBatch(batch.points.iter().map(one).collect()))
+}
+
+#[derive(Deserialize)]
+struct Ping {
+    t: Option<Box<RawValue>>,
+}

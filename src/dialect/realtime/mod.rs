@@ -1,0 +1,64 @@
+//! Socket.IO, namespace `/realtime`: the main door's words, both ways.
+
+mod answer;
+mod ask;
+mod hear;
+
+pub use answer::*;
+pub use ask::{Request, parse};
+pub use hear::{catch_up, connected, location_acknowledged, render, render_live};
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use crate::fanout::Frame;
+
+/// The namespace.
+pub const NAMESPACE: &str = "/realtime";
+
+/// Names that announcements may not use: the protocol's own, and those that mean something here.
+const RESERVED: [&str; 24] = [
+    "connect",
+    "connect_error",
+    "disconnect",
+    "disconnecting",
+    "error",
+    "newListener",
+    "removeListener",
+    "connected",
+    "order:new",
+    "order:available",
+    "order:status_update",
+    "order:eta_update",
+    "order:tracking",
+    "driver:new_assignment",
+    "driver:unassigned",
+    "driver:location",
+    "driver:location_batch",
+    "driver:location_update",
+    "driver:location_acknowledged",
+    "token:expiring",
+    "token:expired",
+    "token:refresh",
+    "resync",
+    "ping:latency",
+];
+
+/// Whether an announcement may carry this name.
+///
+/// # Errors
+/// Why it may not.
+pub fn check_event_name(name: &str) -> Result<(), &'static str> {
+    if name.is_empty() || name.len() > 128 || name.chars().any(char::is_control) {
+        return Err("must have 1 to 128 characters, none of them a control character");
+    }
+    if RESERVED.contains(&name) || name == "subscribe:order" || name == "unsubscribe:order" {
+        return Err("is a reserved event name");
+    }
+    Ok(())
+}
+
+fn frame(name: &'static str, payload: &impl Serialize) -> Frame {
+    Frame { name: Cow::Borrowed(name), json: json(payload) }
+}
