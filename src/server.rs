@@ -113,7 +113,9 @@ pub async fn run(
         conn::serve(app.clone(), listener, router, Arc::clone(&open), stop.clone(), connections.clone());
     supervise(&mut tasks, "accept", accept);
 
+    // Biased: tasks that end because of `stop` have not ended early.
     let early = tokio::select! {
+        biased;
         () = stop.cancelled() => None,
         Some(ended) = tasks.join_next() => Some(ended.unwrap_or("panicked")),
     };

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::clock::Time;
+use crate::db::Db;
 use crate::error::Refusal;
 use crate::id::{Point, UserId};
 use crate::metrics::Metrics;
@@ -170,7 +171,7 @@ async fn forget_old(app: &App) {
     let keep = chrono::TimeDelta::days(i64::from(app.config.limits.position_retention_days));
     let before = app.clock.now() - keep;
     loop {
-        match forget_batch(app, before).await {
+        match forget_batch(&app.db, before).await {
             Ok(0) => return,
             Ok(removed) => tracing::debug!(removed, "old positions removed"),
             Err(error) => {
@@ -185,7 +186,7 @@ async fn forget_old(app: &App) {
 ///
 /// # Errors
 /// Those of the database.
-pub async fn forget_batch(app: &App, before: Time) -> Result<u64, Refusal> {
+pub async fn forget_batch(db: &Db, before: Time) -> Result<u64, Refusal> {
     let old: Vec<i64> = position_trail::Entity::find()
         .select_only()
         .column(position_trail::Column::Id)
@@ -193,14 +194,14 @@ pub async fn forget_batch(app: &App, before: Time) -> Result<u64, Refusal> {
         .order_by_asc(position_trail::Column::ReceivedAt)
         .limit(RETENTION_BATCH)
         .into_tuple()
-        .all(app.db.reader())
+        .all(db.reader())
         .await?;
     if old.is_empty() {
         return Ok(0);
     }
     let removed = position_trail::Entity::delete_many()
         .filter(position_trail::Column::Id.is_in(old))
-        .exec(app.db.writer())
+        .exec(db.writer())
         .await?;
     Ok(removed.rows_affected)
 }

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 const columns = {
   relay: [['reports/s', 'reports_per_s', 'x'], ['deliveries/s', 'deliveries_per_s'], ['CPU s/M reports', 'server_cpu_s_per_million_reports'],
     ['ack p50 ms', 'ack_ms.p50'], ['ack p99', 'ack_ms.p99'], ['delivery p50 ms', 'delivery_ms.p50'], ['delivery p99', 'delivery_ms.p99'],
-    ['server CPU', 'server_cpu'], ['generator CPU', 'generator_cpu']],
+    ['trail dropped', 'trail_dropped'], ['server CPU', 'server_cpu'], ['generator CPU', 'generator_cpu']],
   idle: [['KB/socket', 'kb_per_socket', 'x'], ['RSS KB', 'rss_after_kb'], ['CPU ms/connect', 'cpu_ms_per_connect']],
   status: [['changes/s', 'changes_per_s'], ['request p50 ms', 'request_ms.p50'], ['p99', 'request_ms.p99'], ['max', 'request_ms.max'],
     ['delivery p50 ms', 'delivery_ms.p50'], ['p99', 'delivery_ms.p99'], ['max', 'delivery_ms.max'], ['late p99', 'late_ms.p99'],
@@ -19,7 +19,7 @@ const median = (server, path) => {
     .map((result) => path.split('.').reduce((value, name) => value[name], result)).sort((a, b) => a - b);
   return (values[(values.length - 1) >> 1] + values[values.length >> 1]) / 2;
 };
-const text = (number) => (number >= 1000 ? Math.round(number).toString() : number.toPrecision(3));
+const text = (number) => (number >= 1000 ? Math.round(number).toString() : number.toFixed(number < 10 ? 2 : 1));
 
 const rows = [['server', ...shown.flatMap(([title, , ratio]) => (ratio ? [title, 'x ' + servers[0]] : [title]))]];
 for (const server of servers) {

@@ -34,7 +34,7 @@ export class CustomerView {
   #current = null;
   #pinned = null;
   #finals = new Map();
-  #fetching = new Set();
+  #fetching = new Map();
   #basket = new Set([0, 2]);
   #attempt = null;
   #placeError = '';
@@ -173,10 +173,16 @@ export class CustomerView {
   }
 
   async #fetch(id) {
-    if (this.#fetching.has(id)) return;
-    this.#fetching.add(id);
+    if (this.#fetching.has(id)) {
+      this.#fetching.set(id, true);
+      return;
+    }
+    this.#fetching.set(id, false);
     try {
-      this.#book.put(await this.#rest.order(id));
+      do {
+        this.#fetching.set(id, false);
+        this.#book.put(await this.#rest.order(id));
+      } while (this.#fetching.get(id)); // an update that came meanwhile may be newer than the answer
       this.#choose();
       this.#draw();
     } catch { /* not visible to this customer */ } finally {

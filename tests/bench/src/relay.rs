@@ -22,6 +22,9 @@ use crate::{
     socket::{self, Socket},
 };
 
+/// Positions that the server did not get round to storing: work that the other figures leave out.
+const DROPPED: &str = "ordercast_trail_dropped_total";
+
 #[derive(clap::Args)]
 pub struct Options {
     /// Drivers, each with an order of its own
@@ -83,20 +86,23 @@ pub async fn run(target: &Target, options: &Options) -> Result<Value> {
     let setup = begun.elapsed().as_secs_f64();
 
     run_for(&mut tasks, options.warm_up).await?;
+    let dropped = rest::counter(target, DROPPED).await?;
     tally.acks.clear();
     tally.deliveries.clear();
     let end = Span::begin(target.pid)?;
     run_for(&mut tasks, options.seconds).await?;
     let span = end()?;
-    let reports = tally.acks.count();
+    let (reports, deliveries) = (tally.acks.count(), tally.deliveries.count());
+    let dropped = rest::counter(target, DROPPED).await? - dropped;
     ensure!(reports > 0.0, "no report was acknowledged");
     Ok(json!({
         "drivers": options.drivers,
         "watchers": watchers,
         "reports_per_s": reports / span.seconds,
-        "deliveries_per_s": tally.deliveries.count() / span.seconds,
+        "deliveries_per_s": deliveries / span.seconds,
         "ack_ms": tally.acks.percentiles(),
         "delivery_ms": tally.deliveries.percentiles(),
+        "trail_dropped": dropped / reports,
         "server_cpu_s_per_million_reports": span.server / reports * 1e6,
         "server_cpu": span.server / span.seconds,
         "generator_cpu": span.generator / span.seconds,

@@ -34,7 +34,7 @@ impl Rest {
     }
 
     /// One request; an answer other than 2xx is an error.
-    pub async fn call(&mut self, method: Method, path: &str, body: &Value) -> Result<()> {
+    pub async fn call(&mut self, method: Method, path: &str, body: &Value) -> Result<Bytes> {
         let request = Request::builder()
             .method(&method)
             .uri(path)
@@ -47,7 +47,7 @@ impl Rest {
         let body = body.collect().await?.to_bytes();
         let status = head.status;
         ensure!(status.is_success(), "{method} {path}: {status} {}", String::from_utf8_lossy(&body));
-        Ok(())
+        Ok(body)
     }
 
     /// Create the `index`th order, of its own customer.
@@ -62,14 +62,24 @@ impl Rest {
             "total": 13.0,
             "currency": "EUR",
         });
-        self.call(Method::POST, "/orders", &body).await
+        self.call(Method::POST, "/orders", &body).await.map(drop)
     }
 
     /// Move the `index`th order on.
     pub async fn status(&mut self, index: usize, status: &str) -> Result<()> {
         let path = format!("/orders/{}/status", order_id(index));
-        self.call(Method::PATCH, &path, &json!({ "status": status })).await
+        self.call(Method::PATCH, &path, &json!({ "status": status })).await.map(drop)
     }
+}
+
+/// A counter of the server's, as `/metrics` has it; 0 for a bare relay.
+pub async fn counter(target: &Target, name: &str) -> Result<f64> {
+    let Some(secret) = &target.jwt_secret else { return Ok(0.0) };
+    let text = Rest::connect(target.addr, secret).await?.call(Method::GET, "/metrics", &Value::Null).await?;
+    let text = std::str::from_utf8(&text)?;
+    let value =
+        text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+    Ok(value.trim().parse()?)
 }
 
 /// Do something for every index below `count` over 32 connections, each of which takes every 32nd one.

@@ -1,0 +1,168 @@
+//! What arrives from the network is hostile until parsed: each gets its answer, and costs nobody else anything.
+
+use ordercast::auth::Role;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::harness::{Api, Server, TestDb};
+use crate::socket::Socket;
+
+#[tokio::test]
+async fn bad_payloads_name_the_member_and_the_socket_stays() {
+    let db = TestDb::sqlite();
+    let server =
+        Server::start(&db, &["--socket-requests-per-second", "0", "--location-rate-per-second", "0"]).await;
+    server.order_with_driver("o1", "in_transit").await;
+    let mut driver = Socket::connect(&server, "driver", Role::Driver).await;
+    for (event, payload, member) in [
+        ("driver:location", json!({"latitude": "47", "longitude": 9}), "latitude"),
+        ("driver:location", json!({"latitude": 47}), "longitude"),
+        ("driver:location", json!({"latitude": 90.1, "longitude": 9}), "latitude"),
+        ("driver:location", json!({"latitude": 47, "longitude": -180.5}), "longitude"),
+        ("driver:location", json!({"latitude": null, "longitude": 9}), "latitude"),
+        ("driver:location", json!({"latitude": 47, "longitude": 9, "heading": 360}), "heading"),
+        ("driver:location", json!({"latitude": 47, "longitude": 9, "speed": -1}), "speed"),
+        ("driver:location", json!({"latitude": 47, "longitude": 9, "recordedAt": "yesterday"}), "recordedAt"),
+        ("driver:location", json!({"latitude": 47, "longitude": 9, "orderId": "a b"}), "orderId"),
+        ("driver:location", json!([47, 9]), "payload"),
+        ("driver:location", json!("47,9"), "payload"),
+        ("driver:location", json!({"_placeholder": true, "num": 0}), "latitude"),
+        ("driver:location_batch", json!({"points": {}}), "points"),
+        ("subscribe:order", json!({}), "orderId"),
+        ("subscribe:order", json!({"orderId": 7}), "orderId"),
+        ("subscribe:order", json!({"orderId": "o1", "since": -1}), "since"),
+        ("subscribe:order", json!({"orderId": "o1", "since": 1.5}), "since"),
+        ("subscribe:order", json!(null), "payload"),
+        ("order:status_update", json!({"orderId": "o1", "status": "cooked"}), "status"),
+        ("order:status_update", json!({"orderId": "o1"}), "status"),
+        ("order:tracking", json!({"orderId": ["o1"]}), "orderId"),
+        ("no:such_event", json!({}), "event"),
+    ] {
+        let answer = driver.ask(event, payload.clone()).await;
+        let error = &answer["error"];
+        assert_eq!(
+            (error["code"].as_str(), error["member"].as_str()),
+            (Some("invalid_payload"), Some(member)),
+            "{event} {payload}: {answer}"
+        );
+        assert!(!error["message"].as_str().expect("a message").contains("line 1"), "{answer}");
+    }
+    // NaN is not JSON; a client that writes it all the same gets an answer all the same.
+    driver.raw(r#"42/realtime,900["driver:location",{"latitude":NaN,"longitude":9}]"#).await;
+    driver.raw(r#"42/realtime,901["driver:location"]"#).await;
+    assert_eq!(driver.answer_to(900).await["error"]["code"], "invalid_payload");
+    assert_eq!(driver.answer_to(901).await["error"]["code"], "invalid_payload");
+    assert_eq!(
+        driver.ask("driver:location", json!({"latitude": 47, "longitude": 9, "unknown": 1})).await["ok"],
+        true
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn broken_packets_end_only_their_own_connection() {
+    let db = TestDb::sqlite();
+    let server = Server::start(&db, &[]).await;
+    let mut healthy = Socket::connect(&server, "customer", Role::Customer).await;
+    for packet in [
+        "42/realtime,",
+        "49",
+        "4",
+        "42/realtime,{\"a\":1}",
+        "42/realtime,[7]",
+        "451-/realtime,[\"x\",",
+        "9",
+        "é",
+    ] {
+        let mut broken = Socket::connect(&server, "customer", Role::Customer).await;
+        broken.raw(packet).await;
+        // Some are ignored and some end the connection; none does more.
+        assert_eq!(healthy.ask("ping:latency", json!({"t": 1})).await["ok"], true, "after {packet}");
+    }
+    let mut large = Socket::connect(&server, "customer", Role::Customer).await;
+    large.raw(&format!("42/realtime,[\"ping:latency\",\"{}\"]", "x".repeat(1 << 20))).await;
+    large.closed().await;
+    let mut binary = Socket::connect(&server, "customer", Role::Customer).await;
+    binary.raw_binary(&[0, 159, 146, 150]).await;
+    binary.closed().await;
+    assert_eq!(healthy.ask("ping:latency", json!({"t": 1})).await["t"], 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn ten_thousand_events_at_once_disconnect_the_one_who_sends_them() {
+    let db = TestDb::sqlite();
+    let server = Server::start(&db, &[]).await;
+    server.order("o1").await;
+    let mut flood = Socket::connect(&server, "customer", Role::Customer).await;
+    let mut healthy = Socket::connect(&server, "customer", Role::Customer).await;
+    for _ in 0..10_000 {
+        flood.emit("order:tracking", &json!({"orderId": "o1"})).await;
+    }
+    flood.closed().await;
+    assert_eq!(healthy.ask("order:tracking", json!({"orderId": "o1"})).await["ok"], true);
+    let metrics = server
+        .anonymous()
+        .request("GET", "/metrics")
+        .send()
+        .await
+        .expect("metrics")
+        .text()
+        .await
+        .expect("text");
+    assert!(metrics.contains("ordercast_sockets_closed_total{reason=\"flood\"} 1"), "{metrics}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn handshakes_that_are_cut_or_foreign() {
+    let db = TestDb::sqlite();
+    let server = Server::start(&db, &["--cors-origin", "https://good.test"]).await;
+    let upgrade = |origin: &str| {
+        format!(
+            "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: shop.test\r\n{origin}Connection: Upgrade\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+    };
+    // Cut after every so many bytes of a handshake, and in the middle of what follows.
+    let whole = upgrade("");
+    for cut in (1..whole.len()).step_by(17).chain([whole.len()]) {
+        let mut tcp = TcpStream::connect(server.address).await.expect("connected");
+        tcp.write_all(&whole.as_bytes()[..cut]).await.expect("sent");
+    }
+    for (origin, status) in [
+        ("Origin: https://good.test\r\n", "101"),
+        ("Origin: http://shop.test\r\n", "101"),
+        ("", "101"),
+        ("Origin: https://evil.test\r\n", "403"),
+        ("Origin: null\r\n", "403"),
+    ] {
+        let mut tcp = TcpStream::connect(server.address).await.expect("connected");
+        tcp.write_all(upgrade(origin).as_bytes()).await.expect("sent");
+        let mut head = [0; 12];
+        tcp.read_exact(&mut head).await.expect("an answer");
+        assert_eq!(std::str::from_utf8(&head[9..]).expect("text"), status, "{origin}");
+    }
+    let mut garbage = TcpStream::connect(server.address).await.expect("connected");
+    garbage.write_all(b"\x16\x03\x01 what is this\r\n\r\n").await.expect("sent");
+    let mut answer = Vec::new();
+    garbage.read_to_end(&mut answer).await.expect("the end");
+    assert!(answer.starts_with(b"HTTP/1.1 400"), "{:?}", String::from_utf8_lossy(&answer));
+    let mut socket = Socket::connect(&server, "customer", Role::Customer).await;
+    assert_eq!(socket.ask("ping:latency", json!({})).await["ok"], true);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn polling_across_origins() {
+    let db = TestDb::sqlite();
+    let server = Server::start(&db, &["--cors-origin", "https://good.test,https://other.test"]).await;
+    let from = async |origin: &str| {
+        let api = server.anonymous();
+        Api::send(api.request("GET", "/socket.io/?EIO=4&transport=polling").header("origin", origin)).await
+    };
+    assert_eq!(from("https://good.test").await.header("access-control-allow-origin"), "https://good.test");
+    assert_eq!(from("https://evil.test").await.header("access-control-allow-origin"), "");
+    server.stop().await;
+}

@@ -1,0 +1,14 @@
+//! The real server on port 0, through a small client vocabulary. One file per behaviour.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+mod auth;
+mod concurrency;
+mod harness;
+mod hostile;
+mod location;
+mod realtime;
+mod rest;
+mod restart;
+mod socket;
+mod storage;
+mod subscribe;

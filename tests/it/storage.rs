@@ -1,0 +1,145 @@
+//! What is kept, on both databases.
+
+use migration::{Migrator, MigratorTrait};
+use ordercast::auth::Role;
+use ordercast::db::Db;
+use sea_orm::EntityTrait;
+use serde_json::{Value, json};
+
+use crate::harness::{Server, assignment, new_order};
+use crate::on_both_databases;
+use crate::socket::Socket;
+
+on_both_databases! {
+    async fn migrations_go_up_and_down_and_up(db: TestDb) {
+        let database = Db::open(&db.url()).await.expect("migrated");
+        let count = u32::try_from(Migrator::migrations().len()).expect("few");
+        Migrator::down(database.writer(), None).await.expect("down");
+        let pending = Migrator::get_pending_migrations(database.writer()).await.expect("listed");
+        assert_eq!(pending.len(), count as usize);
+        assert!(entity::order::Entity::find().one(database.reader()).await.is_err(), "the table is gone");
+        Migrator::up(database.writer(), None).await.expect("up again");
+        assert!(entity::order::Entity::find().one(database.reader()).await.expect("the table").is_none());
+        database.close().await;
+    }
+
+    async fn a_whole_life_is_kept(db: TestDb) {
+        let server = Server::start(&db, &[]).await;
+        let admin = server.admin();
+        let made = admin.post("/orders", new_order("o1")).await;
+        assert_eq!(made.status, 201);
+        admin.post("/orders/o1/payment/verify", json!({"reference": "r-1"})).await;
+        server.api("chef", Role::Chef).status("o1", "accepted").await;
+        // Early: the status stays, and goes on by itself when the order is ready.
+        let early = admin.post("/orders/o1/assign", assignment("driver")).await;
+        assert_eq!((early.status, early.body["status"].as_str()), (200, Some("accepted")));
+        let ready = server.api("chef", Role::Chef).status("o1", "ready_for_pickup").await;
+        assert_eq!(ready["status"], "assigned_to_driver");
+        let again = admin.post("/orders/o1/assign", assignment("driver2")).await;
+        assert_eq!(again.body["driver"]["id"], "driver2");
+        for status in ["picked_up", "in_transit", "delivered"] {
+            server.api("driver2", Role::Driver).status("o1", status).await;
+        }
+        let tracking = admin.get("/orders/o1/tracking").await.body;
+        let statuses: Vec<_> = tracking["statusHistory"].as_array().expect("history").iter()
+            .map(|past| past["status"].as_str().expect("a word").to_owned()).collect();
+        assert_eq!(statuses, ["pending", "payment_confirmed", "accepted", "ready_for_pickup", "assigned_to_driver",
+                              "picked_up", "in_transit", "delivered"], "preparing was skipped: no row");
+        assert!(tracking["deliveredAt"].is_string() && tracking["paymentConfirmedAt"].is_string());
+        assert_eq!(tracking["seq"], 10);
+        let events = admin.get("/orders/o1/events").await.body;
+        let seqs: Vec<_> = events["events"].as_array().expect("events").iter().map(|event| event["seq"].as_i64().expect("seq")).collect();
+        assert_eq!(seqs, (1..=10).collect::<Vec<_>>());
+        server.stop().await;
+
+        let database = Db::connect(&db.url()).await.expect("database");
+        let assignments = entity::driver_assignment::Entity::find().all(database.reader()).await.expect("rows");
+        let of = |id: &str| assignments.iter().find(|row| row.driver_id == id).expect("a row").clone();
+        assert!(of("driver").ended_at.is_some() && of("driver").ended_at <= of("driver2").ended_at);
+        assert_eq!(of("driver2").assigned_by.as_deref(), Some("root"));
+        let order = entity::order::Entity::find_by_id("o1").one(database.reader()).await.expect("read").expect("row");
+        assert_eq!(order.payment_reference.as_deref(), Some("r-1"));
+        assert_eq!(order.seq, 10);
+        database.close().await;
+    }
+
+    async fn idempotency_keys_make_one_order(db: TestDb) {
+        let server = Server::start_with_manual_clock(&db, &[]).await;
+        let admin = server.admin();
+        let mut body = new_order("x");
+        body.as_object_mut().expect("object").remove("id");
+        let ask = |body: Value, key: &'static str| {
+            let request = admin.request("POST", "/orders").header("idempotency-key", key).json(&body);
+            crate::harness::Api::send(request)
+        };
+        let first = ask(body.clone(), "k1").await;
+        assert_eq!(first.status, 201);
+        admin.status(first.body["id"].as_str().expect("id"), "accepted").await;
+        let again = ask(body.clone(), "k1").await;
+        assert_eq!((again.status, &again.body), (201, &first.body), "the first answer, not the present state");
+        let mut other = body.clone();
+        other["notes"] = json!("something else");
+        ask(other, "k1").await.assert_problem(422, "idempotency_key_reused");
+        // Two at once: one order.
+        let (a, b) = tokio::join!(ask(body.clone(), "k2"), ask(body.clone(), "k2"));
+        assert_eq!((a.status, b.status), (201, 201));
+        assert_eq!(a.body["id"], b.body["id"]);
+        // Another caller's key is another key.
+        let theirs = server.api("customer", Role::Customer).request("POST", "/orders").header("idempotency-key", "k1").json(&body);
+        assert_ne!(crate::harness::Api::send(theirs).await.body["id"], first.body["id"]);
+        // After a day it is forgotten.
+        server.clock.advance(chrono::TimeDelta::hours(25));
+        let admin = server.admin();
+        let request = admin.request("POST", "/orders").header("idempotency-key", "k1").json(&body);
+        let later = crate::harness::Api::send(request).await;
+        assert_eq!(later.status, 201);
+        assert_ne!(later.body["id"], first.body["id"]);
+        server.stop().await;
+    }
+
+    async fn numbers_are_made_unique(db: TestDb) {
+        let server = Server::start_with_manual_clock(&db, &[]).await;
+        let admin = server.admin();
+        let day = server.clock.now().format("%Y%m%d");
+        // Somebody took the first number of the day by hand.
+        let mut by_hand = new_order("a");
+        by_hand["orderNumber"] = json!(format!("RND-{day}-0001"));
+        assert_eq!(admin.post("/orders", by_hand.clone()).await.status, 201);
+        let made = admin.post("/orders", new_order("b")).await.body;
+        assert_eq!(made["orderNumber"], format!("RND-{day}-0002"));
+        by_hand["id"] = json!("c");
+        admin.post("/orders", by_hand).await.assert_problem(409, "already_exists");
+        admin.post("/orders", new_order("b")).await.assert_problem(409, "already_exists");
+        server.stop().await;
+    }
+
+    async fn positions_are_kept_and_forgotten(db: TestDb) {
+        let server = Server::start_with_manual_clock(&db, &["--location-rate-per-second", "0", "--socket-requests-per-second", "0"]).await;
+        server.order_with_driver("o1", "in_transit").await;
+        let mut driver = Socket::connect(&server, "driver", Role::Driver).await;
+        for step in 0..600 {
+            let longitude = 9.52 + f64::from(step) / 100_000.0;
+            let answer = driver.ask("driver:location", json!({"latitude": 47.14, "longitude": longitude, "speed": 8.0})).await;
+            assert_eq!(answer["ok"], true, "{answer}");
+        }
+        // A clean stop writes what is still in memory.
+        server.stop().await;
+        let database = Db::connect(&db.url()).await.expect("database");
+        let trail = entity::position_trail::Entity::find().all(database.reader()).await.expect("rows");
+        assert_eq!(trail.len(), 600);
+        let last = entity::driver_position::Entity::find_by_id("driver").one(database.reader()).await.expect("read").expect("row");
+        assert!((last.longitude - 9.525_99).abs() < 1e-9, "{}", last.longitude);
+        database.close().await;
+        // Started again, the server knows where the driver is; and eight days later only the last place is left.
+        let server = Server::start_with_manual_clock(&db, &[]).await;
+        let tracking = server.admin().get("/orders/o1/tracking").await.body;
+        assert_eq!(tracking["driverLongitude"], last.longitude);
+        assert!(tracking["etaMinutes"].is_i64(), "{tracking}");
+        server.stop().await;
+        let database = Db::connect(&db.url()).await.expect("database");
+        let cutoff = trail[0].received_at + chrono::TimeDelta::days(1);
+        assert_eq!(ordercast::driver::trail::forget_batch(&database, cutoff).await.expect("removed"), 600);
+        assert_eq!(ordercast::driver::trail::forget_batch(&database, cutoff).await.expect("removed"), 0);
+        database.close().await;
+    }
+}
