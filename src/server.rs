@@ -84,6 +84,7 @@ pub async fn run(
         database_answers: AtomicBool::new(true),
         draining: AtomicBool::new(false),
     });
+    app.auth.prepare().await;
     relay::start(&app).await.map_err(Failure::Start)?;
     let hub = Arc::new(Hub::default());
     let fanout = Fanout::new(app.clone(), Arc::clone(&hub));

@@ -144,6 +144,14 @@ impl Auth {
         Err(Refusal::Unauthorized(why))
     }
 
+    /// Fetches what is needed before the first token can be verified. A key server that does not answer is asked
+    /// again in the background; until then the server is not ready.
+    pub async fn prepare(&self) {
+        if let Some(jwks) = &self.jwks {
+            jwks.refresh_if_due().await;
+        }
+    }
+
     /// Keeps the keys fresh until the task is dropped.
     pub async fn refresh_forever(&self) {
         let mut tick = tokio::time::interval(FILE_REFRESH);

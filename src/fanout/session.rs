@@ -1,6 +1,7 @@
 //! One connected client: what it follows, and the one way to hand it a message.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::hub::Hub;
@@ -53,6 +54,8 @@ pub struct Session {
     /// The driver's live state, for drivers.
     driver: Option<Arc<Driver>>,
     metrics: Metrics,
+    /// We have begun to close it: nothing more is carried out for it.
+    closing: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -81,7 +84,15 @@ impl Session {
         driver: Option<Arc<Driver>>,
         metrics: Metrics,
     ) -> Arc<Self> {
-        Arc::new(Self { principal, dialect, wire, driver, metrics, state: Mutex::default() })
+        Arc::new(Self {
+            principal,
+            dialect,
+            wire,
+            driver,
+            metrics,
+            closing: AtomicBool::new(false),
+            state: Mutex::default(),
+        })
     }
 
     /// Who it is.
@@ -238,9 +249,18 @@ impl Session {
 
     /// Closes the connection; its rooms are left when the transport says that it is gone.
     pub fn close(&self, reason: CloseReason) {
+        if self.closing.swap(true, Ordering::AcqRel) {
+            return;
+        }
         tracing::info!(user = %self.principal.id, role = self.role().as_str(), reason = reason.as_str(), "socket closed");
         self.metrics.closed(reason.as_str());
         self.wire.close();
+    }
+
+    /// Whether we have begun to close it.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

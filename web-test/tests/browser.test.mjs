@@ -98,7 +98,16 @@ async function open(options = {}, { unreachable = false } = {}) {
 
 const connected = (page, views = VIEWS) => Promise.all(views.map((view) => page.waitForSelector(`${id(`conn-${view}`)}[data-state="connected"]`, { state: 'attached' })));
 
-const shows = (page, number, status) => page.waitForSelector(`${id('customer-status')}[data-order="${number}"][data-status="${status}"]`);
+/** Waits until the customer is shown this status of this order; if that fails, says what was on show and in the log. */
+async function shows(page, number, status) {
+  try {
+    await page.waitForSelector(`${id('customer-status')}[data-order="${number}"][data-status="${status}"]`);
+  } catch {
+    const shown = await page.locator(id('customer-status')).evaluateAll((all) => all.map(({ dataset }) => `${dataset.order} ${dataset.status}`));
+    const log = await page.locator(id('log-row')).evaluateAll((rows) => rows.filter((row) => !row.dataset.event.includes('location')).slice(0, 60).map((row) => row.innerText.replace(/\s+/g, ' ').slice(0, 160)));
+    throw new Error(`the customer is not shown ${number} as ${status}, but ${shown}; newest first:\n${log.join('\n')}`);
+  }
+}
 
 /** Runs `press`, which places an order, and waits until the customer follows it. */
 async function place(page, press = () => page.click(id('customer-place-order'))) {

@@ -58,6 +58,9 @@ impl Handler {
 impl MessageHandler<LocalAdapter, Whole> for Handler {
     fn call(&self, socket: Arc<Socket<LocalAdapter>>, mut value: Value, ack_id: Option<i64>) {
         let inbox = &self.0;
+        if inbox.session.is_closing() {
+            return;
+        }
         let app = &inbox.door.app;
         let request = match &value {
             Value::Str(json, _) => realtime::parse(json, app.config.limits.location_batch_max),
@@ -120,6 +123,9 @@ impl Inbox {
                 request
             };
             self.door.app.metrics.inbox_depth.dec();
+            if self.session.is_closing() {
+                continue;
+            }
             match command {
                 Ok(command) if !is_immediate_command(&command) => {
                     requests::lasting(&self.door, &self.session, command, reply).await;
