@@ -59,8 +59,9 @@ export class ChefView {
 
   #render() {
     const orders = this.#book.list();
+    // The kitchen cooks in the order of arrival; so a new order does not push the others from under the cursor.
     const groups = [
-      ['kitchen', 'In the kitchen', orders.filter(({ status }) => stepFrom(status))],
+      ['kitchen', 'In the kitchen', orders.filter(({ status }) => stepFrom(status)).reverse()],
       ['unpaid', 'Not paid yet', orders.filter(({ status }) => status === 'pending')],
       ['ready', 'Packed', orders.filter(({ status }) => isBefore(status, 'picked_up') && !isBefore(status, 'ready_for_pickup'))],
       ['away', 'Left the kitchen', orders.filter(({ status }) => !isFinal(status) && !isBefore(status, 'picked_up'))],
