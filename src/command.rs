@@ -51,9 +51,9 @@ pub struct NewOrder {
     #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._:|@-]{1,128}$")]
     pub id: Option<OrderId>,
     /// Made here (`RND-YYYYMMDD-NNNN`) when absent; unique.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 64)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
     pub order_number: Option<Text<1, 64>>,
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 64)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
     pub tracking_number: Option<Text<1, 64>>,
     pub customer: PersonIn,
     pub chef: ChefIn,
@@ -63,9 +63,9 @@ pub struct NewOrder {
     pub items: Option<Items>,
     #[schema(value_type = Option<f64>, minimum = 0, maximum = 1_000_000_000_000.0)]
     pub total: Option<Amount>,
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 8)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 8, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
     pub currency: Option<Text<1, 8>>,
-    #[schema(value_type = Option<String>, max_length = 2000)]
+    #[schema(value_type = Option<String>, max_length = 2000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
     pub notes: Option<Paragraph>,
 }
 
@@ -75,9 +75,9 @@ pub struct NewOrder {
 pub struct PersonIn {
     #[schema(value_type = String, pattern = "^[A-Za-z0-9._:|@-]{1,128}$")]
     pub id: UserId,
-    #[schema(value_type = String, min_length = 1, max_length = 255)]
+    #[schema(value_type = String, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
     pub name: Line,
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 64)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
     pub phone: Option<Phone>,
 }
 
@@ -88,11 +88,11 @@ pub struct PersonIn {
 pub struct ChefIn {
     #[schema(value_type = String, pattern = "^[A-Za-z0-9._:|@-]{1,128}$")]
     pub id: UserId,
-    #[schema(value_type = String, min_length = 1, max_length = 255)]
+    #[schema(value_type = String, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
     pub name: Line,
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 255)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
     pub business_name: Option<Line>,
-    #[schema(value_type = Option<String>, max_length = 2000)]
+    #[schema(value_type = Option<String>, max_length = 2000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
     pub address: Option<Paragraph>,
     #[schema(value_type = Option<f64>, minimum = -90, maximum = 90)]
     pub latitude: Option<Latitude>,
@@ -104,7 +104,7 @@ pub struct ChefIn {
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = NewDelivery)]
 pub struct DeliveryIn {
-    #[schema(value_type = String, min_length = 1, max_length = 2000)]
+    #[schema(value_type = String, min_length = 1, max_length = 2000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
     pub address: Text<1, 2_000>,
     #[schema(value_type = f64, minimum = -90, maximum = 90)]
     pub latitude: Latitude,
@@ -117,7 +117,7 @@ pub struct DeliveryIn {
 #[serde(rename_all = "camelCase")]
 #[schema(as = NewItem)]
 pub struct ItemIn {
-    #[schema(value_type = String, min_length = 1, max_length = 255)]
+    #[schema(value_type = String, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
     pub name: Line,
     #[schema(value_type = i32, minimum = 1, maximum = 100_000)]
     pub quantity: Quantity,

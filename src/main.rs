@@ -71,14 +71,15 @@ async fn serve(config: Serve) -> ExitCode {
     };
     let stop = CancellationToken::new();
     let demo = config.demo;
-    let running = server::run(config, Clock::System, listener, stop.clone());
-    // Connections made from here on wait in the listener until the server takes them.
-    if demo {
-        println!("Ordercast demo: open http://{address} in a browser");
-    } else {
-        println!("Ordercast listens on http://{address}");
-    }
-    tracing::info!(%address, "listening");
+    let started = move || {
+        if demo {
+            println!("Ordercast demo: open http://{address} in a browser");
+        } else {
+            println!("Ordercast listens on http://{address}");
+        }
+        tracing::info!(%address, "listening");
+    };
+    let running = server::run(config, Clock::System, listener, stop.clone(), started);
     tokio::spawn(async move {
         signal().await;
         stop.cancel();
@@ -86,6 +87,7 @@ async fn serve(config: Serve) -> ExitCode {
     match running.await {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Config(line)) => refuse(&line),
+        Err(failure @ Failure::Database(_)) => refuse(&failure.to_string()),
         Err(failure) => fail(&failure.to_string()),
     }
 }

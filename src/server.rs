@@ -54,7 +54,8 @@ pub enum Failure {
     Task(&'static str),
 }
 
-/// Serves until `stop`, then drains: requests under way are finished, connections ended, positions written.
+/// Serves until `stop`, then drains: requests under way are finished, connections ended, positions written. Calls
+/// `started` once everything that may fail at start has not.
 ///
 /// # Errors
 /// See [`Failure`].
@@ -63,6 +64,7 @@ pub async fn run(
     clock: Clock,
     listener: TcpListener,
     stop: CancellationToken,
+    started: impl FnOnce(),
 ) -> Result<(), Failure> {
     let auth = Auth::new(config.key_source(), clock.clone()).map_err(Failure::Config)?;
     let origins = config.allow_origin().map_err(Failure::Config)?;
@@ -114,6 +116,7 @@ pub async fn run(
         conn::serve(app.clone(), listener, router, Arc::clone(&open), stop.clone(), connections.clone());
     supervise(&mut tasks, "accept", accept);
 
+    started();
     // Biased: tasks that end because of `stop` have not ended early.
     let early = tokio::select! {
         biased;

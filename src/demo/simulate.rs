@@ -1,4 +1,4 @@
-//! Orders that go their way by themselves while somebody is watching: cooked, driven, delivered in nine seconds.
+//! Orders that go their way by themselves while somebody is watching: cooked, driven, delivered in eight seconds.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_secs(6);
 /// How often we look whether somebody is watching.
 const LOOK: Duration = Duration::from_millis(200);
 /// Between two positions of the driver; within what a driver may send.
-const FIX_EVERY: Duration = Duration::from_millis(330);
+const FIX_EVERY: Duration = Duration::from_millis(300);
 const FIXES: usize = 12;
 
 const RIDERS: [Person; 2] = [
@@ -66,11 +66,11 @@ async fn one_order(app: &App, count: usize) -> Result<(), Refusal> {
         let action = Action::Status { to, note: None, expected_seq: None };
         change(app, &order, &who.principal(app), action).await.map(|_| ())
     };
-    sleep(Duration::from_millis(500)).await;
+    sleep(Duration::from_millis(400)).await;
     change(app, &order, &admin, Action::VerifyPayment { reference: Some("demo".to_owned()) }).await?;
     step(&CHEF, OrderStatus::Accepted, 500).await?;
-    step(&CHEF, OrderStatus::Preparing, 600).await?;
-    step(&CHEF, OrderStatus::ReadyForPickup, 1_200).await?;
+    step(&CHEF, OrderStatus::Preparing, 500).await?;
+    step(&CHEF, OrderStatus::ReadyForPickup, 1_000).await?;
     sleep(Duration::from_millis(400)).await;
     let id = UserId::stored(rider.id);
     let driver =

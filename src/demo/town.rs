@@ -1,11 +1,11 @@
 //! A town that does not exist, with a restaurant, a home and the way between them.
 
 /// South-western corner: a green valley.
-const ORIGIN: [f64; 2] = [47.1340, 9.5150];
+const ORIGIN: [f64; 2] = [47.1306, 9.5050];
 /// Blocks, in degrees: about 190 m each way at this latitude.
 const STEP: [f64; 2] = [0.0017, 0.0025];
-const ROWS: usize = 7;
-const COLUMNS: usize = 9;
+const ROWS: usize = 11;
+const COLUMNS: usize = 17;
 /// Points of the way between two crossings.
 const POINTS_PER_BLOCK: usize = 8;
 
@@ -15,11 +15,11 @@ pub const HOME_ADDRESS: &str = "Linden Lane 12";
 
 /// The crossings of the way, column and row, from the restaurant's door to the customer's.
 const WAY: [(usize, usize); 12] =
-    [(1, 1), (2, 1), (3, 1), (3, 2), (3, 3), (4, 3), (5, 3), (5, 4), (5, 5), (6, 5), (7, 5), (7, 6)];
+    [(5, 3), (6, 3), (7, 3), (7, 4), (7, 5), (8, 5), (9, 5), (9, 6), (9, 7), (10, 7), (11, 7), (11, 8)];
 
 /// A crossing. The streets bend a little, as streets do.
 fn crossing(column: usize, row: usize) -> [f64; 2] {
-    #[expect(clippy::cast_precision_loss, reason = "single digits")]
+    #[expect(clippy::cast_precision_loss, reason = "small numbers")]
     let (x, y) = (column as f64, row as f64);
     let bend = |along: f64, across: f64| 0.16 * (along * 0.8 + across * 0.35).sin();
     [ORIGIN[0] + STEP[0] * (y + bend(x, y)), ORIGIN[1] + STEP[1] * (x + bend(y, x))]

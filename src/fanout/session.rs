@@ -33,6 +33,8 @@ pub enum CloseReason {
     SlowReader,
     /// Too many requests per second.
     Flood,
+    /// A message over the limit.
+    TooLarge,
 }
 
 impl CloseReason {
@@ -42,6 +44,7 @@ impl CloseReason {
         match self {
             Self::SlowReader => "slow_reader",
             Self::Flood => "flood",
+            Self::TooLarge => "too_large",
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use crate::app::App;
+use crate::transport::socketio::eio3;
 
 /// How long a client may take to send the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,7 +33,9 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 /// A TCP stream that others can end. The stream is shared, so that ending it needs no second descriptor.
 /// It holds its place among the connections for as long as it lives, as HTTP and then as a WebSocket.
 pub struct Conn {
-    tcp: Arc<TcpStream>,
+    shared: Arc<Shared>,
+    /// Blanks out what socketioxide cannot read, for connections that were said to need it.
+    frames: Option<Box<eio3::Frames>>,
     number: u64,
     open: Arc<Open>,
     _place: OwnedSemaphorePermit,
@@ -62,26 +66,47 @@ impl Drop for Conn {
     }
 }
 
-/// Ends a connection, if it is still there.
-#[derive(Clone, Debug)]
-pub struct Handle(Weak<TcpStream>);
+/// What a connection and those who hold its handle share.
+struct Shared {
+    tcp: TcpStream,
+    /// The client speaks Engine.IO 3 over a WebSocket here.
+    eio3: AtomicBool,
+}
+
+/// Reaches a connection, if it is still there.
+#[derive(Clone)]
+pub struct Handle(Weak<Shared>);
 
 impl Handle {
+    /// From now on the connection carries the frames of an Engine.IO 3 client.
+    pub fn speaks_eio3(&self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.eio3.store(true, Ordering::Release);
+        }
+    }
+
     /// Ends the connection in both directions; whoever reads or writes it learns that at once.
     pub fn kill(&self) {
-        if let Some(tcp) = self.0.upgrade() {
+        if let Some(shared) = self.0.upgrade() {
             // A socket that is gone already is as good as shut down.
-            let _ = SockRef::from(&*tcp).shutdown(std::net::Shutdown::Both);
+            let _ = SockRef::from(&shared.tcp).shutdown(std::net::Shutdown::Both);
         }
     }
 }
 
 impl AsyncRead for Conn {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.tcp.poll_read_ready(cx))?;
-            match self.tcp.try_read(buf.initialize_unfilled()) {
+            ready!(self.shared.tcp.poll_read_ready(cx))?;
+            match self.shared.tcp.try_read(buf.initialize_unfilled()) {
                 Ok(count) => {
+                    if self.shared.eio3.load(Ordering::Acquire) {
+                        self.frames.get_or_insert_default().rewrite(&mut buf.initialize_unfilled()[..count]);
+                    }
                     buf.advance(count);
                     return Poll::Ready(Ok(()));
                 }
@@ -99,7 +124,7 @@ impl Conn {
         attempt: impl Fn() -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.tcp.poll_write_ready(cx))?;
+            ready!(self.shared.tcp.poll_write_ready(cx))?;
             match attempt() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return Poll::Ready(done),
@@ -110,7 +135,7 @@ impl Conn {
 
 impl AsyncWrite for Conn {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_try(cx, || self.tcp.try_write(buf))
+        self.poll_try(cx, || self.shared.tcp.try_write(buf))
     }
 
     fn poll_write_vectored(
@@ -118,7 +143,7 @@ impl AsyncWrite for Conn {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_try(cx, || self.tcp.try_write_vectored(bufs))
+        self.poll_try(cx, || self.shared.tcp.try_write_vectored(bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -130,7 +155,7 @@ impl AsyncWrite for Conn {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(&*self.tcp).shutdown(std::net::Shutdown::Write))
+        Poll::Ready(SockRef::from(&self.shared.tcp).shutdown(std::net::Shutdown::Write))
     }
 }
 
@@ -158,10 +183,10 @@ pub async fn serve(
         match accepted {
             Ok((tcp, place)) => {
                 prepare(&tcp, app.config.limits.write_stall_ms);
-                let tcp = Arc::new(tcp);
-                let handle = Handle(Arc::downgrade(&tcp));
+                let shared = Arc::new(Shared { tcp, eio3: AtomicBool::new(false) });
+                let handle = Handle(Arc::downgrade(&shared));
                 open.0.lock().unwrap_or_else(PoisonError::into_inner).insert(number, handle.clone());
-                let conn = Conn { tcp, number, open: Arc::clone(&open), _place: place };
+                let conn = Conn { shared, frames: None, number, open: Arc::clone(&open), _place: place };
                 tasks.spawn(one(conn, handle, router.clone(), stop.clone()));
             }
             Err(error) => {

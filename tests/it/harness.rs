@@ -112,7 +112,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
         let stop = CancellationToken::new();
-        let running = tokio::spawn(server::run(config, clock.clone(), listener, stop.clone()));
+        let running = tokio::spawn(server::run(config, clock.clone(), listener, stop.clone(), || ()));
         let server = Self { address, clock, stop, running };
         // The listener takes connections before the server does: the first answer says that it is up.
         assert_eq!(server.anonymous().get("/ready").await.status, 200);

@@ -19,7 +19,7 @@ on_both_databases! {
             let mut turn = 0_u32;
             while matches!(stopped.try_recv(), Err(tokio::sync::oneshot::error::TryRecvError::Empty)) {
                 turn += 1;
-                let answer = admin.post("/orders/o1/assign", assignment(if turn % 2 == 0 { "d1" } else { "d2" })).await;
+                let answer = admin.post("/orders/o1/assign", assignment(if turn.is_multiple_of(2) { "d1" } else { "d2" })).await;
                 assert_eq!(answer.status, 200, "{}", answer.body);
             }
             i64::from(turn) + 2
@@ -51,13 +51,11 @@ async fn check(socket: &mut Socket, number: u64, since: Option<i64>, updates: us
     assert_eq!(answer["tracking"]["seq"], at);
     // What came by other rooms before the answer is not part of the subscription.
     socket.forget();
-    let mut expected = since.map_or(at, |since| since + 1);
-    for _ in 0..updates {
+    for expected in (since.map_or(at, |since| since + 1)..).take(updates) {
         let update = socket.event("order:status_update").await;
         assert_eq!(update["seq"], expected, "since {since:?}, answered at {at}");
         assert_eq!(update["replayed"] == true, since.is_some() && expected <= at);
         assert_eq!(update["snapshot"] == true, since.is_none() && expected == at);
-        expected += 1;
     }
 }
 

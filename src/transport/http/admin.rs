@@ -26,6 +26,9 @@ use crate::order::read;
 #[serde(rename_all = "camelCase")]
 pub struct AnnouncementIn {
     /// Everybody of this role
+    #[schema(
+        pattern = "^(customer|user|client|chef|merchant|vendor|store|restaurant|driver|rider|courier|admin|superadmin|service|system)$"
+    )]
     role: Option<String>,
     /// One user, on all their sockets
     #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._:|@-]{1,128}$")]

@@ -1,7 +1,7 @@
 //! What holds for every operation, said once and put into the document everywhere it applies.
 
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder};
 
 /// Adds the refusals that operations share: by whether they need a token, name something in the path, take a query
 /// or a body.
@@ -21,9 +21,6 @@ pub(super) fn finish(mut document: OpenApi) -> OpenApi {
 fn share(operation: &mut Operation, named: bool) {
     if operation.security.is_none() {
         return;
-    }
-    if let Some(RefOr::T(body)) = &mut operation.request_body {
-        body.required = Some(Required::True);
     }
     let body = operation.request_body.is_some();
     let refusals = [

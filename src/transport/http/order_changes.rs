@@ -26,7 +26,7 @@ pub struct StatusChange {
     #[schema(value_type = StatusName)]
     status: StatusWord,
     /// Told to the people who wait for the order
-    #[schema(value_type = Option<String>, max_length = 2000)]
+    #[schema(value_type = Option<String>, max_length = 2000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
     note: Option<Paragraph>,
     /// Refuse if the order is not at this seq
     expected_seq: Option<i64>,
@@ -56,13 +56,13 @@ pub(super) async fn change_status(
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct Cancellation {
     /// Told to the people who wait for the order
-    #[schema(value_type = Option<String>, max_length = 2000)]
+    #[schema(value_type = Option<String>, max_length = 2000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
     reason: Option<Paragraph>,
 }
 
 /// Cancel the order
 #[utoipa::path(
-    post, path = "/orders/{id}/cancel", tag = "orders", security(("bearer" = [])), request_body = Cancellation,
+    post, path = "/orders/{id}/cancel", tag = "orders", security(("bearer" = [])), request_body = Option<Cancellation>,
     params(("id" = String, Path, description = "Order id")),
     responses(
         (status = 200, body = OrderView, headers(("ETag" = String))),
@@ -84,14 +84,14 @@ pub(super) async fn cancel(
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct PaymentVerification {
     /// The payment's reference in the system that took it
-    #[schema(value_type = Option<String>, max_length = 2000)]
+    #[schema(value_type = Option<String>, max_length = 2000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
     reference: Option<Paragraph>,
 }
 
 /// The payment has arrived
 #[utoipa::path(
     post, path = "/orders/{id}/payment/verify", tag = "orders", security(("bearer" = [])),
-    request_body = PaymentVerification,
+    request_body = Option<PaymentVerification>,
     params(("id" = String, Path, description = "Order id")),
     responses(
         (status = 200, body = OrderView, headers(("ETag" = String))),
@@ -156,21 +156,37 @@ pub(super) async fn unassign(
     Ok(answer(&site.app, &order, &who))
 }
 
-/// When the order arrives: one of the two.
-#[derive(Debug, Deserialize, ToSchema)]
+/// When the order arrives: one of the two. Read as one struct, so that a refusal can name the member.
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct EtaChange {
-    /// Minutes from now
-    #[schema(minimum = 1, maximum = 44640)]
+pub(super) struct EtaChange {
     eta_minutes: Option<i64>,
     #[serde(default, with = "wire_option")]
-    #[schema(value_type = Option<String>, format = DateTime)]
     estimated_delivery_time: Option<Time>,
+}
+
+/// [`EtaChange`] as the document says it.
+#[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = EtaChange)]
+#[expect(dead_code, reason = "for the document only")]
+enum EtaOneOf {
+    #[serde(rename_all = "camelCase")]
+    Minutes {
+        /// Minutes from now
+        #[schema(minimum = 1, maximum = 44640)]
+        eta_minutes: i64,
+    },
+    #[serde(rename_all = "camelCase")]
+    Time {
+        #[schema(format = DateTime)]
+        estimated_delivery_time: String,
+    },
 }
 
 /// Set the ETA by hand
 #[utoipa::path(
-    post, path = "/orders/{id}/eta", tag = "orders", security(("bearer" = [])), request_body = EtaChange,
+    post, path = "/orders/{id}/eta", tag = "orders", security(("bearer" = [])), request_body = EtaOneOf,
     params(("id" = String, Path, description = "Order id")),
     responses(
         (status = 200, body = OrderView, headers(("ETag" = String))),
@@ -196,10 +212,7 @@ pub(super) async fn set_eta(
         (Some(_), None) => {
             return Err(Refusal::invalid("etaMinutes", format!("must be from 1 to {MAX_ETA_MINUTES}")));
         }
-        (None, Some(at)) if (at - now).num_minutes().abs() <= MAX_ETA_MINUTES => at,
-        (None, Some(_)) => {
-            return Err(Refusal::invalid("estimatedDeliveryTime", "must be within a month from now"));
-        }
+        (None, Some(at)) => at,
         (None, None) => return Err(Refusal::invalid("etaMinutes", "or estimatedDeliveryTime is required")),
     };
     let order = change::override_eta(&site.app, &id, &who, at).await?;

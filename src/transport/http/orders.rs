@@ -229,7 +229,7 @@ pub struct EventsQuery {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventList<'a> {
     events: Vec<StatusUpdate<'a>>,
-    /// Ask for what comes after this next.
+    /// Ask for what comes after this next: the last event's seq, or the order's when there is none.
     seq: i64,
 }
 
@@ -281,7 +281,7 @@ pub(super) async fn events(
                     StatusUpdate::new(event, eta, party, Telling::Live)
                 })
                 .collect();
-            let seq = found.last().map_or(after, |event| event.order.seq);
+            let seq = found.last().map_or(order.seq, |event| event.order.seq);
             return Ok(Json(EventList { events, seq }).into_response());
         }
         tokio::select! {

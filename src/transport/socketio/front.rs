@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use tower::Service;
 
-use super::{Door, Inner};
+use super::{Door, Inner, eio3};
 use crate::error::Refusal;
 use crate::transport::conn;
 use crate::transport::http::problem;
@@ -87,6 +87,27 @@ fn unpinned(request: Request) -> Option<Request> {
     Some(copy)
 }
 
+/// Makes what a client of version 2 sends readable: see [`eio3`].
+async fn adapt_eio3(request: Request, limit: usize) -> Result<Request, Response> {
+    let query = request.uri().query().unwrap_or_default();
+    if !query.split('&').any(|pair| pair == "EIO=3") {
+        return Ok(request);
+    }
+    if request.headers().contains_key(header::UPGRADE) {
+        if let Some(connection) = request.extensions().get::<conn::Handle>() {
+            connection.speaks_eio3();
+        }
+        return Ok(request);
+    }
+    let (parts, body) = request.into_parts();
+    let Ok(bytes) = axum::body::to_bytes(body, limit).await else {
+        return Err(problem::plain(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large"));
+    };
+    let mut bytes = Vec::from(bytes);
+    eio3::rewrite_body(&mut bytes);
+    Ok(Request::from_parts(parts, Body::from(bytes)))
+}
+
 impl Service<Request> for Front {
     type Response = Response;
     type Error = Infallible;
@@ -104,9 +125,14 @@ impl Service<Request> for Front {
             let refusal = problem::respond(&Refusal::Malformed("the request cannot be read".to_owned()));
             return Box::pin(std::future::ready(Ok(refusal)));
         };
-        let answer = Service::<Request>::call(&mut self.inner, request);
+        let limit = self.door.app.config.limits.max_message_bytes * super::MESSAGES_PER_BODY;
+        let mut inner = self.inner.clone();
         Box::pin(async move {
-            let response = answer.await?;
+            let request = match adapt_eio3(request, limit).await {
+                Ok(request) => request,
+                Err(refusal) => return Ok(refusal),
+            };
+            let response = Service::<Request>::call(&mut inner, request).await?;
             Ok(response.map(Body::new))
         })
     }

@@ -62,6 +62,14 @@ impl MessageHandler<LocalAdapter, Whole> for Handler {
             return;
         }
         let app = &inbox.door.app;
+        let size = match &value {
+            Value::Str(json, _) => json.len(),
+            Value::Bytes(bytes) => bytes.len(),
+        };
+        if size > app.config.limits.max_message_bytes {
+            inbox.session.close(CloseReason::TooLarge);
+            return;
+        }
         let request = match &value {
             Value::Str(json, _) => realtime::parse(json, app.config.limits.location_batch_max),
             Value::Bytes(_) => realtime::Request {

@@ -1,5 +1,6 @@
 //! Socket.IO: socketioxide speaks the protocol, we decide who may come in and what happens then.
 
+pub(super) mod eio3;
 mod front;
 mod handler;
 mod requests;
@@ -37,6 +38,8 @@ const READ_BUFFER: usize = 1_024;
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Engine.IO packets of protocol 3 carry no limits of their own; attachments have no use here.
 const MAX_ATTACHMENTS: usize = 4;
+/// How many messages of the largest size one polling body may hold.
+const MESSAGES_PER_BODY: usize = 8;
 
 /// What the doors share.
 #[derive(Clone)]
@@ -65,12 +68,14 @@ fn not_found(_: axum::extract::Request) -> NotFound {
 
 fn builder(limits: &Limits) -> socketioxide::SocketIoBuilder {
     let bytes = limits.max_message_bytes;
+    // A polling body may carry several messages at once; each is held to its own limit when it is read.
+    let body = bytes.saturating_mul(MESSAGES_PER_BODY);
     SocketIo::builder()
         .ping_interval(Duration::from_millis(limits.ping_interval_ms))
         .ping_timeout(Duration::from_millis(limits.ping_timeout_ms))
         .connect_timeout(CONNECT_TIMEOUT)
         .max_buffer_size(limits.max_socket_buffer)
-        .max_payload(bytes as u64)
+        .max_payload(body as u64)
         .ws_max_message_size(bytes)
         .ws_max_frame_size(bytes)
         .ws_read_buffer_size(READ_BUFFER)
