@@ -34,7 +34,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 /// It holds its place among the connections for as long as it lives, as HTTP and then as a WebSocket.
 pub struct Conn {
     shared: Arc<Shared>,
-    /// Blanks out what socketioxide cannot read, for connections that were said to need it.
+    /// Mends what socketioxide cannot read, for connections that were said to need it.
     frames: Option<Box<eio3::Frames>>,
     number: u64,
     open: Arc<Open>,

@@ -19,10 +19,13 @@ pub fn token_of(parts: &Parts) -> Option<String> {
         let (scheme, token) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
     });
-    // base64url and dots need no decoding.
-    bearer.or_else(|| {
-        parts.uri.query()?.split('&').find_map(|pair| pair.strip_prefix("token=")).map(ToOwned::to_owned)
-    })
+    bearer.or_else(|| token_in(parts.uri.query()?))
+}
+
+/// The `token` of a query string. base64url and dots need no decoding.
+#[must_use]
+pub fn token_in(query: &str) -> Option<String> {
+    query.split('&').find_map(|pair| pair.strip_prefix("token=")).map(ToOwned::to_owned)
 }
 
 /// The caller, whose token was verified.

@@ -9,7 +9,7 @@ pub mod orders;
 pub mod page;
 pub mod problem;
 
-pub use extract::{Body as JsonBody, token_of};
+pub use extract::{Body as JsonBody, token_in, token_of};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

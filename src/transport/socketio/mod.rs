@@ -142,15 +142,19 @@ impl FromConnectParts<LocalAdapter> for Visitor {
 }
 
 impl Visitor {
-    /// The token, from `auth.token`, the `Authorization` header or the `token` query parameter, in this order.
+    /// The token, from `auth.token` (version 2: the query it joins with), the `Authorization` header or the `token` query parameter, in this order.
     fn token(&self) -> Option<String> {
         #[derive(Deserialize)]
         struct AuthPayload {
             token: Option<String>,
         }
-        let given = self.auth.as_deref().and_then(|json| serde_json::from_str::<AuthPayload>(json).ok());
-        if let Some(token) = given.and_then(|auth| auth.token) {
-            return Some(token);
+        let given = self.auth.as_deref().and_then(|auth| match serde_json::from_str::<AuthPayload>(auth) {
+            Ok(payload) => payload.token,
+            // Version 2 has no auth payload; its query stands here: see `eio3`.
+            Err(_) => super::http::token_in(auth.trim_end_matches(',')),
+        });
+        if given.is_some() {
+            return given;
         }
         super::http::token_of(self.socket.req_parts())
     }
