@@ -4,7 +4,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::clock::{Time, wire_option};
-use crate::id::{Accuracy, Amount, Heading, Latitude, Longitude, OrderId, Speed, Text, UserId};
+use crate::id::{Accuracy, Amount, Heading, Latitude, Longitude, OrderId, Speed, Text, UserId, Whole};
 use crate::order::OrderStatus;
 
 /// A line of text for a person to read.
@@ -127,13 +127,13 @@ pub struct ItemIn {
 
 /// How many of an item, 1–100,000.
 #[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(try_from = "i64")]
+#[serde(try_from = "Whole")]
 pub struct Quantity(pub i32);
 
-impl TryFrom<i64> for Quantity {
+impl TryFrom<Whole> for Quantity {
     type Error = &'static str;
 
-    fn try_from(value: i64) -> Result<Self, Self::Error> {
+    fn try_from(Whole(value): Whole) -> Result<Self, Self::Error> {
         match i32::try_from(value) {
             Ok(value @ 1..=100_000) => Ok(Self(value)),
             _ => Err("must be a whole number from 1 to 100000"),

@@ -139,6 +139,44 @@ number!(
     Amount, (0.0..=1_000_000_000_000.0), "must be a number from 0 to 1000000000000"
 );
 
+/// A whole number. JSON has no integers: `5.0` is as whole as `5`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Whole(pub i64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Whole;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number")
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Whole, E> {
+                Ok(Whole(value))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Whole, E> {
+                // Larger than any seq: as good as the largest.
+                Ok(Whole(i64::try_from(value).unwrap_or(i64::MAX)))
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Whole, E> {
+                if value.fract() == 0.0 {
+                    #[expect(
+                        clippy::cast_possible_truncation,
+                        reason = "saturates, which is what is wanted"
+                    )]
+                    return Ok(Whole(value as i64));
+                }
+                Err(E::invalid_type(serde::de::Unexpected::Float(value), &self))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
 /// Text of at most `MAX` characters, at least `MIN`, without control characters but line breaks and tabs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]

@@ -2,27 +2,30 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
 
-/// What is logged unless `RUST_LOG` says otherwise. socketioxide and engineioxide log payloads, tokens among
-/// them, below INFO; they are held there whatever `RUST_LOG` says.
-const DEFAULT_FILTER: &str = "info";
-const ALWAYS: [&str; 4] =
-    ["socketioxide=info", "engineioxide=info", "sqlx::query=warn", "sea_orm_migration=warn"];
+/// What is logged unless `RUST_LOG` says otherwise.
+const DEFAULT_FILTER: &str = "info,sqlx::query=warn,sea_orm_migration=warn";
+
+/// Below INFO, libraries log what passes through them, tokens and addresses among it: only our own crate may, whatever
+/// `RUST_LOG` says.
+fn is_discreet(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with("ordercast") || *metadata.level() <= Level::INFO
+}
 
 /// Starts logging to standard error: for people on a terminal, as JSON otherwise.
 pub fn start() {
-    let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    for directive in ALWAYS {
-        if let Ok(directive) = directive.parse() {
-            filter = filter.add_directive(directive);
-        }
-    }
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A logger that is already there (in tests) is as good.
-    let _ = if std::io::stderr().is_terminal() {
-        builder.with_target(false).try_init()
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let lines = if std::io::stderr().is_terminal() {
+        fmt::layer().with_target(false).with_writer(std::io::stderr).boxed()
     } else {
-        builder.json().flatten_event(true).try_init()
+        fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed()
     };
+    let lines = lines.with_filter(filter_fn(is_discreet));
+    // A logger that is already there is as good.
+    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
 }

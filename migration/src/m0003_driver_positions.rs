@@ -37,17 +37,16 @@ impl MigrationTrait for Migration {
                     .to_owned(),
             )
             .await?;
-        for (name, columns) in [
-            ("position_trail_of_driver", &["driver_id", "recorded_at"][..]),
-            ("position_trail_age", &["received_at"]),
-        ] {
-            let mut index = Index::create().name(name).table("position_trail").to_owned();
-            for column in columns {
-                index.col(*column);
-            }
-            manager.create_index(index).await?;
-        }
-        Ok(())
+        manager
+            .create_index(
+                Index::create()
+                    .name("position_trail_of_driver")
+                    .table("position_trail")
+                    .col("driver_id")
+                    .col("recorded_at")
+                    .to_owned(),
+            )
+            .await
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {

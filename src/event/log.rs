@@ -1,7 +1,7 @@
 //! The log of durable events: the truth that everything else is told from.
 
 use entity::{log_head, order_event};
-use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
     QueryOrder, QuerySelect,
@@ -22,11 +22,13 @@ pub const PAGE: u64 = 500;
 /// Those of the database.
 pub async fn append(tx: &DatabaseTransaction, events: &mut [OrderEvent]) -> Result<(), Refusal> {
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
-    log_head::Entity::update_many()
-        .col_expr(log_head::Column::Position, Expr::col(log_head::Column::Position).add(count))
-        .exec(tx)
-        .await?;
-    let mut position = head(tx).await? - count;
+    let take = Query::update()
+        .table(log_head::Entity)
+        .value(log_head::Column::Position, Expr::col(log_head::Column::Position).add(count))
+        .returning_col(log_head::Column::Position)
+        .to_owned();
+    let taken = tx.query_one(&take).await?.ok_or_else(no_head)?;
+    let mut position = taken.try_get::<i64>("", "position")? - count;
     let mut rows = Vec::with_capacity(events.len());
     for event in events {
         position += 1;
@@ -48,7 +50,11 @@ pub async fn append(tx: &DatabaseTransaction, events: &mut [OrderEvent]) -> Resu
 /// Those of the database.
 pub async fn head(db: &impl ConnectionTrait) -> Result<i64, Refusal> {
     let row = log_head::Entity::find_by_id(1).one(db).await?;
-    row.map(|head| head.position).ok_or_else(|| Refusal::Internal("the log has no head row".into()))
+    row.map(|head| head.position).ok_or_else(no_head)
+}
+
+fn no_head() -> Refusal {
+    Refusal::Internal("the log has no head row".into())
 }
 
 /// Up to [`PAGE`] events after a position, in order.

@@ -49,8 +49,8 @@ pub enum Lane {
     /// Must arrive: a session that cannot take it is closed, and catches up when it is back. With an order and a
     /// seq, it also keeps the order's sequence for sessions that follow it.
     Durable(Option<(OrderId, i64)>),
-    /// The next one is as good.
-    Live,
+    /// The next one is as good. For those who follow the order and were admitted, and for `party`, following or not.
+    Live { order: OrderId, party: Option<UserId> },
 }
 
 /// A rendered message and whom it is for.

@@ -72,6 +72,8 @@ struct State {
 /// How far a session is with an order it follows.
 #[derive(Default)]
 struct Follow {
+    /// Whether it is known to have the right to; until then it hears nothing of the order.
+    admitted: bool,
     /// The newest seq that was handed over.
     last: i64,
     /// While catching up: what must wait. `None` when live.
@@ -181,6 +183,13 @@ impl Session {
         self.state().orders.len()
     }
 
+    /// The session may follow the order: live events of it come from now on.
+    pub fn admit(&self, order: &OrderId) {
+        if let Some(follow) = self.state().orders.get_mut(order) {
+            follow.admitted = true;
+        }
+    }
+
     /// Everything up to `seq` was handed over: hands over what waited since, and is live from then on.
     pub fn caught_up(&self, order: &OrderId, seq: i64) {
         let mut state = self.state();
@@ -206,15 +215,12 @@ impl Session {
     pub fn deliver(&self, frame: &Arc<Frame>, lane: &Lane) {
         let mut state = self.state();
         match lane {
-            Lane::Live => match self.hand(frame) {
-                Handed::Taken => {
-                    self.metrics.events_out_live.inc();
+            Lane::Live { order, party } => {
+                let admitted = state.orders.get(order).is_some_and(|follow| follow.admitted);
+                if admitted || party.as_ref() == Some(&self.principal.id) {
+                    self.hand_live(frame);
                 }
-                Handed::Full => {
-                    self.metrics.dropped_live.inc();
-                }
-                Handed::Gone => {}
-            },
+            }
             Lane::Durable(None) => self.hand_durable(frame),
             Lane::Durable(Some((order, seq))) => match state.orders.get_mut(order) {
                 None => self.hand_durable(frame),
@@ -231,6 +237,19 @@ impl Session {
                 }
                 Some(_) => {}
             },
+        }
+    }
+
+    /// Hands over a message that may be lost: the next one is as good.
+    fn hand_live(&self, frame: &Frame) {
+        match self.hand(frame) {
+            Handed::Taken => {
+                self.metrics.events_out_live.inc();
+            }
+            Handed::Full => {
+                self.metrics.dropped_live.inc();
+            }
+            Handed::Gone => {}
         }
     }
 

@@ -1,10 +1,7 @@
 // Killed with -9 at random moments under writers: whatever was acknowledged is there, and order, history and log agree.
 import assert from 'node:assert/strict';
-import { after, test } from 'node:test';
-import { people, SERVICE, Server } from './server.mjs';
-
-const server = await Server.start();
-after(() => server.close());
+import { test } from 'node:test';
+import { people, postgresDatabase, SERVICE, Server } from './server.mjs';
 
 const KILLS = 6;
 const WRITERS = 6;
@@ -20,7 +17,7 @@ function random() {
 }
 
 /** Leads order after order through its life; notes for each what the server acknowledged, as [seq, status]. */
-async function write(acknowledged, running) {
+async function write(server, acknowledged, running) {
   while (running.on) {
     const who = people();
     const answers = [];
@@ -42,7 +39,7 @@ async function write(acknowledged, running) {
   }
 }
 
-async function verify(acknowledged) {
+async function verify(server, acknowledged) {
   const positions = [];
   for (const [id, answers] of acknowledged) {
     const [order, tracking, { events, seq }] = await Promise.all([server.order(id), server.tracking(id), server.events(id)]);
@@ -57,19 +54,21 @@ async function verify(acknowledged) {
   return positions;
 }
 
-test(`${KILLS} kills under ${WRITERS} writers lose nothing`, { timeout: 180_000 }, async () => {
+async function killRepeatedly(t, database) {
+  const server = await Server.start({ database });
+  t.after(() => server.close());
   const acknowledged = new Map();
   for (let kill = 0; kill < KILLS; kill += 1) {
     let restarted;
     const running = { on: true, restarted: new Promise((resolve) => { restarted = resolve; }) };
-    const writers = Array.from({ length: WRITERS }, () => write(acknowledged, running));
+    const writers = Array.from({ length: WRITERS }, () => write(server, acknowledged, running));
     await new Promise((resolve) => { setTimeout(resolve, 150 + random() * 700); }); // the moment is the point of the test
     await server.kill9();
     running.on = false;
     restarted();
     await Promise.all(writers);
     await server.run();
-    await verify(acknowledged);
+    await verify(server, acknowledged);
   }
   const changes = [...acknowledged.values()].reduce((n, answers) => n + answers.length, 0);
   assert.ok(changes > KILLS * 20, `only ${changes} changes were acknowledged in all: the test had nothing to lose`);
@@ -81,6 +80,12 @@ test(`${KILLS} kills under ${WRITERS} writers lose nothing`, { timeout: 180_000 
     for (const { id } of page.items) if (!known.has(id)) known.set(id, []);
     cursor = page.nextCursor ?? null;
   }
-  const positions = (await verify(known)).sort((a, b) => a - b);
+  const positions = (await verify(server, known)).sort((a, b) => a - b);
   assert.deepEqual(positions, positions.map((_, i) => i + 1), 'positions are 1, 2, 3… without a gap');
-});
+}
+
+test(`${KILLS} kills under ${WRITERS} writers lose nothing, SQLite`, { timeout: 180_000 }, (t) => killRepeatedly(t));
+test(`${KILLS} kills under ${WRITERS} writers lose nothing, PostgreSQL`, {
+  timeout: 180_000,
+  skip: !process.env.ORDERCAST_TEST_POSTGRES && 'ORDERCAST_TEST_POSTGRES is not set (tests/run sets it)',
+}, (t) => killRepeatedly(t, postgresDatabase()));

@@ -1,5 +1,5 @@
 // A real `ordercast serve` process, its tokens and its REST calls.
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { createHmac, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -41,15 +41,24 @@ export function people() {
 /** Whose token: `as(people.customer, 'customer')`. */
 export const as = (person, role) => ({ sub: person.id, role, name: person.name });
 
+/** A new database in the PostgreSQL that tests/run started. */
+export function postgresDatabase() {
+  const base = process.env.ORDERCAST_TEST_POSTGRES;
+  const name = `clients_${randomUUID().replaceAll('-', '')}`;
+  execFileSync('psql', ['-qd', `${base}postgres`, '-c', `CREATE DATABASE ${name}`]);
+  return base + name;
+}
+
 export class Server {
   output = '';
 
-  /** Starts a server on a free port with its own SQLite file. `env` sets flags by their variables. */
-  static async start({ args = [], env = {} } = {}) {
+  /** Starts a server on a free port with its own SQLite file, or `database`. `env` sets flags by their variables. */
+  static async start({ args = [], env = {}, database } = {}) {
     const server = new Server();
     server.args = args;
     server.env = env;
     server.dir = await mkdtemp(path.join(tmpdir(), 'ordercast-clients-'));
+    server.database = database ?? `sqlite://${server.dir}/t.db?mode=rwc`;
     server.port = 0;
     await server.run();
     return server;
@@ -61,7 +70,7 @@ export class Server {
     if (!bin) throw new Error('ORDERCAST_BIN must name the server binary (tests/run sets it)');
     this.child = spawn(bin, [
       'serve', '--listen', `127.0.0.1:${this.port}`, '--jwt-secret', SECRET,
-      '--database-url', `sqlite://${this.dir}/t.db?mode=rwc`, ...this.args,
+      '--database-url', this.database, ...this.args,
     ], {
       cwd: this.dir,
       // Nothing of the caller's environment may configure the server under test.

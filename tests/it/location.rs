@@ -226,3 +226,26 @@ async fn one_fix_is_for_all_orders_or_for_the_one_it_names() {
     assert_eq!(customer.ask("driver:location", fix(47.1)).await["error"]["code"], "forbidden");
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_follow_sees_nothing_while_being_refused() {
+    let db = TestDb::sqlite();
+    let flags = ["--location-rate-per-second", "0", "--socket-requests-per-second", "0"];
+    let server = Server::start(&db, &flags).await;
+    server.order_with_driver("o1", "in_transit").await;
+    let mut driver = Socket::connect(&server, "driver", Role::Driver).await;
+    let moving = tokio::spawn(async move {
+        for step in 0..1_000 {
+            driver.ask("driver:location", fix(f64::from(step) / 100.0)).await;
+        }
+    });
+    let mut stranger = Socket::connect(&server, "stranger", Role::Customer).await;
+    while !moving.is_finished() {
+        let refused = stranger.ask("subscribe:order", json!({"orderId": "o1"})).await;
+        assert_eq!(refused["error"]["code"], "not_found");
+    }
+    moving.await.expect("no panic");
+    let heard = stranger.so_far().await;
+    assert!(heard.is_empty(), "{heard:?}");
+    server.stop().await;
+}

@@ -2,10 +2,12 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod auth;
+mod binary;
 mod concurrency;
 mod harness;
 mod hostile;
 mod location;
+mod outage;
 mod realtime;
 mod rest;
 mod restart;

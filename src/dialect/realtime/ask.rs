@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::command::{Command, LocationReport, Paragraph, StatusWord};
 use crate::error::Refusal;
-use crate::id::OrderId;
+use crate::id::{OrderId, Whole};
 
 /// A request as it came: which event, for metrics and errors, and the command, or why there is none.
 pub struct Request {
@@ -96,10 +96,11 @@ struct OrderOnly {
 #[serde(rename_all = "camelCase")]
 struct Subscribe {
     order_id: OrderId,
-    since: Option<i64>,
+    since: Option<Whole>,
 }
 
 fn subscribe(Subscribe { order_id, since }: Subscribe) -> Result<Command, Refusal> {
+    let since = since.map(|Whole(seq)| seq);
     if since.is_some_and(i64::is_negative) {
         return Err(Refusal::invalid("since", "must not be negative"));
     }
@@ -112,11 +113,12 @@ struct ChangeStatus {
     order_id: OrderId,
     status: StatusWord,
     note: Option<Paragraph>,
-    expected_seq: Option<i64>,
+    expected_seq: Option<Whole>,
 }
 
 fn change_status(asked: ChangeStatus) -> Command {
     let ChangeStatus { order_id, status, note, expected_seq } = asked;
+    let expected_seq = expected_seq.map(|Whole(seq)| seq);
     Command::ChangeStatus { order: order_id, to: status.0, note, expected_seq }
 }
 

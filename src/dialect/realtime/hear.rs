@@ -142,11 +142,13 @@ pub fn render_live(event: &LiveEvent) -> Option<Outgoing> {
     let (to, frame, for_customers, lane): (SmallVec<[Topic; 5]>, _, _, _) = match event {
         LiveEvent::Location(location) => {
             let who = if location.customer_may_see { ForCustomers::Same } else { ForCustomers::Nothing };
-            (smallvec![Topic::Order(location.order.clone())], location_update(location), who, Lane::Live)
+            let lane = Lane::Live { order: location.order.clone(), party: None };
+            (smallvec![Topic::Order(location.order.clone())], location_update(location), who, lane)
         }
         LiveEvent::Eta(change) => {
             let to = smallvec![Topic::Order(change.order.clone()), Topic::User(change.customer.clone())];
-            (to, eta_update(change), ForCustomers::Same, Lane::Live)
+            let lane = Lane::Live { order: change.order.clone(), party: Some(change.customer.clone()) };
+            (to, eta_update(change), ForCustomers::Same, lane)
         }
         // An announcement is not logged, but nothing supersedes it either.
         LiveEvent::Announcement(Announcement { audience, name, data }) => {

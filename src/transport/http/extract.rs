@@ -101,7 +101,8 @@ impl<T: DeserializeOwned> FromRequest<Site> for Body<T> {
                 problem::plain(StatusCode::BAD_REQUEST, "malformed", "the body cannot be read")
             }
         })?;
-        let read = if bytes.is_empty() { b"{}" } else { &bytes[..] };
+        // Where every member is optional, so is the body.
+        let read = if matches!(bytes.trim_ascii(), b"" | b"null") { b"{}" } else { &bytes[..] };
         let value = crate::transport::read_json(read).map_err(|refusal| problem::respond(&refusal))?;
         Ok(Self { value, bytes })
     }

@@ -33,6 +33,8 @@ use crate::fanout::hub::Hub;
 use crate::transport::conn::Open;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Asked every few seconds by machines; nobody wants to read of it.
+const PROBES: [&str; 3] = ["/health", "/ready", "/metrics"];
 
 /// What handlers share.
 #[derive(Clone)]
@@ -166,13 +168,15 @@ async fn observe(State(site): State<Site>, request: Request, next: Next) -> Resp
     let id = id.or_else(|| HeaderValue::from_str(&site.app.clock.uuid().to_string()).ok());
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let text = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
-    let span = tracing::info_span!("request", id = text, method = %request.method(), route);
+    let span = tracing::info_span!("request", id = text, method = %request.method(), route = route.as_str());
     let started = std::time::Instant::now();
     let mut response = next.run(request).instrument(span.clone()).await;
     let status = response.status();
     site.app.metrics.responded(status);
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    tracing::debug!(parent: &span, status = status.as_u16(), micros, "answered");
+    if !PROBES.contains(&route.as_str()) {
+        tracing::info!(parent: &span, status = status.as_u16(), micros, "answered");
+    }
     if let Some(id) = id {
         response.headers_mut().insert(REQUEST_ID, id);
     }

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::Site;
 use crate::error::Refusal;
+use crate::event::log;
 
 /// That the process answers.
 #[derive(Debug, Serialize, ToSchema)]
@@ -47,6 +48,9 @@ pub(super) async fn ready(State(site): State<Site>) -> Result<Json<Health>, Refu
 pub(super) async fn metrics(State(site): State<Site>) -> Result<Response, Refusal> {
     let metrics = &site.app.metrics;
     let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+    if let Ok(head) = log::head(site.app.db.reader()).await {
+        metrics.relay_lag.set(head - site.app.relay.position());
+    }
     metrics.trail_depth.set(gauge(site.app.trail.depth()));
     metrics.http_connections.set(gauge(site.open.count()));
     let text = metrics.render().map_err(|error| Refusal::Internal(Box::new(error)))?;

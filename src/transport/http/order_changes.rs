@@ -13,6 +13,7 @@ use crate::clock::{Time, wire_option};
 use crate::command::{Paragraph, PersonIn, StatusWord};
 use crate::dialect::canonical::OrderView;
 use crate::error::Refusal;
+use crate::id::Whole;
 use crate::order::Driver;
 use crate::order::access::staff_only;
 use crate::order::change::{self, Action};
@@ -29,7 +30,8 @@ pub struct StatusChange {
     #[schema(value_type = Option<String>, max_length = 2000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
     note: Option<Paragraph>,
     /// Refuse if the order is not at this seq
-    expected_seq: Option<i64>,
+    #[schema(value_type = Option<i64>)]
+    expected_seq: Option<Whole>,
 }
 
 /// Move the order to a status
@@ -48,7 +50,8 @@ pub(super) async fn change_status(
     Body { value, .. }: Body<StatusChange>,
 ) -> Result<Response, Refusal> {
     let note = value.note.map(|note| note.0).filter(|note| !note.is_empty());
-    let action = Action::Status { to: value.status.0, note, expected_seq: value.expected_seq };
+    let action =
+        Action::Status { to: value.status.0, note, expected_seq: value.expected_seq.map(|Whole(seq)| seq) };
     let order = change::change(&site.app, &id, &who, action).await?;
     Ok(answer(&site.app, &order, &who))
 }
@@ -160,7 +163,7 @@ pub(super) async fn unassign(
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct EtaChange {
-    eta_minutes: Option<i64>,
+    eta_minutes: Option<Whole>,
     #[serde(default, with = "wire_option")]
     estimated_delivery_time: Option<Time>,
 }
@@ -201,7 +204,7 @@ pub(super) async fn set_eta(
 ) -> Result<Response, Refusal> {
     staff_only(&who)?;
     let now = site.app.clock.now();
-    let at = match (value.eta_minutes, value.estimated_delivery_time) {
+    let at = match (value.eta_minutes.map(|Whole(minutes)| minutes), value.estimated_delivery_time) {
         (Some(_), Some(_)) => {
             return Err(Refusal::invalid(
                 "etaMinutes",

@@ -110,6 +110,7 @@ async fn subscribe(door: &Door, session: &Arc<Session>, order: &OrderId, since: 
             return reply.send(&app.metrics, Err(refusal));
         }
     };
+    session.admit(order);
     let seq = tracking.order.seq;
     let eta = app.live.eta(&tracking.order, app.clock.now());
     reply.send(&app.metrics, Ok(json(&Success::new(Subscribed::new(&tracking, eta)))));

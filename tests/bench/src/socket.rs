@@ -31,7 +31,11 @@ impl Socket {
     /// Upgrade, connect to the namespace as the `index`th user in a role, and wait for the server's consent.
     pub async fn connect(target: &Target, role: &str, index: usize) -> Result<Self> {
         let addr = target.addr;
-        let token = target.jwt_secret.as_ref().map(|secret| token(secret, &user_id(role, index), role));
+        let token = target
+            .jwt_secret
+            .as_ref()
+            .map(|secret| token(secret, &user_id(role, index), role))
+            .transpose()?;
         let tcp = TcpStream::connect(addr).await?;
         tcp.set_nodelay(true)?;
         let mut socket = Self { tcp, read: Vec::with_capacity(1024), used: 0, write: Vec::new() };
