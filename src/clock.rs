@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, Timelike, Utc};
 use uuid::Uuid;
 
 /// A moment, UTC, whole milliseconds.
@@ -60,7 +60,29 @@ pub fn from_millis(millis: i64) -> Time {
 /// The time as it is on the wire: RFC 3339, UTC, milliseconds, `Z`.
 #[must_use]
 pub fn rfc3339(at: Time) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+    let year = at.year();
+    if !(0..=9999).contains(&year) {
+        return at.to_rfc3339_opts(SecondsFormat::Millis, true);
+    }
+    // By hand: it is said several times in every position report.
+    let mut text = String::with_capacity(24);
+    let mut digits = |mut value: u32, count: u32, after: char| {
+        let mut unit = 10_u32.pow(count - 1);
+        while unit > 0 {
+            text.push(char::from(b'0' + u8::try_from(value / unit).unwrap_or(0)));
+            value %= unit;
+            unit /= 10;
+        }
+        text.push(after);
+    };
+    digits(year.unsigned_abs(), 4, '-');
+    digits(at.month(), 2, '-');
+    digits(at.day(), 2, 'T');
+    digits(at.hour(), 2, ':');
+    digits(at.minute(), 2, ':');
+    digits(at.second(), 2, '.');
+    digits(at.timestamp_subsec_millis().min(999), 3, 'Z');
+    text
 }
 
 /// `#[serde(with = "clock::wire")]` and `clock::wire_option`: times as [`rfc3339`].
@@ -101,5 +123,20 @@ pub mod wire_option {
     /// When the text is not RFC 3339.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Time>, D::Error> {
         Ok(Option::<Time>::deserialize(deserializer)?.map(|at| from_millis(at.timestamp_millis())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc3339_is_what_chrono_says() {
+        for millis in
+            [0, 1, 999, 951_782_400_123, 1_795_230_000_045, 253_402_300_799_999, -1, 253_402_300_800_000]
+        {
+            let at = from_millis(millis);
+            assert_eq!(rfc3339(at), at.to_rfc3339_opts(SecondsFormat::Millis, true));
+        }
     }
 }

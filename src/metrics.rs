@@ -45,7 +45,7 @@ impl std::ops::Deref for Metrics {
 pub struct Inner {
     registry: Registry,
     connections: Family<RoleLabel, Gauge>,
-    events_in: Family<EventLabel, Count>,
+    events_in: Vec<(&'static str, Count)>,
     pub events_out_durable: Count,
     pub events_out_live: Count,
     pub events_out_reply: Count,
@@ -100,10 +100,13 @@ impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("ordercast");
         let events_out: Family<EventLabel, Count> = Family::default();
+        let events_in: Family<EventLabel, Count> = Family::default();
         let out = |event| events_out.get_or_create_owned(&EventLabel { event });
         let inner = Inner {
             connections: Family::default(),
-            events_in: Family::default(),
+            events_in: crate::dialect::realtime::REQUESTS
+                .map(|event| (event, events_in.get_or_create_owned(&EventLabel { event })))
+                .to_vec(),
             events_out_durable: out("durable"),
             events_out_live: out("live"),
             events_out_reply: out("reply"),
@@ -123,7 +126,7 @@ impl Metrics {
             registry: Registry::default(),
         };
         registry.register("connections", "Live sockets by role", inner.connections.clone());
-        registry.register("events_in", "Requests of sockets by event", inner.events_in.clone());
+        registry.register("events_in", "Requests of sockets by event", events_in);
         registry.register("events_out", "Packets handed to sockets by kind", events_out);
         registry.register("rejections", "Requests refused by code", inner.rejections.clone());
         registry.register(
@@ -170,10 +173,11 @@ impl Metrics {
         self.connections.get_or_create(&RoleLabel { role: role.as_str() }).get()
     }
 
-    /// The counter of one kind of request.
-    #[must_use]
-    pub fn event_in(&self, event: &'static str) -> Count {
-        self.events_in.get_or_create_owned(&EventLabel { event })
+    /// A socket asked for something.
+    pub fn event_in(&self, event: &'static str) {
+        if let Some((_, count)) = self.events_in.iter().find(|(known, _)| *known == event) {
+            count.inc();
+        }
     }
 
     /// A request was refused.

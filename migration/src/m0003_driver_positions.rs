@@ -36,16 +36,6 @@ impl MigrationTrait for Migration {
                     .col(timestamp_with_time_zone("received_at"))
                     .to_owned(),
             )
-            .await?;
-        manager
-            .create_index(
-                Index::create()
-                    .name("position_trail_of_driver")
-                    .table("position_trail")
-                    .col("driver_id")
-                    .col("recorded_at")
-                    .to_owned(),
-            )
             .await
     }
 

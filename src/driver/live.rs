@@ -39,6 +39,8 @@ pub(super) struct State {
     pub bucket: Bucket,
     /// The newest fix that was shown, and when it was measured.
     pub last: Option<(Point, Time)>,
+    /// When the fix was measured that went to the trail last.
+    pub kept: Option<Time>,
     pub orders: Vec<Carried>,
 }
 
@@ -111,7 +113,7 @@ impl Live {
             return Arc::clone(known);
         }
         let bucket = Bucket::full(self.burst, self.clock.now());
-        let state = Mutex::new(State { bucket, last: None, orders: Vec::new() });
+        let state = Mutex::new(State { bucket, last: None, kept: None, orders: Vec::new() });
         let driver = Arc::new(Driver { id: id.clone(), state });
         shard.insert(id.clone(), Arc::clone(&driver));
         driver

@@ -1,5 +1,6 @@
 //! A driver moved: check, remember, reckon, tell. No await and no query: this is the hot path.
 
+use chrono::TimeDelta;
 use smallvec::SmallVec;
 
 use super::eta::Eta;
@@ -11,6 +12,9 @@ use crate::command::LocationReport;
 use crate::error::Refusal;
 use crate::event::{EtaChange, LiveEvent, Location};
 use crate::id::{OrderId, Point};
+
+/// The least time between two points of a driver's trail.
+const TRAIL_SPACING: TimeDelta = TimeDelta::milliseconds(500);
 
 /// What became of a fix.
 #[derive(Debug)]
@@ -161,7 +165,16 @@ fn show(
     Ok(Reported { orders, received_at: now })
 }
 
+/// Sends a fix to the trail, unless it was measured at nearly the same time as the one before: more than two a second
+/// say nothing more about where somebody was.
 fn keep(app: &App, driver: &Driver, fix: &LocationReport, recorded_at: Time, received_at: Time) {
+    {
+        let mut state = driver.state();
+        if state.kept.is_some_and(|kept| (recorded_at - kept).abs() < TRAIL_SPACING) {
+            return;
+        }
+        state.kept = Some(recorded_at);
+    }
     app.trail.push(Fix {
         driver: driver.id.clone(),
         place: Point { latitude: fix.latitude, longitude: fix.longitude },

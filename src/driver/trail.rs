@@ -22,11 +22,13 @@ use crate::metrics::Metrics;
 
 /// Fixes waiting to be written; beyond it they are dropped and counted, and only the trail has a hole.
 const QUEUE: usize = 16_384;
-/// Rows in one statement: as many as `SQLite`'s bound of 32,766 parameters allows. The more, the fewer waits there are
-/// between two batches when the server is busy.
-const BATCH: usize = 3_600;
+/// Rows in one statement: `SQLite` takes 32,766 parameters. The more, the fewer waits there are between two batches when
+/// the server is busy; more than this and the statement's own memory costs more than that.
+const BATCH: usize = 1_000;
 /// How long the first fix of a batch waits for others.
 const LINGER: Duration = Duration::from_secs(1);
+/// How often drivers' last positions are written: each is a row of its own somewhere, where the trail is only appended.
+const LAST_EVERY: Duration = Duration::from_secs(5);
 /// How often old fixes are removed.
 const RETENTION_EVERY: Duration = Duration::from_secs(600);
 /// Rows removed at a time, so that nobody waits long for the writer.
@@ -43,6 +45,9 @@ pub struct Fix {
     pub recorded_at: Time,
     pub received_at: Time,
 }
+
+/// The newest fix of each driver that was not written as their last position yet; bounded by a batch interval's fixes.
+type Newest = HashMap<UserId, Fix>;
 
 /// The near end of the queue.
 #[derive(Clone)]
@@ -76,6 +81,8 @@ impl Trail {
 /// Writes fixes until told to stop, then what is left.
 pub async fn write_forever(app: App, mut queue: mpsc::Receiver<Fix>, stop: CancellationToken) {
     let mut batch = Vec::with_capacity(BATCH);
+    let mut newest = HashMap::new();
+    let mut last = tokio::time::interval(LAST_EVERY);
     let mut retention = tokio::time::interval(RETENTION_EVERY);
     loop {
         tokio::select! {
@@ -83,6 +90,10 @@ pub async fn write_forever(app: App, mut queue: mpsc::Receiver<Fix>, stop: Cance
                 if count == 0 {
                     return;
                 }
+            }
+            _ = last.tick() => {
+                write_last(&app, &mut newest).await;
+                continue;
             }
             _ = retention.tick() => {
                 forget_old(&app).await;
@@ -100,24 +111,40 @@ pub async fn write_forever(app: App, mut queue: mpsc::Receiver<Fix>, stop: Cance
                 () = stop.cancelled() => break,
             }
         }
-        flush(&app, &mut batch).await;
+        flush(&app, &mut batch, &mut newest).await;
     }
     queue.close();
     while queue.recv_many(&mut batch, BATCH).await > 0 {
-        flush(&app, &mut batch).await;
+        flush(&app, &mut batch, &mut newest).await;
     }
+    write_last(&app, &mut newest).await;
 }
 
 /// Writes a batch. A batch that cannot be written is dropped and counted: the trail is not worth blocking for.
-async fn flush(app: &App, batch: &mut Vec<Fix>) {
-    if let Err(error) = write(app, batch).await {
+async fn flush(app: &App, batch: &mut Vec<Fix>, newest: &mut Newest) {
+    if let Err(error) = append(app, batch).await {
         app.metrics.trail_dropped.inc_by(batch.len() as u64);
         tracing::warn!(%error, fixes = batch.len(), "positions could not be written");
     }
-    batch.clear();
+    for fix in batch.drain(..) {
+        let known = newest.entry(fix.driver.clone()).or_insert_with(|| fix.clone());
+        if fix.recorded_at >= known.recorded_at {
+            *known = fix;
+        }
+    }
 }
 
-async fn write(app: &App, batch: &[Fix]) -> Result<(), Refusal> {
+/// Writes drivers' last positions. What cannot be written now is superseded by what comes.
+async fn write_last(app: &App, newest: &mut Newest) {
+    let positions: Vec<Fix> = newest.drain().map(|(_, fix)| fix).collect();
+    for chunk in positions.chunks(BATCH) {
+        if let Err(error) = upsert(app, chunk).await {
+            tracing::warn!(%error, drivers = chunk.len(), "last positions could not be written");
+        }
+    }
+}
+
+async fn append(app: &App, batch: &[Fix]) -> Result<(), Refusal> {
     let rows = batch.iter().map(|fix| position_trail::ActiveModel {
         id: NotSet,
         driver_id: Set(fix.driver.to_string()),
@@ -129,22 +156,18 @@ async fn write(app: &App, batch: &[Fix]) -> Result<(), Refusal> {
         recorded_at: Set(fix.recorded_at),
         received_at: Set(fix.received_at),
     });
-    let mut newest: HashMap<&UserId, &Fix> = HashMap::new();
-    for fix in batch {
-        let known = newest.entry(&fix.driver).or_insert(fix);
-        if fix.recorded_at >= known.recorded_at {
-            *known = fix;
-        }
-    }
-    let last = newest.into_values().map(|fix| driver_position::ActiveModel {
+    position_trail::Entity::insert_many(rows).exec_without_returning(app.db.writer()).await?;
+    Ok(())
+}
+
+async fn upsert(app: &App, newest: &[Fix]) -> Result<(), Refusal> {
+    let last = newest.iter().map(|fix| driver_position::ActiveModel {
         driver_id: Set(fix.driver.to_string()),
         latitude: Set(fix.place.lat()),
         longitude: Set(fix.place.lon()),
         recorded_at: Set(fix.recorded_at),
         received_at: Set(fix.received_at),
     });
-    let tx = app.db.begin().await?;
-    position_trail::Entity::insert_many(rows).exec_without_returning(&tx).await?;
     driver_position::Entity::insert_many(last)
         .on_conflict(
             OnConflict::column(LastColumn::DriverId)
@@ -161,9 +184,8 @@ async fn write(app: &App, batch: &[Fix]) -> Result<(), Refusal> {
                 )
                 .to_owned(),
         )
-        .exec_without_returning(&tx)
+        .exec_without_returning(app.db.writer())
         .await?;
-    tx.commit().await?;
     Ok(())
 }
 

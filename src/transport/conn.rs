@@ -5,11 +5,12 @@ use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use futures_util::task::AtomicWaker;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
@@ -30,9 +31,10 @@ const HTTP_BUFFER: usize = 16 * 1024;
 /// How long we wait when the system has no descriptor left.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
-/// A TCP stream that others can end. The stream is shared, so that ending it needs no second descriptor.
-/// It holds its place among the connections for as long as it lives, as HTTP and then as a WebSocket.
+/// A TCP stream that others can end. It holds its place among the connections for as long as it lives, as HTTP and then
+/// as a WebSocket.
 pub struct Conn {
+    tcp: TcpStream,
     shared: Arc<Shared>,
     /// Mends what socketioxide cannot read, for connections that were said to need it.
     frames: Option<Box<eio3::Frames>>,
@@ -67,10 +69,13 @@ impl Drop for Conn {
 }
 
 /// What a connection and those who hold its handle share.
+#[derive(Default)]
 struct Shared {
-    tcp: TcpStream,
+    killed: AtomicBool,
     /// The client speaks Engine.IO 3 over a WebSocket here.
     eio3: AtomicBool,
+    reader: AtomicWaker,
+    writer: AtomicWaker,
 }
 
 /// Reaches a connection, if it is still there.
@@ -88,54 +93,59 @@ impl Handle {
     /// Ends the connection in both directions; whoever reads or writes it learns that at once.
     pub fn kill(&self) {
         if let Some(shared) = self.0.upgrade() {
-            // A socket that is gone already is as good as shut down.
-            let _ = SockRef::from(&shared.tcp).shutdown(std::net::Shutdown::Both);
+            shared.killed.store(true, Ordering::Release);
+            shared.reader.wake();
+            shared.writer.wake();
         }
     }
 }
 
-impl AsyncRead for Conn {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.shared.tcp.poll_read_ready(cx))?;
-            match self.shared.tcp.try_read(buf.initialize_unfilled()) {
-                Ok(count) => {
-                    if self.shared.eio3.load(Ordering::Acquire) {
-                        self.frames.get_or_insert_default().rewrite(&mut buf.initialize_unfilled()[..count]);
-                    }
-                    buf.advance(count);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-}
-
-impl Conn {
-    fn poll_try(
+impl Shared {
+    /// What the stream answered, unless the connection was ended; one that waits is woken when it is.
+    fn unless_killed<T>(
         &self,
-        cx: &mut Context<'_>,
-        attempt: impl Fn() -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.shared.tcp.poll_write_ready(cx))?;
-            match attempt() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done),
+        waker: &AtomicWaker,
+        cx: &Context<'_>,
+        answer: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if answer.is_pending() {
+            waker.register(cx.waker());
+            if self.killed.load(Ordering::Acquire) {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             }
         }
+        answer
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.killed.load(Ordering::Acquire) {
+            Err(io::ErrorKind::ConnectionAborted.into())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+// The stream's own polls are used, not `try_read` and `try_write`: they know when a socket is drained without asking it.
+impl AsyncRead for Conn {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.shared.check()?;
+        let before = buf.filled().len();
+        let answer = Pin::new(&mut this.tcp).poll_read(cx, buf);
+        if this.shared.eio3.load(Ordering::Acquire) {
+            this.frames.get_or_insert_default().rewrite(&mut buf.filled_mut()[before..]);
+        }
+        this.shared.unless_killed(&this.shared.reader, cx, answer)
     }
 }
 
 impl AsyncWrite for Conn {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_try(cx, || self.shared.tcp.try_write(buf))
+        let this = self.get_mut();
+        this.shared.check()?;
+        let answer = Pin::new(&mut this.tcp).poll_write(cx, buf);
+        this.shared.unless_killed(&this.shared.writer, cx, answer)
     }
 
     fn poll_write_vectored(
@@ -143,19 +153,22 @@ impl AsyncWrite for Conn {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_try(cx, || self.shared.tcp.try_write_vectored(bufs))
+        let this = self.get_mut();
+        this.shared.check()?;
+        let answer = Pin::new(&mut this.tcp).poll_write_vectored(cx, bufs);
+        this.shared.unless_killed(&this.shared.writer, cx, answer)
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().tcp).poll_flush(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(&self.shared.tcp).shutdown(std::net::Shutdown::Write))
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().tcp).poll_shutdown(cx)
     }
 }
 
@@ -183,10 +196,10 @@ pub async fn serve(
         match accepted {
             Ok((tcp, place)) => {
                 prepare(&tcp, app.config.limits.write_stall_ms);
-                let shared = Arc::new(Shared { tcp, eio3: AtomicBool::new(false) });
+                let shared = Arc::new(Shared::default());
                 let handle = Handle(Arc::downgrade(&shared));
                 open.0.lock().unwrap_or_else(PoisonError::into_inner).insert(number, handle.clone());
-                let conn = Conn { shared, frames: None, number, open: Arc::clone(&open), _place: place };
+                let conn = Conn { tcp, shared, frames: None, number, open: Arc::clone(&open), _place: place };
                 tasks.spawn(one(conn, handle, router.clone(), stop.clone()));
             }
             Err(error) => {

@@ -2,6 +2,7 @@
 
 use migration::{Migrator, MigratorTrait};
 use ordercast::auth::Role;
+use ordercast::clock::rfc3339;
 use ordercast::db::Db;
 use sea_orm::EntityTrait;
 use serde_json::{Value, json};
@@ -119,7 +120,9 @@ on_both_databases! {
         let mut driver = Socket::connect(&server, "driver", Role::Driver).await;
         for step in 0..600 {
             let longitude = 9.52 + f64::from(step) / 100_000.0;
-            let answer = driver.ask("driver:location", json!({"latitude": 47.14, "longitude": longitude, "speed": 8.0})).await;
+            let measured = server.clock.now() - chrono::TimeDelta::seconds(600 - i64::from(step));
+            let fix = json!({"latitude": 47.14, "longitude": longitude, "speed": 8.0, "recordedAt": rfc3339(measured)});
+            let answer = driver.ask("driver:location", fix).await;
             assert_eq!(answer["ok"], true, "{answer}");
         }
         // A clean stop writes what is still in memory.

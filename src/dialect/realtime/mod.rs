@@ -17,6 +17,19 @@ use crate::fanout::Frame;
 /// The namespace.
 pub const NAMESPACE: &str = "/realtime";
 
+/// What clients may ask, and what they ask that is none of it.
+pub const REQUESTS: [&str; 9] = [
+    "driver:location",
+    "subscribe:order",
+    "unsubscribe:order",
+    "driver:location_batch",
+    "order:status_update",
+    "order:tracking",
+    "ping:latency",
+    "unknown",
+    "unreadable",
+];
+
 /// Names that announcements may not use: the protocol's own, and those that mean something here.
 const RESERVED: [&str; 24] = [
     "connect",

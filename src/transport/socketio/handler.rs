@@ -89,7 +89,7 @@ impl MessageHandler<LocalAdapter, Whole> for Handler {
 impl Inbox {
     fn take(self: &Arc<Self>, request: Request) {
         let app = &self.door.app;
-        app.metrics.event_in(request.event).inc();
+        app.metrics.event_in(request.event);
         let limit = app.config.limits.socket_requests_per_second;
         let mut state = self.state();
         if let Err(retry_after_ms) = state.bucket.take(f64::from(limit), limit, app.clock.now()) {
