@@ -289,7 +289,7 @@ impl Serve {
     pub fn allow_origin(&self) -> Result<Option<AllowOrigin>, String> {
         match self.cors_origin.as_deref().map(str::trim) {
             None | Some("") => Ok(None),
-            Some("*") => Ok(Some(AllowOrigin::any())),
+            Some(_) if self.allows_any_origin() => Ok(Some(AllowOrigin::any())),
             Some(list) => {
                 let mut origins = Vec::new();
                 for origin in list.split(',').map(str::trim) {
@@ -308,15 +308,21 @@ impl Serve {
         }
     }
 
+    /// Whether pages of every origin may call.
+    #[must_use]
+    pub fn allows_any_origin(&self) -> bool {
+        self.cors_origin.as_deref().is_some_and(|list| list.trim() == "*")
+    }
+
     /// Whether a browser page of this origin may open a socket here.
     #[must_use]
     pub fn origin_allowed(&self, origin: &str, host: Option<&str>) -> bool {
         let same = origin.split_once("://").is_some_and(|(_, authority)| Some(authority) == host);
-        let listed = self.cors_origin.as_deref().is_some_and(|list| {
-            let list = list.trim();
-            list == "*" || list.split(',').any(|allowed| allowed.trim() == origin)
-        });
-        same || listed
+        let listed = self
+            .cors_origin
+            .as_deref()
+            .is_some_and(|list| list.split(',').any(|allowed| allowed.trim() == origin));
+        same || listed || self.allows_any_origin()
     }
 }
 

@@ -110,7 +110,7 @@ pub async fn run(
     let router = http::router(&app, Arc::clone(&hub), Arc::clone(&open), Arc::clone(&under_way));
     let front = socketio::service(&socketio::Door { app: app.clone(), hub });
     let router = router.route_service("/socket.io/", front.clone()).route_service("/socket.io", front);
-    let router = http::outer(router, origins);
+    let router = http::outer(router, &app.config, origins);
     let connections = TaskTracker::new();
     let accept =
         conn::serve(app.clone(), listener, router, Arc::clone(&open), stop.clone(), connections.clone());

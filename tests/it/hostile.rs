@@ -164,6 +164,13 @@ async fn polling_across_origins() {
         Api::send(api.request("GET", "/socket.io/?EIO=4&transport=polling").header("origin", origin)).await
     };
     assert_eq!(from("https://good.test").await.header("access-control-allow-origin"), "https://good.test");
+    assert_eq!(from("https://good.test").await.header("access-control-allow-credentials"), "true");
     assert_eq!(from("https://evil.test").await.header("access-control-allow-origin"), "");
+    let preflight = server.anonymous().request("OPTIONS", "/orders").header("origin", "https://good.test");
+    let preflight = preflight
+        .header("access-control-request-method", "POST")
+        .header("access-control-request-headers", "x-app");
+    let allowed = Api::send(preflight).await;
+    assert_eq!((allowed.status, allowed.header("access-control-allow-headers")), (200, "x-app"));
     server.stop().await;
 }

@@ -20,7 +20,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use tracing::Instrument;
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
@@ -28,6 +28,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
+use crate::config::Serve;
 use crate::error::Refusal;
 use crate::fanout::hub::Hub;
 use crate::transport::conn::Open;
@@ -131,7 +132,7 @@ pub fn router(app: &App, hub: Arc<Hub>, open: Arc<Open>, under_way: Arc<AtomicUs
 }
 
 /// What every request goes through, Socket.IO's too: a caught panic, and the headers browsers ask for.
-pub fn outer(router: Router, origins: Option<AllowOrigin>) -> Router {
+pub fn outer(router: Router, config: &Serve, origins: Option<AllowOrigin>) -> Router {
     let router = router.layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
         problem::respond(&Refusal::Internal("a handler panicked".into()))
     }));
@@ -140,13 +141,11 @@ pub fn outer(router: Router, origins: Option<AllowOrigin>) -> Router {
             CorsLayer::new()
                 .allow_origin(origins)
                 .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::PUT, Method::DELETE])
-                .allow_headers([
-                    header::AUTHORIZATION,
-                    header::CONTENT_TYPE,
-                    header::IF_NONE_MATCH,
-                    HeaderName::from_static("idempotency-key"),
-                    REQUEST_ID,
-                ])
+                // Clients add headers of their own; none of them means anything here that a token does not.
+                .allow_headers(AllowHeaders::mirror_request())
+                // Frontends that were written for cookies ask with credentials. We read none, so it gives nothing away;
+                // browsers do not allow it together with `*`.
+                .allow_credentials(!config.allows_any_origin())
                 .expose_headers([header::ETAG, header::LOCATION, header::RETRY_AFTER, REQUEST_ID])
                 .max_age(std::time::Duration::from_secs(3_600)),
         ),
