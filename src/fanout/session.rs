@@ -29,7 +29,7 @@ pub enum Handed {
 /// Why we close a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// It could not take a durable event.
+    /// It could not be handed a durable event.
     SlowReader,
     /// Too many requests per second.
     Flood,
@@ -200,6 +200,29 @@ impl Session {
                 follow.last = seq;
                 self.hand_durable(&frame);
             }
+        }
+    }
+
+    /// Following an order could not be finished for no fault of the client. Who followed it before goes on as before;
+    /// otherwise it is not followed. What waited and can no longer be told apart closes the session, which then comes
+    /// back to how things stand.
+    pub fn not_caught_up(&self, hub: &Hub, order: &OrderId) {
+        let mut state = self.state();
+        match state.orders.get(order) {
+            Some(follow) if follow.admitted => {
+                let last = follow.last;
+                drop(state);
+                self.caught_up(order, last);
+            }
+            Some(follow) => {
+                let waiting = follow.gate.as_ref().is_some_and(|gate| !gate.is_empty());
+                state.orders.remove(order);
+                hub.leave(&Topic::Order(order.clone()), self);
+                if waiting {
+                    self.close(CloseReason::SlowReader);
+                }
+            }
+            None => {}
         }
     }
 

@@ -35,6 +35,10 @@ async fn of_postgresql() {
     let server = Server::start(&db, &[]).await;
     server.order("o1").await;
     let mut customer = Socket::connect(&server, "customer", Role::Customer).await;
+    // In no room of the order's events: it hears of the order only because it follows it.
+    let mut service = Socket::connect(&server, "backend", Role::Service).await;
+    assert_eq!(service.ask("subscribe:order", json!({"orderId": "o1"})).await["ok"], true);
+    service.event("order:status_update").await;
     set_reachable(&admin, name, false).await;
     until_ready_answers(&server, 503).await;
     // At the handshake, where a client tries again by itself; never as a connect_error.
@@ -49,9 +53,12 @@ async fn of_postgresql() {
         customer.ask("order:tracking", json!({"orderId": "o1"})).await["error"]["code"],
         "unavailable"
     );
+    let again = service.ask("subscribe:order", json!({"orderId": "o1"})).await;
+    assert_eq!(again["error"]["code"], "unavailable");
     set_reachable(&admin, name, true).await;
     until_ready_answers(&server, 200).await;
     assert_eq!(server.admin().status("o1", "accepted").await["seq"], 2);
     assert_eq!(customer.event("order:status_update").await["seq"], 2);
+    assert_eq!(service.event("order:status_update").await["seq"], 2, "it follows the order as before");
     server.stop().await;
 }

@@ -109,3 +109,17 @@ async fn a_driver_who_is_taken_off_hears_no_more() {
     assert_eq!(driver.ask("order:tracking", json!({"orderId": "o1"})).await["error"]["code"], "not_found");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_seq_that_is_yet_to_come_hides_nothing() {
+    let db = TestDb::sqlite();
+    let server = Server::start(&db, &[]).await;
+    server.order("o1").await;
+    let mut service = Socket::connect(&server, "backend", Role::Service).await;
+    let answer = service.ask("subscribe:order", json!({"orderId": "o1", "since": 1_000_000})).await;
+    assert_eq!(answer["seq"], 1);
+    server.admin().status("o1", "accepted").await;
+    let update = service.event("order:status_update").await;
+    assert_eq!((&update["seq"], &update["replayed"]), (&json!(2), &Value::Null));
+    server.stop().await;
+}

@@ -106,7 +106,10 @@ async fn subscribe(door: &Door, session: &Arc<Session>, order: &OrderId, since: 
     let tracking = match read::tracking(app, order, session.principal()).await {
         Ok(tracking) => tracking,
         Err(refusal) => {
-            session.unfollow(&door.hub, order);
+            match refusal {
+                Refusal::NotFound(_) => session.unfollow(&door.hub, order),
+                _ => session.not_caught_up(&door.hub, order),
+            }
             return reply.send(&app.metrics, Err(refusal));
         }
     };
@@ -119,7 +122,8 @@ async fn subscribe(door: &Door, session: &Arc<Session>, order: &OrderId, since: 
         None => (seq - 1, Telling::Snapshot),
     };
     match tell(app, session, &tracking, after, telling).await {
-        Ok(()) => session.caught_up(order, seq.max(since.unwrap_or(0))),
+        // Also when the client says that it has seen more than there is: then it was not of this order.
+        Ok(()) => session.caught_up(order, seq),
         Err(refusal) => {
             // It was told that it follows the order, and it does not: let it come back and ask again.
             tracing::warn!(%refusal, "a subscription could not be caught up");
