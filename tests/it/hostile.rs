@@ -174,3 +174,33 @@ async fn polling_across_origins() {
     assert_eq!((allowed.status, allowed.header("access-control-allow-headers")), (200, "x-app"));
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_nothing_is_let_go_and_costs_nobody_else_anything() {
+    let db = TestDb::sqlite();
+    let server = Server::start(&db, &["--max-socket-buffer", "64"]).await;
+    let stalled = Socket::connect(&server, "stalled", Role::Driver).await;
+    let mut healthy = Socket::connect(&server, "healthy", Role::Driver).await;
+    let admin = server.admin();
+    // What the kernel's buffers hold, then ours; then it is closed.
+    let mut sent = 0;
+    while admin.get("/users/stalled/presence").await.body["online"] == true {
+        assert!(sent < 2_000, "still there after {sent} messages that it did not read");
+        let body = json!({"role": "driver", "event": "n", "data": [sent, "x".repeat(60_000)]});
+        assert_eq!(admin.post("/announcements", body).await.status, 202);
+        assert_eq!(healthy.event("n").await[0], sent);
+        sent += 1;
+    }
+    let metrics = server
+        .anonymous()
+        .request("GET", "/metrics")
+        .send()
+        .await
+        .expect("metrics")
+        .text()
+        .await
+        .expect("text");
+    assert!(metrics.contains("ordercast_sockets_closed_total{reason=\"slow_reader\"} 1"), "{metrics}");
+    drop(stalled);
+    server.stop().await;
+}
