@@ -64,7 +64,6 @@ impl Role {
 pub struct Principal {
     pub id: UserId,
     pub role: Role,
-    pub name: Option<String>,
     /// When the token ends.
     pub expires_at: Time,
 }

@@ -22,7 +22,6 @@ pub struct Claims {
     id: Option<Subject>,
     role: Option<Word>,
     roles: Option<Words>,
-    name: Option<Word>,
     exp: Option<f64>,
     nbf: Option<f64>,
 }
@@ -99,11 +98,10 @@ impl Claims {
                 Some(Words::Other(_)) | None => None,
             })
             .ok_or_else(|| Refusal::Forbidden("the token has no role that is known here".to_owned()))?;
-        let name = self.name.as_ref().and_then(Word::text).map(ToOwned::to_owned);
         // A token that never ends within chrono's range ends at its end.
         #[expect(clippy::cast_possible_truncation, reason = "saturates, which is what is wanted")]
         let expires_at = from_millis(((exp * 1_000.0) as i64).min(Time::MAX_UTC.timestamp_millis()));
-        Ok(Principal { id, role, name, expires_at })
+        Ok(Principal { id, role, expires_at })
     }
 }
 

@@ -69,12 +69,7 @@ impl Person {
 
     fn principal(&self, app: &App) -> Principal {
         let expires_at = app.clock.now() + TTL;
-        Principal {
-            id: UserId::stored(self.id),
-            role: self.role,
-            name: Some(self.name.to_owned()),
-            expires_at,
-        }
+        Principal { id: UserId::stored(self.id), role: self.role, expires_at }
     }
 }
 

@@ -76,12 +76,6 @@ impl Hub {
         self.shard(&topic).get(&topic).map_or(0, SmallVec::len)
     }
 
-    /// How many topics have listeners.
-    #[must_use]
-    pub fn topics(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
-    }
-
     fn shard(&self, topic: &Topic) -> MutexGuard<'_, HashMap<Topic, Members>> {
         #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
         let index = self.hasher.hash_one(topic) as usize % SHARDS;

@@ -177,12 +177,6 @@ impl Session {
         true
     }
 
-    /// How many orders it follows.
-    #[must_use]
-    pub fn following(&self) -> usize {
-        self.state().orders.len()
-    }
-
     /// The session may follow the order: live events of it come from now on.
     pub fn admit(&self, order: &OrderId) {
         if let Some(follow) = self.state().orders.get_mut(order) {

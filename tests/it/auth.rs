@@ -11,7 +11,7 @@ use ordercast::clock::Clock;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::harness::{Server, TestDb};
+use crate::harness::{Server, TestDb, until};
 
 /// A private key and its public half, made by openssl.
 struct Pair {
@@ -94,21 +94,12 @@ async fn public_keys_from_a_file_that_rotates() {
         );
         // Both for a while, then only the new one; no restart. The file is looked at once a second at most.
         std::fs::write(&file, format!("{}{}", old.public, new.public)).expect("written");
-        until(async || status(&server, &new.token(None, &claims())).await == 200).await;
+        until("the key change", async || status(&server, &new.token(None, &claims())).await == 200).await;
         assert_eq!(status(&server, &old.token(None, &claims())).await, 200);
         std::fs::write(&file, &new.public).expect("written");
-        until(async || status(&server, &old.token(None, &claims())).await == 401).await;
+        until("the key change", async || status(&server, &old.token(None, &claims())).await == 401).await;
         assert_eq!(status(&server, &new.token(None, &claims())).await, 200);
         server.stop().await;
-    }
-}
-
-/// Asks again until it is so; what is waited for has no event of its own.
-async fn until(mut so: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + crate::harness::PATIENCE;
-    while !so().await {
-        assert!(tokio::time::Instant::now() < deadline, "never came to be");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
 }
 
@@ -175,7 +166,7 @@ async fn a_key_set_that_rotates_and_fails() {
     // It is back with a new key, which is found as soon as a token names it.
     keys.keys.send_replace(JwkSet { keys: vec![rotated.jwk("new")] });
     keys.down.store(false, Ordering::Relaxed);
-    until(async || status(&server, &rotated.token(Some("new"), &good)).await == 200).await;
+    until("the key change", async || status(&server, &rotated.token(Some("new"), &good)).await == 200).await;
     assert_eq!(status(&server, &pairs[1].token(Some("k1"), &good)).await, 401, "and the old ones are gone");
     server.stop().await;
 }

@@ -141,6 +141,12 @@ impl Server {
         Api { base: format!("http://{}", self.address), token, http: reqwest::Client::new() }
     }
 
+    /// What `/metrics` says.
+    pub async fn metrics(&self) -> String {
+        let answer = self.anonymous().request("GET", "/metrics").send().await.expect("metrics");
+        answer.text().await.expect("text")
+    }
+
     pub fn admin(&self) -> Api {
         self.api("root", Role::Admin)
     }
@@ -253,5 +259,14 @@ impl Api {
         let moved = self.patch(&format!("/orders/{id}/status"), json!({"status": status})).await;
         assert_eq!(moved.status, 200, "{}", moved.body);
         moved.body
+    }
+}
+
+/// Asks again until it is so: for what has no event to await.
+pub async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !so().await {
+        assert!(tokio::time::Instant::now() < deadline, "{what}: never came to be");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -103,15 +103,7 @@ async fn ten_thousand_events_at_once_disconnect_the_one_who_sends_them() {
     }
     flood.closed().await;
     assert_eq!(healthy.ask("order:tracking", json!({"orderId": "o1"})).await["ok"], true);
-    let metrics = server
-        .anonymous()
-        .request("GET", "/metrics")
-        .send()
-        .await
-        .expect("metrics")
-        .text()
-        .await
-        .expect("text");
+    let metrics = server.metrics().await;
     assert!(metrics.contains("ordercast_sockets_closed_total{reason=\"flood\"} 1"), "{metrics}");
     server.stop().await;
 }
@@ -191,15 +183,7 @@ async fn who_reads_nothing_is_let_go_and_costs_nobody_else_anything() {
         assert_eq!(healthy.event("n").await[0], sent);
         sent += 1;
     }
-    let metrics = server
-        .anonymous()
-        .request("GET", "/metrics")
-        .send()
-        .await
-        .expect("metrics")
-        .text()
-        .await
-        .expect("text");
+    let metrics = server.metrics().await;
     assert!(metrics.contains("ordercast_sockets_closed_total{reason=\"slow_reader\"} 1"), "{metrics}");
     drop(stalled);
     server.stop().await;

@@ -13,6 +13,12 @@ fn fix(latitude: f64) -> Value {
     json!({"latitude": latitude, "longitude": 9.53})
 }
 
+/// The latitudes that were shown live, in order.
+fn shown(events: Vec<crate::socket::Event>) -> Vec<Value> {
+    let updates = events.into_iter().filter(|event| event.name == "driver:location_update");
+    updates.map(|event| event.data["latitude"].clone()).collect()
+}
+
 #[tokio::test]
 async fn followers_see_the_driver_move() {
     let db = TestDb::sqlite();
@@ -137,13 +143,7 @@ async fn late_and_future_fixes() {
     );
     assert_eq!(driver.ask("driver:location", report(47.99, at(61))).await["error"]["code"], "clock_skew");
     assert_eq!(driver.ask("driver:location", report(47.12, at(60))).await["ok"], true);
-    let shown: Vec<_> = customer
-        .so_far()
-        .await
-        .into_iter()
-        .filter(|event| event.name == "driver:location_update")
-        .map(|event| event.data["latitude"].clone())
-        .collect();
+    let shown = shown(customer.so_far().await);
     assert_eq!(shown, [json!(47.11), json!(47.12)]);
     server.stop().await;
     let database = ordercast::db::Db::connect(&db.url()).await.expect("database");
@@ -192,13 +192,7 @@ async fn a_batch_is_kept_and_its_newest_point_shown() {
             {"index": 2, "code": "invalid_payload"}, {"index": 4, "code": "clock_skew"},
             {"index": 5, "code": "not_found"}, {"index": 6, "code": "invalid_payload"}]})
     );
-    let shown: Vec<_> = customer
-        .so_far()
-        .await
-        .into_iter()
-        .filter(|event| event.name == "driver:location_update")
-        .map(|event| event.data["latitude"].clone())
-        .collect();
+    let shown = shown(customer.so_far().await);
     assert_eq!(shown, [json!(47.12)]);
     let many: Vec<_> = (0..501).map(|_| fix(1.0)).collect();
     let refused = driver.ask("driver:location_batch", json!({"points": many})).await;

@@ -4,7 +4,7 @@ use ordercast::auth::Role;
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection};
 use serde_json::json;
 
-use crate::harness::{PATIENCE, Server, TestDb};
+use crate::harness::{Server, TestDb, until};
 use crate::socket::Socket;
 
 /// Lets nobody into the test's database, or everybody again.
@@ -20,11 +20,7 @@ async fn set_reachable(admin: &DatabaseConnection, name: &str, reachable: bool) 
 }
 
 async fn until_ready_answers(server: &Server, status: u16) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while server.anonymous().get("/ready").await.status != status {
-        assert!(tokio::time::Instant::now() < deadline, "/ready never answered {status}");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    until("/ready", async || server.anonymous().get("/ready").await.status == status).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

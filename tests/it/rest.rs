@@ -251,7 +251,7 @@ async fn announcements_presence_and_figures() {
     let stats = admin.get("/stats").await.body;
     assert_eq!(stats["connections"]["byRole"]["driver"], 1);
     assert_eq!(stats["connections"]["byClient"]["realtime"], 2);
-    let metrics = admin.request("GET", "/metrics").send().await.expect("metrics").text().await.expect("text");
+    let metrics = server.metrics().await;
     assert!(metrics.contains("ordercast_connections{role=\"driver\"} 1"), "{metrics}");
     server.stop().await;
 }
