@@ -5,7 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{SECRET, assignment, new_order};
+use crate::harness::{SECRET, assignment, new_order, until};
 
 fn ordercast(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ordercast"));
@@ -181,9 +181,13 @@ async fn the_demo_signs_its_people_in() {
     assert_eq!(login("wrong").await.status().as_u16(), 401);
     let signed_in: Value = login("admin123").await.json().await.expect("JSON");
     let token = signed_in["data"]["accessToken"].as_str().expect("a token");
-    let orders =
-        http.get(format!("{}/orders", running.base)).bearer_auth(token).send().await.expect("an answer");
-    assert_eq!(orders.status().as_u16(), 200);
+    until("the demo's first order", async || {
+        let orders =
+            http.get(format!("{}/orders", running.base)).bearer_auth(token).send().await.expect("an answer");
+        let orders: Value = orders.json().await.expect("JSON");
+        orders["items"][0]["status"] == "delivered"
+    })
+    .await;
     let page = http.get(format!("{}/", running.base)).send().await.expect("the page");
     assert!(page.headers()["content-security-policy"].to_str().expect("text").contains("script-src 'self'"));
     assert!(page.text().await.expect("text").contains("<html"));
