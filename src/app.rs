@@ -20,6 +20,7 @@ use crate::event::bus::Bus;
 use crate::event::relay::Relay;
 use crate::event::{OrderEvent, log};
 use crate::metrics::Metrics;
+use crate::order::snapshot::Snapshots;
 
 /// Shared by every use case; cheap to clone.
 #[derive(Clone)]
@@ -32,6 +33,7 @@ pub struct Parts {
     pub auth: Arc<Auth>,
     pub relay: Relay,
     pub live: Live,
+    pub snapshots: Snapshots,
     pub bus: Bus,
     pub trail: Trail,
     pub clock: Clock,

@@ -2,7 +2,9 @@
 
 mod jwks;
 mod keys;
+mod revocations;
 mod token;
+mod verified;
 
 pub use keys::{Auth, Checks, KeySource};
 pub use token::{Claims, mint};
@@ -66,4 +68,6 @@ pub struct Principal {
     pub role: Role,
     /// When the token ends.
     pub expires_at: Time,
+    /// When it was made, in whole seconds as tokens mostly have it; `None` if it does not say.
+    pub issued_at: Option<Time>,
 }

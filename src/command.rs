@@ -23,7 +23,18 @@ pub enum Command {
     LocationBatch(Vec<Result<LocationReport, String>>),
     ChangeStatus { order: OrderId, to: OrderStatus, note: Option<Paragraph>, expected_seq: Option<i64> },
     Tracking { order: OrderId },
+    Refresh { token: Secret },
     Ping { t: Option<Box<serde_json::value::RawValue>> },
+}
+
+/// Something that never reaches a log.
+#[derive(Deserialize)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 /// One fix of a driver's phone.

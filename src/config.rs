@@ -58,6 +58,9 @@ pub struct Serve {
     /// Origins that browsers may call from: a comma-separated list, or *
     #[arg(long, env = "CORS_ORIGIN", value_name = "ORIGINS")]
     pub cors_origin: Option<String>,
+    /// Share the port (`SO_REUSEPORT`) with the process that takes over; when told to stop, give it up at once
+    #[arg(long, env = "REUSE_PORT")]
+    pub reuse_port: bool,
     /// Demo: loopback only, a secret made up, demo people, orders and drivers, the test page signed in
     #[arg(long)]
     pub demo: bool,
@@ -90,9 +93,33 @@ pub struct Limits {
     /// How long the network may take no byte from us before the connection is given up
     #[arg(long, env = "WRITE_STALL_MS", default_value_t = 10_000, value_name = "MS")]
     pub write_stall_ms: u32,
-    /// How long a stopping server waits for what is under way
+    /// How long a stopping server takes to let its sockets go, and waits for requests under way
     #[arg(long, env = "DRAIN_MS", default_value_t = 10_000, value_name = "MS")]
     pub drain_ms: u64,
+    /// How long a socket whose token has ended may stay to refresh it
+    #[arg(long, env = "TOKEN_GRACE_MS", default_value_t = 30_000, value_name = "MS")]
+    pub token_grace_ms: u32,
+    /// How long before its token ends a socket is warned
+    #[arg(long, env = "TOKEN_WARNING_MS", default_value_t = 60_000, value_name = "MS")]
+    pub token_warning_ms: u32,
+    /// How long a client may be away and still get its session back
+    #[arg(long, env = "RECOVERY_WINDOW_MS", default_value_t = 86_400_000, value_name = "MS")]
+    pub recovery_window_ms: i64,
+    /// Durable events that a client may have missed and still get its session back
+    #[arg(long, env = "RECOVERY_LIMIT", default_value_t = 10_000, value_name = "N")]
+    pub recovery_limit: u64,
+    /// Sessions that one user may come back to; older ones are forgotten
+    #[arg(long, env = "MAX_SESSIONS_PER_USER", default_value_t = 1_000, value_name = "N")]
+    pub max_sessions_per_user: u64,
+    /// Durable events replayed for a client that connects with a `position`; more are a `resync`
+    #[arg(long, env = "REPLAY_LIMIT", default_value_t = 1_000, value_name = "N")]
+    pub replay_limit: u64,
+    /// Sockets at once that have shaken hands and are not in a namespace yet; more get a 503 with `Retry-After`
+    #[arg(long, env = "MAX_HANDSHAKES", default_value_t = 8_192, value_name = "N")]
+    pub max_handshakes: usize,
+    /// Bytes that the kernel may hold for one connection
+    #[arg(long, env = "SOCKET_SEND_BUFFER_BYTES", default_value_t = 65_536, value_name = "BYTES")]
+    pub socket_send_buffer_bytes: usize,
     /// Largest HTTP body, Socket.IO message or frame, in bytes
     #[arg(long, env = "MAX_MESSAGE_BYTES", default_value_t = 65_536, value_name = "BYTES")]
     pub max_message_bytes: usize,
@@ -123,8 +150,8 @@ pub struct Limits {
     /// Connections at once; more wait to be accepted
     #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 65_536, value_name = "N")]
     pub max_connections: usize,
-    /// Packets waiting for one socket; a durable event beyond it closes the socket, a live one is dropped
-    #[arg(long, env = "MAX_SOCKET_BUFFER", default_value_t = 2_048, value_name = "N")]
+    /// Packets handed to a polling socket and not fetched yet; durable events beyond it wait in the log
+    #[arg(long, env = "MAX_SOCKET_BUFFER", default_value_t = 256, value_name = "N")]
     pub max_socket_buffer: usize,
 }
 

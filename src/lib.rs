@@ -19,6 +19,7 @@ pub mod fanout;
 pub mod id;
 pub mod metrics;
 pub mod order;
+pub mod recovery;
 pub mod server;
 pub mod telemetry;
 pub mod transport;

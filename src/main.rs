@@ -1,5 +1,6 @@
 //! The `ordercast` binary: flags, logs, signals.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -10,7 +11,7 @@ use ordercast::config::{Cli, Command, Direction, Migrate, Serve, Token, check_se
 use ordercast::db::Db;
 use ordercast::server::{self, Failure};
 use ordercast::{telemetry, transport};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 /// Frames are many small allocations, made by one task and released by another.
@@ -19,6 +20,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Exit code for settings that cannot be used.
 const BAD_CONFIG: u8 = 2;
+/// Connections that may wait to be accepted: many clients come back at once.
+const BACKLOG: u32 = 4_096;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -75,7 +78,7 @@ async fn serve(config: Serve) -> ExitCode {
         Err(line) => return refuse(&line),
     };
     telemetry::start();
-    let listener = match TcpListener::bind(config.listen).await {
+    let listener = match listen(config.listen, config.reuse_port) {
         Ok(listener) => listener,
         Err(error) => return refuse(&format!("cannot listen on {}: {error}", config.listen)),
     };
@@ -104,6 +107,14 @@ async fn serve(config: Serve) -> ExitCode {
         Err(failure @ Failure::Database(_)) => refuse(&failure.to_string()),
         Err(failure) => fail(&failure.to_string()),
     }
+}
+
+fn listen(address: SocketAddr, reuse_port: bool) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(reuse_port)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Waits for SIGTERM or SIGINT.

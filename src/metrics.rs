@@ -28,6 +28,7 @@ label!(RoleLabel, role);
 label!(EventLabel, event);
 label!(CodeLabel, code);
 label!(ReasonLabel, reason);
+label!(OutcomeLabel, outcome);
 
 /// Every metric, shared.
 #[derive(Clone)]
@@ -51,6 +52,12 @@ pub struct Inner {
     pub events_out_reply: Count,
     rejections: Family<CodeLabel, Count>,
     pub dropped_live: Count,
+    pub conflated: Count,
+    pub replayed: Count,
+    pub stalls: Count,
+    pub log_reads: Count,
+    recoveries: Family<OutcomeLabel, Count>,
+    pub sessions_behind: Gauge,
     closed: Family<ReasonLabel, Count>,
     pub trail_dropped: Count,
     pub trail_depth: Gauge,
@@ -112,6 +119,12 @@ impl Metrics {
             events_out_reply: out("reply"),
             rejections: Family::default(),
             dropped_live: Count::default(),
+            conflated: Count::default(),
+            replayed: Count::default(),
+            stalls: Count::default(),
+            log_reads: Count::default(),
+            recoveries: Family::default(),
+            sessions_behind: Gauge::default(),
             closed: Family::default(),
             trail_dropped: Count::default(),
             trail_depth: Gauge::default(),
@@ -131,8 +144,26 @@ impl Metrics {
         registry.register("rejections", "Requests refused by code", inner.rejections.clone());
         registry.register(
             "dropped_live",
-            "Live events not handed to a socket whose buffer was full",
+            "Live events dropped because too many kinds of them waited for one socket",
             inner.dropped_live.clone(),
+        );
+        for (name, help, count) in [
+            ("conflated", "Live events that a newer one took the place of", &inner.conflated),
+            ("replayed", "Durable events told to sockets that were behind", &inner.replayed),
+            ("stalls", "Connections ended because they took nothing for too long", &inner.stalls),
+            ("log_reads", "Reads of the event log and of orders to be told", &inner.log_reads),
+        ] {
+            registry.register(name, help, count.clone());
+        }
+        registry.register(
+            "recoveries",
+            "Sockets that came back with a session, by what became of it",
+            inner.recoveries.clone(),
+        );
+        registry.register(
+            "sessions_behind",
+            "Sockets that durable events wait for",
+            inner.sessions_behind.clone(),
         );
         registry.register("sockets_closed", "Sockets gone by reason", inner.closed.clone());
         registry.register(
@@ -183,6 +214,11 @@ impl Metrics {
     /// A request was refused.
     pub fn rejected(&self, code: &'static str) {
         self.rejections.get_or_create(&CodeLabel { code }).inc();
+    }
+
+    /// A socket came back with a session.
+    pub fn recovery(&self, outcome: &'static str) {
+        self.recoveries.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// A socket was closed by us or by the other side.

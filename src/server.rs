@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use entity::idempotency_key;
+use rand::seq::SliceRandom;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,10 +25,12 @@ use crate::error::Refusal;
 use crate::event::bus::Bus;
 use crate::event::relay::{self, Relay};
 use crate::fanout::Fanout;
-use crate::fanout::hub::Hub;
+use crate::fanout::session::CloseReason;
 use crate::metrics::Metrics;
-use crate::transport::conn::{self, Open};
-use crate::transport::{http, socketio};
+use crate::order::snapshot::Snapshots;
+use crate::recovery::{self, Recovery};
+use crate::transport::socketio::peers::Peers;
+use crate::transport::{conn, http, socketio};
 
 /// How often what is no longer needed is forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
@@ -36,6 +40,12 @@ const LAST_BYTES: Duration = Duration::from_millis(100);
 const TASKS_END: Duration = Duration::from_secs(5);
 /// How often a draining server looks whether the last request is answered.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
+/// How far apart sockets are let go, if there is time enough.
+const BETWEEN_SOCKETS: Duration = Duration::from_millis(50);
+/// How long sockets that were let go have to be gone.
+const LAST_WORDS: Duration = Duration::from_millis(1_200);
+/// How often we look what another process has revoked: it must end here within a second.
+const REVOCATIONS: Duration = Duration::from_millis(500);
 
 /// Why the server could not start, or stopped before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -73,8 +83,10 @@ pub async fn run(
     let metrics = Metrics::new();
     let (trail, fixes) = Trail::new(metrics.clone());
     let drain = Duration::from_millis(config.limits.drain_ms);
+    let reuse_port = config.reuse_port;
     let app = App::new(Parts {
         live: Live::new(clock.clone(), config.limits.location_burst),
+        snapshots: Snapshots::default(),
         config,
         db,
         auth,
@@ -88,32 +100,42 @@ pub async fn run(
     });
     app.auth.prepare().await;
     relay::start(&app).await.map_err(Failure::Start)?;
-    let hub = Arc::new(Hub::default());
-    let fanout = Fanout::new(app.clone(), Arc::clone(&hub));
+    app.auth.revocations().poll(&app.db).await.map_err(Failure::Start)?;
+    let (recovery, sessions) = Recovery::open(&app).await.map_err(Failure::Start)?;
+    let fanout = Fanout::new(app.clone(), recovery.clone());
+    let peers = Peers::default();
     let live = fanout.clone();
     app.bus.subscribe(move |event| live.live(event));
 
     // Two signals: first no new work, then, when what was under way is done, no background work either.
     let background = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    let tell = move |event: &_| fanout.durable(event);
+    let told = fanout.clone();
+    let tell = move |event| told.durable(event);
     supervise(&mut tasks, "relay", relay::run(app.clone(), tell, background.clone()));
     supervise(&mut tasks, "trail", trail::write_forever(app.clone(), fixes, background.clone()));
     supervise(&mut tasks, "keys", until(background.clone(), refresh_keys(app.clone())));
-    supervise(&mut tasks, "housekeeping", until(background.clone(), keep_house(app.clone())));
+    supervise(&mut tasks, "housekeeping", until(background.clone(), keep_house(app.clone(), peers.clone())));
+    supervise(&mut tasks, "sessions", sessions.run(app.clone(), recovery, background.clone()));
+    supervise(&mut tasks, "tokens", until(background.clone(), fanout.clone().end_tokens()));
+    supervise(&mut tasks, "revocations", until(background.clone(), hear_revocations(fanout.clone())));
     if app.config.demo {
         supervise(&mut tasks, "demo", until(stop.clone(), crate::demo::simulate::run(app.clone())));
     }
 
-    let open = Arc::new(Open::default());
+    let shared = conn::Shared::new(&app.config.limits, app.metrics.clone());
+    supervise(&mut tasks, "flusher", until(background.clone(), Arc::clone(&shared).flush_forever()));
     let under_way = Arc::new(AtomicUsize::new(0));
-    let router = http::router(&app, Arc::clone(&hub), Arc::clone(&open), Arc::clone(&under_way));
-    let front = socketio::service(&socketio::Door { app: app.clone(), hub });
+    let router = http::router(&fanout, Arc::clone(&shared), Arc::clone(&under_way));
+    let front = socketio::service(&fanout, &peers);
     let router = router.route_service("/socket.io/", front.clone()).route_service("/socket.io", front);
     let router = http::outer(router, &app.config, origins);
     let connections = TaskTracker::new();
+    // Who is told to stop goes on answering that it does, unless another process takes over the port.
+    let end = CancellationToken::new();
+    let listening = if reuse_port { stop.clone() } else { end.clone() };
     let accept =
-        conn::serve(app.clone(), listener, router, Arc::clone(&open), stop.clone(), connections.clone());
+        conn::serve(Arc::clone(&shared), listener, router, listening, end.clone(), connections.clone());
     supervise(&mut tasks, "accept", accept);
 
     started();
@@ -133,11 +155,13 @@ pub async fn run(
             tokio::time::sleep(DRAIN_LOOK).await;
         }
     };
-    if tokio::time::timeout(drain, idle).await.is_err() {
+    let ((), idle) = tokio::join!(let_go(&fanout, drain), tokio::time::timeout(drain, idle));
+    if idle.is_err() {
         tracing::warn!("requests were still under way after the drain time");
     }
     tokio::time::sleep(LAST_BYTES).await;
-    open.kill_all();
+    end.cancel();
+    shared.open().kill_all();
     connections.close();
     let _ = tokio::time::timeout(TASKS_END, connections.wait()).await;
     background.cancel();
@@ -164,15 +188,65 @@ async fn until(stop: CancellationToken, task: impl Future<Output = ()>) {
     stop.run_until_cancelled(task).await;
 }
 
+/// Lets every socket go, one after the other in no order, so that they do not all come back at once.
+async fn let_go(fanout: &Fanout, drain: Duration) {
+    let mut sessions = fanout.sessions();
+    let count = u32::try_from(sessions.len()).unwrap_or(u32::MAX);
+    if count == 0 {
+        return;
+    }
+    sessions.shuffle(&mut rand::rng());
+    // A few need no time to be spread over.
+    let time = drain.min(BETWEEN_SOCKETS.saturating_mul(count));
+    let started = Instant::now();
+    for (number, session) in (0..count).zip(sessions) {
+        let jitter = time / count * number + time.mul_f64(rand::random::<f64>()) / count;
+        tokio::time::sleep_until(started + jitter).await;
+        session.close(CloseReason::Draining);
+    }
+    // Those who were on their way in when it began.
+    for session in fanout.sessions() {
+        session.close(CloseReason::Draining);
+    }
+    let gone = async {
+        while !fanout.sessions().is_empty() {
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+    };
+    let _ = tokio::time::timeout(LAST_WORDS, gone).await;
+}
+
+/// Ends the sessions of users whose tokens another process has revoked.
+async fn hear_revocations(fanout: Fanout) {
+    let app = fanout.app();
+    let mut tick = tokio::time::interval(REVOCATIONS);
+    loop {
+        tick.tick().await;
+        match app.auth.revocations().poll(&app.db).await {
+            Ok(users) => {
+                for user in users {
+                    let sockets = fanout.revoke(&user);
+                    tracing::info!(%user, sockets, "sessions were revoked elsewhere");
+                }
+            }
+            Err(error) => tracing::debug!(%error, "revocations cannot be read; trying again"),
+        }
+    }
+}
+
 async fn refresh_keys(app: App) {
     app.auth.refresh_forever().await;
 }
 
-async fn keep_house(app: App) {
+async fn keep_house(app: App, peers: Peers) {
     let mut tick = tokio::time::interval(HOUSEKEEPING);
     loop {
         tick.tick().await;
         app.live.sweep();
+        peers.sweep();
+        if let Err(error) = recovery::sweep(&app).await {
+            tracing::warn!(%error, "old sessions could not be removed");
+        }
         let lifetime = chrono::TimeDelta::hours(i64::from(app.config.limits.idempotency_hours));
         let forgotten = idempotency_key::Entity::delete_many()
             .filter(idempotency_key::Column::CreatedAt.lt(app.clock.now() - lifetime))

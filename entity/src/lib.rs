@@ -6,6 +6,7 @@
 
 pub mod driver_assignment;
 pub mod driver_position;
+pub mod event_audience;
 pub mod idempotency_key;
 pub mod log_head;
 pub mod order;
@@ -13,6 +14,12 @@ pub mod order_event;
 pub mod order_item;
 pub mod order_number;
 pub mod position_trail;
+pub mod revocation;
+pub mod server_key;
+pub mod server_node;
+pub mod session_floor;
+pub mod session_order;
+pub mod socket_session;
 pub mod status;
 pub mod status_history;
 

@@ -7,6 +7,7 @@ mod m0001_orders;
 mod m0002_event_log;
 mod m0003_driver_positions;
 mod m0004_idempotency_keys;
+mod m0005_sessions;
 
 /// Applies and reverts the changes, oldest first.
 pub struct Migrator;
@@ -19,6 +20,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_event_log::Migration),
             Box::new(m0003_driver_positions::Migration),
             Box::new(m0004_idempotency_keys::Migration),
+            Box::new(m0005_sessions::Migration),
         ]
     }
 }

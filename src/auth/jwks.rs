@@ -1,5 +1,6 @@
 //! A key set by URL: fetched, cached, kept through an outage of the key server.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ pub(super) struct Jwks {
     checks: Checks,
     http: reqwest::Client,
     cache: RwLock<Arc<Cache>>,
+    rotations: Arc<AtomicU64>,
     /// When we last asked; held while asking, so that those who wait share the answer.
     asked: tokio::sync::Mutex<Option<Instant>>,
 }
@@ -34,13 +36,14 @@ struct Cache {
 }
 
 impl Jwks {
-    pub(super) fn new(url: String, checks: Checks) -> Result<Self, String> {
+    pub(super) fn new(url: String, checks: Checks, rotations: Arc<AtomicU64>) -> Result<Self, String> {
         let http = reqwest::Client::builder()
             .timeout(TIMEOUT)
             .redirect(reqwest::redirect::Policy::limited(3))
             .build()
             .map_err(|error| format!("cannot make an HTTP client: {error}"))?;
-        Ok(Self { url, checks, http, cache: RwLock::default(), asked: tokio::sync::Mutex::new(None) })
+        let (cache, asked) = (RwLock::default(), tokio::sync::Mutex::new(None));
+        Ok(Self { url, checks, http, cache, rotations, asked })
     }
 
     pub(super) fn is_loaded(&self) -> bool {
@@ -92,6 +95,7 @@ impl Jwks {
                 tracing::info!(keys = keys.len(), "key set fetched");
                 let cache = Arc::new(Cache { keys, fetched: Some(Instant::now()) });
                 *self.cache.write().unwrap_or_else(PoisonError::into_inner) = cache;
+                self.rotations.fetch_add(1, Ordering::AcqRel);
             }
             Err(error) => tracing::warn!(%error, "the key set cannot be fetched; keeping the keys we have"),
         }

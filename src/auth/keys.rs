@@ -1,12 +1,16 @@
 //! The keys that tokens are verified with. The algorithm belongs to the key, never to the token.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
 
-use super::{Claims, Principal, jwks::Jwks};
+use super::jwks::Jwks;
+use super::revocations::Revocations;
+use super::verified::Verified;
+use super::{Claims, Principal};
 use crate::clock::Clock;
 use crate::error::Refusal;
 
@@ -81,6 +85,10 @@ pub struct Auth {
     file: Option<KeyFile>,
     jwks: Option<Jwks>,
     clock: Clock,
+    /// How often the keys have changed.
+    rotations: Arc<AtomicU64>,
+    verified: Verified,
+    revocations: Revocations,
 }
 
 impl Auth {
@@ -90,9 +98,13 @@ impl Auth {
         let secret = source.secret.as_ref().map(|secret| {
             Key::new(DecodingKey::from_secret(secret.as_bytes()), Algorithm::HS256, &source.checks)
         });
-        let file = source.pem_file.map(|path| KeyFile::open(path, source.checks.clone())).transpose()?;
-        let jwks = source.jwks_url.map(|url| Jwks::new(url, source.checks)).transpose()?;
-        Ok(Arc::new(Self { secret, file, jwks, clock }))
+        let rotations = Arc::new(AtomicU64::new(0));
+        let again = || Arc::clone(&rotations);
+        let file =
+            source.pem_file.map(|path| KeyFile::open(path, source.checks.clone(), again())).transpose()?;
+        let jwks = source.jwks_url.map(|url| Jwks::new(url, source.checks, again())).transpose()?;
+        let (verified, revocations) = (Verified::default(), Revocations::default());
+        Ok(Arc::new(Self { secret, file, jwks, clock, rotations, verified, revocations }))
     }
 
     /// Whether tokens can be verified at all: not before a key set was fetched once.
@@ -107,7 +119,27 @@ impl Auth {
     /// [`Refusal::Unauthorized`], [`Refusal::TokenExpired`] or [`Refusal::Forbidden`]; [`Refusal::Unavailable`]
     /// while no key set could be fetched yet.
     pub async fn verify(&self, token: &str) -> Result<Principal, Refusal> {
-        self.claims(token).await?.principal(self.clock.now())
+        let (rotation, digest) = (self.rotations.load(Ordering::Acquire), Verified::digest(token));
+        let now = self.clock.now();
+        let who = match self.verified.get(&digest, rotation) {
+            Some(who) if who.expires_at > now => who,
+            Some(_) => return Err(Refusal::TokenExpired),
+            None => {
+                let who = self.claims(token).await?.principal(now)?;
+                self.verified.put(digest, &who, rotation);
+                who
+            }
+        };
+        if self.revocations.covers(&who) {
+            return Err(Refusal::Unauthorized("the token was revoked"));
+        }
+        Ok(who)
+    }
+
+    /// Users whose older tokens are refused.
+    #[must_use]
+    pub const fn revocations(&self) -> &Revocations {
+        &self.revocations
     }
 
     async fn claims(&self, token: &str) -> Result<Claims, Refusal> {
@@ -172,6 +204,7 @@ struct KeyFile {
     path: PathBuf,
     checks: Checks,
     loaded: RwLock<Loaded>,
+    rotations: Arc<AtomicU64>,
 }
 
 struct Loaded {
@@ -181,11 +214,12 @@ struct Loaded {
 }
 
 impl KeyFile {
-    fn open(path: PathBuf, checks: Checks) -> Result<Self, String> {
+    fn open(path: PathBuf, checks: Checks, rotations: Arc<AtomicU64>) -> Result<Self, String> {
         let name = path.display();
         let text = std::fs::read_to_string(&path).map_err(|error| format!("cannot read {name}: {error}"))?;
         let keys = parse_pem(&text, &checks).map_err(|error| format!("{name}: {error}"))?;
-        Ok(Self { path, checks, loaded: RwLock::new(Loaded { text, keys, at: Instant::now() }) })
+        let loaded = RwLock::new(Loaded { text, keys, at: Instant::now() });
+        Ok(Self { path, checks, loaded, rotations })
     }
 
     fn verify(&self, token: &str) -> Result<Claims, &'static str> {
@@ -216,6 +250,7 @@ impl KeyFile {
                     tracing::info!(keys = keys.len(), "token keys reloaded");
                     loaded.keys = keys;
                     loaded.text = text;
+                    self.rotations.fetch_add(1, Ordering::AcqRel);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the key file holds no usable key; keeping the old ones");

@@ -23,6 +23,7 @@ pub struct Claims {
     role: Option<Word>,
     roles: Option<Words>,
     exp: Option<f64>,
+    iat: Option<f64>,
     nbf: Option<f64>,
 }
 
@@ -98,11 +99,15 @@ impl Claims {
                 Some(Words::Other(_)) | None => None,
             })
             .ok_or_else(|| Refusal::Forbidden("the token has no role that is known here".to_owned()))?;
-        // A token that never ends within chrono's range ends at its end.
-        #[expect(clippy::cast_possible_truncation, reason = "saturates, which is what is wanted")]
-        let expires_at = from_millis(((exp * 1_000.0) as i64).min(Time::MAX_UTC.timestamp_millis()));
-        Ok(Principal { id, role, expires_at })
+        Ok(Principal { id, role, expires_at: time(exp), issued_at: self.iat.map(time) })
     }
+}
+
+/// A time of a token. One that is out of chrono's range is at its end.
+fn time(seconds: f64) -> Time {
+    #[expect(clippy::cast_possible_truncation, reason = "saturates, which is what is wanted")]
+    let millis = (seconds * 1_000.0) as i64;
+    from_millis(millis.clamp(Time::MIN_UTC.timestamp_millis(), Time::MAX_UTC.timestamp_millis()))
 }
 
 /// Makes an HS256 token, for `ordercast token` and the demo.

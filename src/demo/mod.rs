@@ -69,7 +69,7 @@ impl Person {
 
     fn principal(&self, app: &App) -> Principal {
         let expires_at = app.clock.now() + TTL;
-        Principal { id: UserId::stored(self.id), role: self.role, expires_at }
+        Principal { id: UserId::stored(self.id), role: self.role, expires_at, issued_at: None }
     }
 }
 

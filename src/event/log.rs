@@ -1,13 +1,15 @@
 //! The log of durable events: the truth that everything else is told from.
 
-use entity::{log_head, order_event};
-use sea_orm::sea_query::{Expr, ExprTrait, Query};
+use entity::{event_audience, log_head, order_event};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Order, Query};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
     QueryOrder, QuerySelect,
 };
+use smallvec::{SmallVec, smallvec};
 
-use super::OrderEvent;
+use super::{Audience, OrderEvent};
+use crate::auth::{Principal, Role};
 use crate::error::Refusal;
 use crate::id::OrderId;
 
@@ -30,9 +32,13 @@ pub async fn append(tx: &DatabaseTransaction, events: &mut [OrderEvent]) -> Resu
     let taken = tx.query_one(&take).await?.ok_or_else(no_head)?;
     let mut position = taken.try_get::<i64>("", "position")? - count;
     let mut rows = Vec::with_capacity(events.len());
+    let mut audiences = Vec::with_capacity(events.len() * 3);
     for event in events {
         position += 1;
         event.position = position;
+        for audience in event.audience().iter().map(Audience::stored) {
+            audiences.push(event_audience::ActiveModel { audience: Set(audience), position: Set(position) });
+        }
         rows.push(order_event::ActiveModel {
             position: Set(position),
             order_id: Set(event.order.id.to_string()),
@@ -41,6 +47,9 @@ pub async fn append(tx: &DatabaseTransaction, events: &mut [OrderEvent]) -> Resu
         });
     }
     order_event::Entity::insert_many(rows).exec_without_returning(tx).await?;
+    // Somebody may be two parties of one order.
+    let once = OnConflict::new().do_nothing().to_owned();
+    event_audience::Entity::insert_many(audiences).on_conflict(once).exec_without_returning(tx).await?;
     Ok(())
 }
 
@@ -89,6 +98,106 @@ pub async fn of_order(
         .all(db)
         .await?;
     rows.iter().map(parse).collect()
+}
+
+/// The events of a stretch of the log, both ends excluded, in order.
+///
+/// # Errors
+/// Those of the database.
+pub async fn between(db: &impl ConnectionTrait, after: i64, before: i64) -> Result<Vec<OrderEvent>, Refusal> {
+    let rows = order_event::Entity::find()
+        .filter(order_event::Column::Position.gt(after))
+        .filter(order_event::Column::Position.lt(before))
+        .order_by_asc(order_event::Column::Position)
+        .all(db)
+        .await?;
+    rows.iter().map(parse).collect()
+}
+
+/// One client's share of the log.
+#[derive(Clone, Debug)]
+pub enum Share {
+    /// Every event.
+    All,
+    /// What is for any of these.
+    Audiences(SmallVec<[Audience; 2]>),
+    /// The events of these orders.
+    Orders(Vec<OrderId>),
+}
+
+impl Share {
+    /// What a caller hears of the log, beside `orders` they follow: those are others' only for a service, all other roles
+    /// follow nothing but their own.
+    pub fn new(who: &Principal, orders: impl FnOnce() -> Vec<OrderId>) -> Self {
+        match who.role {
+            Role::Admin => Self::All,
+            Role::Service => Self::Orders(orders()),
+            Role::Customer | Role::Chef | Role::Driver => {
+                Self::Audiences(smallvec![Audience::User(who.id.clone()), Audience::Role(who.role)])
+            }
+        }
+    }
+
+    fn condition(&self, after: i64, limit: u64) -> Condition {
+        let newer = Condition::all().add(order_event::Column::Position.gt(after));
+        match self {
+            Self::All => newer,
+            Self::Audiences(audiences) => {
+                let mine = Query::select()
+                    .column(event_audience::Column::Position)
+                    .from(event_audience::Entity)
+                    .and_where(event_audience::Column::Audience.is_in(audiences.iter().map(Audience::stored)))
+                    .and_where(event_audience::Column::Position.gt(after))
+                    .order_by(event_audience::Column::Position, Order::Asc)
+                    // The same event may be there once for each audience.
+                    .limit(limit.saturating_mul(audiences.len() as u64))
+                    .to_owned();
+                newer.add(order_event::Column::Position.in_subquery(mine))
+            }
+            Self::Orders(orders) => {
+                newer.add(order_event::Column::OrderId.is_in(orders.iter().map(OrderId::as_str)))
+            }
+        }
+    }
+}
+
+/// Up to [`PAGE`] events of a share after a position, in order.
+///
+/// # Errors
+/// Those of the database.
+pub async fn of_share(
+    db: &impl ConnectionTrait,
+    share: &Share,
+    after: i64,
+) -> Result<Vec<OrderEvent>, Refusal> {
+    let rows = order_event::Entity::find()
+        .filter(share.condition(after, PAGE))
+        .order_by_asc(order_event::Column::Position)
+        .limit(PAGE)
+        .all(db)
+        .await?;
+    rows.iter().map(parse).collect()
+}
+
+/// How many events of a share there are after a position; counting ends beyond `limit`.
+///
+/// # Errors
+/// Those of the database.
+pub async fn count_share(
+    db: &impl ConnectionTrait,
+    share: &Share,
+    after: i64,
+    limit: u64,
+) -> Result<u64, Refusal> {
+    let positions = order_event::Entity::find()
+        .select_only()
+        .column(order_event::Column::Position)
+        .filter(share.condition(after, limit + 1))
+        .limit(limit + 1)
+        .into_tuple::<i64>()
+        .all(db)
+        .await?;
+    Ok(positions.len() as u64)
 }
 
 fn parse(row: &order_event::Model) -> Result<OrderEvent, Refusal> {

@@ -6,6 +6,7 @@ pub mod relay;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use smallvec::{SmallVec, smallvec};
 
 use crate::auth::Role;
 use crate::clock::{Time, wire};
@@ -39,6 +40,33 @@ pub struct OrderEvent {
     pub former_driver: Option<UserId>,
     #[serde(with = "wire")]
     pub at: Time,
+}
+
+impl OrderEvent {
+    /// Whether it tells drivers of an order that they may take.
+    #[must_use]
+    pub fn became_available(&self) -> bool {
+        let order = &self.order;
+        order.status == OrderStatus::ReadyForPickup
+            && self.previous_status != order.status
+            && order.driver.is_none()
+    }
+
+    /// Whom it is for besides staff, who see everything.
+    #[must_use]
+    pub fn audience(&self) -> SmallVec<[Audience; 4]> {
+        let order = &self.order;
+        let mut all = smallvec![Audience::User(order.chef.id.clone())];
+        if self.kind != Kind::Created {
+            all.push(Audience::User(order.customer.id.clone()));
+            let drivers = order.driver.iter().map(|driver| &driver.id).chain(&self.former_driver);
+            all.extend(drivers.cloned().map(Audience::User));
+            if self.became_available() {
+                all.push(Audience::Role(Role::Driver));
+            }
+        }
+        all
+    }
 }
 
 /// A live event: the newest of its kind is all that matters, and it is never logged.
@@ -81,9 +109,20 @@ pub struct Announcement {
     pub data: Box<RawValue>,
 }
 
-/// Whom an announcement is for.
-#[derive(Clone, Debug)]
+/// Whom something is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Audience {
     Role(Role),
     User(UserId),
+}
+
+impl Audience {
+    /// As it is kept beside the log.
+    #[must_use]
+    pub fn stored(&self) -> String {
+        match self {
+            Self::Role(role) => format!("role:{}", role.as_str()),
+            Self::User(user) => format!("user:{user}"),
+        }
+    }
 }

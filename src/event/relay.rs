@@ -99,18 +99,21 @@ pub async fn start(app: &App) -> Result<(), crate::error::Refusal> {
 
 /// Hands on events until told to stop: to the live state first, so that a driver who hears of an assignment can
 /// report for it at once, then to `deliver`.
-pub async fn run(app: App, deliver: impl Fn(&OrderEvent) + Send, stop: CancellationToken) {
+pub async fn run(app: App, deliver: impl Fn(OrderEvent) + Send, stop: CancellationToken) {
     loop {
         let started = Instant::now();
+        app.metrics.log_reads.inc();
         match log::after(app.db.reader(), app.relay.position()).await {
             Ok(events) => {
                 app.healthy(true);
                 let count = events.len();
                 for event in events {
+                    let (order, position) = (event.order.id.clone(), event.position);
                     app.live.apply(&event);
-                    deliver(&event);
-                    app.relay.tell_waiting(&event.order.id);
-                    app.relay.done.send_replace(event.position);
+                    app.snapshots.outdate(&order, position);
+                    deliver(event);
+                    app.relay.tell_waiting(&order);
+                    app.relay.done.send_replace(position);
                 }
                 if count > 0 {
                     app.metrics.relay_seconds.observe(started.elapsed().as_secs_f64());

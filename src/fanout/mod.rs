@@ -1,21 +1,39 @@
 //! From an event to the sessions that hear it: rendered once per dialect, handed over one by one.
 
+mod catch_up;
+mod frame;
 pub mod hub;
+pub mod outbox;
+mod place;
 pub mod session;
+mod tokens;
+pub mod window;
 
-use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use serde_json::value::RawValue;
 use smallvec::SmallVec;
+use tokio::sync::Semaphore;
+
+pub use catch_up::missed;
+pub use frame::Frame;
+pub use place::Place;
 
 use crate::app::App;
 use crate::auth::Role;
 use crate::dialect::Dialect;
 use crate::event::{LiveEvent, OrderEvent};
 use crate::id::{OrderId, UserId};
+use crate::metrics::Metrics;
+use crate::recovery::{Follow, Recovery};
 use hub::Hub;
+use outbox::LiveKey;
+use session::{CloseReason, Session};
+use tokens::Deadlines;
+use window::{Told, Window};
+
+/// How many clients are read for at once when they need more than the window has.
+const READERS: usize = 4;
 
 /// What a session listens to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,13 +41,6 @@ pub enum Topic {
     User(UserId),
     Role(Role),
     Order(OrderId),
-}
-
-/// A message ready to be sent: rendered once, shared by all who get it.
-#[derive(Debug)]
-pub struct Frame {
-    pub name: Cow<'static, str>,
-    pub json: Box<RawValue>,
 }
 
 /// What customers get of a message.
@@ -43,81 +54,150 @@ pub enum ForCustomers {
     Nothing,
 }
 
-/// What may become of a message that a session cannot take now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Lane {
-    /// Must arrive: a session that cannot take it is closed, and catches up when it is back. With an order and a
-    /// seq, it also keeps the order's sequence for sessions that follow it.
-    Durable(Option<(OrderId, i64)>),
-    /// The next one is as good. For those who follow the order and were admitted, and for `party`, following or not.
-    Live { order: OrderId, party: Option<UserId> },
-}
-
-/// A rendered message and whom it is for.
+/// A rendered message of a durable event, and whom it is for.
 #[derive(Debug)]
 pub struct Outgoing {
     pub to: SmallVec<[Topic; 5]>,
     pub frame: Arc<Frame>,
     pub for_customers: ForCustomers,
-    pub lane: Lane,
 }
 
-/// Hands events to the sessions of this node.
+/// A rendered live event, and whom it is for.
+#[derive(Debug)]
+pub enum OutgoingLive {
+    /// The next one is as good. For those who follow the order and were admitted, and for `party`, following or not.
+    Newest { key: LiveKey, party: Option<UserId>, customers_too: bool, frame: Arc<Frame> },
+    /// Nothing supersedes it.
+    Announcement { to: Topic, frame: Arc<Frame> },
+}
+
+/// Hands events to the sessions of this node. Shared by everything that has to do with them.
 #[derive(Clone)]
-pub struct Fanout {
+pub struct Fanout(Arc<Parts>);
+
+struct Parts {
     app: App,
-    hub: Arc<Hub>,
+    hub: Hub,
+    window: Window,
+    recovery: Recovery,
+    deadlines: Mutex<Deadlines>,
+    readers: Semaphore,
 }
 
 impl Fanout {
     #[must_use]
-    pub fn new(app: App, hub: Arc<Hub>) -> Self {
-        Self { app, hub }
+    pub fn new(app: App, recovery: Recovery) -> Self {
+        let window = Window::default();
+        window.begin(app.relay.position());
+        Self(Arc::new(Parts {
+            app,
+            hub: Hub::default(),
+            window,
+            recovery,
+            deadlines: Mutex::default(),
+            readers: Semaphore::new(READERS),
+        }))
     }
 
-    /// Hands on a durable event; called by the relay, in the log's order.
-    pub fn durable(&self, event: &OrderEvent) {
+    #[must_use]
+    pub fn app(&self) -> &App {
+        &self.0.app
+    }
+
+    #[must_use]
+    pub fn hub(&self) -> &Hub {
+        &self.0.hub
+    }
+
+    #[must_use]
+    pub fn window(&self) -> &Window {
+        &self.0.window
+    }
+
+    #[must_use]
+    pub fn recovery(&self) -> &Recovery {
+        &self.0.recovery
+    }
+
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.app.metrics
+    }
+
+    /// Hands on a durable event; called by the relay, in the log's order. The window has it before anybody is told, so
+    /// that whoever is not told now finds it there.
+    pub fn durable(&self, event: OrderEvent) {
         let started = Instant::now();
-        let eta = self.app.live.eta(&event.order, self.app.clock.now());
-        for dialect in Dialect::ALL {
-            for outgoing in dialect.render(event, eta) {
-                self.send(dialect, &outgoing);
-            }
+        let app = self.app();
+        let eta = app.live.eta(&event.order, app.clock.now());
+        let told = Told::new(event, eta);
+        self.window().push(&told);
+        for session in self.hub().sessions(&told.topics()) {
+            session.durable(&told);
         }
         // After the event itself: the former driver's sockets no longer follow the order.
+        let event = &told.event;
         if let Some(former) = &event.former_driver {
-            for session in self.hub.sessions(&[Topic::User(former.clone())]) {
-                if session.role() == Role::Driver {
-                    session.unfollow(&self.hub, &event.order.id);
+            for session in self.hub().sessions(&[Topic::User(former.clone())]) {
+                if session.role() == Role::Driver && session.unfollow(&event.order.id) {
+                    let lost = Follow::Lost(event.position);
+                    self.recovery().note(session.pid(), &event.order.id, lost);
                 }
             }
         }
-        self.app.metrics.fanout_seconds.observe(started.elapsed().as_secs_f64());
+        self.metrics().fanout_seconds.observe(started.elapsed().as_secs_f64());
     }
 
     /// Hands on a live event; called on whatever task published it.
     pub fn live(&self, event: &LiveEvent) {
         let started = Instant::now();
         for dialect in Dialect::ALL {
-            if let Some(outgoing) = dialect.render_live(event) {
-                self.send(dialect, &outgoing);
+            match dialect.render_live(event) {
+                Some(OutgoingLive::Newest { key, party, customers_too, frame }) => {
+                    let mut topics: SmallVec<[Topic; 2]> =
+                        smallvec::smallvec![Topic::Order(key.order.clone())];
+                    topics.extend(party.clone().map(Topic::User));
+                    for session in self.hub().sessions(&topics) {
+                        if session.dialect() == dialect && (customers_too || session.role() != Role::Customer)
+                        {
+                            session.live(&frame, &key, party.as_ref() == Some(&session.principal().id));
+                        }
+                    }
+                }
+                Some(OutgoingLive::Announcement { to, frame }) => {
+                    for session in self.hub().sessions(&[to]) {
+                        if session.dialect() == dialect {
+                            session.announce(&frame);
+                        }
+                    }
+                }
+                None => {}
             }
         }
-        self.app.metrics.fanout_seconds.observe(started.elapsed().as_secs_f64());
+        self.metrics().fanout_seconds.observe(started.elapsed().as_secs_f64());
     }
 
-    fn send(&self, dialect: Dialect, outgoing: &Outgoing) {
-        // The list is a copy: no lock of the hub is held while sessions are written to.
-        for session in self.hub.sessions(&outgoing.to) {
-            if session.dialect() != dialect {
-                continue;
-            }
-            let frame = match (&outgoing.for_customers, session.role()) {
-                (ForCustomers::Nothing, Role::Customer) => continue,
-                (ForCustomers::Other(frame), Role::Customer) => frame,
-                _ => &outgoing.frame,
-            };
-            session.deliver(frame, &outgoing.lane);
+    /// Ends every session of a user here. Says how many.
+    #[must_use]
+    pub fn revoke(&self, user: &UserId) -> usize {
+        let sessions = self.hub().sessions(&[Topic::User(user.clone())]);
+        for session in &sessions {
+            session.close(CloseReason::Revoked);
         }
+        sessions.len()
+    }
+
+    /// Every session here.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<Arc<Session>> {
+        self.hub().sessions(&Role::ALL.map(Topic::Role)).into_vec()
+    }
+
+    /// The session of this id that is still here, if there is one.
+    #[must_use]
+    pub fn session(&self, user: &UserId, pid: &str) -> Option<Arc<Session>> {
+        let mut sessions = self.hub().sessions(&[Topic::User(user.clone())]);
+        let index = sessions.iter().position(|session| session.pid() == Some(pid))?;
+        Some(sessions.swap_remove(index))
     }
 }

@@ -1,26 +1,46 @@
-//! One connected client: what it follows, and the one way to hand it a message.
+//! One connected client: who it is, what it follows, and how far it is in the log.
+//!
+//! A session is *live* when it has everything up to now: events go straight to its wire. When the wire is full, or the
+//! session has just come back from somewhere, it is *behind*: its place in the log is all that is kept, and whenever the
+//! wire has room it is handed what comes next. So nothing is lost, nothing comes twice, and no queue grows.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::hub::Hub;
-use super::{Frame, Lane, Topic};
-use crate::auth::{Principal, Role};
-use crate::dialect::Dialect;
-use crate::driver::live::Driver;
-use crate::id::OrderId;
-use crate::metrics::Metrics;
-use crate::transport::Wire;
+use serde_json::value::RawValue;
+use tokio::sync::Notify;
 
-/// Durable events that may wait while a subscription catches up; more close the session.
-const GATE_LIMIT: usize = 1_000;
+use super::outbox::{Aside, Asides, Latest, LiveKey};
+use super::place::Place;
+use super::window::{Next, Told};
+use super::{Fanout, ForCustomers, Frame, Outgoing, Topic};
+use crate::app::App;
+use crate::auth::{Principal, Role};
+use crate::clock::Time;
+use crate::dialect::{Dialect, canonical::Telling};
+use crate::driver::live::Driver;
+use crate::event::OrderEvent;
+use crate::id::OrderId;
+use crate::transport::Wire;
+use crate::transport::conn::Lane;
+
+/// How much a wire may hold of a message before it says that it is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// Something newer will come: only if it can leave at once.
+    Live,
+    /// It is safe in the log: a little at a time.
+    Durable,
+    /// It exists nowhere else: as long as there is room at all.
+    Reply,
+}
 
 /// What became of a message handed to a wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handed {
     Taken,
-    /// The wire's buffer is full.
+    /// The wire has no room now; the session is pumped when it has.
     Full,
     /// There is nobody any more.
     Gone,
@@ -29,12 +49,22 @@ pub enum Handed {
 /// Why we close a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// It could not be handed a durable event.
+    /// It asks and does not read the answers.
     SlowReader,
     /// Too many requests per second.
     Flood,
     /// A message over the limit.
     TooLarge,
+    /// Its token ended and was not refreshed.
+    Expired,
+    /// Its user's sessions were ended.
+    Revoked,
+    /// The same client is back on another connection.
+    Superseded,
+    /// The server is leaving.
+    Draining,
+    /// Its share of the log cannot be read.
+    Unreadable,
 }
 
 impl CloseReason {
@@ -45,59 +75,133 @@ impl CloseReason {
             Self::SlowReader => "slow_reader",
             Self::Flood => "flood",
             Self::TooLarge => "too_large",
+            Self::Expired => "token_expired",
+            Self::Revoked => "revoked",
+            Self::Superseded => "superseded",
+            Self::Draining => "draining",
+            Self::Unreadable => "unreadable",
         }
     }
+
+    /// Whether the client is told not to come back by itself.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        match self {
+            Self::Flood | Self::TooLarge | Self::Revoked => true,
+            Self::SlowReader | Self::Expired | Self::Superseded | Self::Draining | Self::Unreadable => false,
+        }
+    }
+}
+
+/// Where a session begins.
+#[derive(Clone, Debug)]
+pub struct Beginning {
+    /// Its id, for clients that can come back with it.
+    pub pid: Option<String>,
+    /// Whether it is one that came back.
+    pub recovered: bool,
+    /// It is told everything after this.
+    pub place: Place,
+    /// Status updates up to this position are marked as replayed.
+    pub replayed_until: i64,
+    /// The orders it follows from the start.
+    pub orders: Vec<OrderId>,
 }
 
 /// A connected client.
 pub struct Session {
     principal: Principal,
     dialect: Dialect,
-    wire: Wire,
+    pid: Option<String>,
+    recovered: bool,
+    began: Place,
     /// The driver's live state, for drivers.
     driver: Option<Arc<Driver>>,
-    metrics: Metrics,
+    pub(super) fanout: Fanout,
     /// We have begun to close it: nothing more is carried out for it.
     closing: AtomicBool,
-    state: Mutex<State>,
+    /// Its token has ended: it hears nothing until that is refreshed.
+    expired: AtomicBool,
+    /// Notified when the session becomes live.
+    became_live: Notify,
+    pub(super) state: Mutex<State>,
 }
 
-#[derive(Default)]
-struct State {
-    joined: bool,
-    closed: bool,
-    orders: HashMap<OrderId, Follow>,
-}
-
-/// How far a session is with an order it follows.
-#[derive(Default)]
-struct Follow {
-    /// Whether it is known to have the right to; until then it hears nothing of the order.
-    admitted: bool,
-    /// The newest seq that was handed over.
-    last: i64,
-    /// While catching up: what must wait. `None` when live.
-    gate: Option<VecDeque<(i64, Arc<Frame>)>>,
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one connection")]
+pub(super) struct State {
+    pub wire: Wire,
+    /// It is in its rooms.
+    pub joined: bool,
+    /// It has left them, for good.
+    pub closed: bool,
+    /// Everything up to now was handed over.
+    live: bool,
+    /// It is changing transports: nothing may be handed over until it has.
+    pub upgrading: bool,
+    /// A task reads the database for it.
+    pub reading: bool,
+    /// When live: at least up to here. Otherwise: exactly up to here.
+    pub at: Place,
+    replayed_until: i64,
+    /// The orders it follows, and whether it is known to have the right to.
+    orders: HashMap<OrderId, bool>,
+    pub asides: Option<Box<Asides>>,
+    latest: Option<Box<Latest>>,
+    /// When the token ends, and when to look at that next.
+    pub expires_at: Time,
+    pub deadline: Option<(Time, u64)>,
 }
 
 impl Session {
     #[must_use]
     pub fn new(
+        fanout: Fanout,
         principal: Principal,
         dialect: Dialect,
         wire: Wire,
-        driver: Option<Arc<Driver>>,
-        metrics: Metrics,
+        beginning: Beginning,
     ) -> Arc<Self> {
+        let driver = (principal.role == Role::Driver).then(|| fanout.app().live.driver(&principal.id));
+        let state = State {
+            wire,
+            joined: false,
+            closed: false,
+            live: false,
+            upgrading: false,
+            reading: false,
+            at: beginning.place,
+            replayed_until: beginning.replayed_until,
+            orders: beginning.orders.into_iter().map(|order| (order, true)).collect(),
+            asides: None,
+            latest: None,
+            expires_at: principal.expires_at,
+            deadline: None,
+        };
         Arc::new(Self {
             principal,
             dialect,
-            wire,
+            pid: beginning.pid,
+            recovered: beginning.recovered,
+            began: beginning.place,
             driver,
-            metrics,
+            fanout,
             closing: AtomicBool::new(false),
-            state: Mutex::default(),
+            expired: AtomicBool::new(false),
+            became_live: Notify::new(),
+            state: Mutex::new(state),
         })
+    }
+
+    /// What it may use.
+    #[must_use]
+    pub fn app(&self) -> &App {
+        self.fanout.app()
+    }
+
+    /// What else there is to be told from.
+    #[must_use]
+    pub const fn fanout(&self) -> &Fanout {
+        &self.fanout
     }
 
     /// Who it is.
@@ -118,172 +222,419 @@ impl Session {
         self.dialect
     }
 
+    /// The id it may come back with.
+    #[must_use]
+    pub fn pid(&self) -> Option<&str> {
+        self.pid.as_deref()
+    }
+
+    /// Whether it is a session that came back.
+    #[must_use]
+    pub const fn recovered(&self) -> bool {
+        self.recovered
+    }
+
+    /// Whether an event was told since the session came back: then a client that asks for all since what it knew before
+    /// is not told again.
+    #[must_use]
+    pub const fn was_told(&self, event: &OrderEvent) -> bool {
+        self.recovered && event.position > self.began.complete()
+    }
+
     /// The driver's live state; `None` for everybody else.
     #[must_use]
     pub const fn driver(&self) -> Option<&Arc<Driver>> {
         self.driver.as_ref()
     }
 
-    /// Puts the session into its rooms and greets it, as one step: no event comes before the greeting, and none
-    /// after `greeting` was made is missed. Does nothing once the session has left.
-    pub fn enter(self: &Arc<Self>, hub: &Hub, greeting: impl FnOnce() -> Option<Frame>) {
+    /// Puts the session into its rooms and greets it, as one step, then hands it what it has missed. Does nothing once
+    /// the session has left.
+    pub fn enter(self: &Arc<Self>, greeting: impl FnOnce(Place) -> Frame, then: Option<Frame>) {
         let mut state = self.state();
         if state.closed || state.joined {
             return;
         }
-        let greeting = greeting();
         state.joined = true;
-        for topic in self.rooms() {
-            hub.join(topic, self);
+        let orders = state.orders.keys().cloned().map(Topic::Order).collect::<Vec<_>>();
+        for topic in self.rooms().into_iter().chain(orders) {
+            self.fanout.hub().join(topic, self);
         }
-        if let Some(frame) = greeting {
-            self.hand(&frame);
+        for frame in [greeting(state.at)].into_iter().chain(then) {
+            let _ = state.wire.hand(&frame, Urgency::Reply);
         }
-        drop(state);
-        self.metrics.connected(self.role(), 1);
+        self.fanout.metrics().connected(self.role(), 1);
+        self.fanout.metrics().sessions_behind.inc();
+        self.fanout.watch_token(self, &mut state);
+        self.pump_locked(&mut state);
     }
 
     /// Takes the session out of every room, whatever state it is in. Says whether it had entered.
-    pub fn leave(&self, hub: &Hub) {
+    pub fn leave(&self) -> bool {
         let orders = {
             let mut state = self.state();
             state.closed = true;
+            state.asides = None;
+            state.latest = None;
             if !std::mem::take(&mut state.joined) {
-                return;
+                return false;
             }
+            if !state.live {
+                self.fanout.metrics().sessions_behind.dec();
+            }
+            self.fanout.forget_token(&mut state);
             std::mem::take(&mut state.orders)
         };
         for topic in self.rooms().into_iter().chain(orders.into_keys().map(Topic::Order)) {
-            hub.leave(&topic, self);
+            self.fanout.hub().leave(&topic, self);
         }
-        self.metrics.connected(self.role(), -1);
+        self.fanout.metrics().connected(self.role(), -1);
+        self.became_live.notify_waiters();
+        true
     }
 
     fn rooms(&self) -> [Topic; 2] {
         [Topic::User(self.principal.id.clone()), Topic::Role(self.role())]
     }
 
-    /// Begins to follow an order: durable events of it wait from now on, until [`Session::caught_up`]. So it can
-    /// be read without gap or repeat. Says `false` at the limit.
+    /// Begins to follow an order; nothing of it is heard before [`Session::admit`]. Says `false` at the limit.
     #[must_use]
-    pub fn follow(self: &Arc<Self>, hub: &Hub, order: &OrderId, limit: usize) -> bool {
+    pub fn follow(self: &Arc<Self>, order: &OrderId, limit: usize) -> bool {
         let mut state = self.state();
         if state.closed || (state.orders.len() >= limit && !state.orders.contains_key(order)) {
             return false;
         }
-        let follow = state.orders.entry(order.clone()).or_default();
-        follow.gate.get_or_insert_default();
-        hub.join(Topic::Order(order.clone()), self);
+        state.orders.entry(order.clone()).or_default();
+        self.fanout.hub().join(Topic::Order(order.clone()), self);
         true
     }
 
-    /// The session may follow the order: live events of it come from now on.
-    pub fn admit(&self, order: &OrderId) {
-        if let Some(follow) = self.state().orders.get_mut(order) {
-            follow.admitted = true;
+    /// Lets a session that follows an order hear of it, provided that it is live. First it is told how things stand at
+    /// its place in the log, if `tell` can say that. Says whether it was done.
+    pub fn admit(self: &Arc<Self>, order: &OrderId, tell: impl FnOnce(Place) -> Option<Asides>) -> bool {
+        let mut state = self.state();
+        if state.closed {
+            return true;
         }
+        let asides = if state.live { tell(self.place(&state)) } else { None };
+        let Some(asides) = asides else { return false };
+        if let Some(admitted) = state.orders.get_mut(order) {
+            *admitted = true;
+        }
+        self.hold(&mut state);
+        state.asides = Some(Box::new(asides));
+        self.pump_locked(&mut state);
+        true
     }
 
-    /// Everything up to `seq` was handed over: hands over what waited since, and is live from then on.
-    pub fn caught_up(&self, order: &OrderId, seq: i64) {
+    /// Whether the session follows an order and may.
+    #[must_use]
+    pub fn follows(&self, order: &OrderId) -> bool {
+        self.state().orders.get(order).is_some_and(|admitted| *admitted)
+    }
+
+    /// Stops following an order. Says whether it had been followed.
+    pub fn unfollow(&self, order: &OrderId) -> bool {
         let mut state = self.state();
-        let Some(follow) = state.orders.get_mut(order) else { return };
-        follow.last = seq;
-        for (seq, frame) in follow.gate.take().unwrap_or_default() {
-            if seq > follow.last {
-                follow.last = seq;
-                self.hand_durable(&frame);
+        let followed = state.orders.remove(order).is_some();
+        if followed {
+            self.fanout.hub().leave(&Topic::Order(order.clone()), self);
+            if let Some(latest) = &mut state.latest {
+                latest.forget(order);
             }
         }
+        followed
     }
 
-    /// Following an order could not be finished for no fault of the client. Who followed it before goes on as before;
-    /// otherwise it is not followed. What waited and can no longer be told apart closes the session, which then comes
-    /// back to how things stand.
-    pub fn not_caught_up(&self, hub: &Hub, order: &OrderId) {
-        let mut state = self.state();
-        match state.orders.get(order) {
-            Some(follow) if follow.admitted => {
-                let last = follow.last;
-                drop(state);
-                self.caught_up(order, last);
-            }
-            Some(follow) => {
-                let waiting = follow.gate.as_ref().is_some_and(|gate| !gate.is_empty());
-                state.orders.remove(order);
-                hub.leave(&Topic::Order(order.clone()), self);
-                if waiting {
-                    self.close(CloseReason::SlowReader);
+    /// Waits until the session has everything up to now, or has left.
+    pub async fn until_live(&self) {
+        loop {
+            let live = self.became_live.notified();
+            tokio::pin!(live);
+            live.as_mut().enable();
+            {
+                let state = self.state();
+                if state.live || state.closed {
+                    return;
                 }
             }
-            None => {}
+            live.await;
         }
     }
 
-    /// Stops following an order.
-    pub fn unfollow(&self, hub: &Hub, order: &OrderId) {
+    /// Tells an event that has just happened. Called by the relay, in the log's order.
+    pub fn durable(self: &Arc<Self>, told: &Told) {
         let mut state = self.state();
-        if state.orders.remove(order).is_some() {
-            hub.leave(&Topic::Order(order.clone()), self);
+        let position = told.event.position;
+        // Who is behind will get to it.
+        if !state.live || state.at >= Place::after(position) {
+            return;
+        }
+        state.at = state.at.max(Place::after(position - 1));
+        if !self.tell(&mut state, told) {
+            self.fall_behind(&mut state);
         }
     }
 
-    /// Hands over a message of the hub's: in order, once, waiting behind a gate if there is one.
-    pub fn deliver(&self, frame: &Arc<Frame>, lane: &Lane) {
+    /// Hands over a live event, or keeps it until there is room, in place of the one before it.
+    pub fn live(&self, frame: &Arc<Frame>, key: &LiveKey, is_party: bool) {
         let mut state = self.state();
-        match lane {
-            Lane::Live { order, party } => {
-                let admitted = state.orders.get(order).is_some_and(|follow| follow.admitted);
-                if admitted || party.as_ref() == Some(&self.principal.id) {
-                    self.hand_live(frame);
+        let admitted = is_party || state.orders.get(&key.order).is_some_and(|admitted| *admitted);
+        if !admitted || !state.joined || self.is_expired() {
+            return;
+        }
+        let metrics = self.fanout.metrics();
+        if state.latest.is_none() && !state.upgrading {
+            match state.wire.hand(frame, Urgency::Live) {
+                Handed::Taken => {
+                    metrics.events_out_live.inc();
+                    return;
                 }
+                Handed::Full => {}
+                Handed::Gone => return,
             }
-            Lane::Durable(None) => self.hand_durable(frame),
-            Lane::Durable(Some((order, seq))) => match state.orders.get_mut(order) {
-                None => self.hand_durable(frame),
-                Some(Follow { gate: Some(waiting), .. }) => {
-                    if waiting.len() < GATE_LIMIT {
-                        waiting.push_back((*seq, Arc::clone(frame)));
-                    } else {
-                        self.close(CloseReason::SlowReader);
-                    }
-                }
-                Some(follow) if *seq > follow.last => {
-                    follow.last = *seq;
-                    self.hand_durable(frame);
-                }
-                Some(_) => {}
-            },
         }
+        match state.latest.get_or_insert_default().put(key, frame) {
+            Some(true) => metrics.conflated.inc(),
+            Some(false) => 0,
+            None => metrics.dropped_live.inc(),
+        };
     }
 
-    /// Hands over a message that may be lost: the next one is as good.
-    fn hand_live(&self, frame: &Frame) {
-        match self.hand(frame) {
+    /// Hands over a message that is neither: it must arrive, and is kept nowhere.
+    pub fn announce(&self, frame: &Arc<Frame>) {
+        let state = self.state();
+        if !state.joined || self.is_expired() {
+            return;
+        }
+        // A client takes the last string of an event for its offset: here it gets the real one after it.
+        let handed = if frame.json.get().starts_with('"') {
+            let placed = Frame::new(frame.name.clone(), frame.json.clone()).at(self.place(&state));
+            state.wire.hand(&placed, Urgency::Reply)
+        } else {
+            state.wire.hand(frame, Urgency::Reply)
+        };
+        drop(state);
+        match handed {
             Handed::Taken => {
-                self.metrics.events_out_live.inc();
-            }
-            Handed::Full => {
-                self.metrics.dropped_live.inc();
-            }
-            Handed::Gone => {}
-        }
-    }
-
-    /// Hands over a message that must not be lost: a session that cannot take it is closed.
-    fn hand_durable(&self, frame: &Frame) {
-        match self.hand(frame) {
-            Handed::Taken => {
-                self.metrics.events_out_durable.inc();
+                self.fanout.metrics().events_out_durable.inc();
             }
             Handed::Full => self.close(CloseReason::SlowReader),
             Handed::Gone => {}
         }
     }
 
-    /// Hands over a message at once, past every gate: for what the session itself asked for.
-    pub fn hand(&self, frame: &Frame) -> Handed {
-        self.wire.hand(frame)
+    /// Answers a request of the client's.
+    pub fn answer(&self, ack: i64, json: &RawValue) {
+        let handed = self.state().wire.acknowledge(ack, json);
+        if handed == Handed::Full {
+            self.close(CloseReason::SlowReader);
+        }
+    }
+
+    /// Says something to this client alone.
+    pub fn say(&self, frame: &Frame) {
+        let handed = self.state().wire.hand(frame, Urgency::Reply);
+        if handed == Handed::Full {
+            self.close(CloseReason::SlowReader);
+        }
+    }
+
+    /// Hands over what waits, as far as there is room. Called by the transport when there is.
+    pub fn pump(self: &Arc<Self>) {
+        let mut state = self.state();
+        self.pump_locked(&mut state);
+    }
+
+    pub(super) fn pump_locked(self: &Arc<Self>, state: &mut State) {
+        if state.closed || !state.joined || state.upgrading || self.is_expired() {
+            return;
+        }
+        if !state.live {
+            if !self.pump_asides(state) || !self.pump_log(state) {
+                return;
+            }
+            state.live = true;
+            self.fanout.metrics().sessions_behind.dec();
+            self.became_live.notify_waiters();
+        }
+        if let Some(latest) = &mut state.latest {
+            let metrics = self.fanout.metrics();
+            let wire = &state.wire;
+            latest.drain(|frame| {
+                let taken = wire.hand(frame, Urgency::Live) == Handed::Taken;
+                if taken {
+                    metrics.events_out_live.inc();
+                }
+                taken
+            });
+            if latest.is_empty() {
+                // An idle socket keeps no queue.
+                state.latest = None;
+            }
+        }
+    }
+
+    /// Says whether everything was handed over.
+    fn pump_asides(self: &Arc<Self>, state: &mut State) -> bool {
+        let Some(asides) = &mut state.asides else { return true };
+        while let Some(aside) = asides.waiting.front() {
+            let handed = match aside {
+                Aside::Event(frame) => state.wire.hand(frame, Urgency::Durable),
+                Aside::Ack(ack, json) => state.wire.acknowledge(*ack, json),
+            };
+            if handed != Handed::Taken {
+                return false;
+            }
+            self.fanout.metrics().events_out_durable.inc();
+            asides.waiting.pop_front();
+        }
+        if asides.rest.is_some() {
+            self.read_on(state);
+            return false;
+        }
+        state.asides = None;
+        true
+    }
+
+    /// Says whether the end of the log was reached.
+    fn pump_log(self: &Arc<Self>, state: &mut State) -> bool {
+        loop {
+            let topics = self.topics(state);
+            let (events, end) = match self.fanout.window().next(state.at.complete(), &topics) {
+                Next::Events(events) => (events, None),
+                Next::Last(events, head) => (events, Some(head)),
+                Next::TooOld => {
+                    self.read_on(state);
+                    return false;
+                }
+            };
+            for told in events {
+                self.fanout.metrics().replayed.inc();
+                if !self.tell(state, &told) {
+                    return false;
+                }
+            }
+            if let Some(head) = end {
+                state.at = state.at.max(Place::after(head));
+                return true;
+            }
+        }
+    }
+
+    /// Tells one event of the log, from where the client is on. Says `false` when the wire would not take all of it.
+    pub(super) fn tell(&self, state: &mut State, told: &Told) -> bool {
+        let position = told.event.position;
+        let replayed = position <= state.replayed_until;
+        let telling = if replayed { Telling::Replayed } else { Telling::Live };
+        let messages = told.outgoing(self.dialect, telling);
+        for (index, outgoing) in messages.iter().enumerate() {
+            let place = Place::within(position, index, messages.len());
+            if place <= state.at || !self.concerns(state, told, outgoing) {
+                continue;
+            }
+            if let Some(frame) = outgoing.for_role(self.role()) {
+                if state.wire.hand(frame, Urgency::Durable) != Handed::Taken {
+                    return false;
+                }
+                self.fanout.metrics().events_out_durable.inc();
+            }
+            state.at = place;
+        }
+        state.at = state.at.max(Place::after(position));
+        true
+    }
+
+    fn concerns(&self, state: &State, told: &Told, outgoing: &Outgoing) -> bool {
+        // Who loses the order by this event is told so, and nothing else of it.
+        let loses =
+            self.role() == Role::Driver && told.event.former_driver.as_ref() == Some(&self.principal.id);
+        outgoing.to.iter().any(|topic| match topic {
+            Topic::User(user) => *user == self.principal.id,
+            Topic::Role(role) => *role == self.role(),
+            Topic::Order(order) => !loses && state.orders.get(order).is_some_and(|admitted| *admitted),
+        })
+    }
+
+    /// Where to look for what concerns the session: its rooms, and the orders it follows if those are not its own.
+    fn topics(&self, state: &State) -> Vec<Topic> {
+        let mut topics = Vec::from(self.rooms());
+        if self.role() == Role::Service {
+            topics.extend(state.orders.keys().cloned().map(Topic::Order));
+        }
+        topics
+    }
+
+    /// The orders it follows.
+    pub(super) fn orders(state: &State) -> Vec<OrderId> {
+        state.orders.keys().cloned().collect()
+    }
+
+    /// How far the session is in the log.
+    fn place(&self, state: &State) -> Place {
+        if state.live { state.at.max(Place::after(self.fanout.app().relay.position())) } else { state.at }
+    }
+
+    fn hold(&self, state: &mut State) {
+        state.at = self.place(state);
+        self.fall_behind(state);
+    }
+
+    fn fall_behind(&self, state: &mut State) {
+        if std::mem::take(&mut state.live) {
+            self.fanout.metrics().sessions_behind.inc();
+        }
+    }
+
+    /// The client is about to change transports: from here on everything waits. Does what `mark` does if it may.
+    pub fn begin_upgrade(&self, mark: impl FnOnce(&Wire) -> bool) -> bool {
+        let mut state = self.state();
+        if state.closed || state.upgrading || !mark(&state.wire) {
+            return false;
+        }
+        self.hold(&mut state);
+        state.upgrading = true;
+        true
+    }
+
+    /// The client has changed transports: everything goes over this connection from now on.
+    pub fn upgraded(self: &Arc<Self>, lane: &Arc<Lane>) {
+        let mut state = self.state();
+        state.upgrading = false;
+        state.wire.move_to(lane);
+        self.pump_locked(&mut state);
+    }
+
+    /// The client has fetched all that it was handed.
+    pub fn drained(self: &Arc<Self>) {
+        let mut state = self.state();
+        state.wire.drained();
+        self.pump_locked(&mut state);
+    }
+
+    /// The token has ended: the session hears nothing from now on, and loses nothing either.
+    pub(super) fn expire(&self, state: &mut State) {
+        self.hold(state);
+        self.expired.store(true, Ordering::Release);
+        state.latest = None;
+    }
+
+    /// A newer token was accepted.
+    pub fn refresh(self: &Arc<Self>, expires_at: Time) {
+        let mut state = self.state();
+        if state.closed {
+            return;
+        }
+        self.fanout.forget_token(&mut state);
+        state.expires_at = expires_at;
+        self.expired.store(false, Ordering::Release);
+        self.fanout.watch_token(self, &mut state);
+        self.pump_locked(&mut state);
+    }
+
+    /// Whether its token has ended.
+    #[must_use]
+    pub fn is_expired(&self) -> bool {
+        self.expired.load(Ordering::Acquire)
     }
 
     /// Closes the connection; its rooms are left when the transport says that it is gone.
@@ -291,9 +642,11 @@ impl Session {
         if self.closing.swap(true, Ordering::AcqRel) {
             return;
         }
-        tracing::info!(user = %self.principal.id, role = self.role().as_str(), reason = reason.as_str(), "socket closed");
-        self.metrics.closed(reason.as_str());
-        self.wire.close();
+        if reason != CloseReason::Draining {
+            tracing::info!(user = %self.principal.id, role = self.role().as_str(), reason = reason.as_str(), "socket closed");
+        }
+        self.fanout.metrics().closed(reason.as_str());
+        self.state().wire.close(reason.is_final());
     }
 
     /// Whether we have begun to close it.
@@ -302,7 +655,18 @@ impl Session {
         self.closing.load(Ordering::Acquire)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Outgoing {
+    /// The version for a role, if it gets any.
+    const fn for_role(&self, role: Role) -> Option<&Arc<Frame>> {
+        match (&self.for_customers, role) {
+            (ForCustomers::Nothing, Role::Customer) => None,
+            (ForCustomers::Other(frame), Role::Customer) => Some(frame),
+            _ => Some(&self.frame),
+        }
     }
 }

@@ -4,6 +4,7 @@ pub mod access;
 pub mod change;
 pub mod create;
 pub mod read;
+pub mod snapshot;
 pub mod status;
 
 use serde::{Deserialize, Serialize};

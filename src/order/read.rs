@@ -63,24 +63,39 @@ pub async fn order(app: &App, id: &OrderId, who: &Principal) -> Result<(Order, P
 /// As [`order`].
 pub async fn tracking(app: &App, id: &OrderId, who: &Principal) -> Result<Tracking, Refusal> {
     let (order, party) = self::order(app, id, who).await?;
+    let history = history(app.db.reader(), &order).await?;
+    let position = position(app, &order).await?;
+    Ok(Tracking { order, party, history, position })
+}
+
+/// The statuses that an order has had, up to its seq.
+///
+/// # Errors
+/// Those of the database.
+pub async fn history(db: &impl ConnectionTrait, order: &Order) -> Result<Vec<Past>, Refusal> {
     let history = status_history::Entity::find()
-        .filter(status_history::Column::OrderId.eq(id.as_str()))
+        .filter(status_history::Column::OrderId.eq(order.id.as_str()))
         .filter(status_history::Column::Seq.lte(order.seq))
         .order_by_asc(status_history::Column::Seq)
-        .all(app.db.reader())
+        .all(db)
         .await?;
-    let history = history
-        .into_iter()
-        .map(|row| Past { status: row.status, at: row.at, changed_by: row.changed_by })
-        .collect();
-    let position = match &order.driver {
-        None => None,
+    let past =
+        |row: status_history::Model| Past { status: row.status, at: row.at, changed_by: row.changed_by };
+    Ok(history.into_iter().map(past).collect())
+}
+
+/// Where the driver of an order was last, and when.
+///
+/// # Errors
+/// Those of the database.
+pub async fn position(app: &App, order: &Order) -> Result<Option<(Point, Time)>, Refusal> {
+    match &order.driver {
+        None => Ok(None),
         Some(driver) => match app.live.position(&driver.id) {
-            Some(known) => Some(known),
-            None => stored_position(app.db.reader(), &driver.id).await?,
+            Some(known) => Ok(Some(known)),
+            None => stored_position(app.db.reader(), &driver.id).await,
         },
-    };
-    Ok(Tracking { order, party, history, position })
+    }
 }
 
 /// Where a driver was last, as far as the database knows.
@@ -172,7 +187,7 @@ pub(super) async fn load_locked(tx: &DatabaseTransaction, id: &OrderId) -> Resul
     one(tx, row).await
 }
 
-async fn load(db: &impl ConnectionTrait, id: &OrderId) -> Result<Option<Order>, Refusal> {
+pub(super) async fn load(db: &impl ConnectionTrait, id: &OrderId) -> Result<Option<Order>, Refusal> {
     let row = row::Entity::find_by_id(id.as_str()).one(db).await?;
     one(db, row).await
 }

@@ -4,31 +4,77 @@ pub mod conn;
 pub mod http;
 pub mod socketio;
 
-use serde::Deserialize;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use self::conn::Lane;
+use self::socketio::wire::{Direct, Polled};
 use crate::error::Refusal;
 use crate::fanout::Frame;
-use crate::fanout::session::Handed;
+use crate::fanout::session::{Handed, Urgency};
 
-/// The one way from a session to its client. A closed set; each hands over a rendered frame at once or says why not.
+/// The one way from a session to its client. A closed set; each takes a rendered frame at once or says why not.
 pub enum Wire {
-    SocketIo(socketio::Wire),
+    /// A WebSocket of Socket.IO's.
+    Direct(Direct),
+    /// Socket.IO, as long as it polls.
+    Polled(Polled),
 }
 
 impl Wire {
     /// Hands a frame to the client's connection.
     #[must_use]
-    pub fn hand(&self, frame: &Frame) -> Handed {
+    pub fn hand(&self, frame: &Frame, urgency: Urgency) -> Handed {
         match self {
-            Self::SocketIo(wire) => wire.hand(frame),
+            Self::Direct(wire) => wire.hand(frame, urgency),
+            Self::Polled(wire) => wire.hand(frame, urgency),
         }
     }
 
-    /// Ends the connection.
-    pub fn close(&self) {
+    /// Answers a request of the client's.
+    #[must_use]
+    pub fn acknowledge(&self, ack: i64, json: &RawValue) -> Handed {
         match self {
-            Self::SocketIo(wire) => wire.close(),
+            Self::Direct(wire) => wire.acknowledge(ack, json),
+            Self::Polled(wire) => wire.acknowledge(ack, json),
         }
+    }
+
+    /// Ends the connection. Unless that `is_final`, the client comes back by itself.
+    pub fn close(&self, is_final: bool) {
+        match self {
+            Self::Direct(wire) => wire.close(is_final),
+            Self::Polled(wire) => wire.close(is_final),
+        }
+    }
+
+    /// The client has fetched all that was handed over.
+    pub fn drained(&self) {
+        match self {
+            Self::Direct(_) => {}
+            Self::Polled(wire) => wire.waiting.store(0, Ordering::Release),
+        }
+    }
+
+    /// Puts the mark that a move to a WebSocket begins with behind all that was handed over. Says whether it is there.
+    #[must_use]
+    pub fn mark(&self) -> bool {
+        match self {
+            Self::Direct(_) => false,
+            Self::Polled(wire) => wire.mark(),
+        }
+    }
+
+    /// The client has moved to this WebSocket.
+    pub fn move_to(&mut self, lane: &Arc<Lane>) {
+        let socket = match self {
+            Self::Direct(wire) => wire.socket.clone(),
+            Self::Polled(wire) => wire.socket.clone(),
+        };
+        *self = Self::Direct(Direct { lane: Arc::clone(lane), socket });
     }
 }
 

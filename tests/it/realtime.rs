@@ -80,9 +80,9 @@ async fn each_hears_what_is_theirs_once() {
     assert_eq!(seqs, [1, 2, 3, 4, 5, 6]);
     assert_eq!(
         names(&driver.so_far().await),
-        ["order:available", update, "driver:new_assignment", "driver:unassigned"]
+        ["order:available", "driver:new_assignment", update, "driver:unassigned"]
     );
-    assert_eq!(names(&other.so_far().await), ["order:available", update, "driver:new_assignment", update]);
+    assert_eq!(names(&other.so_far().await), ["order:available", "driver:new_assignment", update, update]);
     assert!(stranger.so_far().await.is_empty());
     let last = &heard[6].data;
     assert_eq!(

@@ -160,6 +160,13 @@ pub struct RejectedPoint {
     pub code: &'static str,
 }
 
+/// The answer to `token:refresh`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Refreshed {
+    pub expires_at: String,
+}
+
 /// The answer to `ping:latency`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

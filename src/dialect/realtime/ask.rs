@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::command::{Command, LocationReport, Paragraph, StatusWord};
+use crate::command::{Command, LocationReport, Paragraph, Secret, StatusWord};
 use crate::error::Refusal;
 use crate::id::{OrderId, Whole};
 
@@ -38,6 +38,9 @@ pub fn parse(json: &str, batch_max: usize) -> Request {
             "order:tracking",
             read(payload).map(|OrderOnly { order_id }| Command::Tracking { order: order_id }),
         ),
+        "token:refresh" => {
+            ("token:refresh", read(payload).map(|Refresh { token }| Command::Refresh { token }))
+        }
         "ping:latency" => ("ping:latency", read_or_empty(payload).map(|Ping { t }| Command::Ping { t })),
         _ => ("unknown", Err(Refusal::invalid("event", "is not one that this server knows"))),
     };
@@ -134,6 +137,11 @@ fn points(batch: &Batch<'_>, max: usize) -> Result<Command, Refusal> {
     }
     let one = |point: &&RawValue| read::<LocationReport>(point.get()).map_err(|refusal| refusal.to_string());
     Ok(Command::LocationBatch(batch.points.iter().map(one).collect()))
+}
+
+#[derive(Deserialize)]
+struct Refresh {
+    token: Secret,
 }
 
 #[derive(Deserialize)]

@@ -13,14 +13,16 @@ use crate::clock::{Time, rfc3339};
 use crate::dialect::canonical::{OrderView, StatusUpdate, Telling, age_ms};
 use crate::driver::eta::Eta;
 use crate::event::{Announcement, Audience, EtaChange, Kind, LiveEvent, Location, OrderEvent};
-use crate::fanout::{ForCustomers, Frame, Lane, Outgoing, Topic};
+use crate::fanout::outbox::{LiveKey, LiveKind};
+use crate::fanout::session::Session;
+use crate::fanout::{ForCustomers, Frame, Outgoing, OutgoingLive, Place, Topic};
 use crate::id::OrderId;
+use crate::order::Order;
 use crate::order::access::{Party, driver_visible_to_customer};
-use crate::order::{Order, OrderStatus};
 
 /// The greeting of a socket that has just come.
 #[must_use]
-pub fn connected(socket_id: &str, user: &str, role: Role, position: i64, now: Time) -> Frame {
+pub fn connected(socket_id: &str, session: &Session, position: i64, now: Time) -> Frame {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Connected<'a> {
@@ -31,8 +33,36 @@ pub fn connected(socket_id: &str, user: &str, role: Role, position: i64, now: Ti
         position: i64,
         server_time: String,
     }
-    let (role, server_time) = (role.as_str(), rfc3339(now));
-    frame("connected", &Connected { socket_id, user_id: user, role, recovered: false, position, server_time })
+    let payload = Connected {
+        socket_id,
+        user_id: session.principal().id.as_str(),
+        role: session.role().as_str(),
+        recovered: session.recovered(),
+        position,
+        server_time: rfc3339(now),
+    };
+    frame("connected", &payload)
+}
+
+/// The token of the socket is about to end, or has ended.
+#[must_use]
+pub fn token_event(name: &'static str, expires_at: Time) -> Frame {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Token {
+        expires_at: String,
+    }
+    frame(name, &Token { expires_at: rfc3339(expires_at) })
+}
+
+/// More was missed than can be told.
+#[must_use]
+pub fn resync(reason: &'static str) -> Frame {
+    #[derive(Serialize)]
+    struct Resync {
+        reason: &'static str,
+    }
+    frame("resync", &Resync { reason })
 }
 
 /// To the driver who sent a fix, beside the ack.
@@ -53,36 +83,50 @@ pub fn catch_up(event: &OrderEvent, eta: Option<Eta>, party: Party, telling: Tel
     frame("order:status_update", &StatusUpdate::new(event, eta, party, telling))
 }
 
-/// A durable event: one message to the parties, and what else it means to somebody.
+/// Whom a message is for, the message, and what customers get in its place.
+type Message = (SmallVec<[Topic; 5]>, Frame, Option<Frame>);
+
+/// A durable event: what it means to somebody, and last one message to all its parties. Each says where a client is
+/// that has it. The last has the place after the whole event, because it is the one that names the event's position.
 #[must_use]
-pub fn render(event: &OrderEvent, eta: Option<Eta>) -> SmallVec<[Outgoing; 3]> {
+pub fn render(event: &OrderEvent, eta: Option<Eta>, telling: Telling) -> SmallVec<[Outgoing; 3]> {
     let order = &event.order;
-    let durable = |to, frame: Frame| Outgoing {
-        to,
-        frame: Arc::new(frame),
-        for_customers: ForCustomers::Nothing,
-        lane: Lane::Durable(None),
-    };
+    let mut all: SmallVec<[Message; 3]> = SmallVec::new();
     if event.kind == Kind::Created {
         let to = smallvec![Topic::User(order.chef.id.clone()), Topic::Role(Role::Admin)];
-        return smallvec![durable(to, frame("order:new", &OrderView::new(order, eta, Party::Staff)))];
+        all.push((to, frame("order:new", &OrderView::new(order, eta, Party::Staff)), None));
+    } else {
+        if let (Kind::Assigned, Some(driver)) = (event.kind, &order.driver) {
+            let to = smallvec![Topic::User(driver.id.clone())];
+            all.push((to, frame("driver:new_assignment", &OrderView::new(order, eta, Party::Driver)), None));
+        }
+        if let Some(former) = &event.former_driver {
+            let to = smallvec![Topic::User(former.clone())];
+            all.push((to, frame("driver:unassigned", &named(order)), None));
+        }
+        if event.became_available() {
+            let to = smallvec![Topic::Role(Role::Driver)];
+            all.push((to, frame("order:available", &available(order)), None));
+        }
+        all.push(status_update(event, eta, telling));
     }
-    let mut all = smallvec![status_update(event, eta)];
-    if let (Kind::Assigned, Some(driver)) = (event.kind, &order.driver) {
-        let to = smallvec![Topic::User(driver.id.clone())];
-        all.push(durable(to, frame("driver:new_assignment", &OrderView::new(order, eta, Party::Driver))));
-    }
-    if let Some(former) = &event.former_driver {
-        all.push(durable(smallvec![Topic::User(former.clone())], frame("driver:unassigned", &named(order))));
-    }
-    let became_ready = order.status == OrderStatus::ReadyForPickup && event.previous_status != order.status;
-    if became_ready && order.driver.is_none() {
-        all.push(durable(smallvec![Topic::Role(Role::Driver)], frame("order:available", &available(order))));
-    }
-    all
+    let count = all.len();
+    let place = |index| Place::within(event.position, index, count);
+    all.into_iter()
+        .enumerate()
+        .map(|(index, (to, frame, for_customers))| Outgoing {
+            to,
+            frame: Arc::new(frame.at(place(index))),
+            for_customers: match for_customers {
+                Some(other) => ForCustomers::Other(Arc::new(other.at(place(index)))),
+                None if index + 1 == count && event.kind != Kind::Created => ForCustomers::Same,
+                None => ForCustomers::Nothing,
+            },
+        })
+        .collect()
 }
 
-fn status_update(event: &OrderEvent, eta: Option<Eta>) -> Outgoing {
+fn status_update(event: &OrderEvent, eta: Option<Eta>, telling: Telling) -> Message {
     let order = &event.order;
     let mut to: SmallVec<[Topic; 5]> = smallvec![
         Topic::Order(order.id.clone()),
@@ -91,16 +135,10 @@ fn status_update(event: &OrderEvent, eta: Option<Eta>) -> Outgoing {
         Topic::Role(Role::Admin),
     ];
     to.extend(order.driver.iter().map(|driver| Topic::User(driver.id.clone())));
-    let full = catch_up(event, eta, Party::Staff, Telling::Live);
     let hides_phone = order.driver.as_ref().is_some_and(|driver| driver.phone.is_some())
         && !driver_visible_to_customer(order.status);
-    let for_customers = if hides_phone {
-        ForCustomers::Other(Arc::new(catch_up(event, eta, Party::Customer, Telling::Live)))
-    } else {
-        ForCustomers::Same
-    };
-    let lane = Lane::Durable(Some((order.id.clone(), order.seq)));
-    Outgoing { to, frame: Arc::new(full), for_customers, lane }
+    let for_customers = hides_phone.then(|| catch_up(event, eta, Party::Customer, telling));
+    (to, catch_up(event, eta, Party::Staff, telling), for_customers)
 }
 
 #[derive(Serialize)]
@@ -138,29 +176,29 @@ fn available(order: &Order) -> Available<'_> {
 
 /// A live event.
 #[must_use]
-pub fn render_live(event: &LiveEvent) -> Option<Outgoing> {
-    let (to, frame, for_customers, lane): (SmallVec<[Topic; 5]>, _, _, _) = match event {
-        LiveEvent::Location(location) => {
-            let who = if location.customer_may_see { ForCustomers::Same } else { ForCustomers::Nothing };
-            let lane = Lane::Live { order: location.order.clone(), party: None };
-            (smallvec![Topic::Order(location.order.clone())], location_update(location), who, lane)
-        }
-        LiveEvent::Eta(change) => {
-            let to = smallvec![Topic::Order(change.order.clone()), Topic::User(change.customer.clone())];
-            let lane = Lane::Live { order: change.order.clone(), party: Some(change.customer.clone()) };
-            (to, eta_update(change), ForCustomers::Same, lane)
-        }
-        // An announcement is not logged, but nothing supersedes it either.
+pub fn render_live(event: &LiveEvent) -> Option<OutgoingLive> {
+    Some(match event {
+        LiveEvent::Location(location) => OutgoingLive::Newest {
+            key: LiveKey { order: location.order.clone(), kind: LiveKind::Location },
+            party: None,
+            customers_too: location.customer_may_see,
+            frame: Arc::new(location_update(location)),
+        },
+        LiveEvent::Eta(change) => OutgoingLive::Newest {
+            key: LiveKey { order: change.order.clone(), kind: LiveKind::Eta },
+            party: Some(change.customer.clone()),
+            customers_too: true,
+            frame: Arc::new(eta_update(change)),
+        },
         LiveEvent::Announcement(Announcement { audience, name, data }) => {
             let to = match audience {
                 Audience::Role(role) => Topic::Role(*role),
                 Audience::User(user) => Topic::User(user.clone()),
             };
-            let frame = Frame { name: Cow::Owned(name.clone()), json: data.clone() };
-            (smallvec![to], frame, ForCustomers::Same, Lane::Durable(None))
+            let frame = Arc::new(Frame::new(Cow::Owned(name.clone()), data.clone()));
+            OutgoingLive::Announcement { to, frame }
         }
-    };
-    Some(Outgoing { to, frame: Arc::new(frame), for_customers, lane })
+    })
 }
 
 fn location_update(location: &Location) -> Frame {

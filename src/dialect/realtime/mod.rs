@@ -6,7 +6,7 @@ mod hear;
 
 pub use answer::*;
 pub use ask::{Request, parse};
-pub use hear::{catch_up, connected, location_acknowledged, render, render_live};
+pub use hear::{catch_up, connected, location_acknowledged, render, render_live, resync, token_event};
 
 use std::borrow::Cow;
 
@@ -18,13 +18,14 @@ use crate::fanout::Frame;
 pub const NAMESPACE: &str = "/realtime";
 
 /// What clients may ask, and what they ask that is none of it.
-pub const REQUESTS: [&str; 9] = [
+pub const REQUESTS: [&str; 10] = [
     "driver:location",
     "subscribe:order",
     "unsubscribe:order",
     "driver:location_batch",
     "order:status_update",
     "order:tracking",
+    "token:refresh",
     "ping:latency",
     "unknown",
     "unreadable",
@@ -66,12 +67,14 @@ pub fn check_event_name(name: &str) -> Result<(), &'static str> {
     if name.is_empty() || name.len() > 128 || name.chars().any(char::is_control) {
         return Err("must have 1 to 128 characters, none of them a control character");
     }
-    if RESERVED.contains(&name) || name == "subscribe:order" || name == "unsubscribe:order" {
+    // A name that begins with `~` is our own, between the parts of the server.
+    let ours = name.starts_with('~') || name == "subscribe:order" || name == "unsubscribe:order";
+    if RESERVED.contains(&name) || ours {
         return Err("is a reserved event name");
     }
     Ok(())
 }
 
 fn frame(name: &'static str, payload: &impl Serialize) -> Frame {
-    Frame { name: Cow::Borrowed(name), json: json(payload) }
+    Frame::new(Cow::Borrowed(name), json(payload))
 }

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use super::Site;
 use super::extract::{Body, Caller, UserPath};
+use crate::app::uninterrupted;
 use crate::auth::Role;
 use crate::dialect::realtime::check_event_name;
 use crate::error::Refusal;
@@ -95,8 +96,42 @@ pub(super) async fn presence(
     UserPath(user): UserPath,
 ) -> Result<Json<Presence>, Refusal> {
     staff_only(&who)?;
-    let connections = site.hub.count(&user);
+    let connections = site.fanout.hub().count(&user);
     Ok(Json(Presence { user_id: user.to_string(), online: connections > 0, connections }))
+}
+
+/// Whose sessions were ended.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Ended {
+    user_id: String,
+    /// Live sockets that were disconnected
+    disconnected: usize,
+}
+
+/// Disconnect a user's live sockets, and refuse their tokens made before now
+#[utoipa::path(
+    delete, path = "/users/{id}/sessions", tag = "people", security(("bearer" = [])),
+    params(("id" = String, Path, description = "User id")),
+    responses((status = 200, body = Ended))
+)]
+pub(super) async fn end_sessions(
+    State(site): State<Site>,
+    Caller(who): Caller,
+    UserPath(user): UserPath,
+) -> Result<Json<Ended>, Refusal> {
+    staff_only(&who)?;
+    let app = site.app.clone();
+    // To its end, even if the caller hangs up: what was written down must be carried out.
+    let disconnected = uninterrupted({
+        let user = user.clone();
+        async move {
+            app.auth.revocations().revoke(&app.db, &user, app.clock.now()).await?;
+            Ok(site.fanout.revoke(&user))
+        }
+    })
+    .await?;
+    Ok(Json(Ended { user_id: user.to_string(), disconnected }))
 }
 
 /// The server's figures right now.

@@ -30,8 +30,8 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::config::Serve;
 use crate::error::Refusal;
-use crate::fanout::hub::Hub;
-use crate::transport::conn::Open;
+use crate::fanout::Fanout;
+use crate::transport::conn;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Asked every few seconds by machines; nobody wants to read of it.
@@ -41,8 +41,8 @@ const PROBES: [&str; 3] = ["/health", "/ready", "/metrics"];
 #[derive(Clone)]
 pub struct Site {
     pub app: App,
-    pub hub: Arc<Hub>,
-    pub open: Arc<Open>,
+    pub fanout: Fanout,
+    pub connections: Arc<conn::Shared>,
     /// Requests under way that a stopping server waits for.
     pub under_way: Arc<AtomicUsize>,
     pub document: Arc<String>,
@@ -95,6 +95,7 @@ fn api() -> OpenApiRouter<Site> {
         .routes(routes!(order_changes::set_eta))
         .routes(routes!(admin::announce))
         .routes(routes!(admin::presence))
+        .routes(routes!(admin::end_sessions))
         .routes(routes!(admin::stats))
         .routes(routes!(operation::health))
         .routes(routes!(operation::ready))
@@ -108,10 +109,11 @@ pub fn document() -> Document {
 }
 
 /// Every HTTP route but Socket.IO's.
-pub fn router(app: &App, hub: Arc<Hub>, open: Arc<Open>, under_way: Arc<AtomicUsize>) -> Router {
+pub fn router(fanout: &Fanout, connections: Arc<conn::Shared>, under_way: Arc<AtomicUsize>) -> Router {
+    let app = fanout.app();
     let (api, document) = api().split_for_parts();
     let document = Arc::new(openapi::finish(document).to_pretty_json().unwrap_or_default());
-    let site = Site { app: app.clone(), hub, open, under_way, document };
+    let site = Site { app: app.clone(), fanout: fanout.clone(), connections, under_way, document };
     let mut router = api.merge(page::routes());
     if app.config.demo {
         router = router.merge(crate::demo::routes());

@@ -1,17 +1,25 @@
-//! In front of Socket.IO: who may shake hands now, from where, and with how much in their luggage.
+//! In front of Socket.IO: who may shake hands now, from where, and with how much in their luggage; and what of the
+//! protocol socketioxide leaves to us.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use serde::Deserialize;
 use tower::Service;
 
-use super::{Door, Inner, eio3};
+use super::engine::Engine;
+use super::greeting::{Greeting, mend_polled};
+use super::incoming::{self, Incoming};
+use super::peers::{Peer, Peers};
+use crate::app::App;
 use crate::error::Refusal;
 use crate::transport::conn;
 use crate::transport::http::problem;
@@ -28,26 +36,87 @@ const KEPT: [HeaderName; 9] = [
     header::CONTENT_LENGTH,
     header::ORIGIN,
 ];
+/// Empty answers in a row that are asked for again in a polling client's place.
+const POLLS: usize = 3;
 
 /// A service in front of socketioxide's.
 #[derive(Clone)]
 pub struct Front {
-    inner: Inner,
-    door: Door,
+    engine: Engine,
+    peers: Peers,
+    /// `None` in front of a server that is not Ordercast: the protocol's own test suites have one.
+    app: Option<App>,
+    body_limit: usize,
+    handshakes: Arc<AtomicUsize>,
+}
+
+/// A client that has shaken hands and is not in a namespace yet.
+pub struct Handshake {
+    under_way: Arc<AtomicUsize>,
+    over: AtomicBool,
+}
+
+impl Handshake {
+    /// It has come in, or was turned away.
+    pub fn is_over(&self) {
+        if !self.over.swap(true, Ordering::AcqRel) {
+            self.under_way.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.is_over();
+    }
+}
+
+/// What we read of the packet that opens a session.
+#[derive(Deserialize)]
+struct Open<'a> {
+    sid: &'a str,
+}
+
+/// What a request is about, by its query.
+struct Asked {
+    eio3: bool,
+    sid: Option<String>,
+    websocket: bool,
+}
+
+impl Asked {
+    fn new(request: &Request) -> Self {
+        let mut asked = Self { eio3: false, sid: None, websocket: false };
+        for pair in request.uri().query().unwrap_or_default().split('&') {
+            match pair.split_once('=') {
+                Some(("EIO", version)) => asked.eio3 = version == "3",
+                Some(("sid", sid)) => asked.sid = Some(sid.to_owned()),
+                Some(("transport", name)) => asked.websocket = name == "websocket",
+                _ => {}
+            }
+        }
+        asked
+    }
 }
 
 impl Front {
-    pub(super) const fn new(inner: Inner, door: Door) -> Self {
-        Self { inner, door }
+    /// `app` decides who may come; without one everybody may.
+    #[must_use]
+    pub fn new(engine: Engine, peers: Peers, app: Option<App>, body_limit: usize) -> Self {
+        Self { engine, peers, app, body_limit, handshakes: Arc::default() }
     }
 
-    fn refuse(&self, request: &Request) -> Option<Response> {
-        let app = &self.door.app;
-        let query = request.uri().query().unwrap_or_default();
-        let handshake = !query.split('&').any(|pair| pair.starts_with("sid="));
-        // Not a `connect_error`: after a 503 clients try again by themselves.
-        if handshake && !app.is_ready() {
-            return Some(problem::respond(&Refusal::Unavailable));
+    fn refuse(&self, request: &Request, asked: &Asked) -> Option<Response> {
+        let app = self.app.as_ref()?;
+        if asked.sid.is_none() {
+            // Not a `connect_error`: after a 503 clients try again by themselves.
+            let many = self.handshakes.load(Ordering::Acquire) >= app.config.limits.max_handshakes;
+            if many {
+                app.metrics.rejected("too_many_handshakes");
+            }
+            if many || !app.is_ready() {
+                return Some(problem::respond(&Refusal::Unavailable));
+            }
         }
         // Browsers let any page open a WebSocket anywhere; whose page it is, only we can check.
         let headers = request.headers();
@@ -59,6 +128,138 @@ impl Front {
         }
         app.metrics.rejected("foreign_origin");
         Some(problem::respond(&Refusal::Forbidden("this origin may not connect; see CORS_ORIGIN".to_owned())))
+    }
+
+    async fn serve(self, request: Request, asked: Asked) -> Response {
+        let polls = request.method() == Method::GET && !asked.websocket;
+        match &asked.sid {
+            _ if asked.websocket => self.upgrade(request, &asked).await,
+            None => self.open(request, asked.eio3).await,
+            Some(sid) if polls => self.poll(request, sid, asked.eio3).await,
+            Some(_) => match self.mend_posted(request, asked.eio3).await {
+                Ok(request) => self.engine.call(request).await,
+                Err(refusal) => refusal,
+            },
+        }
+    }
+
+    /// A WebSocket, for a client that has just come, or for one that has been polling.
+    async fn upgrade(&self, request: Request, asked: &Asked) -> Response {
+        let lane = request.extensions().get::<conn::Handle>().and_then(conn::Handle::lane);
+        let response = self.engine.call(request).await;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(lane) = lane
+        {
+            let peer = asked.sid.as_ref().and_then(|sid| self.peers.get(sid));
+            let incoming = Incoming::new(asked.eio3, peer.clone());
+            lane.becomes_websocket(Greeting::new(asked.eio3, peer), incoming);
+        }
+        response
+    }
+
+    /// The first request of a client that polls.
+    async fn open(&self, request: Request, eio3: bool) -> Response {
+        let response = self.engine.call(request).await;
+        if response.status() != StatusCode::OK {
+            return response;
+        }
+        let (parts, body) = response.into_parts();
+        let Ok(body) = axum::body::to_bytes(body, self.body_limit).await else { return gone() };
+        // Version 3 puts the packet's length before it.
+        let packet = body.iter().position(|byte| *byte == b'{').map_or(&[][..], |begin| &body[begin..]);
+        if let Ok(Open { sid }) = serde_json::from_slice(packet) {
+            let peer = self.peers.begin(sid);
+            peer.settled.store(eio3, Ordering::Release);
+        }
+        Response::from_parts(parts, Body::from(body))
+    }
+
+    /// A client polls: what it gets is mended, and its session hears that there is room for more.
+    async fn poll(&self, request: Request, sid: &str, eio3: bool) -> Response {
+        let mut guard = Aborted { engine: Some(self.engine.clone()), sid, eio3 };
+        let mut response = self.engine.call(request).await;
+        let Some(peer) = self.peers.get(sid) else {
+            guard.engine = None;
+            return response;
+        };
+        for _ in 0..POLLS {
+            if let Some(session) = peer.session() {
+                session.drained();
+            }
+            if peer.is_closing() {
+                // What a client of Engine.IO's own server would be told; then it knows that it may come back.
+                response = Response::new(Body::from(if eio3 { "1:1" } else { "1" }));
+                break;
+            }
+            if peer.settled.load(Ordering::Acquire) || response.status() != StatusCode::OK {
+                break;
+            }
+            match self.mend(response, sid, &peer).await {
+                Ok(mended) => {
+                    response = mended;
+                    break;
+                }
+                Err(Some(next)) => response = next,
+                Err(None) => {
+                    response = gone();
+                    break;
+                }
+            }
+        }
+        guard.engine = None;
+        response
+    }
+
+    /// Mends what was polled. When nothing is left of it, the next answer is returned as an error.
+    async fn mend(&self, response: Response, sid: &str, peer: &Peer) -> Result<Response, Option<Response>> {
+        let (mut parts, body) = response.into_parts();
+        let body = axum::body::to_bytes(body, self.body_limit).await.map_err(|_| None)?;
+        let Ok(text) = std::str::from_utf8(&body) else {
+            return Ok(Response::from_parts(parts, Body::from(body)));
+        };
+        let mut answer_ping = false;
+        let mended = mend_polled(text, peer, &mut answer_ping);
+        if answer_ping {
+            self.engine.pong(sid).await;
+        }
+        let Some(mended) = mended else { return Err(self.engine.poll(sid).await) };
+        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(mended.len()));
+        Ok(Response::from_parts(parts, Body::from(mended)))
+    }
+
+    /// Makes what a client of version 2 posts readable: see [`incoming`].
+    async fn mend_posted(&self, request: Request, eio3: bool) -> Result<Request, Response> {
+        if !eio3 {
+            return Ok(request);
+        }
+        let (parts, body) = request.into_parts();
+        let Ok(bytes) = axum::body::to_bytes(body, self.body_limit).await else {
+            return Err(problem::plain(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large"));
+        };
+        let mut bytes = Vec::from(bytes);
+        incoming::rewrite_body(&mut bytes);
+        Ok(Request::from_parts(parts, Body::from(bytes)))
+    }
+}
+
+fn gone() -> Response {
+    problem::respond(&Refusal::Unavailable)
+}
+
+/// Closes the session of a client that gives up waiting for what it polls, as Engine.IO's own server does: what it is
+/// sent next would be lost.
+struct Aborted<'a> {
+    engine: Option<Engine>,
+    sid: &'a str,
+    eio3: bool,
+}
+
+impl Drop for Aborted<'_> {
+    fn drop(&mut self) {
+        if let Some(engine) = self.engine.take() {
+            let (sid, eio3) = (self.sid.to_owned(), self.eio3);
+            tokio::spawn(async move { engine.close(&sid, eio3).await });
+        }
     }
 }
 
@@ -87,27 +288,6 @@ fn unpinned(request: Request) -> Option<Request> {
     Some(copy)
 }
 
-/// Makes what a client of version 2 sends readable: see [`eio3`].
-async fn adapt_eio3(request: Request, limit: usize) -> Result<Request, Response> {
-    let query = request.uri().query().unwrap_or_default();
-    if !query.split('&').any(|pair| pair == "EIO=3") {
-        return Ok(request);
-    }
-    if request.headers().contains_key(header::UPGRADE) {
-        if let Some(connection) = request.extensions().get::<conn::Handle>() {
-            connection.speaks_eio3();
-        }
-        return Ok(request);
-    }
-    let (parts, body) = request.into_parts();
-    let Ok(bytes) = axum::body::to_bytes(body, limit).await else {
-        return Err(problem::plain(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large"));
-    };
-    let mut bytes = Vec::from(bytes);
-    eio3::rewrite_body(&mut bytes);
-    Ok(Request::from_parts(parts, Body::from(bytes)))
-}
-
 impl Service<Request> for Front {
     type Response = Response;
     type Error = Infallible;
@@ -118,22 +298,21 @@ impl Service<Request> for Front {
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        if let Some(refusal) = self.refuse(&request) {
+        let asked = Asked::new(&request);
+        if let Some(refusal) = self.refuse(&request, &asked) {
             return Box::pin(std::future::ready(Ok(refusal)));
         }
-        let Some(request) = unpinned(request) else {
+        let Some(mut request) = unpinned(request) else {
             let refusal = problem::respond(&Refusal::Malformed("the request cannot be read".to_owned()));
             return Box::pin(std::future::ready(Ok(refusal)));
         };
-        let limit = self.door.app.config.limits.max_message_bytes * super::MESSAGES_PER_BODY;
-        let mut inner = self.inner.clone();
-        Box::pin(async move {
-            let request = match adapt_eio3(request, limit).await {
-                Ok(request) => request,
-                Err(refusal) => return Ok(refusal),
-            };
-            let response = Service::<Request>::call(&mut inner, request).await?;
-            Ok(response.map(Body::new))
-        })
+        if asked.sid.is_none() {
+            self.handshakes.fetch_add(1, Ordering::AcqRel);
+            let handshake =
+                Handshake { under_way: Arc::clone(&self.handshakes), over: AtomicBool::new(false) };
+            request.extensions_mut().insert(Arc::new(handshake));
+        }
+        let front = self.clone();
+        Box::pin(async move { Ok(front.serve(request, asked).await) })
     }
 }

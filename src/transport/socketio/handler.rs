@@ -5,17 +5,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::value::RawValue;
 use socketioxide::adapter::LocalAdapter;
-use socketioxide::extract::AckSender;
-use socketioxide::handler::{FromMessageParts, MessageHandler, Value};
+use socketioxide::handler::{MessageHandler, Value};
 use socketioxide::socket::Socket;
 
-use super::Door;
 use super::requests;
+use crate::app::App;
 use crate::command::Command;
 use crate::dialect::realtime;
 use crate::driver::rate_limit::Bucket;
 use crate::error::Refusal;
-use crate::fanout::session::{CloseReason, Handed, Session};
+use crate::fanout::session::{CloseReason, Session};
 
 /// Requests that may wait behind one that needs the database; a client with more is flooding us.
 const QUEUE_LIMIT: usize = 256;
@@ -28,7 +27,6 @@ pub struct Handler(Arc<Inbox>);
 pub struct Whole;
 
 struct Inbox {
-    door: Door,
     session: Arc<Session>,
     state: Mutex<State>,
 }
@@ -47,21 +45,21 @@ struct Request {
 }
 
 impl Handler {
-    pub(super) fn new(door: Door, session: Arc<Session>) -> Self {
-        let burst = door.app.config.limits.socket_requests_per_second;
-        let bucket = Bucket::full(burst, door.app.clock.now());
+    pub(super) fn new(session: Arc<Session>) -> Self {
+        let app = session.app();
+        let bucket = Bucket::full(app.config.limits.socket_requests_per_second, app.clock.now());
         let state = Mutex::new(State { waiting: VecDeque::new(), busy: false, bucket });
-        Self(Arc::new(Inbox { door, session, state }))
+        Self(Arc::new(Inbox { session, state }))
     }
 }
 
 impl MessageHandler<LocalAdapter, Whole> for Handler {
-    fn call(&self, socket: Arc<Socket<LocalAdapter>>, mut value: Value, ack_id: Option<i64>) {
+    fn call(&self, _: Arc<Socket<LocalAdapter>>, value: Value, ack: Option<i64>) {
         let inbox = &self.0;
         if inbox.session.is_closing() {
             return;
         }
-        let app = &inbox.door.app;
+        let app = inbox.app();
         let size = match &value {
             Value::Str(json, _) => json.len(),
             Value::Bytes(bytes) => bytes.len(),
@@ -77,18 +75,19 @@ impl MessageHandler<LocalAdapter, Whole> for Handler {
                 command: Err(Refusal::invalid("payload", "must be JSON, not binary")),
             },
         };
-        let ack = match AckSender::from_message_parts(&socket, &mut value, &ack_id) {
-            Ok(ack) => ack_id.map(|_| ack),
-            Err(never) => match never {},
-        };
         let reply = Reply { session: Arc::clone(&inbox.session), event: request.event, ack };
-        inbox.take(Request { event: request.event, command: request.command, reply });
+        let command = match request.command {
+            Ok(Command::Refresh { token }) => Ok(Command::Refresh { token }),
+            Ok(_) if inbox.session.is_expired() => Err(Refusal::TokenExpired),
+            command => command,
+        };
+        inbox.take(Request { event: request.event, command, reply });
     }
 }
 
 impl Inbox {
     fn take(self: &Arc<Self>, request: Request) {
-        let app = &self.door.app;
+        let app = self.app();
         app.metrics.event_in(request.event);
         let limit = app.config.limits.socket_requests_per_second;
         let mut state = self.state();
@@ -130,21 +129,25 @@ impl Inbox {
                 };
                 request
             };
-            self.door.app.metrics.inbox_depth.dec();
+            self.app().metrics.inbox_depth.dec();
             if self.session.is_closing() {
                 continue;
             }
             match command {
                 Ok(command) if !is_immediate_command(&command) => {
-                    requests::lasting(&self.door, &self.session, command, reply).await;
+                    requests::lasting(&self.session, command, reply).await;
                 }
                 command => {
-                    let app = &self.door.app;
+                    let app = self.app();
                     let answer = command.and_then(|command| requests::immediate(app, &self.session, command));
                     reply.answer(&app.metrics, answer);
                 }
             }
         }
+    }
+
+    fn app(&self) -> &App {
+        self.session.app()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -162,7 +165,8 @@ const fn is_immediate_command(command: &Command) -> bool {
         Command::Subscribe { .. }
         | Command::Unsubscribe { .. }
         | Command::ChangeStatus { .. }
-        | Command::Tracking { .. } => false,
+        | Command::Tracking { .. }
+        | Command::Refresh { .. } => false,
     }
 }
 
@@ -170,7 +174,7 @@ const fn is_immediate_command(command: &Command) -> bool {
 pub(super) struct Reply {
     session: Arc<Session>,
     event: &'static str,
-    ack: Option<AckSender>,
+    pub ack: Option<i64>,
 }
 
 /// An answer, and what is said right after it.
@@ -186,10 +190,8 @@ impl Reply {
             Ok(Answer { ack, then }) => {
                 let session = Arc::clone(&self.session);
                 self.send(metrics, Ok(ack));
-                if let Some(frame) = then
-                    && session.hand(&frame) == Handed::Full
-                {
-                    session.close(CloseReason::SlowReader);
+                if let Some(frame) = then {
+                    session.say(&frame);
                 }
             }
             Err(refusal) => self.send(metrics, Err(refusal)),
@@ -209,16 +211,10 @@ impl Reply {
                 (realtime::failure(&refusal), Some(refusal))
             }
         };
-        let taken = match (self.ack, refusal) {
-            (Some(ack), _) => ack.send(&*json).is_ok(),
-            (None, Some(refusal)) => {
-                self.session.hand(&realtime::error_event(&refusal, self.event)) != Handed::Full
-            }
-            (None, None) => true,
-        };
-        if !taken {
-            // Who asks and does not read the answers.
-            self.session.close(CloseReason::SlowReader);
+        match (self.ack, refusal) {
+            (Some(ack), _) => self.session.answer(ack, &json),
+            (None, Some(refusal)) => self.session.say(&realtime::error_event(&refusal, self.event)),
+            (None, None) => {}
         }
     }
 }

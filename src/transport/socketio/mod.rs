@@ -1,69 +1,86 @@
 //! Socket.IO: socketioxide speaks the protocol, we decide who may come in and what happens then.
 
-pub(super) mod eio3;
+mod engine;
 mod front;
+pub mod greeting;
 mod handler;
+pub mod incoming;
+pub mod peers;
 mod requests;
+pub mod wire;
 
+pub use engine::Engine;
 pub use front::Front;
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use axum::body::Body;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use socketioxide::adapter::LocalAdapter;
 use socketioxide::extract::SocketRef;
 use socketioxide::handler::{FromConnectParts, Value};
-use socketioxide::service::SocketIoService;
 use socketioxide::socket::Socket;
-use socketioxide::{SendError, SocketError, SocketIo};
+use socketioxide::{ProtocolVersion, SocketIo, TransportType};
 use tower::util::service_fn;
 
+use self::front::Handshake;
 use self::handler::Handler;
-use super::conn;
-use crate::app::App;
-use crate::auth::{Principal, Role};
+use self::peers::{Peer, Peers};
+use self::wire::{Direct, Polled};
+use super::{Wire, conn};
+use crate::auth::Principal;
 use crate::config::Limits;
 use crate::dialect::{Dialect, realtime};
 use crate::error::Refusal;
-use crate::fanout::Frame;
-use crate::fanout::hub::Hub;
-use crate::fanout::session::{Handed, Session};
+use crate::fanout::Fanout;
+use crate::fanout::session::Session;
+use crate::id::Whole;
+use crate::recovery::{self, Claim};
 
+/// Where it is served.
+const PATH: &str = "/socket.io/";
 /// A connection that does not get as far as a namespace is closed after this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Read buffer of a WebSocket; our clients' messages are small.
 const READ_BUFFER: usize = 1_024;
-/// How long a client has to read why it is disconnected.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Engine.IO packets of protocol 3 carry no limits of their own; attachments have no use here.
 const MAX_ATTACHMENTS: usize = 4;
 /// How many messages of the largest size one polling body may hold.
 const MESSAGES_PER_BODY: usize = 8;
 
-/// What the doors share.
+/// What the namespaces share.
 #[derive(Clone)]
 pub struct Door {
-    pub app: App,
-    pub hub: Arc<Hub>,
+    pub fanout: Fanout,
+    pub peers: Peers,
+    engine: Engine,
 }
 
 /// The Socket.IO service, its namespaces in place.
 #[must_use]
-pub fn service(door: &Door) -> Front {
-    let limits = &door.app.config.limits;
-    let nobody = service_fn(not_found as fn(axum::extract::Request) -> _);
-    let (service, io) = builder(limits).build_with_inner_svc(nobody);
-    serve_realtime(&io, door);
-    serve_root(&io, door);
-    Front::new(service, door.clone())
+pub fn service(fanout: &Fanout, peers: &Peers) -> Front {
+    let app = fanout.app();
+    let limits = &app.config.limits;
+    let (service, io) = builder(limits).build_with_inner_svc(service_fn(not_found));
+    let engine = Engine::new(
+        service_fn(move |request: axum::extract::Request| {
+            let answer = tower::Service::<axum::extract::Request>::call(&mut service.clone(), request);
+            async move { Ok(answer.await?.map(Body::new)) }
+        }),
+        PATH,
+    );
+    let door = Door { fanout: fanout.clone(), peers: peers.clone(), engine: engine.clone() };
+    serve_realtime(&io, &door);
+    serve_root(&io, &door);
+    let body_limit = limits.max_message_bytes.saturating_mul(MESSAGES_PER_BODY);
+    Front::new(engine, peers.clone(), Some(app.clone()), body_limit)
 }
 
-type NotFound = std::future::Ready<Result<axum::response::Response, std::convert::Infallible>>;
-type Inner = SocketIoService<tower::util::ServiceFn<fn(axum::extract::Request) -> NotFound>>;
-
-fn not_found(_: axum::extract::Request) -> NotFound {
-    std::future::ready(Ok(super::http::problem::respond(&Refusal::NotFound("page"))))
+async fn not_found(_: axum::extract::Request) -> Result<axum::response::Response, std::convert::Infallible> {
+    Ok(super::http::problem::respond(&Refusal::NotFound("page")))
 }
 
 fn builder(limits: &Limits) -> socketioxide::SocketIoBuilder {
@@ -98,7 +115,11 @@ fn serve_realtime(io: &SocketIo, door: &Door) {
     let door = door.clone();
     let admit = move |visitor: Visitor| {
         let door = door.clone();
-        async move { admit(&door, visitor).await }
+        async move {
+            let admitted = admit(&door, &visitor).await;
+            visitor.shaken_hands();
+            admitted
+        }
     };
     io.ns(realtime::NAMESPACE, enter.with(admit));
 }
@@ -111,10 +132,12 @@ fn serve_root(io: &SocketIo, door: &Door) {
     let admit = move |visitor: Visitor| {
         let door = door.clone();
         async move {
-            if visitor.socket.protocol() == socketioxide::ProtocolVersion::V4 {
+            if visitor.is_eio3() {
                 return Ok(());
             }
-            verify(&door, &visitor).await.map(|_| ())
+            let verified = verify(&door, &visitor).await;
+            visitor.shaken_hands();
+            verified.map(|_| ())
         }
     };
     io.ns("/", (async || {}).with(admit));
@@ -141,27 +164,75 @@ impl FromConnectParts<LocalAdapter> for Visitor {
     }
 }
 
+/// The auth payload. What else is in it, and of what type, is nobody's concern.
+#[derive(Default, Deserialize)]
+struct AuthPayload<'a> {
+    token: Option<String>,
+    #[serde(borrow)]
+    pid: Option<&'a RawValue>,
+    #[serde(borrow)]
+    offset: Option<&'a RawValue>,
+    #[serde(borrow)]
+    position: Option<&'a RawValue>,
+}
+
 impl Visitor {
-    /// The token, from `auth.token` (version 2: the query it joins with), the `Authorization` header or the `token` query parameter, in this order.
+    fn is_eio3(&self) -> bool {
+        self.socket.protocol() == ProtocolVersion::V4
+    }
+
+    /// What version 2, which has no auth payload, said in its query: see [`incoming`].
+    fn query(&self) -> Option<&str> {
+        self.auth.as_deref().filter(|_| self.is_eio3()).map(|query| query.trim_end_matches(','))
+    }
+
+    fn payload(&self) -> AuthPayload<'_> {
+        self.auth.as_deref().and_then(|auth| serde_json::from_str(auth).ok()).unwrap_or_default()
+    }
+
+    /// The token, from `auth.token` (version 2: the query it joins with), the `Authorization` header or the `token`
+    /// query parameter, in this order.
     fn token(&self) -> Option<String> {
-        #[derive(Deserialize)]
-        struct AuthPayload {
-            token: Option<String>,
+        self.payload()
+            .token
+            .or_else(|| self.query().and_then(super::http::token_in))
+            .or_else(|| super::http::token_of(self.socket.req_parts()))
+    }
+
+    /// Where it says that it was.
+    fn claim(&self) -> Result<Claim, Refusal> {
+        let payload = self.payload();
+        // Of another type than it has to be: then it is not one that we gave out.
+        let text = |raw: Option<&RawValue>| {
+            raw.map(|raw| serde_json::from_str::<String>(raw.get()).unwrap_or_default())
+        };
+        let position = match payload.position {
+            Some(raw) => {
+                Some(serde_json::from_str::<Whole>(raw.get()).map_or(-1, |Whole(position)| position))
+            }
+            None => self.query().and_then(position_in),
+        };
+        if position.is_some_and(i64::is_negative) {
+            return Err(Refusal::invalid("position", "must be a whole number, 0 or more"));
         }
-        let given = self.auth.as_deref().and_then(|auth| match serde_json::from_str::<AuthPayload>(auth) {
-            Ok(payload) => payload.token,
-            // Version 2 has no auth payload; its query stands here: see `eio3`.
-            Err(_) => super::http::token_in(auth.trim_end_matches(',')),
-        });
-        if given.is_some() {
-            return given;
-        }
-        super::http::token_of(self.socket.req_parts())
+        Ok(Claim { pid: text(payload.pid), offset: text(payload.offset), position })
     }
 
     fn connection(&self) -> Option<conn::Handle> {
         self.socket.req_parts().extensions.get::<conn::Handle>().cloned()
     }
+
+    fn shaken_hands(&self) {
+        if let Some(handshake) = self.socket.req_parts().extensions.get::<Arc<Handshake>>() {
+            handshake.is_over();
+        }
+    }
+}
+
+/// The position in a query, -1 if it is not a number.
+fn position_in(query: &str) -> Option<i64> {
+    let (_, value) = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "position")?;
+    Some(value.parse().unwrap_or(-1))
 }
 
 /// Why a client may not come in: what its `connect_error` says.
@@ -173,40 +244,85 @@ impl std::fmt::Display for Denied {
     }
 }
 
+impl Denied {
+    fn new(door: &Door, visitor: &Visitor, refusal: &Refusal) -> Self {
+        door.fanout.metrics().rejected(refusal.code());
+        // A fault of ours must not look like a refusal, after which clients never come back: cut the line.
+        if matches!(refusal, Refusal::Unavailable | Refusal::Internal(_)) {
+            if let Refusal::Internal(error) = refusal {
+                tracing::error!(%error, "a client could not be let in");
+            }
+            match visitor.connection().and_then(|connection| connection.lane()) {
+                Some(lane) => lane.kill(),
+                None => door.cut(visitor.socket.id.to_string(), visitor.is_eio3()),
+            }
+        }
+        Self(format!("{}: {refusal}", refusal.code()))
+    }
+}
+
+impl Door {
+    /// Ends the connection of a client that polls.
+    fn cut(&self, sid: String, eio3: bool) {
+        let engine = self.engine.clone();
+        tokio::spawn(async move { engine.close(&sid, eio3).await });
+    }
+}
+
 async fn verify(door: &Door, visitor: &Visitor) -> Result<Principal, Denied> {
     let verified = match visitor.token() {
-        Some(token) => door.app.auth.verify(&token).await,
+        Some(token) => door.fanout.app().auth.verify(&token).await,
         None => Err(Refusal::Unauthorized("no token was given")),
     };
-    verified.map_err(|refusal| {
-        door.app.metrics.rejected(refusal.code());
-        // A fault of ours must not look like a refusal, after which clients never come back: cut the line.
-        if matches!(refusal, Refusal::Unavailable | Refusal::Internal(_))
-            && let Some(connection) = visitor.connection()
-        {
-            connection.kill();
-        }
-        Denied(format!("{}: {refusal}", refusal.code()))
-    })
+    verified.map_err(|refusal| Denied::new(door, visitor, &refusal))
 }
 
 /// Lets a client in, or not. Everything is put in place here: the CONNECT reply leaves before the connect handler
 /// has run, and the client's first events may come right after it.
-async fn admit(door: &Door, visitor: Visitor) -> Result<(), Denied> {
-    let principal = verify(door, &visitor).await?;
-    let driver = (principal.role == Role::Driver).then(|| door.app.live.driver(&principal.id));
-    let wire = Wire { socket: Arc::downgrade(&visitor.socket), connection: visitor.connection() };
-    let wire = super::Wire::SocketIo(wire);
-    let session = Session::new(principal, Dialect::Realtime, wire, driver, door.app.metrics.clone());
-    visitor.socket.on_fallback(Handler::new(door.clone(), Arc::clone(&session)));
-    let entry = Entry { door: door.clone(), session };
+async fn admit(door: &Door, visitor: &Visitor) -> Result<(), Denied> {
+    let principal = verify(door, visitor).await?;
+    let begun = match visitor.claim() {
+        Ok(claim) => recovery::begin(&door.fanout, &principal, &claim).await,
+        Err(refusal) => Err(refusal),
+    };
+    let mut begun = begun.map_err(|refusal| Denied::new(door, visitor, &refusal))?;
+    if visitor.is_eio3() {
+        begun.beginning.pid = None;
+    }
+    let sid = visitor.socket.id.to_string();
+    let peer = door.peers.get(&sid);
+    let socket = Arc::downgrade(&visitor.socket);
+    let lane = match &peer {
+        // A WebSocket from the start.
+        None => visitor.connection().and_then(|connection| connection.lane()),
+        // It has moved to one before it came in.
+        Some(peer) if visitor.socket.transport_type() == TransportType::Websocket => peer.lane(),
+        Some(_) => None,
+    };
+    let wire = match &lane {
+        Some(lane) => Wire::Direct(Direct { lane: Arc::clone(lane), socket }),
+        None => Wire::Polled(Polled {
+            socket,
+            engine: door.engine.clone(),
+            peer: peer.clone(),
+            waiting: AtomicUsize::new(0),
+        }),
+    };
+    let session = Session::new(door.fanout.clone(), principal, Dialect::Realtime, wire, begun.beginning);
+    visitor.socket.on_fallback(Handler::new(Arc::clone(&session)));
+    let entry = Entry { door: door.clone(), session: Arc::clone(&session), resync: begun.resync, peer };
     let leaving = entry.clone();
     visitor.socket.on_disconnect(
-        async move |_: SocketRef, reason: socketioxide::socket::DisconnectReason| {
-            leaving.session.leave(&leaving.door.hub);
-            leaving.door.app.metrics.closed(reason_name(reason));
+        async move |socket: SocketRef, reason: socketioxide::socket::DisconnectReason| {
+            leaving.leave(&socket.id.to_string());
+            leaving.door.fanout.metrics().closed(reason_name(reason));
         },
     );
+    match (&lane, &entry.peer) {
+        (Some(lane), _) => lane.expect(&session),
+        (None, Some(peer)) => peer.has(&session),
+        (None, None) => {}
+    }
     visitor.socket.extensions.insert(entry);
     Ok(())
 }
@@ -216,19 +332,33 @@ async fn admit(door: &Door, visitor: Visitor) -> Result<(), Denied> {
 struct Entry {
     door: Door,
     session: Arc<Session>,
+    resync: Option<&'static str>,
+    peer: Option<Arc<Peer>>,
 }
 
 impl Entry {
     fn enter(&self, socket: &Socket<LocalAdapter>) {
-        let app = &self.door.app;
-        self.session.enter(&self.door.hub, || {
-            let who = self.session.principal();
-            let (position, now) = (app.relay.position(), app.clock.now());
-            Some(realtime::connected(&socket.id.to_string(), who.id.as_str(), who.role, position, now))
-        });
+        let (session, fanout) = (&self.session, &self.door.fanout);
+        let (sid, now) = (socket.id.to_string(), fanout.app().clock.now());
+        fanout.recovery().began(session.pid(), &session.principal().id, &sid, now);
+        session.enter(
+            |place| realtime::connected(&sid, session, place.complete(), now),
+            self.resync.map(realtime::resync),
+        );
+        if let Some(peer) = &self.peer {
+            // It may be on the move to a WebSocket already.
+            peer.mark();
+        }
         // Gone between the CONNECT reply and now: then nobody else will take it out.
         if !socket.connected() {
-            self.session.leave(&self.door.hub);
+            self.leave(&sid);
+        }
+    }
+
+    fn leave(&self, sid: &str) {
+        if self.session.leave() {
+            let fanout = &self.door.fanout;
+            fanout.recovery().ended(self.session.pid(), sid, fanout.app().clock.now());
         }
     }
 }
@@ -243,42 +373,5 @@ const fn reason_name(reason: socketioxide::socket::DisconnectReason) -> &'static
         Reason::ServerNSDisconnect => "disconnected_by_us",
         Reason::ClosingServer => "server_closing",
         _ => "protocol_error",
-    }
-}
-
-/// The way to a Socket.IO client. Weak: the socket owns the session through its handlers, not the other way round.
-pub struct Wire {
-    socket: Weak<Socket<LocalAdapter>>,
-    connection: Option<conn::Handle>,
-}
-
-impl Wire {
-    /// Hands a frame to socketioxide's buffer of the socket.
-    #[must_use]
-    pub fn hand(&self, frame: &Frame) -> Handed {
-        let Some(socket) = self.socket.upgrade() else { return Handed::Gone };
-        match socket.emit(&*frame.name, &*frame.json) {
-            Ok(()) => Handed::Taken,
-            Err(SendError::Socket(SocketError::InternalChannelFull)) => Handed::Full,
-            Err(SendError::Socket(SocketError::Closed) | SendError::Serialize(_)) => Handed::Gone,
-        }
-    }
-
-    /// Disconnects the client, and ends its connection once it had time to read why.
-    pub fn close(&self) {
-        let told = match self.socket.upgrade() {
-            Some(socket) => socket.disconnect().is_ok(),
-            None => return,
-        };
-        let Some(connection) = self.connection.clone() else { return };
-        if told {
-            tokio::spawn(async move {
-                tokio::time::sleep(LAST_WORDS).await;
-                connection.kill();
-            });
-        } else {
-            // Its buffer is full: nothing more can be said.
-            connection.kill();
-        }
     }
 }

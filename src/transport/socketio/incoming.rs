@@ -1,9 +1,66 @@
-//! socket.io-client 2 says its query when it joins a namespace, `40/realtime?token=…,`, and socketioxide takes all of
-//! that for the namespace's name. Here one byte of such a packet is changed as it arrives: `40/realtime,token=…,`, so
-//! that the query becomes what later versions send in its place, the auth payload. To be deleted when upstream reads
-//! such packets.
+//! What clients send, looked at and mended before socketioxide reads it.
+//!
+//! - The server's first ping is kept from clients (see [`super::greeting`]), so its answer is put in here.
+//! - `5`, with which a client moves from polling to this WebSocket, is noticed here.
+//! - socket.io-client 2 says its query when it joins a namespace, `40/realtime?token=…,`, and socketioxide takes all of
+//!   that for the namespace's name. Here one byte of such a packet is changed: `40/realtime,token=…,`, so that the query
+//!   becomes what later versions send in its place, the auth payload.
+//!
+//! To be deleted when upstream does these.
 
+use std::sync::Arc;
+
+use super::peers::Peer;
 use crate::dialect::realtime::NAMESPACE;
+use crate::transport::conn::Lane;
+
+/// `3`, a pong, as a client's WebSocket frame.
+pub const PONG: [u8; 7] = [0x81, 0x81, 0, 0, 0, 0, b'3'];
+
+/// What is looked for on one connection.
+pub struct Incoming {
+    frames: Frames,
+    /// The frames of an Engine.IO 3 client are mended, for as long as it is there.
+    eio3: bool,
+    /// The answer to the first ping is still to come.
+    pong: bool,
+    /// Who moves here, if it is not a client that has just come.
+    peer: Option<Arc<Peer>>,
+}
+
+impl Incoming {
+    /// For a WebSocket that begins; `peer` is the client that has been polling, if it was there before.
+    #[must_use]
+    pub fn new(eio3: bool, peer: Option<Arc<Peer>>) -> Self {
+        let pong = !eio3 && peer.as_ref().is_none_or(|peer| !peer.was_pinged());
+        Self { frames: Frames::default(), eio3, pong, peer }
+    }
+
+    /// Looks at what was read from a connection, and mends it.
+    pub fn take(&mut self, bytes: &mut [u8], lane: &Arc<Lane>) {
+        let upgraded = self.frames.take(bytes, self.eio3);
+        if upgraded && let Some(peer) = self.peer.take() {
+            peer.moves_to(lane);
+        }
+    }
+
+    /// Whether the next byte begins a frame.
+    #[must_use]
+    pub const fn at_boundary(&self) -> bool {
+        self.frames.head_len == 0 && self.frames.payload.is_none()
+    }
+
+    /// The pong was put in.
+    pub const fn ponged(&mut self) {
+        self.pong = false;
+    }
+
+    /// Whether there is nothing more to look for.
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        !self.eio3 && !self.pong && self.peer.is_none()
+    }
+}
 
 /// How such a packet begins, up to the query.
 const CONNECT: &str = "40";
@@ -65,9 +122,9 @@ pub fn rewrite_body(body: &mut [u8]) {
     }
 }
 
-/// Rewrites a client's WebSocket frames as their bytes go by.
+/// A client's WebSocket frames as their bytes go by.
 #[derive(Default)]
-pub struct Frames {
+struct Frames {
     head: [u8; 14],
     head_len: usize,
     /// The payload that is going by; `None` while a head is.
@@ -80,20 +137,26 @@ struct Payload {
     offset: usize,
     packet: Packet,
     text: bool,
+    /// It is one byte long.
+    single: bool,
 }
 
 impl Frames {
-    /// Rewrites what has just been read.
-    pub fn rewrite(&mut self, bytes: &mut [u8]) {
+    /// Takes what has just been read, and mends it if asked to. Says whether a `5` was in it.
+    fn take(&mut self, bytes: &mut [u8], mend: bool) -> bool {
+        let mut upgraded = false;
         for byte in bytes {
             match &mut self.payload {
                 None => self.take_head(*byte),
                 Some(payload) => {
-                    let mask = payload.mask[payload.offset % 4];
                     if payload.text {
+                        let mask = payload.mask[payload.offset % 4];
                         let plain = *byte ^ mask;
-                        let seen = matches(payload.packet.index, plain);
-                        *byte = payload.packet.next(plain, seen) ^ mask;
+                        upgraded |= payload.single && plain == b'5';
+                        if mend {
+                            let seen = matches(payload.packet.index, plain);
+                            *byte = payload.packet.next(plain, seen) ^ mask;
+                        }
                     }
                     payload.offset += 1;
                     payload.left -= 1;
@@ -103,6 +166,7 @@ impl Frames {
                 }
             }
         }
+        upgraded
     }
 
     fn take_head(&mut self, byte: u8) {
@@ -129,7 +193,8 @@ impl Frames {
         self.head_len = 0;
         if left > 0 {
             let text = self.head[0] == 0x81;
-            self.payload = Some(Payload { left, mask, offset: 0, packet: Packet::new(), text });
+            let packet = Packet::new();
+            self.payload = Some(Payload { left, mask, offset: 0, packet, text, single: left == 1 });
         }
     }
 }
@@ -178,9 +243,26 @@ mod tests {
             let mut frames = Frames::default();
             let mut bytes = before.clone();
             for chunk in bytes.chunks_mut(size) {
-                frames.rewrite(chunk);
+                assert!(!frames.take(chunk, true));
             }
             assert_eq!(bytes, after, "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn an_upgrade_is_noticed() {
+        for (frames, upgrade) in [
+            (vec![frame(0x81, "2probe"), frame(0x81, "5")], true),
+            (vec![frame(0x81, "55")], false),
+            (vec![frame(0x82, "5")], false),
+            (vec![frame(0x89, "5"), frame(0x81, "")], false),
+        ] {
+            let mut bytes = frames.concat();
+            let before = bytes.clone();
+            let mut frames = Frames::default();
+            let seen =
+                bytes.chunks_mut(3).filter_map(|chunk| frames.take(chunk, false).then_some(())).count();
+            assert_eq!((seen > 0, bytes), (upgrade, before));
         }
     }
 

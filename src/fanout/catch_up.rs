@@ -1,0 +1,150 @@
+//! Reading the database for a client that needs more than the window has.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::outbox::{Aside, Asides, Rest};
+use super::session::{CloseReason, Session, State};
+use super::window::Told;
+use super::{Fanout, Place};
+use crate::auth::Principal;
+use crate::dialect::canonical::Telling;
+use crate::error::Refusal;
+use crate::event::log::{self, Share};
+use crate::event::{Kind, OrderEvent};
+use crate::id::OrderId;
+
+/// How long we wait after the database failed.
+const RETRY: Duration = Duration::from_millis(200);
+
+enum Needed {
+    /// More of what it asked for.
+    Rest(Rest),
+    /// The log, from a place on.
+    Log { after: Place, orders: Vec<OrderId> },
+}
+
+impl Session {
+    /// Reads on for a session that has been handed everything there was. One task does, however often this is called.
+    pub(super) fn read_on(self: &Arc<Self>, state: &mut State) {
+        if !std::mem::replace(&mut state.reading, true) {
+            tokio::spawn(Arc::clone(self).read());
+        }
+    }
+
+    async fn read(self: Arc<Self>) {
+        let fanout = self.fanout.clone();
+        while let Ok(_reader) = fanout.0.readers.acquire().await {
+            let needed = {
+                let state = self.state();
+                if state.closed {
+                    return;
+                }
+                match state.asides.as_ref().and_then(|asides| asides.rest.clone()) {
+                    Some(rest) => Needed::Rest(rest),
+                    None => Needed::Log { after: state.at, orders: Self::orders(&state) },
+                }
+            };
+            let done = match needed {
+                Needed::Rest(rest) => self.read_rest(rest).await,
+                Needed::Log { after, orders } => self.read_log(after, orders).await,
+            };
+            match done {
+                Ok(()) => {
+                    let mut state = self.state();
+                    state.reading = false;
+                    return self.pump_locked(&mut state);
+                }
+                Err(Refusal::Unavailable) => tokio::time::sleep(RETRY).await,
+                Err(refusal) => {
+                    tracing::error!(%refusal, "a client's share of the log cannot be read");
+                    return self.close(CloseReason::Unreadable);
+                }
+            }
+        }
+    }
+
+    async fn read_rest(&self, mut rest: Rest) -> Result<(), Refusal> {
+        let app = self.fanout.app();
+        app.metrics.log_reads.inc();
+        let events = log::of_order(app.db.reader(), &rest.order, rest.after, log::PAGE).await?;
+        let newest = events.last().map_or(rest.until, |event| event.order.seq);
+        let mut state = self.state();
+        let at = state.at;
+        if let Some(asides) = &mut state.asides {
+            let wanted = |event: &&OrderEvent| {
+                event.order.seq <= rest.until && event.kind != Kind::Created && !self.was_told(event)
+            };
+            asides.waiting.extend(events.iter().filter(wanted).map(|event| {
+                Aside::Event(self.dialect().catch_up(event, None, rest.party, Telling::Replayed).at(at))
+            }));
+            rest.after = newest;
+            asides.rest = (newest < rest.until).then_some(rest);
+        }
+        Ok(())
+    }
+
+    async fn read_log(&self, after: Place, orders: Vec<OrderId>) -> Result<(), Refusal> {
+        let app = self.fanout.app();
+        let window = self.fanout.window();
+        if window.can_reach(after.complete()) {
+            return window.reach(app, after.complete()).await;
+        }
+        // Before the read: what it brings is complete at least up to here.
+        let head = app.relay.position();
+        app.metrics.log_reads.inc();
+        let share = Share::new(self.principal(), || orders);
+        let events = log::of_share(app.db.reader(), &share, after.complete()).await?;
+        let all = (events.len() as u64) < log::PAGE;
+        let mut state = self.state();
+        if state.at != after || state.closed || state.upgrading || self.is_expired() {
+            return Ok(());
+        }
+        for event in events {
+            app.metrics.replayed.inc();
+            if !self.tell(&mut state, &Told::new(event, None)) {
+                return Ok(());
+            }
+        }
+        if all {
+            state.at = state.at.max(Place::after(head));
+        }
+        Ok(())
+    }
+}
+
+/// How many events after a place are for a caller who follows these orders; beyond `limit` they are not all counted.
+///
+/// # Errors
+/// Those of the database.
+pub async fn missed(
+    fanout: &Fanout,
+    who: &Principal,
+    orders: &[OrderId],
+    place: Place,
+    limit: u64,
+) -> Result<u64, Refusal> {
+    use super::Topic;
+    use crate::auth::Role;
+    let (app, window, after) = (fanout.app(), fanout.window(), place.complete());
+    if window.can_reach(after) {
+        window.reach(app, after).await?;
+        let mut topics = vec![Topic::User(who.id.clone()), Topic::Role(who.role)];
+        if who.role == Role::Service {
+            topics.extend(orders.iter().cloned().map(Topic::Order));
+        }
+        if let Some(count) = window.count(after, &topics) {
+            return Ok(count);
+        }
+    }
+    app.metrics.log_reads.inc();
+    log::count_share(app.db.reader(), &Share::new(who, || orders.to_vec()), after, limit).await
+}
+
+impl Asides {
+    /// The answer to a request, and what is told after it.
+    #[must_use]
+    pub fn new(ack: Option<Aside>, events: impl Iterator<Item = Aside>, rest: Option<Rest>) -> Self {
+        Self { waiting: ack.into_iter().chain(events).collect(), rest }
+    }
+}

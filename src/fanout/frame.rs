@@ -1,0 +1,52 @@
+//! A message ready to be sent, rendered once and shared by all who get it.
+
+use std::borrow::Cow;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::place::Place;
+
+/// How a payload ends that always says how many it stands for.
+const NOT_CONFLATED: &str = ",\"conflated\":0";
+
+/// A named message with its payload.
+#[derive(Debug)]
+pub struct Frame {
+    pub name: Cow<'static, str>,
+    pub json: Box<RawValue>,
+    /// What a durable event ends with: where the client is once it has it.
+    pub offset: Option<Box<str>>,
+    /// The message as bytes of a connection, once somebody needed them.
+    bytes: OnceLock<Bytes>,
+}
+
+impl Frame {
+    #[must_use]
+    pub const fn new(name: Cow<'static, str>, json: Box<RawValue>) -> Self {
+        Self { name, json, offset: None, bytes: OnceLock::new() }
+    }
+
+    /// The same, as a durable event at this place.
+    #[must_use]
+    pub fn at(mut self, place: Place) -> Self {
+        self.offset = Some(place.to_string().into());
+        self
+    }
+
+    /// The message as bytes, made by the first who asks and shared by the others.
+    pub fn bytes(&self, make: impl FnOnce(&Self) -> Bytes) -> Bytes {
+        self.bytes.get_or_init(|| make(self)).clone()
+    }
+
+    /// The same message, saying that it stands for `skipped` older ones as well.
+    #[must_use]
+    pub fn conflated(&self, skipped: u32) -> Self {
+        let members = self.json.get().strip_suffix('}').unwrap_or_default();
+        let members = members.strip_suffix(NOT_CONFLATED).unwrap_or(members);
+        let json = RawValue::from_string(format!("{members},\"conflated\":{skipped}}}"));
+        let json = json.unwrap_or_else(|_| self.json.clone());
+        Self { name: self.name.clone(), json, offset: self.offset.clone(), bytes: OnceLock::new() }
+    }
+}

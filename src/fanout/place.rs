@@ -1,0 +1,109 @@
+//! Where a client is in its stream of durable events.
+
+use std::fmt;
+
+/// A place in the stream: everything up to it was handed over. On the wire it is the *offset* of Socket.IO's connection
+/// state recovery.
+///
+/// One event of the log may be several messages. The last of them, and the place after a whole event, is written as the
+/// event's position, `41`; the ones before it as `41.0`, `41.1`, …
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    position: i64,
+    part: u8,
+}
+
+/// The part that stands for all of an event.
+const WHOLE: u8 = u8::MAX;
+
+impl Place {
+    /// After the whole event at a position.
+    #[must_use]
+    pub const fn after(position: i64) -> Self {
+        Self { position, part: WHOLE }
+    }
+
+    /// After one of the messages of an event, counted from 0, of `count`.
+    #[must_use]
+    pub fn within(position: i64, index: usize, count: usize) -> Self {
+        match u8::try_from(index) {
+            Ok(part) if index + 1 < count && part < WHOLE => Self { position, part },
+            _ => Self::after(position),
+        }
+    }
+
+    /// The position up to which events were handed over whole.
+    #[must_use]
+    pub const fn complete(self) -> i64 {
+        if self.part == WHOLE { self.position } else { self.position - 1 }
+    }
+
+    /// Reads what a client sends back. `None` for what we never gave out.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let plain = |digits: &str| digits.len() <= 19 && digits.bytes().all(|digit| digit.is_ascii_digit());
+        let (position, part) = match text.split_once('.') {
+            Some((position, part)) if plain(part) => {
+                (position, part.parse().ok().filter(|part| *part < WHOLE)?)
+            }
+            Some(_) => return None,
+            None => (text, WHOLE),
+        };
+        let position = plain(position).then(|| position.parse().ok()).flatten()?;
+        Some(Self { position, part })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.part == WHOLE {
+            write!(f, "{}", self.position)
+        } else {
+            write!(f, "{}.{}", self.position, self.part)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut before = Place::after(0);
+        for place in [
+            Place::after(40),
+            Place::within(41, 0, 3),
+            Place::within(41, 1, 3),
+            Place::within(41, 2, 3),
+            Place::after(i64::MAX),
+        ] {
+            assert_eq!(Place::parse(&place.to_string()), Some(place));
+            assert!(before < place, "{before} < {place}");
+            before = place;
+        }
+        assert_eq!(Place::within(41, 2, 3), Place::after(41));
+        assert_eq!((Place::within(41, 0, 2).complete(), Place::after(41).complete()), (40, 41));
+    }
+
+    #[test]
+    fn what_we_never_wrote_is_not_read() {
+        for text in [
+            "",
+            ".",
+            "1.",
+            ".1",
+            "-1",
+            "+1",
+            "1.255",
+            "1.1.1",
+            "a",
+            " 1",
+            "99999999999999999999",
+            "1e3",
+            "１",
+        ] {
+            assert_eq!(Place::parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The newest events of the log, rendered and found by topic: what clients catch up from. However many come back at once,
+//! each event is read from the database once.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use smallvec::{SmallVec, smallvec};
+
+use super::{Outgoing, Topic};
+use crate::app::App;
+use crate::auth::Role;
+use crate::dialect::{Dialect, canonical::Telling};
+use crate::driver::eta::Eta;
+use crate::error::Refusal;
+use crate::event::{Audience, OrderEvent, log};
+use crate::id::OrderId;
+
+/// How many events are kept.
+pub const CAPACITY: i64 = 8_192;
+/// How many events one look into the window brings.
+const BATCH: usize = 64;
+
+/// A durable event and what is said of it, rendered when it is first needed.
+pub struct Told {
+    pub event: OrderEvent,
+    eta: Option<Eta>,
+    live: [OnceLock<SmallVec<[Outgoing; 3]>>; Dialect::ALL.len()],
+    replayed: [OnceLock<SmallVec<[Outgoing; 3]>>; Dialect::ALL.len()],
+}
+
+impl Told {
+    #[must_use]
+    pub fn new(event: OrderEvent, eta: Option<Eta>) -> Arc<Self> {
+        Arc::new(Self { event, eta, live: Default::default(), replayed: Default::default() })
+    }
+
+    /// The messages of the event in a dialect, in order.
+    #[must_use]
+    pub fn outgoing(&self, dialect: Dialect, telling: Telling) -> &[Outgoing] {
+        let rendered = match telling {
+            Telling::Replayed => &self.replayed,
+            Telling::Live | Telling::Snapshot => &self.live,
+        };
+        rendered[dialect as usize].get_or_init(|| dialect.render(&self.event, self.eta, telling))
+    }
+
+    /// Everybody who may hear of the event.
+    #[must_use]
+    pub fn topics(&self) -> SmallVec<[Topic; 6]> {
+        let mut topics: SmallVec<[Topic; 6]> =
+            smallvec![Topic::Order(self.event.order.id.clone()), Topic::Role(Role::Admin)];
+        topics.extend(self.event.audience().into_iter().map(|audience| match audience {
+            Audience::User(user) => Topic::User(user),
+            Audience::Role(role) => Topic::Role(role),
+        }));
+        topics
+    }
+}
+
+/// What comes next for a client.
+pub enum Next {
+    /// These events, and then there is more to ask for.
+    Events(Vec<Arc<Told>>),
+    /// These events, and with them everything up to this position.
+    Last(Vec<Arc<Told>>, i64),
+    /// The window does not reach back that far.
+    TooOld,
+}
+
+/// The newest events of the log, without a gap.
+#[derive(Default)]
+pub struct Window {
+    state: Mutex<State>,
+    /// Held by whoever reads older events into the window; the others wait and find them there.
+    reaching: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Position of the first event kept, or of the next to come when there is none.
+    first: i64,
+    events: VecDeque<Arc<Told>>,
+    /// Where the events of a topic are.
+    topics: HashMap<Topic, VecDeque<i64>>,
+}
+
+impl Window {
+    /// Begins, empty, after a position.
+    pub fn begin(&self, head: i64) {
+        self.state().first = head + 1;
+    }
+
+    /// Takes the next event of the log.
+    pub fn push(&self, told: &Arc<Told>) {
+        let mut state = self.state();
+        let position = told.event.position;
+        if position != state.head() + 1 {
+            // Never, as long as the log has no gaps. If it had one, what is older could not be told from here.
+            *state = State { first: position, ..State::default() };
+        }
+        for topic in told.topics() {
+            let positions = state.topics.entry(topic).or_default();
+            if positions.back() != Some(&position) {
+                positions.push_back(position);
+            }
+        }
+        state.events.push_back(Arc::clone(told));
+        if state.len() > CAPACITY {
+            state.drop_oldest();
+        }
+    }
+
+    /// What is next, after a position, for somebody who hears these topics.
+    #[must_use]
+    pub fn next(&self, after: i64, topics: &[Topic]) -> Next {
+        let state = self.state();
+        if after + 1 < state.first {
+            return Next::TooOld;
+        }
+        let mut positions: SmallVec<[i64; BATCH]> = SmallVec::new();
+        for topic in topics {
+            let Some(known) = state.topics.get(topic) else { continue };
+            let begin = known.partition_point(|position| *position <= after);
+            positions.extend(known.iter().skip(begin).take(BATCH + 1).copied());
+        }
+        positions.sort_unstable();
+        positions.dedup();
+        let more = positions.len() > BATCH;
+        positions.truncate(BATCH);
+        let events = positions.iter().filter_map(|position| state.get(*position)).cloned().collect();
+        if more { Next::Events(events) } else { Next::Last(events, state.head()) }
+    }
+
+    /// The events of an order after a position and up to another; `None` if they are not all here.
+    #[must_use]
+    pub fn of_order(&self, order: &OrderId, after: i64, until: i64) -> Option<Vec<Arc<Told>>> {
+        match self.next(after, &[Topic::Order(order.clone())]) {
+            Next::Last(mut events, head) if head >= until => {
+                events.retain(|told| told.event.position <= until);
+                Some(events)
+            }
+            Next::Last(..) | Next::Events(_) | Next::TooOld => None,
+        }
+    }
+
+    /// How many events after a position are for somebody who hears these topics; `None` if the window does not
+    /// reach back that far. An event that is for several of the topics may count more than once.
+    #[must_use]
+    pub fn count(&self, after: i64, topics: &[Topic]) -> Option<u64> {
+        let state = self.state();
+        if after + 1 < state.first {
+            return None;
+        }
+        let newer = |topic: &Topic| {
+            let known = state.topics.get(topic)?;
+            Some((known.len() - known.partition_point(|position| *position <= after)) as u64)
+        };
+        Some(topics.iter().filter_map(newer).sum())
+    }
+
+    /// Makes the window reach back to the events after a position, if that is within its capacity.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn reach(&self, app: &App, after: i64) -> Result<(), Refusal> {
+        loop {
+            let first = self.state().first;
+            if after + 1 >= first || !self.can_reach(after) {
+                return Ok(());
+            }
+            let _one = self.reaching.lock().await;
+            let first = self.state().first;
+            #[expect(clippy::cast_possible_wrap, reason = "a page is small")]
+            let from = after.max(first - 1 - log::PAGE as i64);
+            if from + 1 >= first {
+                continue;
+            }
+            app.metrics.log_reads.inc();
+            let events = log::between(app.db.reader(), from, first).await?;
+            self.prepend(events);
+            if self.state().first == first {
+                return Err(Refusal::Internal(format!("the log has a gap before {first}").into()));
+            }
+        }
+    }
+
+    /// Whether [`Window::reach`] would get there.
+    #[must_use]
+    pub fn can_reach(&self, after: i64) -> bool {
+        self.state().head() - after <= CAPACITY
+    }
+
+    fn prepend(&self, events: Vec<OrderEvent>) {
+        let mut state = self.state();
+        for event in events.into_iter().rev() {
+            // Meanwhile the window may have moved on.
+            if state.first != event.position + 1 || state.len() >= CAPACITY {
+                return;
+            }
+            let told = Told::new(event, None);
+            state.first = told.event.position;
+            for topic in told.topics() {
+                let positions = state.topics.entry(topic).or_default();
+                if positions.front() != Some(&told.event.position) {
+                    positions.push_front(told.event.position);
+                }
+            }
+            state.events.push_front(told);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn len(&self) -> i64 {
+        i64::try_from(self.events.len()).unwrap_or(i64::MAX)
+    }
+
+    fn head(&self) -> i64 {
+        self.first + self.len() - 1
+    }
+
+    fn get(&self, position: i64) -> Option<&Arc<Told>> {
+        self.events.get(usize::try_from(position - self.first).ok()?)
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(told) = self.events.pop_front() else { return };
+        self.first += 1;
+        for topic in told.topics() {
+            if let Some(positions) = self.topics.get_mut(&topic) {
+                while positions.front().is_some_and(|position| *position < self.first) {
+                    positions.pop_front();
+                }
+                if positions.is_empty() {
+                    self.topics.remove(&topic);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Orders as they are now, read once for all who ask. The relay forgets an order here before anybody hears of its next
+//! event, so what is found here is what all who listen have been told.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::OnceCell;
+
+use super::Order;
+use super::read::{self, Past};
+use crate::app::App;
+use crate::error::Refusal;
+use crate::event::{OrderEvent, log};
+use crate::id::OrderId;
+
+/// How many orders are kept; then all are forgotten, and read again when they are asked for.
+const CAPACITY: usize = 4_096;
+
+/// One order with all that is told of it.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub order: Order,
+    pub history: Vec<Past>,
+    /// Its newest events, up to [`log::PAGE`] of them, oldest first.
+    pub events: Vec<OrderEvent>,
+}
+
+impl Snapshot {
+    /// Position of the newest event.
+    #[must_use]
+    pub fn position(&self) -> i64 {
+        self.events.last().map_or(0, |event| event.position)
+    }
+
+    /// The order after these events, which came next.
+    #[must_use]
+    pub fn after<'a>(&self, next: impl Iterator<Item = &'a OrderEvent>) -> Self {
+        let mut snapshot = self.clone();
+        for event in next {
+            if event.previous_status != event.order.status {
+                let changed_by = event.changed_by.as_ref().map(ToString::to_string);
+                snapshot.history.push(Past { status: event.order.status, at: event.at, changed_by });
+            }
+            snapshot.order = event.order.clone();
+            snapshot.events.push(event.clone());
+        }
+        snapshot
+    }
+
+    /// Whether it has every event after a seq.
+    #[must_use]
+    pub fn reaches(&self, seq: i64) -> bool {
+        self.events.first().is_some_and(|event| event.order.seq <= seq + 1)
+    }
+}
+
+type Cell = Arc<OnceCell<Arc<Snapshot>>>;
+
+/// The orders that were asked for lately.
+#[derive(Default)]
+pub struct Snapshots(Mutex<HashMap<OrderId, Cell>>);
+
+impl Snapshots {
+    /// An order as it is now.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`]; those of the database.
+    pub async fn get(&self, app: &App, id: &OrderId) -> Result<Arc<Snapshot>, Refusal> {
+        let cell = {
+            let mut known = self.known();
+            if known.len() >= CAPACITY && !known.contains_key(id) {
+                known.clear();
+            }
+            Arc::clone(known.entry(id.clone()).or_default())
+        };
+        let read = cell.get_or_try_init(|| read(app, id)).await;
+        if read.is_err() {
+            self.forget_if(id, |known| Arc::ptr_eq(known, &cell));
+        }
+        read.cloned()
+    }
+
+    /// The event at `position` has happened to the order. Called by the relay, before anybody is told.
+    pub fn outdate(&self, id: &OrderId, position: i64) {
+        self.forget_if(id, |cell| cell.get().is_none_or(|known| known.position() < position));
+    }
+
+    fn forget_if(&self, id: &OrderId, is: impl FnOnce(&Cell) -> bool) {
+        let mut known = self.known();
+        if known.get(id).is_some_and(is) {
+            known.remove(id);
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<OrderId, Cell>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn read(app: &App, id: &OrderId) -> Result<Arc<Snapshot>, Refusal> {
+    app.metrics.log_reads.inc();
+    let order = read::load(app.db.reader(), id).await?.ok_or(Refusal::NotFound("order"))?;
+    let history = read::history(app.db.reader(), &order).await?;
+    #[expect(clippy::cast_possible_wrap, reason = "a page is small")]
+    let after = (order.seq - log::PAGE as i64).max(0);
+    let mut events = log::of_order(app.db.reader(), id, after, log::PAGE).await?;
+    // An event that came in between belongs to the next snapshot.
+    events.retain(|event| event.order.seq <= order.seq);
+    Ok(Arc::new(Snapshot { order, history, events }))
+}

@@ -1,0 +1,173 @@
+//! Coming back: a client that lost its connection shows its session's id and the last offset it has, and goes on from
+//! there. This is Socket.IO's connection state recovery, kept in the database, so that it outlives the process.
+
+mod pid;
+mod store;
+
+pub use store::{Follow, Recovery, sweep};
+
+use crate::app::App;
+use crate::auth::Principal;
+use crate::clock::Time;
+use crate::error::Refusal;
+use crate::event::log;
+use crate::fanout::session::{Beginning, CloseReason};
+use crate::fanout::{Fanout, Place};
+use crate::id::OrderId;
+use crate::order::access;
+
+/// What a client says about where it was.
+#[derive(Clone, Debug, Default)]
+pub struct Claim {
+    /// Its session's id.
+    pub pid: Option<String>,
+    /// The last offset it has; none, if no event came yet.
+    pub offset: Option<String>,
+    /// For clients that keep track of the position themselves.
+    pub position: Option<i64>,
+}
+
+/// Why a session was not given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// The id is not one of ours, or not this user's.
+    Forged,
+    /// The offset is none that this session can have.
+    UnknownOffset,
+    /// It has been away for too long.
+    TooOld,
+    /// It has missed too much.
+    TooMany,
+    /// It followed an order that it may no longer see.
+    RightLost,
+}
+
+impl Lost {
+    /// The name in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Forged => "forged",
+            Self::UnknownOffset => "unknown_offset",
+            Self::TooOld => "too_old",
+            Self::TooMany => "too_many",
+            Self::RightLost => "right_lost",
+        }
+    }
+}
+
+/// Where a client's session begins, and why it is told to fetch its orders anew, if it is.
+pub struct Begun {
+    pub beginning: Beginning,
+    pub resync: Option<&'static str>,
+}
+
+/// Decides where a session begins: where it was, if that can be, or here and now.
+///
+/// # Errors
+/// Those of the database.
+pub async fn begin(fanout: &Fanout, who: &Principal, claim: &Claim) -> Result<Begun, Refusal> {
+    let app = fanout.app();
+    if let Some(pid) = &claim.pid {
+        match resume(fanout, who, pid, claim.offset.as_deref()).await? {
+            Ok((place, orders)) => {
+                app.metrics.recovery("recovered");
+                let pid = Some(pid.clone());
+                let beginning = Beginning { pid, recovered: true, place, replayed_until: 0, orders };
+                return Ok(Begun { beginning, resync: None });
+            }
+            Err(lost) => app.metrics.recovery(lost.as_str()),
+        }
+    }
+    let now = app.relay.position();
+    let (place, resync) = match claim.position {
+        None => (now, None),
+        Some(position) if known(app, position).await? => {
+            let limit = app.config.limits.replay_limit;
+            let missed = crate::fanout::missed(fanout, who, &[], Place::after(position), limit).await?;
+            if missed > limit { (now, Some("too_many_events")) } else { (position, None) }
+        }
+        Some(_) => (now, Some("unknown_position")),
+    };
+    let made = pid::Pid { position: place, made_at: app.clock.now() };
+    let beginning = Beginning {
+        pid: Some(fanout.recovery().signer().make(who, made, rand::random())),
+        recovered: false,
+        place: Place::after(place),
+        replayed_until: if claim.position.is_some() { app.relay.position() } else { 0 },
+        orders: Vec::new(),
+    };
+    Ok(Begun { beginning, resync })
+}
+
+async fn resume(
+    fanout: &Fanout,
+    who: &Principal,
+    pid: &str,
+    offset: Option<&str>,
+) -> Result<Result<(Place, Vec<OrderId>), Lost>, Refusal> {
+    let (app, recovery) = (fanout.app(), fanout.recovery());
+    let Some(made) = recovery.signer().read(who, pid) else { return Ok(Err(Lost::Forged)) };
+    let place = match offset {
+        None => Place::after(made.position),
+        // A client that got a new session keeps the offset of the one before, until its first event.
+        Some(offset) => match Place::parse(offset) {
+            Some(place) => place.max(Place::after(made.position)),
+            None => return Ok(Err(Lost::UnknownOffset)),
+        },
+    };
+    if !known(app, place.complete()).await? {
+        return Ok(Err(Lost::UnknownOffset));
+    }
+    // The same client, back before we noticed that it had gone: what it has followed until now is what counts.
+    if let Some(before) = fanout.session(&who.id, pid) {
+        before.close(CloseReason::Superseded);
+    }
+    let stored = recovery.find(pid, &who.id).await?;
+    let away = app.clock.now() - stored.left_at.unwrap_or(made.made_at);
+    if away.num_milliseconds() > app.config.limits.recovery_window_ms
+        || stored.made_after.is_some_and(|thrown_away| made.made_at <= thrown_away)
+    {
+        return Ok(Err(Lost::TooOld));
+    }
+    if stored.lost_at.is_some_and(|position| position > place.complete()) {
+        return Ok(Err(Lost::RightLost));
+    }
+    for order in &stored.orders {
+        match app.snapshots.get(app, order).await {
+            Ok(snapshot) if access::party(&snapshot.order, who).is_some() => {}
+            Ok(_) | Err(Refusal::NotFound(_)) => return Ok(Err(Lost::RightLost)),
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    let limit = app.config.limits.recovery_limit;
+    if crate::fanout::missed(fanout, who, &stored.orders, place, limit).await? > limit {
+        return Ok(Err(Lost::TooMany));
+    }
+    Ok(Ok((place, stored.orders)))
+}
+
+/// Whether the log has got to a position. Another node may be a little ahead of us: then we wait for it.
+async fn known(app: &App, position: i64) -> Result<bool, Refusal> {
+    if position <= app.relay.position() {
+        return Ok(true);
+    }
+    app.metrics.log_reads.inc();
+    if position > log::head(app.db.reader()).await? {
+        return Ok(false);
+    }
+    app.relay.handed_on(position).await;
+    Ok(position <= app.relay.position())
+}
+
+/// What the database knows of a session.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    /// When it left, or was last known to be there; `None` if that was never written down.
+    pub left_at: Option<Time>,
+    pub orders: Vec<OrderId>,
+    /// Position of the last event that took an order from its user while it followed that.
+    pub lost_at: Option<i64>,
+    /// Nothing is known of it, and what was made up to then may have been thrown away.
+    pub made_after: Option<Time>,
+}

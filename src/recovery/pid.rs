@@ -1,0 +1,114 @@
+//! The private id of a session: what a client shows to get its session back. It cannot be guessed, and it proves itself:
+//! telling a forged one from ours needs no database.
+
+use std::fmt;
+
+use aws_lc_rs::hmac;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use crate::auth::Principal;
+use crate::clock::{Time, from_millis};
+
+/// Bytes of the signature that are kept.
+const SIGNATURE: usize = 16;
+const RANDOM: usize = 12;
+/// Random bytes, the position it begins at, and when it was made.
+const BODY: usize = RANDOM + 8 + 8;
+
+/// Signs the ids of one database.
+pub struct Signer(hmac::Key);
+
+/// What an id says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pid {
+    /// Position of the log at which the session began.
+    pub position: i64,
+    /// When it began.
+    pub made_at: Time,
+}
+
+impl Signer {
+    #[must_use]
+    pub fn new(secret: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    /// A new id for a session of a user.
+    #[must_use]
+    pub fn make(&self, who: &Principal, pid: Pid, random: [u8; RANDOM]) -> String {
+        let mut bytes = Vec::with_capacity(BODY + SIGNATURE);
+        bytes.extend(random);
+        bytes.extend(pid.position.to_be_bytes());
+        bytes.extend(pid.made_at.timestamp_millis().to_be_bytes());
+        let signature = self.sign(who, &bytes);
+        bytes.extend(&signature.as_ref()[..SIGNATURE]);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// What an id says, if it was made here for this user in this role.
+    #[must_use]
+    pub fn read(&self, who: &Principal, text: &str) -> Option<Pid> {
+        let mut bytes = [0; BODY + SIGNATURE];
+        // Too long a text is refused by the decoder: there is no room for it.
+        let length = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
+        let (body, signature) = bytes.split_at(BODY);
+        let expected = self.sign(who, body);
+        let genuine = length == bytes.len()
+            && aws_lc_rs::constant_time::verify_slices_are_equal(signature, &expected.as_ref()[..SIGNATURE])
+                .is_ok();
+        if !genuine {
+            return None;
+        }
+        let number =
+            |at: usize| body[at..at + 8].iter().fold(0_i64, |sum, byte| (sum << 8) | i64::from(*byte));
+        Some(Pid { position: number(RANDOM), made_at: from_millis(number(RANDOM + 8)) })
+    }
+
+    /// Who it is for is signed, not said.
+    fn sign(&self, who: &Principal, body: &[u8]) -> hmac::Tag {
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(body);
+        context.update(who.role.as_str().as_bytes());
+        context.update(b":");
+        context.update(who.id.as_str().as_bytes());
+        context.sign()
+    }
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Signer")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::Role;
+    use crate::id::UserId;
+
+    fn user(id: &str, role: Role) -> Principal {
+        Principal { id: UserId::parse(id).expect("id"), role, expires_at: from_millis(0), issued_at: None }
+    }
+
+    #[test]
+    fn only_ours_is_read_and_only_for_its_user() {
+        let (ours, others) = (Signer::new(b"one database"), Signer::new(b"another"));
+        let pid = Pid { position: 1_234_567, made_at: from_millis(1_700_000_000_123) };
+        let alice = user("alice", Role::Customer);
+        let text = ours.make(&alice, pid, [7; RANDOM]);
+        assert_eq!(ours.read(&alice, &text), Some(pid));
+        assert_eq!(others.read(&alice, &text), None, "another database's");
+        assert_eq!(ours.read(&user("bob", Role::Customer), &text), None, "another user's");
+        assert_eq!(ours.read(&user("alice", Role::Driver), &text), None, "another role's");
+        for index in 0..text.len() {
+            let mut forged = text.clone().into_bytes();
+            forged[index] = if forged[index] == b'A' { b'B' } else { b'A' };
+            let forged = String::from_utf8(forged).expect("ASCII");
+            assert_eq!(ours.read(&alice, &forged), None, "changed at {index}");
+        }
+        for text in ["", "a", &text[1..], &format!("{text}A"), &"A".repeat(100_000)] {
+            assert_eq!(ours.read(&alice, text), None);
+        }
+    }
+}

@@ -1,0 +1,474 @@
+//! Sessions in the database: when they left and what they follow. Many changes share one transaction, so that a thousand
+//! clients that come at once cost a few commits.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use entity::{server_key, server_node, session_floor, session_order, socket_session};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::Stored;
+use super::pid::Signer;
+use crate::app::App;
+use crate::clock::Time;
+use crate::error::Refusal;
+use crate::id::{OrderId, UserId};
+
+/// Changes and questions that may wait for the database; those who ask for more wait themselves.
+const QUEUE: usize = 8_192;
+/// How many share one transaction.
+const BATCH: usize = 500;
+/// How often a process says that it is alive.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long we wait after the database failed.
+const RETRY: Duration = Duration::from_millis(200);
+/// A session that follows nothing and lasted less than this part of the time it may be away needs no row: when it was
+/// made, which its id says, is near enough to when it left.
+const SHORT: i32 = 100;
+
+/// The sessions of one database.
+#[derive(Clone)]
+pub struct Recovery(Arc<Parts>);
+
+struct Parts {
+    signer: Signer,
+    node: String,
+    changes: mpsc::Sender<Change>,
+    questions: mpsc::Sender<Question>,
+}
+
+/// The ends that [`Work::run`] takes from.
+pub struct Work {
+    changes: mpsc::Receiver<Change>,
+    questions: mpsc::Receiver<Question>,
+}
+
+enum Change {
+    Began { pid: String, user: UserId, socket: String, at: Time },
+    Ended { socket: String, at: Time },
+    Order { pid: String, order: OrderId, follow: Follow, done: Option<oneshot::Sender<Result<(), Refusal>>> },
+}
+
+/// What a session has to do with an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follow {
+    /// It follows it.
+    Yes,
+    /// It does not.
+    No,
+    /// It did, until the event at this position took it from its user.
+    Lost(i64),
+}
+
+impl Recovery {
+    /// Reads the database's signing key, or makes it.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn open(app: &App) -> Result<(Self, Work), Refusal> {
+        let ours = server_key::ActiveModel {
+            name: Set("session".to_owned()),
+            value: Set(hex::encode(rand::random::<[u8; 32]>())),
+        };
+        // Whoever comes first makes it; all read the same.
+        server_key::Entity::insert(ours)
+            .on_conflict(OnConflict::new().do_nothing().to_owned())
+            .exec_without_returning(app.db.writer())
+            .await?;
+        let key = server_key::Entity::find_by_id("session").one(app.db.writer()).await?;
+        let key = key.and_then(|key| hex::decode(key.value).ok());
+        let key = key.ok_or_else(|| Refusal::Internal("the session key cannot be read".into()))?;
+        let (changes, changes_out) = mpsc::channel(QUEUE);
+        let (questions, questions_out) = mpsc::channel(QUEUE);
+        let node = app.clock.uuid().to_string();
+        let parts = Parts { signer: Signer::new(&key), node, changes, questions };
+        Ok((Self(Arc::new(parts)), Work { changes: changes_out, questions: questions_out }))
+    }
+
+    pub(super) fn signer(&self) -> &Signer {
+        &self.0.signer
+    }
+
+    /// What is known of a session. Those who ask at once share a read.
+    pub(super) async fn find(&self, pid: &str, user: &UserId) -> Result<Stored, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let question = Question { pid: pid.to_owned(), user: user.clone(), reply };
+        self.0.questions.send(question).await.map_err(|_| Refusal::Unavailable)?;
+        answer.await.unwrap_or(Err(Refusal::Unavailable))
+    }
+
+    /// A connection has a session now. Written down behind its back: its id proves itself until it is.
+    pub fn began(&self, pid: Option<&str>, user: &UserId, socket: &str, at: Time) {
+        if let Some(pid) = pid {
+            let (pid, user, socket) = (pid.to_owned(), user.clone(), socket.to_owned());
+            let _ = self.0.changes.try_send(Change::Began { pid, user, socket, at });
+        }
+    }
+
+    /// A connection is gone, and its session may come back.
+    pub fn ended(&self, pid: Option<&str>, socket: &str, at: Time) {
+        if pid.is_some() {
+            let _ = self.0.changes.try_send(Change::Ended { socket: socket.to_owned(), at });
+        }
+    }
+
+    /// Writes down what a session has to do with an order. After it returns, that is on disk.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn set(&self, pid: Option<&str>, order: &OrderId, follow: Follow) -> Result<(), Refusal> {
+        let Some(pid) = pid else { return Ok(()) };
+        let (done, answer) = oneshot::channel();
+        let change = Change::Order { pid: pid.to_owned(), order: order.clone(), follow, done: Some(done) };
+        self.0.changes.send(change).await.map_err(|_| Refusal::Unavailable)?;
+        answer.await.unwrap_or(Err(Refusal::Unavailable))
+    }
+
+    /// The same, and nobody waits for it: whether an order may be seen is asked again on return.
+    pub fn note(&self, pid: Option<&str>, order: &OrderId, follow: Follow) {
+        if let Some(pid) = pid {
+            let change = Change::Order { pid: pid.to_owned(), order: order.clone(), follow, done: None };
+            let _ = self.0.changes.try_send(change);
+        }
+    }
+}
+
+/// What is still to be written.
+#[derive(Default)]
+struct Pending {
+    began: HashMap<String, socket_session::Model>,
+    ended: HashMap<String, Time>,
+    orders: HashMap<(String, String), Follow>,
+    waiting: Vec<oneshot::Sender<Result<(), Refusal>>>,
+}
+
+impl Work {
+    /// Writes and answers until told to stop; then writes what is left.
+    pub async fn run(self, app: App, recovery: Recovery, stop: CancellationToken) {
+        let Self { changes, questions } = self;
+        tokio::select! {
+            () = write(&app, &recovery, changes, stop) => {}
+            () = answer(&app, &recovery, questions) => {}
+        }
+    }
+}
+
+async fn write(app: &App, recovery: &Recovery, mut changes: mpsc::Receiver<Change>, stop: CancellationToken) {
+    let mut pending = Pending::default();
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut heartbeat = tokio::time::interval(HEARTBEAT);
+    loop {
+        let mut beat = false;
+        tokio::select! {
+            taken = changes.recv_many(&mut batch, BATCH) => if taken == 0 { return },
+            _ = heartbeat.tick() => beat = true,
+            () = stop.cancelled() => {
+                while let Ok(change) = changes.try_recv() {
+                    batch.push(change);
+                }
+                beat = true;
+            }
+        }
+        for change in batch.drain(..) {
+            pending.note(change, &recovery.0.node);
+        }
+        let written = pending.write(app, &recovery.0.node, beat).await;
+        let failed = written.is_err();
+        if let Err(refusal) = &written {
+            tracing::warn!(%refusal, "sessions could not be written down; trying again");
+        }
+        pending.tell(&written);
+        if stop.is_cancelled() {
+            return;
+        }
+        if failed {
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+}
+
+impl Pending {
+    fn note(&mut self, change: Change, node: &str) {
+        match change {
+            Change::Began { pid, user, socket, at } => {
+                let row = socket_session::Model {
+                    id: pid.clone(),
+                    user_id: user.to_string(),
+                    socket,
+                    node: node.to_owned(),
+                    began_at: at,
+                    ended_at: None,
+                };
+                self.began.insert(pid, row);
+            }
+            Change::Ended { socket, at } => {
+                self.ended.insert(socket, at);
+            }
+            Change::Order { pid, order, follow, done } => {
+                self.orders.insert((pid, order.to_string()), follow);
+                self.waiting.extend(done);
+            }
+        }
+    }
+
+    async fn write(&mut self, app: &App, node: &str, beat: bool) -> Result<(), Refusal> {
+        let tx = app.db.begin().await?;
+        let rows: Vec<_> = self.began.values().cloned().map(socket_session::ActiveModel::from).collect();
+        for rows in rows.chunks(BATCH) {
+            use socket_session::Column;
+            let again = OnConflict::column(Column::Id)
+                .update_columns([Column::Socket, Column::Node, Column::EndedAt])
+                .to_owned();
+            let rows = rows.iter().cloned().map(sea_orm::IntoActiveModel::into_active_model);
+            socket_session::Entity::insert_many(rows).on_conflict(again).exec_without_returning(&tx).await?;
+        }
+        let mut rows = Vec::new();
+        for ((session, order), follow) in &self.orders {
+            let lost_at = match follow {
+                Follow::Yes => None,
+                Follow::Lost(position) => Some(*position),
+                Follow::No => {
+                    session_order::Entity::delete_by_id((session.clone(), order.clone())).exec(&tx).await?;
+                    continue;
+                }
+            };
+            let row = session_order::Model { session: session.clone(), order_id: order.clone(), lost_at };
+            rows.push(session_order::ActiveModel::from(row));
+        }
+        for rows in rows.chunks(BATCH) {
+            use session_order::Column;
+            let again = OnConflict::columns([Column::Session, Column::OrderId])
+                .update_column(Column::LostAt)
+                .to_owned();
+            let rows = rows.iter().cloned().map(sea_orm::IntoActiveModel::into_active_model);
+            session_order::Entity::insert_many(rows).on_conflict(again).exec_without_returning(&tx).await?;
+        }
+        self.end(app, &tx).await?;
+        if beat {
+            let seen = server_node::ActiveModel { id: Set(node.to_owned()), seen_at: Set(app.clock.now()) };
+            let again = OnConflict::column(server_node::Column::Id)
+                .update_column(server_node::Column::SeenAt)
+                .to_owned();
+            server_node::Entity::insert(seen).on_conflict(again).exec_without_returning(&tx).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// All that ended in one batch did so at the same time, as far as the day that they may stay away is concerned.
+    async fn end(&self, app: &App, tx: &impl ConnectionTrait) -> Result<(), Refusal> {
+        use socket_session::Column;
+        let sockets: Vec<&String> = self.ended.keys().collect();
+        let now = app.clock.now();
+        let short = TimeDelta::milliseconds(app.config.limits.recovery_window_ms) / SHORT;
+        for sockets in sockets.chunks(BATCH) {
+            let these = Column::Socket.is_in(sockets.iter().copied());
+            let follows = Expr::exists(
+                sea_orm::sea_query::Query::select()
+                    .expr(Expr::val(1))
+                    .from(session_order::Entity)
+                    .and_where(
+                        Expr::col((session_order::Entity, session_order::Column::Session))
+                            .equals((socket_session::Entity, Column::Id)),
+                    )
+                    .to_owned(),
+            );
+            socket_session::Entity::delete_many()
+                .filter(these.clone())
+                .filter(Column::BeganAt.gt(now - short))
+                .filter(Condition::not(Condition::all().add(follows)))
+                .exec(tx)
+                .await?;
+            socket_session::Entity::update_many()
+                .col_expr(Column::EndedAt, Expr::value(now))
+                .filter(these)
+                .exec(tx)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Tells those who wait, and forgets what is done. What could not be written stays, within reason.
+    fn tell(&mut self, written: &Result<(), Refusal>) {
+        for waiting in self.waiting.drain(..) {
+            let _ = waiting.send(if written.is_ok() { Ok(()) } else { Err(Refusal::Unavailable) });
+        }
+        // Those who waited know that it failed.
+        self.orders.clear();
+        if written.is_ok() || self.began.len() + self.ended.len() > QUEUE {
+            self.began.clear();
+            self.ended.clear();
+        }
+    }
+}
+
+struct Question {
+    pid: String,
+    user: UserId,
+    reply: oneshot::Sender<Result<Stored, Refusal>>,
+}
+
+async fn answer(app: &App, recovery: &Recovery, mut questions: mpsc::Receiver<Question>) {
+    let mut batch: Vec<Question> = Vec::with_capacity(BATCH);
+    while questions.recv_many(&mut batch, BATCH).await > 0 {
+        let found = look_up(app, recovery, &batch).await;
+        if let Err(refusal) = &found {
+            tracing::warn!(%refusal, "sessions cannot be read");
+        }
+        for Question { pid, reply, .. } in batch.drain(..) {
+            let _ = reply.send(match &found {
+                Ok(found) => Ok(found.get(&pid).cloned().unwrap_or_default()),
+                Err(_) => Err(Refusal::Unavailable),
+            });
+        }
+    }
+}
+
+async fn look_up(
+    app: &App,
+    recovery: &Recovery,
+    asked: &[Question],
+) -> Result<HashMap<String, Stored>, Refusal> {
+    let db = app.db.reader();
+    let pids = || asked.iter().map(|question| question.pid.as_str());
+    let sessions =
+        socket_session::Entity::find().filter(socket_session::Column::Id.is_in(pids())).all(db).await?;
+    let orders =
+        session_order::Entity::find().filter(session_order::Column::Session.is_in(pids())).all(db).await?;
+    let died = sessions.iter().any(|row| row.ended_at.is_none() && row.node != recovery.0.node);
+    let nodes: HashMap<String, Time> = if died {
+        let nodes = server_node::Entity::find().all(db).await?;
+        nodes.into_iter().map(|node| (node.id, node.seen_at)).collect()
+    } else {
+        HashMap::new()
+    };
+    let mut found: HashMap<String, Stored> = HashMap::new();
+    for row in sessions {
+        let left_at = row.ended_at.or_else(|| {
+            // Not written down that it left: it is here, or its process died.
+            if row.node == recovery.0.node { Some(app.clock.now()) } else { nodes.get(&row.node).copied() }
+        });
+        found.insert(row.id, Stored { left_at, ..Stored::default() });
+    }
+    for row in orders {
+        let stored = found.entry(row.session).or_default();
+        match row.lost_at {
+            None => stored.orders.push(OrderId::stored(&row.order_id)),
+            Some(position) => stored.lost_at = Ord::max(stored.lost_at, Some(position)),
+        }
+    }
+    // Of whom nothing is known: was it never written down, or thrown away because there was too much of it?
+    let unknown: Vec<&Question> =
+        asked.iter().filter(|question| !found.contains_key(&question.pid)).collect();
+    if !unknown.is_empty() {
+        let users = unknown.iter().map(|question| question.user.as_str());
+        let thrown =
+            session_floor::Entity::find().filter(session_floor::Column::UserId.is_in(users)).all(db).await?;
+        for question in unknown {
+            let floor = thrown.iter().find(|floor| floor.user_id == question.user.as_str());
+            let made_after = floor.map(|floor| floor.thrown_away);
+            found.insert(question.pid.clone(), Stored { made_after, ..Stored::default() });
+        }
+    }
+    Ok(found)
+}
+
+/// Forgets sessions that cannot come back any more, and all but the newest of a user's.
+///
+/// # Errors
+/// Those of the database.
+pub async fn sweep(app: &App) -> Result<(), Refusal> {
+    use socket_session::Column;
+    let before = app.clock.now() - TimeDelta::milliseconds(app.config.limits.recovery_window_ms);
+    let dead = server_node::Entity::find()
+        .select_only()
+        .column(server_node::Column::Id)
+        .filter(server_node::Column::SeenAt.lt(before))
+        .into_tuple::<String>()
+        .all(app.db.reader())
+        .await?;
+    let old = Condition::any()
+        .add(Column::EndedAt.lt(before))
+        .add(Column::EndedAt.is_null().and(Column::Node.is_in(dead.iter().map(String::as_str))));
+    let gone = socket_session::Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(old)
+        .limit(BATCH as u64)
+        .into_tuple::<String>()
+        .all(app.db.reader())
+        .await?;
+    delete(app, &gone).await?;
+    throw_away(app).await?;
+    if !dead.is_empty() {
+        server_node::Entity::delete_many()
+            .filter(server_node::Column::SeenAt.lt(before - TimeDelta::days(1)))
+            .exec(app.db.writer())
+            .await?;
+    }
+    Ok(())
+}
+
+async fn delete(app: &App, sessions: &[String]) -> Result<(), Refusal> {
+    for sessions in sessions.chunks(BATCH) {
+        let these = || sessions.iter().map(String::as_str);
+        let tx = app.db.begin().await?;
+        session_order::Entity::delete_many()
+            .filter(session_order::Column::Session.is_in(these()))
+            .exec(&tx)
+            .await?;
+        socket_session::Entity::delete_many()
+            .filter(socket_session::Column::Id.is_in(these()))
+            .exec(&tx)
+            .await?;
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
+/// Throws away what users who keep coming without their id let pile up, oldest first, and remembers that: a session of
+/// which nothing is known must not come back as one that followed nothing.
+async fn throw_away(app: &App) -> Result<(), Refusal> {
+    use socket_session::Column;
+    let limit = app.config.limits.max_sessions_per_user;
+    let greedy = socket_session::Entity::find()
+        .select_only()
+        .column(Column::UserId)
+        .filter(Column::EndedAt.is_not_null())
+        .group_by(Column::UserId)
+        .having(Column::Id.count().gt(limit))
+        .limit(BATCH as u64)
+        .into_tuple::<String>()
+        .all(app.db.reader())
+        .await?;
+    for user in greedy {
+        let rows = socket_session::Entity::find()
+            .filter(Column::UserId.eq(user.as_str()))
+            .filter(Column::EndedAt.is_not_null())
+            .order_by_desc(Column::EndedAt)
+            .offset(limit)
+            .limit(BATCH as u64)
+            .all(app.db.reader())
+            .await?;
+        let Some(newest) = rows.iter().map(|row| row.began_at).max() else { continue };
+        let floor = session_floor::ActiveModel { user_id: Set(user), thrown_away: Set(newest) };
+        let again = OnConflict::column(session_floor::Column::UserId)
+            .update_column(session_floor::Column::ThrownAway)
+            .to_owned();
+        session_floor::Entity::insert(floor)
+            .on_conflict(again)
+            .exec_without_returning(app.db.writer())
+            .await?;
+        let gone: Vec<String> = rows.into_iter().map(|row| row.id).collect();
+        delete(app, &gone).await?;
+    }
+    Ok(())
+}

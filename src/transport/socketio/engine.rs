@@ -1,0 +1,71 @@
+//! socketioxide's own service, as the layers around it use it.
+
+use std::convert::Infallible;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use http::{HeaderValue, Method, Uri, header};
+use tower::Service;
+use tower::util::BoxCloneSyncService;
+
+/// The service, and requests of our own to it in a client's place.
+#[derive(Clone)]
+pub struct Engine {
+    service: BoxCloneSyncService<Request, Response, Infallible>,
+    path: &'static str,
+}
+
+impl Engine {
+    /// `path` is where it is served.
+    #[must_use]
+    pub fn new<S>(service: S, path: &'static str) -> Self
+    where
+        S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+    {
+        Self { service: BoxCloneSyncService::new(service), path }
+    }
+
+    pub(super) async fn call(&self, request: Request) -> Response {
+        match self.service.clone().call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Answers a ping.
+    pub(super) async fn pong(&self, sid: &str) {
+        self.post(sid, 4, "3").await;
+    }
+
+    /// Closes the transport of a client that polls.
+    pub async fn close(&self, sid: &str, eio3: bool) {
+        if eio3 {
+            self.post(sid, 3, "1:1").await;
+        } else {
+            self.post(sid, 4, "1").await;
+        }
+    }
+
+    /// Asks once more for what there is to be polled.
+    pub(super) async fn poll(&self, sid: &str) -> Option<Response> {
+        Some(self.call(self.request(Method::GET, sid, 4, "")?).await)
+    }
+
+    async fn post(&self, sid: &str, version: u8, packet: &'static str) {
+        if let Some(request) = self.request(Method::POST, sid, version, packet) {
+            self.call(request).await;
+        }
+    }
+
+    fn request(&self, method: Method, sid: &str, version: u8, body: &'static str) -> Option<Request> {
+        let uri: Uri = format!("{}?EIO={version}&transport=polling&sid={sid}", self.path).parse().ok()?;
+        let mut request = Request::new(Body::from(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        let kind = HeaderValue::from_static("text/plain;charset=UTF-8");
+        request.headers_mut().insert(header::CONTENT_TYPE, kind);
+        Some(request)
+    }
+}

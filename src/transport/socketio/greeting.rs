@@ -1,0 +1,156 @@
+//! What socketioxide writes while a socket begins, looked at and mended: the connection state recovery that it does not
+//! have, and the moment from which a session writes to the connection itself. To be deleted when upstream does these.
+
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::peers::Peer;
+use crate::dialect::realtime::{self, NAMESPACE};
+use crate::fanout::session::Session;
+use crate::transport::conn::websocket;
+
+/// The name of the mark that is put into a socket's queue when it moves from polling to a WebSocket.
+pub const MARK: &str = "~lane";
+
+/// What is looked for on one connection, until the session writes to it.
+pub struct Greeting {
+    /// The first ping is still to come. Engine.IO's servers ping after an interval; socketioxide does so at once.
+    ping: bool,
+    /// Who moves here from polling.
+    peer: Option<Arc<Peer>>,
+    /// Who is being let in here.
+    session: Weak<Session>,
+}
+
+/// What a packet of socketioxide's turned out to be.
+pub enum Seen {
+    /// Nothing of ours.
+    Pass,
+    /// It goes out like this.
+    Instead(Bytes),
+    /// The first ping: it is dropped, and answered in the client's place.
+    Ping,
+    /// The reply to CONNECT, and what it goes out as: from here on the session writes.
+    Open(Option<Bytes>, Weak<Session>),
+    /// The mark: it is dropped, and this session writes here from now on.
+    Moved(Arc<Session>),
+}
+
+impl Greeting {
+    /// For a WebSocket that begins; `peer` is the client that has been polling, if it was there before.
+    #[must_use]
+    pub fn new(eio3: bool, peer: Option<Arc<Peer>>) -> Self {
+        let ping = !eio3 && peer.as_ref().is_none_or(|peer| !peer.was_pinged());
+        Self { ping, peer, session: Weak::new() }
+    }
+
+    /// For a client that joins the namespace again.
+    #[must_use]
+    pub const fn again() -> Self {
+        Self { ping: false, peer: None, session: Weak::new() }
+    }
+
+    /// The session writes here once the reply to its CONNECT has passed.
+    pub fn expect(&mut self, session: &Arc<Session>) {
+        self.session = Arc::downgrade(session);
+    }
+
+    /// Who moves here from polling.
+    #[must_use]
+    pub const fn peer(&self) -> Option<&Arc<Peer>> {
+        self.peer.as_ref()
+    }
+
+    /// Looks at the text of a packet.
+    pub fn see(&mut self, packet: &[u8]) -> Seen {
+        if packet == b"2" {
+            let ours = std::mem::take(&mut self.ping) && self.peer.as_ref().is_none_or(|peer| peer.ping());
+            return if ours { Seen::Ping } else { Seen::Pass };
+        }
+        if let Some(rest) = in_namespace(packet, b"40") {
+            let here = self.session.upgrade();
+            let moving = self.peer.as_ref().and_then(|peer| peer.session());
+            let reply = here.as_ref().or(moving.as_ref()).and_then(|session| with_pid(rest, session));
+            return match (here, reply) {
+                (Some(session), reply) => Seen::Open(reply, Arc::downgrade(&session)),
+                (None, Some(reply)) => Seen::Instead(reply),
+                (None, None) => Seen::Pass,
+            };
+        }
+        if let Some(rest) = in_namespace(packet, b"42")
+            && rest.strip_prefix(b"[\"").is_some_and(|rest| rest.starts_with(MARK.as_bytes()))
+            && let Some(session) = self.peer.as_ref().and_then(|peer| peer.session())
+        {
+            return Seen::Moved(session);
+        }
+        Seen::Pass
+    }
+}
+
+/// What a packet of this kind says in our namespace.
+fn in_namespace<'a>(packet: &'a [u8], kind: &[u8]) -> Option<&'a [u8]> {
+    let rest = packet.strip_prefix(kind)?.strip_prefix(NAMESPACE.as_bytes())?;
+    if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b",") }
+}
+
+/// The reply to CONNECT with the session's id in it; `None` for clients of Engine.IO 3, whose reply says nothing.
+fn with_pid(reply: &[u8], session: &Session) -> Option<Bytes> {
+    Some(websocket::text(&[connect_reply(reply, session)?.as_bytes()]))
+}
+
+/// `40/realtime,{"sid":"…","pid":"…"}`, from what socketioxide says in it.
+fn connect_reply(reply: &[u8], session: &Session) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Reply<'a> {
+        #[serde(borrow)]
+        sid: &'a RawValue,
+    }
+    let Reply { sid } = serde_json::from_slice(reply).ok()?;
+    let pid = session.pid()?;
+    Some(format!(r#"40{NAMESPACE},{{"sid":{sid},"pid":"{pid}"}}"#))
+}
+
+/// Mends what a client of Engine.IO 4 gets as it polls: the same as on a WebSocket, packet by packet. `None` when nothing
+/// is left of it.
+pub fn mend_polled(body: &str, peer: &Peer, answer_ping: &mut bool) -> Option<String> {
+    let mut packets: Vec<String> = Vec::new();
+    for packet in body.split(SEPARATOR) {
+        if packet == "2" && peer.ping() {
+            *answer_ping = true;
+            continue;
+        }
+        let connect = in_namespace(packet.as_bytes(), b"40").zip(peer.session());
+        match connect.and_then(|(reply, session)| connect_reply(reply, &session)) {
+            Some(reply) => {
+                packets.push(reply);
+                peer.settle();
+            }
+            None => packets.push(packet.to_owned()),
+        }
+    }
+    (!packets.is_empty()).then(|| packets.join(&SEPARATOR.to_string()))
+}
+
+/// What is between two packets of a polling body.
+const SEPARATOR: char = '\u{1e}';
+
+/// An event as a WebSocket frame, made once for all who get it.
+#[must_use]
+pub fn event_frame(frame: &crate::fanout::Frame) -> Bytes {
+    let name = realtime::json(&frame.name);
+    let head = ["42", NAMESPACE, ",[", name.get(), ",", frame.json.get()].concat();
+    match &frame.offset {
+        Some(offset) => websocket::text(&[head.as_bytes(), b",\"", offset.as_bytes(), b"\"]"]),
+        None => websocket::text(&[head.as_bytes(), b"]"]),
+    }
+}
+
+/// The answer to a request as a WebSocket frame.
+#[must_use]
+pub fn ack_frame(ack: i64, json: &RawValue) -> Bytes {
+    let head = format!("43{NAMESPACE},{ack}[");
+    websocket::text(&[head.as_bytes(), json.get().as_bytes(), b"]"])
+}

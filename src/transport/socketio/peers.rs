@@ -1,0 +1,124 @@
+//! Clients that began with polling, by their Engine.IO id: where their session is, and which connection they move to.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::fanout::session::Session;
+use crate::transport::conn::Lane;
+
+/// One client that began with polling.
+#[derive(Default)]
+pub struct Peer {
+    /// The first ping was kept from it, and answered in its place.
+    pinged: AtomicBool,
+    /// Nothing in what it polls has to be looked at any more.
+    pub(super) settled: AtomicBool,
+    /// We are ending its session.
+    closing: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    session: Weak<Session>,
+    lane: Weak<Lane>,
+    /// It had no session yet when it was last swept over.
+    lingers: bool,
+}
+
+impl Peer {
+    /// Whether the first ping is dealt with.
+    #[must_use]
+    pub fn was_pinged(&self) -> bool {
+        self.pinged.load(Ordering::Acquire)
+    }
+
+    /// The first ping is being dealt with. Says whether it had not been.
+    pub fn ping(&self) -> bool {
+        !self.pinged.swap(true, Ordering::AcqRel)
+    }
+
+    /// Its session, once it is in the namespace.
+    #[must_use]
+    pub fn session(&self) -> Option<Arc<Session>> {
+        self.state().session.upgrade()
+    }
+
+    /// The WebSocket it has moved to, or is moving to.
+    #[must_use]
+    pub fn lane(&self) -> Option<Arc<Lane>> {
+        self.state().lane.upgrade()
+    }
+
+    /// Its session is being ended by us.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    /// Whether its session is being ended by us.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// It has a session now, whose CONNECT reply is still to be polled.
+    pub fn has(&self, session: &Arc<Session>) {
+        self.state().session = Arc::downgrade(session);
+        self.settled.store(false, Ordering::Release);
+    }
+
+    /// Its CONNECT reply has been polled: if the first ping has as well, there is nothing more to look for.
+    pub(super) fn settle(&self) {
+        self.settled.store(self.was_pinged(), Ordering::Release);
+    }
+
+    /// It has said that it moves to this WebSocket.
+    pub fn moves_to(&self, lane: &Arc<Lane>) {
+        self.state().lane = Arc::downgrade(lane);
+        self.mark();
+    }
+
+    /// Puts a mark into what is still to be polled, if the client is on the move and its session can be: what comes after
+    /// the mark goes over the WebSocket, where the mark arrives. Until then everything waits.
+    pub fn mark(&self) {
+        if self.lane().is_some()
+            && let Some(session) = self.session()
+        {
+            session.begin_upgrade(crate::transport::Wire::mark);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All of them.
+#[derive(Clone, Default)]
+pub struct Peers(Arc<Mutex<HashMap<Box<str>, Arc<Peer>>>>);
+
+impl Peers {
+    pub(super) fn begin(&self, sid: &str) -> Arc<Peer> {
+        let peer = Arc::<Peer>::default();
+        self.all().insert(sid.into(), Arc::clone(&peer));
+        peer
+    }
+
+    #[must_use]
+    pub fn get(&self, sid: &str) -> Option<Arc<Peer>> {
+        self.all().get(sid).cloned()
+    }
+
+    /// Forgets those that never got a session, or lost it some time ago. To be called less often than a handshake may take.
+    pub fn sweep(&self) {
+        self.all().retain(|_, peer| {
+            let mut state = peer.state();
+            state.session.strong_count() > 0 || !std::mem::replace(&mut state.lingers, true)
+        });
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<Peer>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

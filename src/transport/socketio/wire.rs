@@ -1,0 +1,131 @@
+//! The ways to a Socket.IO client: its WebSocket itself, or, as long as it polls, socketioxide's queue.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use socketioxide::adapter::LocalAdapter;
+use socketioxide::extract::AckSender;
+use socketioxide::handler::{FromMessageParts, Value};
+use socketioxide::socket::Socket;
+use socketioxide::{SendError, SocketError};
+
+use super::engine::Engine;
+use super::greeting::{MARK, ack_frame, event_frame};
+use super::peers::Peer;
+use crate::fanout::Frame;
+use crate::fanout::session::{Handed, Urgency};
+use crate::transport::conn::Lane;
+
+/// What may wait to be polled of messages that are safe in the log, and of those that something newer supersedes.
+const DURABLE: usize = 64;
+const LIVE: usize = 64;
+/// How long a client has to read why it is disconnected.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// A WebSocket that the session writes to. Weak: the socket owns the session through its handlers.
+pub struct Direct {
+    pub lane: Arc<Lane>,
+    pub socket: Weak<Socket<LocalAdapter>>,
+}
+
+/// A client that polls.
+pub struct Polled {
+    pub socket: Weak<Socket<LocalAdapter>>,
+    pub engine: Engine,
+    pub peer: Option<Arc<Peer>>,
+    /// What was handed over since the client last polled.
+    pub waiting: AtomicUsize,
+}
+
+impl Direct {
+    #[must_use]
+    pub fn hand(&self, frame: &Frame, urgency: Urgency) -> Handed {
+        self.lane.push(frame.bytes(event_frame), urgency)
+    }
+
+    #[must_use]
+    pub fn acknowledge(&self, ack: i64, json: &RawValue) -> Handed {
+        self.lane.push(ack_frame(ack, json), Urgency::Reply)
+    }
+
+    pub fn close(&self, is_final: bool) {
+        if is_final && let Some(socket) = self.socket.upgrade() {
+            // The packet that says so goes through socketioxide; the connection ends after it.
+            let _ = socket.disconnect();
+            let lane = Arc::clone(&self.lane);
+            tokio::spawn(async move {
+                tokio::time::sleep(LAST_WORDS).await;
+                lane.kill();
+            });
+        } else {
+            self.lane.finish();
+        }
+    }
+}
+
+impl Polled {
+    #[must_use]
+    pub fn hand(&self, frame: &Frame, urgency: Urgency) -> Handed {
+        let Some(socket) = self.socket.upgrade() else { return Handed::Gone };
+        let waiting = self.waiting.load(Ordering::Acquire);
+        let room = match urgency {
+            Urgency::Live => waiting < LIVE,
+            Urgency::Durable => waiting < DURABLE,
+            Urgency::Reply => true,
+        };
+        if !room {
+            return Handed::Full;
+        }
+        let sent = match &frame.offset {
+            Some(offset) => socket.emit(&*frame.name, &(&*frame.json, offset)),
+            None => socket.emit(&*frame.name, &*frame.json),
+        };
+        self.handed(&sent)
+    }
+
+    #[must_use]
+    pub fn acknowledge(&self, ack: i64, json: &RawValue) -> Handed {
+        let Some(socket) = self.socket.upgrade() else { return Handed::Gone };
+        let mut nothing = Value::Bytes(bytes::Bytes::new());
+        match AckSender::from_message_parts(&socket, &mut nothing, &Some(ack)) {
+            Ok(sender) => self.handed(&sender.send(json)),
+            Err(never) => match never {},
+        }
+    }
+
+    fn handed(&self, sent: &Result<(), SendError>) -> Handed {
+        match sent {
+            Ok(()) => {
+                self.waiting.fetch_add(1, Ordering::AcqRel);
+                Handed::Taken
+            }
+            Err(SendError::Socket(SocketError::InternalChannelFull)) => Handed::Full,
+            Err(SendError::Socket(SocketError::Closed) | SendError::Serialize(_)) => Handed::Gone,
+        }
+    }
+
+    /// Puts the mark behind what is still to be polled. Says whether there was room for it.
+    #[must_use]
+    pub fn mark(&self) -> bool {
+        self.socket.upgrade().is_some_and(|socket| socket.emit(MARK, &()).is_ok())
+    }
+
+    pub fn close(&self, is_final: bool) {
+        let Some(socket) = self.socket.upgrade() else { return };
+        let sid = socket.id.to_string();
+        let eio3 = socket.protocol() == socketioxide::ProtocolVersion::V4;
+        let told = is_final && socket.disconnect().is_ok();
+        let (engine, peer) = (self.engine.clone(), self.peer.clone());
+        tokio::spawn(async move {
+            if told {
+                tokio::time::sleep(LAST_WORDS).await;
+            }
+            if let Some(peer) = peer {
+                peer.close();
+            }
+            engine.close(&sid, eio3).await;
+        });
+    }
+}
