@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait};
-use sea_orm::sqlx::Error;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::sqlx::{Connection, Error};
 use sea_orm::{
     ConnectOptions, Database, DatabaseBackend, DatabaseConnection, DatabaseTransaction, DbErr, RuntimeErr,
     SqliteTransactionMode, TransactionOptions, TransactionTrait,
@@ -116,6 +116,17 @@ fn sqlite(url: &str, connections: u32) -> ConnectOptions {
             .foreign_keys(true)
             .pragma("cache_size", "-16000")
     });
+    // A full disk makes SQLite roll back by itself, and sqlx goes on to believe that it is inside a transaction: what
+    // comes next on that connection would never be committed. Such a connection is not used again.
+    options.map_sqlx_sqlite_before_acquire(|connection, _| {
+        Box::pin(async move {
+            // A rollback may still be on its way: a ping comes after it.
+            if connection.is_in_transaction() {
+                connection.ping().await?;
+            }
+            Ok(!connection.is_in_transaction())
+        })
+    });
     // Connections live as long as the server: an in-memory database would be lost with its connection.
     options.idle_timeout(None::<Duration>).max_lifetime(None::<Duration>);
     options
@@ -130,19 +141,21 @@ fn postgres(url: &str) -> ConnectOptions {
     options
 }
 
-/// Whether the error means that the connection, not the statement, is at fault.
+/// Whether the error means that the connection or the disk, not the statement, is at fault.
 #[must_use]
-pub fn is_connection_loss(error: &DbErr) -> bool {
+pub fn is_outage(error: &DbErr) -> bool {
     let (DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner))) = error
     else {
         return false;
     };
     match &**inner {
         Error::Io(_) | Error::PoolTimedOut | Error::PoolClosed | Error::WorkerCrashed | Error::Tls(_) => true,
-        // PostgreSQL: admin shutdown, crash shutdown, cannot connect now, statement timeout.
-        Error::Database(database) => {
-            matches!(database.code().as_deref(), Some("57P01" | "57P02" | "57P03" | "57014"))
-        }
+        // PostgreSQL: admin shutdown, crash shutdown, cannot connect now, statement timeout, disk full. SQLite: busy,
+        // I/O error, disk full, cannot open; what is above the lowest byte says more about it.
+        Error::Database(database) => database.code().is_some_and(|code| match code.parse::<u32>() {
+            Ok(sqlite @ 0..10_000) => matches!(sqlite & 0xFF, 5 | 10 | 13 | 14),
+            _ => matches!(&*code, "57P01" | "57P02" | "57P03" | "57014" | "53100"),
+        }),
         _ => false,
     }
 }

@@ -90,7 +90,7 @@ impl From<DbErr> for Refusal {
                 tracing::warn!(%error, "the database does not answer");
                 Self::Unavailable
             }
-            other if crate::db::is_connection_loss(&other) => {
+            other if crate::db::is_outage(&other) => {
                 tracing::warn!(error = %other, "the database connection was lost");
                 Self::Unavailable
             }

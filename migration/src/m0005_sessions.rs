@@ -3,7 +3,8 @@
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{
-    big_integer, big_integer_null, string_len, timestamp_with_time_zone, timestamp_with_time_zone_null,
+    big_integer, big_integer_null, integer_null, string_len, string_len_null, timestamp_with_time_zone,
+    timestamp_with_time_zone_null,
 };
 
 #[derive(DeriveMigrationName)]
@@ -50,6 +51,9 @@ impl MigrationTrait for Migration {
                     .col(string_len("session", 64))
                     .col(string_len("order_id", 128))
                     .col(big_integer_null("lost_at"))
+                    .col(big_integer_null("since"))
+                    .col(string_len_null("place", 32))
+                    .col(integer_null("number"))
                     .primary_key(Index::create().col("session").col("order_id"))
                     .to_owned(),
             )

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::outbox::{Aside, Asides, Rest};
+use super::outbox::{Aside, Replay};
 use super::session::{CloseReason, Session, State};
 use super::window::Told;
-use super::{Fanout, Place};
+use super::{Fanout, Offset, Place, Progress};
 use crate::auth::Principal;
 use crate::dialect::canonical::Telling;
 use crate::error::Refusal;
@@ -19,12 +19,33 @@ const RETRY: Duration = Duration::from_millis(200);
 
 enum Needed {
     /// More of what it asked for.
-    Rest(Rest),
+    Replay(Replay, Place),
     /// The log, from a place on.
     Log { after: Place, orders: Vec<OrderId> },
 }
 
 impl Session {
+    /// What of these events belongs to a replay, for a session at a place in the log. Who comes back is not told again
+    /// what it was told since.
+    pub fn replay<'a>(
+        &'a self,
+        replay: &'a Replay,
+        place: Place,
+        events: &'a [OrderEvent],
+    ) -> impl Iterator<Item = Aside> + 'a {
+        events
+            .iter()
+            .filter(move |event| event.order.seq > replay.after && event.position <= place.complete())
+            // The creation is no status update.
+            .filter(|event| event.kind != Kind::Created && !self.was_told(event))
+            .map(move |event| {
+                let progress = Progress { seq: event.order.seq, number: replay.number };
+                let offset = Offset { place, replay: Some(progress) };
+                let frame = self.dialect().catch_up(event, None, replay.party, Telling::Replayed);
+                Aside::event(frame, offset)
+            })
+    }
+
     /// Reads on for a session that has been handed everything there was. One task does, however often this is called.
     pub(super) fn read_on(self: &Arc<Self>, state: &mut State) {
         if !std::mem::replace(&mut state.reading, true) {
@@ -40,13 +61,13 @@ impl Session {
                 if state.closed {
                     return;
                 }
-                match state.asides.as_ref().and_then(|asides| asides.rest.clone()) {
-                    Some(rest) => Needed::Rest(rest),
+                match state.asides.as_ref().and_then(|asides| asides.replays.front()) {
+                    Some(replay) => Needed::Replay(replay.clone(), state.at),
                     None => Needed::Log { after: state.at, orders: Self::orders(&state) },
                 }
             };
             let done = match needed {
-                Needed::Rest(rest) => self.read_rest(rest).await,
+                Needed::Replay(replay, place) => self.read_replay(replay, place).await,
                 Needed::Log { after, orders } => self.read_log(after, orders).await,
             };
             match done {
@@ -64,22 +85,20 @@ impl Session {
         }
     }
 
-    async fn read_rest(&self, mut rest: Rest) -> Result<(), Refusal> {
+    async fn read_replay(&self, replay: Replay, place: Place) -> Result<(), Refusal> {
         let app = self.fanout.app();
         app.metrics.log_reads.inc();
-        let events = log::of_order(app.db.reader(), &rest.order, rest.after, log::PAGE).await?;
-        let newest = events.last().map_or(rest.until, |event| event.order.seq);
+        let events = log::of_order(app.db.reader(), &replay.order, replay.after, log::PAGE).await?;
+        let all = (events.len() as u64) < log::PAGE;
+        let last = events.last().map(|event| (event.order.seq, event.position));
         let mut state = self.state();
-        let at = state.at;
-        if let Some(asides) = &mut state.asides {
-            let wanted = |event: &&OrderEvent| {
-                event.order.seq <= rest.until && event.kind != Kind::Created && !self.was_told(event)
-            };
-            asides.waiting.extend(events.iter().filter(wanted).map(|event| {
-                Aside::Event(self.dialect().catch_up(event, None, rest.party, Telling::Replayed).at(at))
-            }));
-            rest.after = newest;
-            asides.rest = (newest < rest.until).then_some(rest);
+        let Some(asides) = &mut state.asides else { return Ok(()) };
+        asides.waiting.extend(self.replay(&replay, place, &events));
+        match last {
+            Some((seq, position)) if !all && position < place.complete() => {
+                asides.replays[0].after = seq;
+            }
+            _ => drop(asides.replays.pop_front()),
         }
         Ok(())
     }
@@ -139,12 +158,4 @@ pub async fn missed(
     }
     app.metrics.log_reads.inc();
     log::count_share(app.db.reader(), &Share::new(who, || orders.to_vec()), after, limit).await
-}
-
-impl Asides {
-    /// The answer to a request, and what is told after it.
-    #[must_use]
-    pub fn new(ack: Option<Aside>, events: impl Iterator<Item = Aside>, rest: Option<Rest>) -> Self {
-        Self { waiting: ack.into_iter().chain(events).collect(), rest }
-    }
 }

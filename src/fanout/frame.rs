@@ -1,12 +1,11 @@
 //! A message ready to be sent, rendered once and shared by all who get it.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-
-use super::place::Place;
 
 /// How a payload ends that always says how many it stands for.
 const NOT_CONFLATED: &str = ",\"conflated\":0";
@@ -28,10 +27,10 @@ impl Frame {
         Self { name, json, offset: None, bytes: OnceLock::new() }
     }
 
-    /// The same, as a durable event at this place.
+    /// The same, as a durable message: who has it is at this offset.
     #[must_use]
-    pub fn at(mut self, place: Place) -> Self {
-        self.offset = Some(place.to_string().into());
+    pub fn at(mut self, offset: impl fmt::Display) -> Self {
+        self.offset = Some(offset.to_string().into());
         self
     }
 

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 pub use catch_up::missed;
 pub use frame::Frame;
-pub use place::Place;
+pub use place::{Offset, Place, Progress};
 
 use crate::app::App;
 use crate::auth::Role;
@@ -25,7 +25,7 @@ use crate::dialect::Dialect;
 use crate::event::{LiveEvent, OrderEvent};
 use crate::id::{OrderId, UserId};
 use crate::metrics::Metrics;
-use crate::recovery::{Follow, Recovery};
+use crate::recovery::Recovery;
 use hub::Hub;
 use outbox::LiveKey;
 use session::{CloseReason, Session};
@@ -134,16 +134,6 @@ impl Fanout {
         self.window().push(&told);
         for session in self.hub().sessions(&told.topics()) {
             session.durable(&told);
-        }
-        // After the event itself: the former driver's sockets no longer follow the order.
-        let event = &told.event;
-        if let Some(former) = &event.former_driver {
-            for session in self.hub().sessions(&[Topic::User(former.clone())]) {
-                if session.role() == Role::Driver && session.unfollow(&event.order.id) {
-                    let lost = Follow::Lost(event.position);
-                    self.recovery().note(session.pid(), &event.order.id, lost);
-                }
-            }
         }
         self.metrics().fanout_seconds.observe(started.elapsed().as_secs_f64());
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use serde_json::value::RawValue;
 
-use super::Frame;
+use super::{Frame, Offset};
 use crate::id::OrderId;
 use crate::order::access::Party;
 
@@ -73,25 +73,34 @@ impl Latest {
 
 /// Something that only this client is told, before it goes on in the log.
 pub enum Aside {
-    Event(Frame),
+    Event(Frame, Offset),
     /// The answer to the request of this number.
     Ack(i64, Box<RawValue>),
 }
 
-/// The rest of an order's events that a client asked for, still in the database.
+impl Aside {
+    /// A durable message after which the client is at this offset.
+    #[must_use]
+    pub fn event(frame: Frame, offset: Offset) -> Self {
+        Self::Event(frame.at(offset), offset)
+    }
+}
+
+/// What is still to be replayed of an order: its events after a seq, up to the client's place in the log. What comes after
+/// that place it is told in its turn.
 #[derive(Clone, Debug)]
-pub struct Rest {
+pub struct Replay {
     pub order: OrderId,
     pub party: Party,
-    /// The newest seq that was read.
+    /// The newest seq that it has.
     pub after: i64,
-    /// The last seq to be told.
-    pub until: i64,
+    /// Which of the session's replays.
+    pub number: i32,
 }
 
 /// What a client is told beside the log.
 #[derive(Default)]
 pub struct Asides {
     pub waiting: VecDeque<Aside>,
-    pub rest: Option<Rest>,
+    pub replays: VecDeque<Replay>,
 }

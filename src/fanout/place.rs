@@ -64,6 +64,47 @@ impl fmt::Display for Place {
     }
 }
 
+/// What a durable message ends with: the client's place, and how far it is in a replay that it asked for, `41~7~2`: at
+/// 41, told up to seq 7 of the replay number 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offset {
+    pub place: Place,
+    pub replay: Option<Progress>,
+}
+
+/// How far a client is in a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    pub seq: i64,
+    /// Which of the session's replays.
+    pub number: i32,
+}
+
+impl Offset {
+    /// Reads what a client sends back. `None` for what we never gave out.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let Some((place, progress)) = text.split_once('~') else {
+            return Some(Self { place: Place::parse(text)?, replay: None });
+        };
+        let (seq, number) = progress.split_once('~')?;
+        let plain = |digits: &str| !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+        let replay = (plain(seq) && plain(number))
+            .then(|| Some(Progress { seq: seq.parse().ok()?, number: number.parse().ok()? }))
+            .flatten()?;
+        Some(Self { place: Place::parse(place)?, replay: Some(replay) })
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.replay {
+            None => self.place.fmt(f),
+            Some(Progress { seq, number }) => write!(f, "{}~{seq}~{number}", self.place),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +125,19 @@ mod tests {
         }
         assert_eq!(Place::within(41, 2, 3), Place::after(41));
         assert_eq!((Place::within(41, 0, 2).complete(), Place::after(41).complete()), (40, 41));
+    }
+
+    #[test]
+    fn a_replay_is_part_of_an_offset() {
+        let place = Place::within(41, 0, 2);
+        for (replay, text) in [(None, "41.0"), (Some(Progress { seq: 7, number: 2 }), "41.0~7~2")] {
+            let offset = Offset { place, replay };
+            assert_eq!((offset.to_string().as_str(), Offset::parse(text)), (text, Some(offset)));
+        }
+        for text in ["~", "41~", "41~7", "41~7~", "41~~2", "41~-7~2", "~7~2", "41~7~2~1", "41~7~99999999999"]
+        {
+            assert_eq!(Offset::parse(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -4,17 +4,17 @@
 //! session has just come back from somewhere, it is *behind*: its place in the log is all that is kept, and whenever the
 //! wire has room it is handed what comes next. So nothing is lost, nothing comes twice, and no queue grows.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
 
-use super::outbox::{Aside, Asides, Latest, LiveKey};
+use super::outbox::{Aside, Asides, Latest, LiveKey, Replay};
 use super::place::Place;
 use super::window::{Next, Told};
-use super::{Fanout, ForCustomers, Frame, Outgoing, Topic};
+use super::{Fanout, ForCustomers, Frame, Offset, Outgoing, Topic};
 use crate::app::App;
 use crate::auth::{Principal, Role};
 use crate::clock::Time;
@@ -22,6 +22,7 @@ use crate::dialect::{Dialect, canonical::Telling};
 use crate::driver::live::Driver;
 use crate::event::OrderEvent;
 use crate::id::OrderId;
+use crate::recovery::Follow;
 use crate::transport::Wire;
 use crate::transport::conn::Lane;
 
@@ -106,6 +107,10 @@ pub struct Beginning {
     pub replayed_until: i64,
     /// The orders it follows from the start.
     pub orders: Vec<OrderId>,
+    /// What it had asked to be replayed and has not got.
+    pub replays: Vec<Replay>,
+    /// How many replays it has asked for.
+    pub replayed: i32,
 }
 
 /// A connected client.
@@ -138,6 +143,12 @@ pub(super) struct State {
     live: bool,
     /// It is changing transports: nothing may be handed over until it has.
     pub upgrading: bool,
+    /// It is being told how an order stands at its place in the log: that must not change until it is.
+    held: bool,
+    /// How many replays it has asked for.
+    replays: i32,
+    /// The offset of what it was told last beside the log.
+    beside: Option<Offset>,
     /// A task reads the database for it.
     pub reading: bool,
     /// When live: at least up to here. Otherwise: exactly up to here.
@@ -168,11 +179,15 @@ impl Session {
             closed: false,
             live: false,
             upgrading: false,
+            held: false,
+            replays: beginning.replayed,
+            beside: None,
             reading: false,
             at: beginning.place,
             replayed_until: beginning.replayed_until,
             orders: beginning.orders.into_iter().map(|order| (order, true)).collect(),
-            asides: None,
+            asides: (!beginning.replays.is_empty())
+                .then(|| Box::new(Asides { waiting: VecDeque::new(), replays: beginning.replays.into() })),
             latest: None,
             expires_at: principal.expires_at,
             deadline: None,
@@ -308,22 +323,38 @@ impl Session {
         true
     }
 
-    /// Lets a session that follows an order hear of it, provided that it is live. First it is told how things stand at
-    /// its place in the log, if `tell` can say that. Says whether it was done.
-    pub fn admit(self: &Arc<Self>, order: &OrderId, tell: impl FnOnce(Place) -> Option<Asides>) -> bool {
+    /// Stops a session that is live at its place in the log, until it is admitted to an order or released. Says where
+    /// that is, and which number a replay would have.
+    #[must_use]
+    pub fn hold_still(&self) -> Option<(Place, i32)> {
         let mut state = self.state();
-        if state.closed {
-            return true;
+        if !state.live || state.held {
+            return None;
         }
-        let asides = if state.live { tell(self.place(&state)) } else { None };
-        let Some(asides) = asides else { return false };
+        self.hold(&mut state);
+        state.held = true;
+        state.replays += 1;
+        Some((state.at, state.replays))
+    }
+
+    /// Lets a session that stands still go on.
+    pub fn release(self: &Arc<Self>) {
+        let mut state = self.state();
+        state.held = false;
+        self.pump_locked(&mut state);
+    }
+
+    /// Lets a session that stands still go on, and hear of an order that it follows, after it was told these.
+    pub fn admit(self: &Arc<Self>, order: &OrderId, asides: Asides) {
+        let mut state = self.state();
+        state.held = false;
         if let Some(admitted) = state.orders.get_mut(order) {
             *admitted = true;
         }
-        self.hold(&mut state);
-        state.asides = Some(Box::new(asides));
+        if !state.closed {
+            state.asides = Some(Box::new(asides));
+        }
         self.pump_locked(&mut state);
-        true
     }
 
     /// Whether the session follows an order and may.
@@ -334,7 +365,10 @@ impl Session {
 
     /// Stops following an order. Says whether it had been followed.
     pub fn unfollow(&self, order: &OrderId) -> bool {
-        let mut state = self.state();
+        self.drop_order(&mut self.state(), order)
+    }
+
+    fn drop_order(&self, state: &mut State, order: &OrderId) -> bool {
         let followed = state.orders.remove(order).is_some();
         if followed {
             self.fanout.hub().leave(&Topic::Order(order.clone()), self);
@@ -383,7 +417,7 @@ impl Session {
             return;
         }
         let metrics = self.fanout.metrics();
-        if state.latest.is_none() && !state.upgrading {
+        if state.latest.is_none() && !state.upgrading && !state.held {
             match state.wire.hand(frame, Urgency::Live) {
                 Handed::Taken => {
                     metrics.events_out_live.inc();
@@ -408,7 +442,10 @@ impl Session {
         }
         // A client takes the last string of an event for its offset: here it gets the real one after it.
         let handed = if frame.json.get().starts_with('"') {
-            let placed = Frame::new(frame.name.clone(), frame.json.clone()).at(self.place(&state));
+            let place = self.place(&state);
+            let beside = state.beside.filter(|offset| offset.place == place);
+            let offset = beside.unwrap_or(Offset { place, replay: None });
+            let placed = Frame::new(frame.name.clone(), frame.json.clone()).at(offset);
             state.wire.hand(&placed, Urgency::Reply)
         } else {
             state.wire.hand(frame, Urgency::Reply)
@@ -446,7 +483,7 @@ impl Session {
     }
 
     pub(super) fn pump_locked(self: &Arc<Self>, state: &mut State) {
-        if state.closed || !state.joined || state.upgrading || self.is_expired() {
+        if state.closed || !state.joined || state.upgrading || state.held || self.is_expired() {
             return;
         }
         if !state.live {
@@ -479,16 +516,18 @@ impl Session {
         let Some(asides) = &mut state.asides else { return true };
         while let Some(aside) = asides.waiting.front() {
             let handed = match aside {
-                Aside::Event(frame) => state.wire.hand(frame, Urgency::Durable),
+                Aside::Event(frame, _) => state.wire.hand(frame, Urgency::Durable),
                 Aside::Ack(ack, json) => state.wire.acknowledge(*ack, json),
             };
             if handed != Handed::Taken {
                 return false;
             }
             self.fanout.metrics().events_out_durable.inc();
-            asides.waiting.pop_front();
+            if let Some(Aside::Event(_, offset)) = asides.waiting.pop_front() {
+                state.beside = Some(offset);
+            }
         }
-        if asides.rest.is_some() {
+        if !asides.replays.is_empty() {
             self.read_on(state);
             return false;
         }
@@ -541,13 +580,21 @@ impl Session {
             state.at = place;
         }
         state.at = state.at.max(Place::after(position));
+        if self.loses(told) && self.drop_order(state, &told.event.order.id) {
+            let lost = Follow::Lost(position);
+            self.fanout.recovery().note(self.pid(), &told.event.order.id, lost);
+        }
         true
     }
 
+    /// Whether the event takes its order from the session's user.
+    fn loses(&self, told: &Told) -> bool {
+        self.role() == Role::Driver && told.event.former_driver.as_ref() == Some(&self.principal.id)
+    }
+
     fn concerns(&self, state: &State, told: &Told, outgoing: &Outgoing) -> bool {
-        // Who loses the order by this event is told so, and nothing else of it.
-        let loses =
-            self.role() == Role::Driver && told.event.former_driver.as_ref() == Some(&self.principal.id);
+        // Who loses the order is told so, and nothing else of it.
+        let loses = self.loses(told);
         outgoing.to.iter().any(|topic| match topic {
             Topic::User(user) => *user == self.principal.id,
             Topic::Role(role) => *role == self.role(),

@@ -13,7 +13,6 @@ use crate::dialect::{Dialect, canonical::Telling};
 use crate::driver::eta::Eta;
 use crate::error::Refusal;
 use crate::event::{Audience, OrderEvent, log};
-use crate::id::OrderId;
 
 /// How many events are kept.
 pub const CAPACITY: i64 = 8_192;
@@ -129,18 +128,6 @@ impl Window {
         positions.truncate(BATCH);
         let events = positions.iter().filter_map(|position| state.get(*position)).cloned().collect();
         if more { Next::Events(events) } else { Next::Last(events, state.head()) }
-    }
-
-    /// The events of an order after a position and up to another; `None` if they are not all here.
-    #[must_use]
-    pub fn of_order(&self, order: &OrderId, after: i64, until: i64) -> Option<Vec<Arc<Told>>> {
-        match self.next(after, &[Topic::Order(order.clone())]) {
-            Next::Last(mut events, head) if head >= until => {
-                events.retain(|told| told.event.position <= until);
-                Some(events)
-            }
-            Next::Last(..) | Next::Events(_) | Next::TooOld => None,
-        }
     }
 
     /// How many events after a position are for somebody who hears these topics; `None` if the window does not

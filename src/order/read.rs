@@ -18,6 +18,8 @@ use crate::id::{OrderId, Point, UserId};
 /// A status an order has had.
 #[derive(Clone, Debug)]
 pub struct Past {
+    /// Of the event that made it so.
+    pub seq: i64,
     pub status: OrderStatus,
     pub at: Time,
     pub changed_by: Option<String>,
@@ -79,8 +81,12 @@ pub async fn history(db: &impl ConnectionTrait, order: &Order) -> Result<Vec<Pas
         .order_by_asc(status_history::Column::Seq)
         .all(db)
         .await?;
-    let past =
-        |row: status_history::Model| Past { status: row.status, at: row.at, changed_by: row.changed_by };
+    let past = |row: status_history::Model| Past {
+        seq: row.seq,
+        status: row.status,
+        at: row.at,
+        changed_by: row.changed_by,
+    };
     Ok(history.into_iter().map(past).collect())
 }
 

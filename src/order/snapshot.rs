@@ -17,7 +17,7 @@ use crate::id::OrderId;
 const CAPACITY: usize = 4_096;
 
 /// One order with all that is told of it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Snapshot {
     pub order: Order,
     pub history: Vec<Past>,
@@ -32,19 +32,12 @@ impl Snapshot {
         self.events.last().map_or(0, |event| event.position)
     }
 
-    /// The order after these events, which came next.
+    /// The order as it was after the event at a position, which it must not be older than: it, its history, its event.
     #[must_use]
-    pub fn after<'a>(&self, next: impl Iterator<Item = &'a OrderEvent>) -> Self {
-        let mut snapshot = self.clone();
-        for event in next {
-            if event.previous_status != event.order.status {
-                let changed_by = event.changed_by.as_ref().map(ToString::to_string);
-                snapshot.history.push(Past { status: event.order.status, at: event.at, changed_by });
-            }
-            snapshot.order = event.order.clone();
-            snapshot.events.push(event.clone());
-        }
-        snapshot
+    pub fn at(&self, position: i64) -> Option<(&Order, &[Past], &OrderEvent)> {
+        let event = self.events.iter().rfind(|event| event.position <= position)?;
+        let history = self.history.partition_point(|past| past.seq <= event.order.seq);
+        Some((&event.order, &self.history[..history], event))
     }
 
     /// Whether it has every event after a seq.

@@ -4,15 +4,16 @@
 mod pid;
 mod store;
 
-pub use store::{Follow, Recovery, sweep};
+pub use store::{Asked, Follow, Recovery, sweep};
 
 use crate::app::App;
 use crate::auth::Principal;
 use crate::clock::Time;
 use crate::error::Refusal;
-use crate::event::log;
+use crate::event::{OrderEvent, log};
+use crate::fanout::outbox::Replay;
 use crate::fanout::session::{Beginning, CloseReason};
-use crate::fanout::{Fanout, Place};
+use crate::fanout::{Fanout, Offset, Place, Progress};
 use crate::id::OrderId;
 use crate::order::access;
 
@@ -70,10 +71,8 @@ pub async fn begin(fanout: &Fanout, who: &Principal, claim: &Claim) -> Result<Be
     let app = fanout.app();
     if let Some(pid) = &claim.pid {
         match resume(fanout, who, pid, claim.offset.as_deref()).await? {
-            Ok((place, orders)) => {
+            Ok(beginning) => {
                 app.metrics.recovery("recovered");
-                let pid = Some(pid.clone());
-                let beginning = Beginning { pid, recovered: true, place, replayed_until: 0, orders };
                 return Ok(Begun { beginning, resync: None });
             }
             Err(lost) => app.metrics.recovery(lost.as_str()),
@@ -96,6 +95,8 @@ pub async fn begin(fanout: &Fanout, who: &Principal, claim: &Claim) -> Result<Be
         place: Place::after(place),
         replayed_until: if claim.position.is_some() { app.relay.position() } else { 0 },
         orders: Vec::new(),
+        replays: Vec::new(),
+        replayed: 0,
     };
     Ok(Begun { beginning, resync })
 }
@@ -105,18 +106,18 @@ async fn resume(
     who: &Principal,
     pid: &str,
     offset: Option<&str>,
-) -> Result<Result<(Place, Vec<OrderId>), Lost>, Refusal> {
+) -> Result<Result<Beginning, Lost>, Refusal> {
     let (app, recovery) = (fanout.app(), fanout.recovery());
     let Some(made) = recovery.signer().read(who, pid) else { return Ok(Err(Lost::Forged)) };
-    let place = match offset {
-        None => Place::after(made.position),
+    let began = Offset { place: Place::after(made.position), replay: None };
+    let offset = match offset.map(Offset::parse) {
+        None => began,
         // A client that got a new session keeps the offset of the one before, until its first event.
-        Some(offset) => match Place::parse(offset) {
-            Some(place) => place.max(Place::after(made.position)),
-            None => return Ok(Err(Lost::UnknownOffset)),
-        },
+        Some(Some(offset)) if offset.place < began.place => began,
+        Some(Some(offset)) => offset,
+        Some(None) => return Ok(Err(Lost::UnknownOffset)),
     };
-    if !known(app, place.complete()).await? {
+    if !known(app, offset.place.complete()).await? {
         return Ok(Err(Lost::UnknownOffset));
     }
     // The same client, back before we noticed that it had gone: what it has followed until now is what counts.
@@ -130,21 +131,66 @@ async fn resume(
     {
         return Ok(Err(Lost::TooOld));
     }
-    if stored.lost_at.is_some_and(|position| position > place.complete()) {
+    if stored.lost_at.is_some_and(|position| position > offset.place.complete()) {
         return Ok(Err(Lost::RightLost));
     }
-    for order in &stored.orders {
-        match app.snapshots.get(app, order).await {
-            Ok(snapshot) if access::party(&snapshot.order, who).is_some() => {}
-            Ok(_) | Err(Refusal::NotFound(_)) => return Ok(Err(Lost::RightLost)),
+    let mut orders = Vec::with_capacity(stored.orders.len());
+    let mut replays = Vec::new();
+    for (order, asked) in &stored.orders {
+        let snapshot = match app.snapshots.get(app, order).await {
+            Ok(snapshot) => snapshot,
+            Err(Refusal::NotFound(_)) => return Ok(Err(Lost::RightLost)),
             Err(refusal) => return Err(refusal),
+        };
+        let Some(party) = access::party(&snapshot.order, who) else {
+            let knows = |event: &OrderEvent| {
+                event.former_driver.as_ref() == Some(&who.id) && event.position <= offset.place.complete()
+            };
+            // Who knows that the order is gone has lost nothing by it.
+            if snapshot.events.iter().any(knows) {
+                continue;
+            }
+            return Ok(Err(Lost::RightLost));
+        };
+        orders.push(order.clone());
+        if let Some(after) = asked.as_ref().and_then(|asked| not_replayed(asked, offset)) {
+            let number = asked.as_ref().map_or(0, |asked| asked.number);
+            replays.push(Replay { order: order.clone(), party, after, number });
         }
     }
     let limit = app.config.limits.recovery_limit;
-    if crate::fanout::missed(fanout, who, &stored.orders, place, limit).await? > limit {
+    if crate::fanout::missed(fanout, who, &orders, offset.place, limit).await? > limit {
         return Ok(Err(Lost::TooMany));
     }
-    Ok(Ok((place, stored.orders)))
+    replays.sort_by_key(|replay| replay.number);
+    for Replay { order, after, number, .. } in &replays {
+        // From here on they are replayed at the place that the session has now.
+        let asked = Asked { since: *after, place: offset.place, number: *number };
+        recovery.set(Some(pid), order, Follow::Yes(Some(asked))).await?;
+    }
+    let replayed =
+        stored.orders.iter().filter_map(|(_, asked)| asked.as_ref()).map(|asked| asked.number).max();
+    Ok(Ok(Beginning {
+        pid: Some(pid.to_owned()),
+        recovered: true,
+        place: offset.place,
+        replayed_until: 0,
+        orders,
+        replays,
+        replayed: replayed.unwrap_or(0),
+    }))
+}
+
+/// After which seq the replay that a session asked for is still to come, if it is: it had not gone on in the log yet.
+fn not_replayed(asked: &Asked, offset: Offset) -> Option<i64> {
+    if offset.place > asked.place {
+        return None;
+    }
+    match offset.replay {
+        Some(Progress { number, .. }) if number > asked.number => None,
+        Some(Progress { seq, number }) if number == asked.number => Some(seq),
+        _ => Some(asked.since),
+    }
 }
 
 /// Whether the log has got to a position. Another node may be a little ahead of us: then we wait for it.
@@ -165,7 +211,8 @@ async fn known(app: &App, position: i64) -> Result<bool, Refusal> {
 pub struct Stored {
     /// When it left, or was last known to be there; `None` if that was never written down.
     pub left_at: Option<Time>,
-    pub orders: Vec<OrderId>,
+    /// What it follows, and the replay that it asked for as it began to.
+    pub orders: Vec<(OrderId, Option<Asked>)>,
     /// Position of the last event that took an order from its user while it followed that.
     pub lost_at: Option<i64>,
     /// Nothing is known of it, and what was made up to then may have been thrown away.

@@ -20,6 +20,7 @@ use super::pid::Signer;
 use crate::app::App;
 use crate::clock::Time;
 use crate::error::Refusal;
+use crate::fanout::Place;
 use crate::id::{OrderId, UserId};
 
 /// Changes and questions that may wait for the database; those who ask for more wait themselves.
@@ -60,12 +61,23 @@ enum Change {
 /// What a session has to do with an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Follow {
-    /// It follows it.
-    Yes,
+    /// It follows it, and asked for this to be replayed.
+    Yes(Option<Asked>),
     /// It does not.
     No,
     /// It did, until the event at this position took it from its user.
     Lost(i64),
+}
+
+/// A replay that a session has asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Of the order's events after this seq,
+    pub since: i64,
+    /// up to this place in the log.
+    pub place: Place,
+    /// Which of the session's replays it is.
+    pub number: i32,
 }
 
 impl Recovery {
@@ -232,21 +244,28 @@ impl Pending {
         }
         let mut rows = Vec::new();
         for ((session, order), follow) in &self.orders {
-            let lost_at = match follow {
-                Follow::Yes => None,
-                Follow::Lost(position) => Some(*position),
+            let (lost_at, asked) = match follow {
+                Follow::Yes(asked) => (None, asked.as_ref()),
+                Follow::Lost(position) => (Some(*position), None),
                 Follow::No => {
                     session_order::Entity::delete_by_id((session.clone(), order.clone())).exec(&tx).await?;
                     continue;
                 }
             };
-            let row = session_order::Model { session: session.clone(), order_id: order.clone(), lost_at };
+            let row = session_order::Model {
+                session: session.clone(),
+                order_id: order.clone(),
+                lost_at,
+                since: asked.map(|asked| asked.since),
+                place: asked.map(|asked| asked.place.to_string()),
+                number: asked.map(|asked| asked.number),
+            };
             rows.push(session_order::ActiveModel::from(row));
         }
         for rows in rows.chunks(BATCH) {
             use session_order::Column;
             let again = OnConflict::columns([Column::Session, Column::OrderId])
-                .update_column(Column::LostAt)
+                .update_columns([Column::LostAt, Column::Since, Column::Place, Column::Number])
                 .to_owned();
             let rows = rows.iter().cloned().map(sea_orm::IntoActiveModel::into_active_model);
             session_order::Entity::insert_many(rows).on_conflict(again).exec_without_returning(&tx).await?;
@@ -361,7 +380,12 @@ async fn look_up(
     for row in orders {
         let stored = found.entry(row.session).or_default();
         match row.lost_at {
-            None => stored.orders.push(OrderId::stored(&row.order_id)),
+            None => {
+                let place = row.place.as_deref().and_then(Place::parse);
+                let asked = row.since.zip(place).zip(row.number);
+                let asked = asked.map(|((since, place), number)| Asked { since, place, number });
+                stored.orders.push((OrderId::stored(&row.order_id), asked));
+            }
             Some(position) => stored.lost_at = Ord::max(stored.lost_at, Some(position)),
         }
     }

@@ -252,9 +252,15 @@ impl Denied {
             if let Refusal::Internal(error) = refusal {
                 tracing::error!(%error, "a client could not be let in");
             }
-            match visitor.connection().and_then(|connection| connection.lane()) {
-                Some(lane) => lane.kill(),
-                None => door.cut(visitor.socket.id.to_string(), visitor.is_eio3()),
+            let sid = visitor.socket.id.to_string();
+            match door.peers.get(&sid) {
+                None => visitor.connection().iter().for_each(conn::Handle::kill),
+                Some(peer) => {
+                    // Whatever it polls next tells it that the connection has ended, and nothing else.
+                    peer.close();
+                    peer.lane().iter().for_each(|lane| lane.kill());
+                    door.cut(sid, visitor.is_eio3());
+                }
             }
         }
         Self(format!("{}: {refusal}", refusal.code()))

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::handler::{Answer, Reply};
 use crate::app::App;
 use crate::auth::Role;
-use crate::clock::{Time, rfc3339};
+use crate::clock::rfc3339;
 use crate::command::Command;
 use crate::dialect::canonical::{Telling, TrackingView};
 use crate::dialect::realtime::{
@@ -17,19 +17,14 @@ use crate::dialect::realtime::{
 use crate::driver::live::Driver;
 use crate::driver::report;
 use crate::error::Refusal;
-use crate::event::Kind;
-use crate::fanout::Place;
-use crate::fanout::outbox::{Aside, Asides, Rest};
+use crate::fanout::outbox::{Aside, Asides, Replay};
 use crate::fanout::session::Session;
-use crate::id::{OrderId, Point};
+use crate::fanout::{Offset, Place, Progress};
+use crate::id::OrderId;
 use crate::order::access;
 use crate::order::change::{self, Action};
 use crate::order::read::{self, Tracking};
-use crate::order::snapshot::Snapshot;
-use crate::recovery::Follow;
-
-/// How often an order may change between being read and being told before we give up.
-const TRIES: usize = 16;
+use crate::recovery::{Asked, Follow};
 
 /// Requests that wait for nothing: no database, no lock that is held for long.
 pub(super) fn immediate(app: &App, session: &Session, command: Command) -> Result<Answer, Refusal> {
@@ -123,8 +118,8 @@ async fn subscribe(session: &Arc<Session>, order: &OrderId, since: Option<i64>, 
     }
 }
 
-/// Reads how the order stands, waits until the session has been told all that led to it, and lets it hear what comes
-/// next in the same step as it is told how things stand by then.
+/// Stops the session at its place in the log, tells it how the order stands there, and lets it go on from there,
+/// following the order.
 async fn follow(
     session: &Arc<Session>,
     order: &OrderId,
@@ -132,69 +127,71 @@ async fn follow(
     ack: Option<i64>,
 ) -> Result<(), Refusal> {
     let app = session.app();
-    let mut written = false;
-    for _ in 0..TRIES {
-        let snapshot = app.snapshots.get(app, order).await?;
-        access::party(&snapshot.order, session.principal()).ok_or(Refusal::NotFound("order"))?;
-        if !std::mem::replace(&mut written, true) {
-            // Before it is acknowledged: a client that comes back finds it followed.
-            session.fanout().recovery().set(session.pid(), order, Follow::Yes).await?;
-        }
-        app.relay.handed_on(snapshot.position()).await;
+    let newest = app.snapshots.get(app, order).await?;
+    access::party(&newest.order, session.principal()).ok_or(Refusal::NotFound("order"))?;
+    // So that its place is not before the order was made.
+    app.relay.handed_on(newest.position()).await;
+    let (place, number) = loop {
         session.until_live().await;
-        let position = read::position(app, &snapshot.order).await?;
-        if session.admit(order, |place| tell(session, &snapshot, position, since, place, ack)) {
-            return Ok(());
+        if session.is_closing() {
+            return Err(Refusal::Unavailable);
+        }
+        if let Some(held) = session.hold_still() {
+            break held;
+        }
+    };
+    let told = tell(session, order, since, ack, place, number).await;
+    match told {
+        Ok(asides) => session.admit(order, asides),
+        Err(refusal) => {
+            session.release();
+            return Err(refusal);
         }
     }
-    Err(Refusal::Unavailable)
+    Ok(())
 }
 
-/// How the order stands at a place in the log, or all that has happened to it since a seq. `None` if that cannot be said.
-fn tell(
-    session: &Session,
-    snapshot: &Snapshot,
-    position: Option<(Point, Time)>,
+/// How an order stands at a place in the log, or all that has happened to it since a seq.
+async fn tell(
+    session: &Arc<Session>,
+    order: &OrderId,
     since: Option<i64>,
-    place: Place,
     ack: Option<i64>,
-) -> Option<Asides> {
+    place: Place,
+    number: i32,
+) -> Result<Asides, Refusal> {
     let app = session.app();
-    let newer = session.fanout().window().of_order(
-        &snapshot.order.id,
-        snapshot.position(),
-        place.complete().max(snapshot.position()),
-    )?;
-    if place.complete() < snapshot.position() {
-        return None;
-    }
-    let Snapshot { order, history, events } = snapshot.after(newer.iter().map(|told| &told.event));
-    let party = access::party(&order, session.principal())?;
-    let eta = app.live.eta(&order, app.clock.now());
-    let newest = order.seq;
-    let tracking = Tracking { order, party, history, position };
-    let answer = ack.map(|ack| {
+    // Read again: what was read before may be older than the place.
+    let snapshot = app.snapshots.get(app, order).await?;
+    let (order, history, event) = snapshot.at(place.complete()).ok_or(Refusal::Unavailable)?;
+    let party = access::party(order, session.principal()).ok_or(Refusal::NotFound("order"))?;
+    let replay = since.map(|since| Asked { since, place, number });
+    // Before it is acknowledged: a client that comes back finds it followed.
+    session.fanout().recovery().set(session.pid(), &order.id, Follow::Yes(replay)).await?;
+    let position = read::position(app, order).await?;
+    let tracking = Tracking { order: order.clone(), party, history: history.to_vec(), position };
+    let eta = app.live.eta(order, app.clock.now());
+    let mut asides = Asides::default();
+    if let Some(ack) = ack {
         app.metrics.events_out_reply.inc();
-        Aside::Ack(ack, json(&Success::new(Subscribed::new(&tracking, eta))))
-    });
-    let (after, telling) = match since {
-        Some(since) => (since, Telling::Replayed),
-        None => (newest - 1, Telling::Snapshot),
-    };
-    if !snapshot.reaches(after) {
-        let rest = Rest { order: tracking.order.id, party, after, until: newest };
-        return Some(Asides::new(answer, std::iter::empty(), Some(rest)));
+        asides.waiting.push_back(Aside::Ack(ack, json(&Success::new(Subscribed::new(&tracking, eta)))));
     }
-    let told = events
-        .iter()
-        .filter(|event| event.order.seq > after)
-        // The creation is no status update, unless it is all there is to tell.
-        .filter(|event| since.is_none() || !(event.kind == Kind::Created || session.was_told(event)))
-        .map(|event| {
-            let eta = eta.filter(|_| event.order.seq == newest);
-            Aside::Event(session.dialect().catch_up(event, eta, party, telling).at(place))
-        });
-    Some(Asides::new(answer, told, None))
+    match since {
+        None => {
+            let frame = session.dialect().catch_up(event, eta, party, Telling::Snapshot);
+            let replay = Some(Progress { seq: event.order.seq, number });
+            asides.waiting.push_back(Aside::event(frame, Offset { place, replay }));
+        }
+        Some(since) => {
+            let replay = Replay { order: order.id.clone(), party, after: since, number };
+            if snapshot.reaches(since) {
+                asides.waiting.extend(session.replay(&replay, place, &snapshot.events));
+            } else {
+                asides.replays.push_back(replay);
+            }
+        }
+    }
+    Ok(asides)
 }
 
 /// A newer token, for the same user in the same role.
