@@ -108,6 +108,9 @@ pub struct Limits {
     /// Durable events that a client may have missed and still get its session back
     #[arg(long, env = "RECOVERY_LIMIT", default_value_t = 10_000, value_name = "N")]
     pub recovery_limit: u64,
+    /// Newest events kept in memory for clients to catch up from; older ones are read for each client
+    #[arg(long, env = "WINDOW_EVENTS", default_value_t = 8_192, value_name = "N")]
+    pub window_events: u32,
     /// Sessions that one user may come back to; older ones are forgotten
     #[arg(long, env = "MAX_SESSIONS_PER_USER", default_value_t = 1_000, value_name = "N")]
     pub max_sessions_per_user: u64,

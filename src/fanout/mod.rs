@@ -87,8 +87,7 @@ struct Parts {
 impl Fanout {
     #[must_use]
     pub fn new(app: App, recovery: Recovery) -> Self {
-        let window = Window::default();
-        window.begin(app.relay.position());
+        let window = Window::new(app.relay.position(), app.config.limits.window_events);
         Self(Arc::new(Parts {
             app,
             hub: Hub::default(),

@@ -14,8 +14,6 @@ use crate::driver::eta::Eta;
 use crate::error::Refusal;
 use crate::event::{Audience, OrderEvent, log};
 
-/// How many events are kept.
-pub const CAPACITY: i64 = 8_192;
 /// How many events one look into the window brings.
 const BATCH: usize = 64;
 
@@ -67,8 +65,9 @@ pub enum Next {
 }
 
 /// The newest events of the log, without a gap.
-#[derive(Default)]
 pub struct Window {
+    /// How many are kept.
+    capacity: i64,
     state: Mutex<State>,
     /// Held by whoever reads older events into the window; the others wait and find them there.
     reaching: tokio::sync::Mutex<()>,
@@ -85,8 +84,14 @@ struct State {
 
 impl Window {
     /// Begins, empty, after a position.
-    pub fn begin(&self, head: i64) {
-        self.state().first = head + 1;
+    #[must_use]
+    pub fn new(head: i64, capacity: u32) -> Self {
+        let state = State { first: head + 1, ..State::default() };
+        Self {
+            capacity: i64::from(capacity),
+            state: Mutex::new(state),
+            reaching: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Takes the next event of the log.
@@ -104,7 +109,7 @@ impl Window {
             }
         }
         state.events.push_back(Arc::clone(told));
-        if state.len() > CAPACITY {
+        if state.len() > self.capacity {
             state.drop_oldest();
         }
     }
@@ -174,14 +179,14 @@ impl Window {
     /// Whether [`Window::reach`] would get there.
     #[must_use]
     pub fn can_reach(&self, after: i64) -> bool {
-        self.state().head() - after <= CAPACITY
+        self.state().head() - after <= self.capacity
     }
 
     fn prepend(&self, events: Vec<OrderEvent>) {
         let mut state = self.state();
         for event in events.into_iter().rev() {
             // Meanwhile the window may have moved on.
-            if state.first != event.position + 1 || state.len() >= CAPACITY {
+            if state.first != event.position + 1 || state.len() >= self.capacity {
                 return;
             }
             let told = Told::new(event, None);

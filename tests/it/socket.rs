@@ -16,6 +16,8 @@ use crate::harness::{PATIENCE, Server};
 pub struct Event {
     pub name: String,
     pub data: Value,
+    /// The last argument of a durable event.
+    pub offset: Option<String>,
 }
 
 /// What may come from the server.
@@ -34,6 +36,10 @@ pub enum Incoming {
 pub struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     next_ack: u64,
+    /// The id of its session.
+    pub pid: Option<String>,
+    /// The last offset that it has seen, as the stock client keeps it.
+    pub offset: Option<String>,
     /// What came while something else was waited for.
     kept: VecDeque<Incoming>,
 }
@@ -47,11 +53,21 @@ impl Socket {
         socket
     }
 
+    /// Comes back, as the stock client does, with the session and the offset that another socket had. Returns whether it
+    /// was recovered.
+    pub async fn back(self, server: &Server, token: &str) -> (Self, bool) {
+        let auth = json!({"token": token, "pid": self.pid, "offset": self.offset});
+        drop(self.stream);
+        let mut socket = Self::knock(server, auth).await;
+        let greeting = socket.event("connected").await;
+        (socket, greeting["recovered"] == true)
+    }
+
     /// Connects as far as asking for the namespace.
     pub async fn knock(server: &Server, auth: Value) -> Self {
         let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", server.address);
         let (stream, _) = tokio_tungstenite::connect_async(url).await.expect("a WebSocket");
-        let mut socket = Self { stream, next_ack: 0, kept: VecDeque::new() };
+        let mut socket = Self { stream, next_ack: 0, pid: None, offset: None, kept: VecDeque::new() };
         socket.raw(&format!("40/realtime,{auth}")).await;
         socket
     }
@@ -97,6 +113,15 @@ impl Socket {
     pub async fn event(&mut self, name: &str) -> Value {
         self.wait_for(|incoming| match incoming {
             Incoming::Event(event) if event.name == name => Some(event.data.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Why it was not let in.
+    pub async fn refusal(&mut self) -> String {
+        self.wait_for(|incoming| match incoming {
+            Incoming::Refused(why) => Some(why.clone()),
             _ => None,
         })
         .await
@@ -156,9 +181,15 @@ impl Socket {
                 self.raw("3").await;
                 continue;
             }
-            if let Some(incoming) = parse(&text) {
-                return incoming;
+            if let Some(reply) = text.strip_prefix("40/realtime,") {
+                let reply: Value = serde_json::from_str(reply).expect("JSON");
+                self.pid = reply["pid"].as_str().map(str::to_owned);
             }
+            let Some(incoming) = parse(&text) else { continue };
+            if let Incoming::Event(Event { offset: Some(offset), .. }) = &incoming {
+                self.offset = Some(offset.clone());
+            }
+            return incoming;
         }
     }
 }
@@ -174,7 +205,9 @@ fn parse(text: &str) -> Option<Incoming> {
     if let Some(event) = text.strip_prefix("42/realtime,") {
         let event: Vec<Value> = serde_json::from_str(event).expect("JSON");
         let name = event[0].as_str().expect("a name").to_owned();
-        return Some(Incoming::Event(Event { name, data: event.get(1).cloned().unwrap_or(Value::Null) }));
+        let data = event.get(1).cloned().unwrap_or(Value::Null);
+        let offset = event.get(2).and_then(Value::as_str).map(str::to_owned);
+        return Some(Incoming::Event(Event { name, data, offset }));
     }
     if let Some(ack) = text.strip_prefix("43/realtime,") {
         let (number, answer) = ack.split_at(ack.find('[').expect("an array"));

@@ -321,7 +321,10 @@ async fn admit(door: &Door, visitor: &Visitor) -> Result<(), Denied> {
     visitor.socket.on_disconnect(
         async move |socket: SocketRef, reason: socketioxide::socket::DisconnectReason| {
             leaving.leave(&socket.id.to_string());
-            leaving.door.fanout.metrics().closed(reason_name(reason));
+            if !leaving.session.is_closing() {
+                // Who is closed by us is counted with our reason.
+                leaving.door.fanout.metrics().closed(reason_name(reason));
+            }
         },
     );
     match (&lane, &entry.peer) {

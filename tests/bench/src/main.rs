@@ -9,6 +9,7 @@ mod relay;
 mod rest;
 mod socket;
 mod status;
+mod storm;
 
 use std::net::SocketAddr;
 
@@ -48,6 +49,8 @@ enum Command {
     Idle(idle::Options),
     /// Status changes over REST at a fixed rate; latency until the order's watcher has them
     Status(status::Options),
+    /// All clients are lost at once and come back at once; time until each has what it missed
+    Storm(storm::Options),
 }
 
 #[tokio::main(flavor = "local")]
@@ -57,6 +60,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Relay(options) => ("relay", relay::run(&target, options).await?),
         Command::Idle(options) => ("idle", idle::run(&target, options).await?),
         Command::Status(options) => ("status", status::run(&target, options).await?),
+        Command::Storm(options) => ("storm", storm::run(&target, options).await?),
     };
     result["bench"] = name.into();
     result["server"] = target.label.into();

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -17,6 +17,13 @@ use crate::{
     Target,
     rest::{order_id, token, user_id},
 };
+
+/// Where a client was: its session, and the last offset it has.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    pub pid: Option<String>,
+    pub offset: Option<String>,
+}
 
 /// A connected socket in `/realtime`.
 pub struct Socket {
@@ -30,6 +37,16 @@ pub struct Socket {
 impl Socket {
     /// Upgrade, connect to the namespace as the `index`th user in a role, and wait for the server's consent.
     pub async fn connect(target: &Target, role: &str, index: usize) -> Result<Self> {
+        Ok(Self::resume(target, role, index, &Place::default()).await?.0)
+    }
+
+    /// The same, where it was before, if it was. Also returns the id of its session.
+    pub async fn resume(
+        target: &Target,
+        role: &str,
+        index: usize,
+        place: &Place,
+    ) -> Result<(Self, Option<String>)> {
         let addr = target.addr;
         let token = target
             .jwt_secret
@@ -54,9 +71,15 @@ impl Socket {
         ensure!(status.starts_with(b"HTTP/1.1 101"), "handshake: {}", String::from_utf8_lossy(status));
         socket.used = head;
         socket.expect(b"0{").await?;
-        socket.send(&format!("40/realtime,{}", json!({ "token": token }))).await?;
-        socket.expect(b"40/realtime,").await?;
-        Ok(socket)
+        let auth = json!({ "token": token, "pid": place.pid, "offset": place.offset });
+        socket.send(&format!("40/realtime,{auth}")).await?;
+        let reply = socket.next().await?;
+        let Some(reply) = reply.strip_prefix(b"40/realtime,") else {
+            bail!("unexpected {}", String::from_utf8_lossy(reply));
+        };
+        let reply: Value = serde_json::from_slice(reply)?;
+        let pid = reply["pid"].as_str().map(str::to_owned);
+        Ok((socket, pid))
     }
 
     /// The customer of the `index`th order, subscribed to it.

@@ -1,0 +1,140 @@
+//! Everybody is lost at once, and comes back at once.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use futures_util::future::try_join_all;
+use hyper::Method;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+use tokio::time::sleep;
+
+use crate::Target;
+use crate::measure::cpu_seconds;
+use crate::rest::{Rest, order_id};
+use crate::socket::{self, Place, Socket};
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// Clients, each subscribed to an order
+    #[arg(long, default_value_t = 5000)]
+    clients: usize,
+    /// Orders, each with its share of the clients
+    #[arg(long, default_value_t = 500)]
+    orders: usize,
+    /// Shell command that restarts the server while they are away; it is given the process's id and prints the new one
+    #[arg(long)]
+    restart: Option<String>,
+}
+
+/// How long we wait for the restarted server, and for the last client.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub async fn run(target: &Target, options: &Options) -> Result<Value> {
+    match &target.jwt_secret {
+        Some(secret) => recovered(target, options, secret).await,
+        None => accepted(target, options).await,
+    }
+}
+
+/// A bare relay: they are merely let in.
+async fn accepted(target: &Target, options: &Options) -> Result<Value> {
+    let cpu = cpu_seconds(target.pid)?;
+    let started = Instant::now();
+    let back = (0..options.clients).map(|index| Socket::connect(target, "customer", index));
+    let sockets = try_join_all(back).await?;
+    let elapsed = started.elapsed().as_secs_f64();
+    ensure!(sockets.len() == options.clients);
+    Ok(json!({
+        "clients": options.clients,
+        "all_back_s": elapsed,
+        "server_cpu_s": cpu_seconds(target.pid)? - cpu,
+    }))
+}
+
+async fn recovered(target: &Target, options: &Options, secret: &str) -> Result<Value> {
+    let mut rest = Rest::connect(target.addr, secret).await?;
+    for index in 0..options.orders {
+        rest.create(index).await?;
+    }
+    let places =
+        socket::many(options.clients, async |index| watch(target, index % options.orders).await).await?;
+    let mut pid = target.pid;
+    if let Some(command) = &options.restart {
+        drop(rest);
+        let output = Command::new("sh").args(["-c", command, "restart", &pid.to_string()]).output().await?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        pid = String::from_utf8_lossy(&output.stdout).trim().parse().context("the new process")?;
+        listening(target.addr).await?;
+        rest = Rest::connect(target.addr, secret).await?;
+    }
+    for index in 0..options.orders {
+        let path = format!("/orders/{}/payment/verify", order_id(index));
+        rest.call(Method::POST, &path, &json!({})).await?;
+    }
+    let reads = log_reads(&mut rest).await?;
+    let cpu = cpu_seconds(pid)?;
+    let started = Instant::now();
+    let back = places.iter().map(|(index, place)| come_back(target, *index, place));
+    let sockets = tokio::time::timeout(PATIENCE, try_join_all(back)).await??;
+    let elapsed = started.elapsed().as_secs_f64();
+    let cpu = cpu_seconds(pid)? - cpu;
+    let reads = log_reads(&mut rest).await? - reads;
+    ensure!(sockets.len() == options.clients);
+    Ok(json!({
+        "clients": options.clients,
+        "orders": options.orders,
+        "restarted": options.restart.is_some(),
+        "all_back_s": elapsed,
+        "log_reads": reads,
+        "server_cpu_s": cpu,
+    }))
+}
+
+/// A client that follows the `index`th order, and is then lost. Returns where it was.
+async fn watch(target: &Target, index: usize) -> Result<(usize, Place)> {
+    let (mut socket, pid) = Socket::resume(target, "customer", index, &Place::default()).await?;
+    let order = json!({ "orderId": order_id(index) });
+    socket.send(&format!("42/realtime,0[\"subscribe:order\",{order}]")).await?;
+    let offset = loop {
+        if let Some(offset) = offset_of_update(socket.next().await?) {
+            break offset;
+        }
+    };
+    Ok((index, Place { pid, offset: Some(offset) }))
+}
+
+/// Comes back, and waits for what was missed.
+async fn come_back(target: &Target, index: usize, place: &Place) -> Result<Socket> {
+    let (mut socket, pid) = Socket::resume(target, "customer", index, place).await?;
+    ensure!(pid == place.pid, "not recovered");
+    while offset_of_update(socket.next().await?).is_none() {}
+    Ok(socket)
+}
+
+/// The last argument of an `order:status_update`.
+fn offset_of_update(packet: &[u8]) -> Option<String> {
+    let arguments = packet.strip_prefix(b"42/realtime,")?;
+    let arguments: Vec<Value> = serde_json::from_slice(arguments).ok()?;
+    (arguments.first()? == "order:status_update").then(|| arguments.last()?.as_str().map(str::to_owned))?
+}
+
+async fn log_reads(rest: &mut Rest) -> Result<f64> {
+    let text = rest.call(Method::GET, "/metrics", &Value::Null).await?;
+    let text = String::from_utf8_lossy(&text);
+    let Some(line) = text.lines().find(|line| line.starts_with("ordercast_log_reads_total")) else {
+        bail!("no log_reads_total in /metrics");
+    };
+    Ok(line.split_whitespace().last().unwrap_or_default().parse()?)
+}
+
+async fn listening(addr: SocketAddr) -> Result<()> {
+    let started = Instant::now();
+    while TcpStream::connect(addr).await.is_err() {
+        ensure!(started.elapsed() < PATIENCE, "the restarted server does not listen");
+        sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
