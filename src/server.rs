@@ -25,7 +25,7 @@ use crate::error::Refusal;
 use crate::event::bus::Bus;
 use crate::event::relay::{self, Relay};
 use crate::fanout::Fanout;
-use crate::fanout::session::CloseReason;
+use crate::fanout::handing::CloseReason;
 use crate::metrics::Metrics;
 use crate::order::snapshot::Snapshots;
 use crate::recovery::{self, Recovery};

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::handing::CloseReason;
 use super::outbox::{Aside, Replay};
-use super::session::{CloseReason, Session, State};
+use super::session::{Session, State};
 use super::window::Told;
 use super::{Fanout, Offset, Place, Progress};
 use crate::auth::Principal;

@@ -2,10 +2,13 @@
 
 mod catch_up;
 mod frame;
+pub mod handing;
 pub mod hub;
 pub mod outbox;
 mod place;
 pub mod session;
+mod standing;
+mod telling;
 mod tokens;
 pub mod window;
 
@@ -26,9 +29,10 @@ use crate::event::{LiveEvent, OrderEvent};
 use crate::id::{OrderId, UserId};
 use crate::metrics::Metrics;
 use crate::recovery::Recovery;
+use handing::CloseReason;
 use hub::Hub;
 use outbox::LiveKey;
-use session::{CloseReason, Session};
+use session::Session;
 use tokens::Deadlines;
 use window::{Told, Window};
 

@@ -32,6 +32,12 @@ impl Place {
         }
     }
 
+    /// The position of the last event that something was handed over of.
+    #[must_use]
+    pub const fn position(self) -> i64 {
+        self.position
+    }
+
     /// The position up to which events were handed over whole.
     #[must_use]
     pub const fn complete(self) -> i64 {

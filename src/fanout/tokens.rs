@@ -7,7 +7,8 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::Fanout;
-use super::session::{CloseReason, Session, State, Urgency};
+use super::handing::{CloseReason, Urgency};
+use super::session::{Session, State};
 use crate::clock::Time;
 use crate::dialect::realtime;
 

@@ -3,16 +3,18 @@
 
 mod pid;
 mod store;
+mod sweep;
 
-pub use store::{Asked, Follow, Recovery, sweep};
+pub use store::{Asked, Follow, Recovery};
+pub use sweep::sweep;
 
 use crate::app::App;
 use crate::auth::Principal;
 use crate::clock::Time;
 use crate::error::Refusal;
 use crate::event::{OrderEvent, log};
+use crate::fanout::handing::{Beginning, CloseReason};
 use crate::fanout::outbox::Replay;
-use crate::fanout::session::{Beginning, CloseReason};
 use crate::fanout::{Fanout, Offset, Place, Progress};
 use crate::id::OrderId;
 use crate::order::access;
@@ -96,9 +98,16 @@ pub async fn begin(fanout: &Fanout, who: &Principal, claim: &Claim) -> Result<Be
         replayed_until: if claim.position.is_some() { app.relay.position() } else { 0 },
         orders: Vec::new(),
         replays: Vec::new(),
-        replayed: 0,
+        replayed: claimed_number(claim),
     };
     Ok(Begun { beginning, resync })
+}
+
+/// The number of the last replay that the client knows of. A client that gets a new session keeps the offset of the one
+/// before, so the numbers go on.
+fn claimed_number(claim: &Claim) -> i32 {
+    let offset = claim.offset.as_deref().and_then(Offset::parse);
+    offset.and_then(|offset| offset.replay).map_or(0, |progress| progress.number)
 }
 
 async fn resume(
@@ -131,7 +140,8 @@ async fn resume(
     {
         return Ok(Err(Lost::TooOld));
     }
-    if stored.lost_at.is_some_and(|position| position > offset.place.complete()) {
+    // That an order is gone is the first that its former driver is told of the event.
+    if stored.lost_at.is_some_and(|position| position > offset.place.position()) {
         return Ok(Err(Lost::RightLost));
     }
     let mut orders = Vec::with_capacity(stored.orders.len());
@@ -144,7 +154,7 @@ async fn resume(
         };
         let Some(party) = access::party(&snapshot.order, who) else {
             let knows = |event: &OrderEvent| {
-                event.former_driver.as_ref() == Some(&who.id) && event.position <= offset.place.complete()
+                event.former_driver.as_ref() == Some(&who.id) && event.position <= offset.place.position()
             };
             // Who knows that the order is gone has lost nothing by it.
             if snapshot.events.iter().any(knows) {
@@ -168,8 +178,7 @@ async fn resume(
         let asked = Asked { since: *after, place: offset.place, number: *number };
         recovery.set(Some(pid), order, Follow::Yes(Some(asked))).await?;
     }
-    let replayed =
-        stored.orders.iter().filter_map(|(_, asked)| asked.as_ref()).map(|asked| asked.number).max();
+    let numbers = stored.orders.iter().filter_map(|(_, asked)| asked.as_ref()).map(|asked| asked.number);
     Ok(Ok(Beginning {
         pid: Some(pid.to_owned()),
         recovered: true,
@@ -177,7 +186,7 @@ async fn resume(
         replayed_until: 0,
         orders,
         replays,
-        replayed: replayed.unwrap_or(0),
+        replayed: numbers.chain(offset.replay.map(|progress| progress.number)).max().unwrap_or(0),
     }))
 }
 

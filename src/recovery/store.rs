@@ -8,10 +8,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use entity::{server_key, server_node, session_floor, session_order, socket_session};
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect,
-};
+use sea_orm::{ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -158,7 +155,8 @@ impl Recovery {
 struct Pending {
     began: HashMap<String, socket_session::Model>,
     ended: HashMap<String, Time>,
-    orders: HashMap<(String, String), Follow>,
+    /// And whether somebody waits for it.
+    orders: HashMap<(String, String), (Follow, bool)>,
     waiting: Vec<oneshot::Sender<Result<(), Refusal>>>,
 }
 
@@ -225,7 +223,7 @@ impl Pending {
                 self.ended.insert(socket, at);
             }
             Change::Order { pid, order, follow, done } => {
-                self.orders.insert((pid, order.to_string()), follow);
+                self.orders.insert((pid, order.to_string()), (follow, done.is_some()));
                 self.waiting.extend(done);
             }
         }
@@ -243,7 +241,7 @@ impl Pending {
             socket_session::Entity::insert_many(rows).on_conflict(again).exec_without_returning(&tx).await?;
         }
         let mut rows = Vec::new();
-        for ((session, order), follow) in &self.orders {
+        for ((session, order), (follow, _)) in &self.orders {
             let (lost_at, asked) = match follow {
                 Follow::Yes(asked) => (None, asked.as_ref()),
                 Follow::Lost(position) => (Some(*position), None),
@@ -321,10 +319,11 @@ impl Pending {
             let _ = waiting.send(if written.is_ok() { Ok(()) } else { Err(Refusal::Unavailable) });
         }
         // Those who waited know that it failed.
-        self.orders.clear();
-        if written.is_ok() || self.began.len() + self.ended.len() > QUEUE {
+        self.orders.retain(|_, (_, waited)| written.is_err() && !*waited);
+        if written.is_ok() || self.began.len() + self.ended.len() + self.orders.len() > QUEUE {
             self.began.clear();
             self.ended.clear();
+            self.orders.clear();
         }
     }
 }
@@ -403,96 +402,4 @@ async fn look_up(
         }
     }
     Ok(found)
-}
-
-/// Forgets sessions that cannot come back any more, and all but the newest of a user's.
-///
-/// # Errors
-/// Those of the database.
-pub async fn sweep(app: &App) -> Result<(), Refusal> {
-    use socket_session::Column;
-    let before = app.clock.now() - TimeDelta::milliseconds(app.config.limits.recovery_window_ms);
-    let dead = server_node::Entity::find()
-        .select_only()
-        .column(server_node::Column::Id)
-        .filter(server_node::Column::SeenAt.lt(before))
-        .into_tuple::<String>()
-        .all(app.db.reader())
-        .await?;
-    let old = Condition::any()
-        .add(Column::EndedAt.lt(before))
-        .add(Column::EndedAt.is_null().and(Column::Node.is_in(dead.iter().map(String::as_str))));
-    let gone = socket_session::Entity::find()
-        .select_only()
-        .column(Column::Id)
-        .filter(old)
-        .limit(BATCH as u64)
-        .into_tuple::<String>()
-        .all(app.db.reader())
-        .await?;
-    delete(app, &gone).await?;
-    throw_away(app).await?;
-    if !dead.is_empty() {
-        server_node::Entity::delete_many()
-            .filter(server_node::Column::SeenAt.lt(before - TimeDelta::days(1)))
-            .exec(app.db.writer())
-            .await?;
-    }
-    Ok(())
-}
-
-async fn delete(app: &App, sessions: &[String]) -> Result<(), Refusal> {
-    for sessions in sessions.chunks(BATCH) {
-        let these = || sessions.iter().map(String::as_str);
-        let tx = app.db.begin().await?;
-        session_order::Entity::delete_many()
-            .filter(session_order::Column::Session.is_in(these()))
-            .exec(&tx)
-            .await?;
-        socket_session::Entity::delete_many()
-            .filter(socket_session::Column::Id.is_in(these()))
-            .exec(&tx)
-            .await?;
-        tx.commit().await?;
-    }
-    Ok(())
-}
-
-/// Throws away what users who keep coming without their id let pile up, oldest first, and remembers that: a session of
-/// which nothing is known must not come back as one that followed nothing.
-async fn throw_away(app: &App) -> Result<(), Refusal> {
-    use socket_session::Column;
-    let limit = app.config.limits.max_sessions_per_user;
-    let greedy = socket_session::Entity::find()
-        .select_only()
-        .column(Column::UserId)
-        .filter(Column::EndedAt.is_not_null())
-        .group_by(Column::UserId)
-        .having(Column::Id.count().gt(limit))
-        .limit(BATCH as u64)
-        .into_tuple::<String>()
-        .all(app.db.reader())
-        .await?;
-    for user in greedy {
-        let rows = socket_session::Entity::find()
-            .filter(Column::UserId.eq(user.as_str()))
-            .filter(Column::EndedAt.is_not_null())
-            .order_by_desc(Column::EndedAt)
-            .offset(limit)
-            .limit(BATCH as u64)
-            .all(app.db.reader())
-            .await?;
-        let Some(newest) = rows.iter().map(|row| row.began_at).max() else { continue };
-        let floor = session_floor::ActiveModel { user_id: Set(user), thrown_away: Set(newest) };
-        let again = OnConflict::column(session_floor::Column::UserId)
-            .update_column(session_floor::Column::ThrownAway)
-            .to_owned();
-        session_floor::Entity::insert(floor)
-            .on_conflict(again)
-            .exec_without_returning(app.db.writer())
-            .await?;
-        let gone: Vec<String> = rows.into_iter().map(|row| row.id).collect();
-        delete(app, &gone).await?;
-    }
-    Ok(())
 }

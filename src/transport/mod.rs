@@ -14,7 +14,7 @@ use self::conn::Lane;
 use self::socketio::wire::{Direct, Polled};
 use crate::error::Refusal;
 use crate::fanout::Frame;
-use crate::fanout::session::{Handed, Urgency};
+use crate::fanout::handing::{Handed, Urgency};
 
 /// The one way from a session to its client. A closed set; each takes a rendered frame at once or says why not.
 pub enum Wire {

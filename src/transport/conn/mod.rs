@@ -2,8 +2,10 @@
 
 mod flusher;
 mod lane;
+mod out;
 mod stream;
 pub mod websocket;
+mod writing;
 
 pub use lane::Lane;
 pub use stream::Conn;

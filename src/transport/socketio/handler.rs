@@ -14,7 +14,8 @@ use crate::command::Command;
 use crate::dialect::realtime;
 use crate::driver::rate_limit::Bucket;
 use crate::error::Refusal;
-use crate::fanout::session::{CloseReason, Session};
+use crate::fanout::handing::CloseReason;
+use crate::fanout::session::Session;
 
 /// Requests that may wait behind one that needs the database; a client with more is flooding us.
 const QUEUE_LIMIT: usize = 256;

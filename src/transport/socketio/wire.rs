@@ -15,7 +15,7 @@ use super::engine::Engine;
 use super::greeting::{MARK, ack_frame, event_frame};
 use super::peers::Peer;
 use crate::fanout::Frame;
-use crate::fanout::session::{Handed, Urgency};
+use crate::fanout::handing::{Handed, Urgency};
 use crate::transport::conn::Lane;
 
 /// What may wait to be polled of messages that are safe in the log, and of those that something newer supersedes.
