@@ -154,7 +154,7 @@ pub struct Limits {
     #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 65_536, value_name = "N")]
     pub max_connections: usize,
     /// Packets handed to a polling socket and not fetched yet; durable events beyond it wait in the log
-    #[arg(long, env = "MAX_SOCKET_BUFFER", default_value_t = 256, value_name = "N")]
+    #[arg(long, env = "MAX_SOCKET_BUFFER", default_value_t = 1_024, value_name = "N")]
     pub max_socket_buffer: usize,
 }
 

@@ -229,6 +229,12 @@ impl Session {
         true
     }
 
+    /// Whether it has left its rooms, for good.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.state().closed
+    }
+
     pub(super) fn rooms(&self) -> [Topic; 2] {
         [Topic::User(self.principal.id.clone()), Topic::Role(self.role())]
     }

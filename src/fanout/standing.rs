@@ -83,7 +83,7 @@ impl Session {
         followed
     }
 
-    /// Waits until the session has everything up to now, or has left.
+    /// Waits until the session has everything up to now, or has left, or its token has ended.
     pub async fn until_live(&self) {
         loop {
             let live = self.became_live.notified();
@@ -91,7 +91,7 @@ impl Session {
             live.as_mut().enable();
             {
                 let state = self.state();
-                if state.live || state.closed {
+                if state.live || state.closed || self.is_expired() {
                     return;
                 }
             }
@@ -145,6 +145,7 @@ impl Session {
     pub(super) fn expire(&self, state: &mut State) {
         self.hold(state);
         self.expired.store(true, Ordering::Release);
+        self.became_live.notify_waiters();
         state.latest = None;
     }
 

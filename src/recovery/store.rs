@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::Stored;
 use super::pid::Signer;
 use crate::app::App;
+use crate::auth::Principal;
 use crate::clock::Time;
 use crate::error::Refusal;
 use crate::fanout::Place;
@@ -115,10 +116,12 @@ impl Recovery {
     }
 
     /// A connection has a session now. Written down behind its back: its id proves itself until it is.
-    pub fn began(&self, pid: Option<&str>, user: &UserId, socket: &str, at: Time) {
-        if let Some(pid) = pid {
-            let (pid, user, socket) = (pid.to_owned(), user.clone(), socket.to_owned());
-            let _ = self.0.changes.try_send(Change::Began { pid, user, socket, at });
+    pub fn began(&self, pid: Option<&str>, who: &Principal, socket: &str) {
+        let made = pid.and_then(|pid| Some((pid, self.signer().read(who, pid)?)));
+        if let Some((pid, made)) = made {
+            let (pid, user, socket) = (pid.to_owned(), who.id.clone(), socket.to_owned());
+            // However often it comes back, it began when its id was made.
+            let _ = self.0.changes.try_send(Change::Began { pid, user, socket, at: made.made_at });
         }
     }
 

@@ -349,7 +349,7 @@ impl Entry {
     fn enter(&self, socket: &Socket<LocalAdapter>) {
         let (session, fanout) = (&self.session, &self.door.fanout);
         let (sid, now) = (socket.id.to_string(), fanout.app().clock.now());
-        fanout.recovery().began(session.pid(), &session.principal().id, &sid, now);
+        fanout.recovery().began(session.pid(), session.principal(), &sid);
         session.enter(
             |place| realtime::connected(&sid, session, place.complete(), now),
             self.resync.map(realtime::resync),

@@ -133,7 +133,11 @@ async fn follow(
     app.relay.handed_on(newest.position()).await;
     let (place, number) = loop {
         session.until_live().await;
-        if session.is_closing() {
+        if session.is_expired() {
+            // Nothing else is carried out before its token is refreshed.
+            return Err(Refusal::TokenExpired);
+        }
+        if session.is_closing() || session.has_left() {
             return Err(Refusal::Unavailable);
         }
         if let Some(held) = session.hold_still() {
