@@ -58,6 +58,7 @@ pub struct Inner {
     pub log_reads: Count,
     recoveries: Family<OutcomeLabel, Count>,
     pub sessions_behind: Gauge,
+    pub outbox_depth: Gauge,
     closed: Family<ReasonLabel, Count>,
     pub trail_dropped: Count,
     pub trail_depth: Gauge,
@@ -125,6 +126,7 @@ impl Metrics {
             log_reads: Count::default(),
             recoveries: Family::default(),
             sessions_behind: Gauge::default(),
+            outbox_depth: Gauge::default(),
             closed: Family::default(),
             trail_dropped: Count::default(),
             trail_depth: Gauge::default(),
@@ -164,6 +166,11 @@ impl Metrics {
             "sessions_behind",
             "Sockets that durable events wait for",
             inner.sessions_behind.clone(),
+        );
+        registry.register(
+            "outbox_depth",
+            "Live events that wait for sockets that cannot take them now",
+            inner.outbox_depth.clone(),
         );
         registry.register("sockets_closed", "Sockets gone by reason", inner.closed.clone());
         registry.register(

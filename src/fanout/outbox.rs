@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use prometheus_client::metrics::gauge::Gauge;
 use serde_json::value::RawValue;
 
 use super::{Frame, Offset};
@@ -29,45 +30,68 @@ pub enum LiveKind {
 }
 
 /// The newest live event of each key, in the order in which the keys began to wait.
-#[derive(Default)]
-pub struct Latest(IndexMap<LiveKey, (Arc<Frame>, u32)>);
+pub struct Latest {
+    events: IndexMap<LiveKey, (Arc<Frame>, u32)>,
+    /// How many wait for all clients together.
+    depth: Gauge,
+}
+
+impl Drop for Latest {
+    fn drop(&mut self) {
+        self.count(self.events.len());
+    }
+}
 
 impl Latest {
+    #[must_use]
+    pub fn new(depth: &Gauge) -> Self {
+        Self { events: IndexMap::new(), depth: depth.clone() }
+    }
+
+    /// So many wait no more.
+    fn count(&self, gone: usize) {
+        self.depth.dec_by(i64::try_from(gone).unwrap_or(i64::MAX));
+    }
+
     /// Puts an event in its key's place. Says whether an older one was skipped for it, or `None` when there is no room.
     pub fn put(&mut self, key: &LiveKey, frame: &Arc<Frame>) -> Option<bool> {
-        if let Some((waiting, skipped)) = self.0.get_mut(key) {
+        if let Some((waiting, skipped)) = self.events.get_mut(key) {
             *waiting = Arc::clone(frame);
             *skipped += 1;
             return Some(true);
         }
-        if self.0.len() >= LIVE_LIMIT {
+        if self.events.len() >= LIVE_LIMIT {
             return None;
         }
-        self.0.insert(key.clone(), (Arc::clone(frame), 0));
+        self.events.insert(key.clone(), (Arc::clone(frame), 0));
+        self.depth.inc();
         Some(false)
     }
 
     /// Hands over what waits for as long as `hand` takes it.
     pub fn drain(&mut self, mut hand: impl FnMut(&Frame) -> bool) {
         let taken = self
-            .0
+            .events
             .values()
             .take_while(|(frame, skipped)| match skipped {
                 0 => hand(frame),
                 _ => hand(&frame.conflated(*skipped)),
             })
             .count();
-        self.0.drain(..taken);
+        self.events.drain(..taken);
+        self.count(taken);
     }
 
     /// Forgets what waits of an order.
     pub fn forget(&mut self, order: &OrderId) {
-        self.0.retain(|key, _| key.order != *order);
+        let before = self.events.len();
+        self.events.retain(|key, _| key.order != *order);
+        self.count(before - self.events.len());
     }
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.events.is_empty()
     }
 }
 

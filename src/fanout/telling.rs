@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::handing::{CloseReason, Handed, Urgency};
-use super::outbox::{Aside, LiveKey};
+use super::outbox::{Aside, Latest, LiveKey};
 use super::place::Place;
 use super::session::{Session, State};
 use super::window::{Next, Told};
@@ -48,7 +48,8 @@ impl Session {
                 Handed::Gone => return,
             }
         }
-        match state.latest.get_or_insert_default().put(key, frame) {
+        let latest = state.latest.get_or_insert_with(|| Box::new(Latest::new(&metrics.outbox_depth)));
+        match latest.put(key, frame) {
             Some(true) => metrics.conflated.inc(),
             Some(false) => 0,
             None => metrics.dropped_live.inc(),

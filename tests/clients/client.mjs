@@ -128,6 +128,12 @@ class Client {
     return typeof error === 'string' ? error : error.message;
   }
 
+  /** Resolves when polling has given way to the WebSocket. */
+  upgraded() {
+    const { engine } = this.socket.io;
+    return engine.transport.name === 'websocket' || new Promise((resolve) => { engine.once('upgrade', resolve); });
+  }
+
   get transport() { return this.socket.io.engine.transport.name; }
 
   close() {

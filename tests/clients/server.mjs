@@ -41,6 +41,17 @@ export function people() {
 /** Whose token: `as(people.customer, 'customer')`. */
 export const as = (person, role) => ({ sub: person.id, role, name: person.name });
 
+/** Asks again and again until the answer is truthy: for what the server does without telling anybody. */
+export async function eventually(check, what, ms = 10_000) {
+  const deadline = Date.now() + ms;
+  for (;;) {
+    const value = await check();
+    if (value) return value;
+    if (Date.now() > deadline) throw new Error(`waited ${ms} ms for ${what}`);
+    await new Promise((resolve) => { setTimeout(resolve, 20); });
+  }
+}
+
 /** A new database in the PostgreSQL that tests/run started. */
 export function postgresDatabase() {
   const base = process.env.ORDERCAST_TEST_POSTGRES;
@@ -52,14 +63,14 @@ export function postgresDatabase() {
 export class Server {
   output = '';
 
-  /** Starts a server on a free port with its own SQLite file, or `database`. `env` sets flags by their variables. */
-  static async start({ args = [], env = {}, database } = {}) {
+  /** Starts a server on a free port, or `port`, with its own SQLite file, or `database`. `env` sets flags by their variables. */
+  static async start({ args = [], env = {}, database, port = 0 } = {}) {
     const server = new Server();
     server.args = args;
     server.env = env;
     server.dir = await mkdtemp(path.join(tmpdir(), 'ordercast-clients-'));
     server.database = database ?? `sqlite://${server.dir}/t.db?mode=rwc`;
-    server.port = 0;
+    server.port = port;
     await server.run();
     return server;
   }
@@ -158,6 +169,14 @@ export class Server {
   assign(id, driver) { return this.ok('POST', `/orders/${id}/assign`, { driver }); }
   unassign(id) { return this.ok('DELETE', `/orders/${id}/assign`); }
   announce(body) { return this.ok('POST', '/announcements', body); }
+
+  /** The sum of a metric's samples, of those with a label such as `role="chef"` if one is given. */
+  async metric(name, label) {
+    const { body } = await this.call('GET', '/metrics', undefined, null);
+    const labels = label ? `\\{[^}]*${label}[^}]*\\}` : '(?:\\{[^}]*\\})?';
+    const samples = [...body.matchAll(new RegExp(`^ordercast_${name}${labels} (\\S+)$`, 'gm'))];
+    return samples.reduce((sum, [, value]) => sum + Number(value), 0);
+  }
 
   /** An order on its way: assigned to `who.driver`, so that fixes of that driver are shown. */
   async assigned(who) {

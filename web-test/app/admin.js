@@ -3,6 +3,7 @@
 import { Actions, empty, statusChip } from './panel.js';
 import { OrderBook, ago, isFinal, nextStatus, phase, rank, words } from './order.js';
 import { byId, h, render, scheduler } from './dom.js';
+import { delivery } from './metrics.js';
 
 const STATS_EVERY = 5000;
 const FINISHED_SHOWN = 8;
@@ -23,15 +24,20 @@ export class AdminView {
   #setup = null;
   #stats = null;
   #barred = false;
+  #delivery = null;
+  #uncounted = false;
+  #inView = false;
 
   constructor(connection) {
     this.#connection = connection;
-    connection.on('ready', () => {
-      this.#barred = false;
-      this.#load();
-      this.#poll();
+    connection.on('connected', () => {
+      this.#barred = this.#uncounted = false;
+      this.lookUp();
     });
-    connection.on('resync', () => this.#load());
+    connection.on('orders', (orders) => {
+      this.#book.replace(orders);
+      this.#draw();
+    });
     connection.on('order:new', (order) => {
       this.#book.put(order);
       this.#draw();
@@ -45,30 +51,36 @@ export class AdminView {
       this.#draw();
     });
     connection.watch(this.#draw);
-    setInterval(() => this.#poll(), STATS_EVERY);
+    setInterval(() => this.lookUp(), STATS_EVERY);
+    new IntersectionObserver((changes) => {
+      this.#inView = changes.at(-1).isIntersecting;
+      this.lookUp();
+    }).observe(byId('view-admin'));
   }
 
   use(setup, rest) {
     this.#setup = setup;
     this.#rest = rest;
-    this.#stats = null;
+    this.#stats = this.#delivery = null;
     this.#book.clear();
     this.#draw();
   }
 
-  async #load() {
-    await this.#rest.orders().then((orders) => this.#book.replace(orders), () => {});
-    this.#draw();
-  }
-
-  async #poll() {
-    if (this.#connection.state.phase !== 'connected' || this.#barred) return;
-    try {
-      this.#stats = await this.#rest.stats();
-      // An ETA changes without an event of its own for the admin.
-      if (this.#book.list().some(({ status }) => phase(status) === 'road')) (await this.#rest.orders()).forEach((order) => this.#book.put(order));
-    } catch (error) {
-      this.#barred = error.status === 401 || error.status === 403;
+  /** Asks for the figures, if somebody can see them. */
+  async lookUp() {
+    if (this.#connection.state.phase !== 'connected' || document.hidden || !this.#inView) return;
+    if (!this.#barred) {
+      try {
+        this.#stats = await this.#rest.stats();
+        // An ETA changes without an event of its own for the admin.
+        if (this.#book.list().some(({ status }) => phase(status) === 'road')) (await this.#rest.orders()).forEach((order) => this.#book.put(order));
+      } catch (error) {
+        this.#barred = error.status === 401 || error.status === 403;
+      }
+    }
+    if (!this.#uncounted) {
+      this.#delivery = await this.#rest.metrics().then(delivery, () => null);
+      this.#uncounted = this.#delivery === null && this.#connection.state.phase === 'connected';
     }
     this.#draw();
   }
@@ -85,7 +97,7 @@ export class AdminView {
     const active = orders.filter((order) => !isFinal(order.status));
     const finished = orders.filter((order) => isFinal(order.status)).slice(0, FINISHED_SHOWN);
     const off = this.#connection.state.phase === 'off';
-    render(byId('admin-stats'), this.#renderStats());
+    render(byId('admin-stats'), this.#renderStats(), this.#renderDelivery());
     render(byId('body-admin'),
       orders.length === 0 && empty('grid', off ? 'The back office is not connected' : 'No orders yet',
         off ? 'Give the admin a token under Connections.' : 'Every order of the house is listed here, live.'),
@@ -108,6 +120,19 @@ export class AdminView {
       figure(String(connections), 'connections'),
       figure(String(active), 'active orders'),
       figure(Number(rate).toFixed(rate < 10 ? 1 : 0), 'events / s'));
+  }
+
+  /** Whether anybody misses anything: how those who were cut came back, and who cannot keep up. */
+  #renderDelivery() {
+    const d = this.#delivery;
+    if (!d) return null;
+    const small = (label, value, title) => h('div', { key: label, class: 'figure', title, 'data-figure': label, 'data-value': String(value) }, h('dt', {}, label), h('dd', {}, String(value)));
+    return h('dl', { class: 'figures figures-small', 'data-testid': 'admin-delivery', key: 'delivery' },
+      small('Came back', d.recoveries.map(([outcome, count]) => `${count} ${outcome.replaceAll('_', ' ')}`).join(', ') || 'nobody', 'What became of connections that were lost and asked to be recovered'),
+      small('Replayed', d.replayed, 'Events sent to those who had missed them'),
+      small('Behind', d.behind, 'Sockets that have events to catch up with now'),
+      small('Conflated', d.conflated, 'Positions and ETAs left out in favour of newer ones, on slow connections'),
+      small('Stalled', d.stalls, 'Sockets closed because they took nothing any more'));
   }
 
   #card(order) {

@@ -28,8 +28,10 @@ export class ChefView {
 
   constructor(connection) {
     this.#connection = connection;
-    connection.on('ready', () => this.#load());
-    connection.on('resync', () => this.#load());
+    connection.on('orders', (orders) => {
+      this.#book.replace(orders);
+      this.#draw();
+    });
     connection.on('order:new', (order) => {
       this.#book.put(order);
       this.#draw();
@@ -45,11 +47,6 @@ export class ChefView {
   use(setup, rest) {
     this.#rest = rest;
     this.#book.clear();
-    this.#draw();
-  }
-
-  async #load() {
-    await this.#rest.orders().then((orders) => this.#book.replace(orders), () => {});
     this.#draw();
   }
 

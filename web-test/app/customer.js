@@ -51,11 +51,11 @@ export class CustomerView {
   constructor(connection, map) {
     this.#connection = connection;
     this.#map = map;
-    connection.on('ready', () => this.#load());
+    connection.on('orders', (orders) => this.#load(orders));
     connection.on('order:status_update', (update) => this.#updated(update));
     connection.on('driver:location_update', (fix) => this.#moved(fix));
     connection.on('order:eta_update', (eta) => this.#eta(eta));
-    connection.on('resync', () => this.#load());
+    connection.on('settled', () => this.#current && this.#refresh(this.#current)); // positions and ETAs are not sent again
     connection.watch(this.#draw);
     setInterval(() => this.#choose(), 1000);
   }
@@ -71,13 +71,9 @@ export class CustomerView {
     this.#draw();
   }
 
-  async #load() {
+  async #load(orders) {
     const before = this.#book.get(this.#current);
-    try {
-      this.#book.replace(await this.#rest.orders());
-    } catch {
-      return;
-    }
+    this.#book.replace(orders);
     // It may have ended while this view was away: that is shown for as long as if it had been watched.
     const now = this.#book.get(this.#current);
     if (before && now && !isFinal(before.status) && isFinal(now.status)) this.#finals.set(now.id, Date.now());

@@ -29,8 +29,10 @@ export class DriverView {
 
   constructor(connection) {
     this.#connection = connection;
-    connection.on('ready', () => this.#load());
-    connection.on('resync', () => this.#load());
+    connection.on('orders', (orders) => {
+      this.#book.replace(orders);
+      this.#draw();
+    });
     connection.on('driver:new_assignment', (order) => {
       this.#offers.delete(order.id);
       this.#book.put(order);
@@ -61,11 +63,6 @@ export class DriverView {
     this.#offers.clear();
     this.#drive = { ...this.#drive, travelled: 0, path: null, key: '' };
     this.#tally = { sent: 0, acked: 0, limited: 0, failed: 0, lastMs: null, message: '' };
-    this.#draw();
-  }
-
-  async #load() {
-    await this.#rest.orders().then((orders) => this.#book.replace(orders), () => {});
     this.#draw();
   }
 

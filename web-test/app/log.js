@@ -73,7 +73,7 @@ export class EventLog {
     this.#redraw();
   }
 
-  /** @param entry {view, direction, event, payload?, ms?, error?, mark?} */
+  /** @param entry {view, direction, event, payload?, offset?, ms?, error?, mark?} */
   add = (entry) => {
     const kept = { ...entry, payload: redact(entry.payload), at: new Date() };
     this.#entries.push(kept);
@@ -124,7 +124,7 @@ export class EventLog {
       span(`log-view role-${entry.view}`, entry.view),
       direction,
       span('log-event', entry.event),
-      span('log-brief', brief(entry.payload)),
+      span('log-brief', entry.offset ? `offset ${entry.offset}  ·  ${brief(entry.payload)}` : brief(entry.payload)),
       span(`log-ms${entry.mark ? ' has-mark' : ''}`, entry.mark ?? (Number.isFinite(entry.ms) ? `${entry.ms < 10 ? entry.ms.toFixed(1) : Math.round(entry.ms)} ms` : '')),
     );
     button.addEventListener('click', () => {
@@ -138,6 +138,7 @@ export class EventLog {
       full.className = 'log-full';
       full.tabIndex = 0;
       full.textContent = JSON.stringify(entry.payload, null, 2) ?? 'no payload';
+      if (entry.offset) full.textContent += `\n\noffset ${JSON.stringify(entry.offset)}: socket.io-client gives it back when it returns, and is sent what came after`;
       item.append(full);
     });
     item.append(button);

@@ -12,6 +12,7 @@ import { byId, h, icon, render } from './dom.js';
 import { connectionStrip } from './panel.js';
 import { createConnectDialog } from './connect.js';
 import { createRest } from './rest.js';
+import { outageBox } from './outage.js';
 
 const page = await loadPageConfig();
 const log = new EventLog();
@@ -44,18 +45,26 @@ const strips = VIEWS.map((view) => connectionStrip(view, connections[view], {
   openConnect: dialog.open,
 }));
 
+const renews = () => page.demo && !setup.own;
+for (const view of VIEWS) {
+  outageBox(view, connections[view], { renews });
+  connections[view].on('settled', () => views.admin.lookUp()); // one more came back
+}
+
 function start() {
   setup = resolve(page, readStored());
   for (const view of VIEWS) {
     const account = setup.accounts[view];
     const connection = connections[view];
     connection.close();
-    views[view].use(setup, createRest({
+    const rest = createRest({
       server: setup.server,
-      token: account?.token ?? '',
+      token: () => setup.accounts[view]?.token ?? '',
+      reachable: () => connection.state.phase !== 'unplugged',
       log: (entry) => log.add({ view, direction: 'rest', ...entry }),
-    }));
-    if (account) connection.open({ server: setup.server, token: account.token, transports: TRANSPORTS[setup.transport] ?? TRANSPORTS.auto });
+    });
+    views[view].use(setup, rest);
+    if (account) connection.open({ server: setup.server, token: account.token, transports: TRANSPORTS[setup.transport] ?? TRANSPORTS.auto, fetchOrders: rest.orders });
   }
   for (const draw of strips) draw();
   if (!VIEWS.some((view) => setup.accounts[view])) dialog.open();
@@ -89,17 +98,28 @@ function drawTabs() {
   view !== 'log' && h('span', { class: `tab-dot is-${connections[view].state.phase}`, 'aria-hidden': 'true' }))));
 }
 
-// A demo server that was started anew has new people's tokens: fetch them instead of staying refused.
+// In the demo a token that is refused, expires or has expired is replaced, as an app would by signing in again.
+// The sockets stay the same ones: what they missed meanwhile is theirs to recover.
 const RENEW_EVERY = 5000;
 let renewed = 0;
-async function renew({ phase }) {
-  if (phase !== 'refused' || setup.own || !page.demo || Date.now() - renewed < RENEW_EVERY) return;
+let planned = 0;
+const spent = ({ phase, token }) => phase === 'refused' || token !== null;
+async function renew() {
+  if (planned || !renews() || !VIEWS.some((view) => spent(connections[view].state))) return;
+  const wait = renewed + RENEW_EVERY - Date.now();
+  if (wait > 0) {
+    planned = setTimeout(() => {
+      planned = 0;
+      renew();
+    }, wait);
+    return;
+  }
   renewed = Date.now();
-  const before = JSON.stringify(page.accounts);
-  const fresh = await loadPageConfig();
-  if (!fresh.accounts || JSON.stringify(fresh.accounts) === before) return;
-  page.accounts = fresh.accounts;
-  start();
+  const { accounts } = await loadPageConfig();
+  if (!accounts || !renews()) return;
+  page.accounts = accounts;
+  setup = resolve(page, readStored());
+  for (const view of VIEWS) connections[view].renew(setup.accounts[view].token);
 }
 for (const view of VIEWS) connections[view].watch(renew);
 

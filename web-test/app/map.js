@@ -130,8 +130,10 @@ export class OrderMap {
   }
 
   #fit(points) {
-    const narrow = this.#map.getSize().x < 420;
-    this.#map.fitBounds(L.latLngBounds(points), { paddingTopLeft: [36, narrow ? 52 : 56], paddingBottomRight: [narrow ? 40 : 48, 28], maxZoom: 17, animate: false });
+    const { x, y } = this.#map.getSize();
+    const narrow = x < 420;
+    const low = y < 200; // then every pixel the pins do not need is the way's
+    this.#map.fitBounds(L.latLngBounds(points), { paddingTopLeft: [36, low ? 44 : narrow ? 52 : 56], paddingBottomRight: [narrow ? 40 : 48, low ? 10 : 28], maxZoom: 17, animate: false });
   }
 
   #place(name, point) {

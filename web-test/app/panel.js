@@ -4,7 +4,7 @@ import { announce, byId, h, icon, render } from './dom.js';
 import { VIEW_TITLES } from './config.js';
 import { phase, words } from './order.js';
 
-const LABELS = { off: 'Not connected', connecting: 'Connecting', connected: 'Connected', reconnecting: 'Reconnecting', refused: 'Refused' };
+const LABELS = { off: 'Not connected', connecting: 'Connecting', connected: 'Connected', reconnecting: 'Reconnecting', unplugged: 'Unplugged', refused: 'Refused' };
 
 // What socket.io-client says when nobody answers. The log has its words.
 const UNREACHABLE = new Set(['xhr poll error', 'websocket error', 'timeout']);
@@ -30,9 +30,11 @@ export function connectionStrip(view, connection, { person, openConnect }) {
         ? h('button', { key: 'act', type: 'button', class: 'button small', onclick: openConnect, 'aria-label': `Enter a token for the ${view}` }, 'Connect')
         : state.phase === 'refused'
           ? h('button', { key: 'act', type: 'button', class: 'button small', 'data-testid': `retry-${view}`, onclick: () => connection.retry(), 'aria-label': `Retry the ${view}’s connection` }, 'Retry')
-          : h('button', { key: 'act', type: 'button', class: 'button small', 'data-testid': `cut-${view}`, 'aria-disabled': state.phase === 'connected' ? false : 'true', onclick: () => state.phase === 'connected' && connection.cut(), title: 'Drop this connection without a goodbye', 'aria-label': `Cut the ${view}’s connection` }, icon('cut'), 'Cut'));
+          : state.phase === 'unplugged'
+            ? h('button', { key: 'act', type: 'button', class: 'button primary small', 'data-testid': `plug-${view}`, onclick: () => connection.plugIn(), 'aria-label': `Plug in the ${view}` }, icon('plug'), 'Plug in')
+            : h('button', { key: 'act', type: 'button', class: 'button small', 'data-testid': `plug-${view}`, 'aria-disabled': state.phase === 'connected' ? false : 'true', onclick: () => connection.unplug(), title: 'Pull the plug for ten seconds, and see that nothing is missed', 'aria-label': `Pull the ${view}’s plug` }, icon('plug'), 'Unplug'));
     if (state.phase !== before) {
-      if (state.phase === 'refused' || state.phase === 'reconnecting') announce(`${VIEW_TITLES[view]}: ${label}`);
+      if (['refused', 'reconnecting', 'unplugged'].includes(state.phase)) announce(`${VIEW_TITLES[view]}: ${label}`);
       else if (state.phase === 'connected' && before === 'reconnecting') announce(`${VIEW_TITLES[view]}: connected again`);
       before = state.phase;
     }

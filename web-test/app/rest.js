@@ -9,18 +9,23 @@ export class RestError extends Error {
   }
 }
 
-/** @param log called with every change made or refused: {event, payload, ms, error?} */
-export function createRest({ server, token, log }) {
+/**
+ * @param token gives the token of the moment
+ * @param reachable false while the plug is out, which takes these calls with it
+ * @param log called with every change made or refused: {event, payload, ms, error?}
+ */
+export function createRest({ server, token, reachable, log }) {
   async function call(method, path, body, { headers = {}, quiet = method === 'GET' } = {}) {
     const started = performance.now();
     const done = (payload, error) => log({ event: `${method} ${path}`, payload, ms: performance.now() - started, error });
     let response;
     try {
+      if (!reachable()) throw new Error('unplugged');
       response = await fetch(server + path, {
         method,
         headers: {
           Accept: 'application/json',
-          Authorization: `Bearer ${token}`,
+          Authorization: `Bearer ${token()}`,
           ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
           ...headers,
         },
@@ -53,6 +58,13 @@ export function createRest({ server, token, log }) {
     order: (id) => call('GET', order(id)),
     tracking: (id) => call('GET', `${order(id)}/tracking`),
     stats: () => call('GET', '/stats'),
+    /** Prometheus text, open to anyone: no token goes with it. */
+    metrics: async () => {
+      if (!reachable()) throw new RestError(0, {});
+      const response = await fetch(`${server}/metrics`, { credentials: 'omit', cache: 'no-store' });
+      if (!response.ok) throw new RestError(response.status, {});
+      return response.text();
+    },
     place: (body, idempotencyKey) => call('POST', '/orders', body, { headers: { 'Idempotency-Key': idempotencyKey } }),
     setStatus: (id, status) => call('PATCH', `${order(id)}/status`, { status }),
     cancel: (id, reason) => call('POST', `${order(id)}/cancel`, { reason }),

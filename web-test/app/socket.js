@@ -1,7 +1,14 @@
-// One view's socket.io connection: its state, its requests with acks, its subscriptions and their return after a cut.
+// One view's socket.io connection: its state, its requests with acks, its subscriptions, its token, and what an absence cost it.
+
+import { Ledger } from './ledger.js';
 
 const PING_EVERY = 4000;
 const ACK_TIMEOUT = 8000;
+const CATCH_UP_WITHIN = 5000;
+const AWAY = 10000;
+
+// The first event of a new order that a party hears: customers made it themselves, drivers join half-way.
+const FIRST_EVENT = { customer: 2, chef: 1, admin: 1 };
 
 export class RequestError extends Error {
   constructor({ code = 'failed', message, ...rest } = {}) {
@@ -13,21 +20,28 @@ export class RequestError extends Error {
 
 export class Connection {
   #socket = null;
+  #token = '';
+  #fetchOrders;
   #handlers = new Map();
   #watchers = new Set();
-  #subscriptions = new Set();
-  #seqs = new Map();
-  #timer = null;
+  #wanted = new Set();
+  #joined = new Set();
+  #ledger;
+  #timers = { ping: 0, plug: 0, catchUp: 0 };
   #clockOffset = 0;
   #log;
   #everConnected = false;
 
-  /** phase: off | connecting | connected | reconnecting | refused */
-  state = { phase: 'off', reason: '', transport: '', rtt: null, attempt: 0, connects: 0, userId: null, role: null };
+  /**
+   * phase: off | connecting | connected | reconnecting | unplugged | refused
+   * plugAt: when an unplugged connection is plugged in; token: {state: 'expiring'|'expired', at} or null; absence: see Ledger
+   */
+  state = { phase: 'off', reason: '', transport: '', rtt: null, attempt: 0, connects: 0, userId: null, role: null, plugAt: null, token: null, absence: null };
 
   constructor(view, log) {
     this.view = view;
     this.#log = log;
+    this.#ledger = new Ledger(FIRST_EVENT[view]);
   }
 
   on(event, handler) {
@@ -52,12 +66,19 @@ export class Connection {
     this.#log({ view: this.view, direction: 'state', event, payload, ...extra });
   }
 
-  open({ server, token, transports }) {
+  /** The server's time, as far as it is known. */
+  now() {
+    return Date.now() + this.#clockOffset;
+  }
+
+  open({ server, token, transports, fetchOrders }) {
     this.close();
+    this.#token = token;
+    this.#fetchOrders = fetchOrders;
     this.#everConnected = false;
-    this.#set({ phase: 'connecting', reason: '', attempt: 0, rtt: null, transport: '', connects: 0, userId: null, role: null });
+    this.#set({ phase: 'connecting', reason: '', attempt: 0, rtt: null, transport: '', connects: 0, userId: null, role: null, token: null, absence: null });
     const socket = window.io(`${server}/realtime`, {
-      auth: { token },
+      auth: (give) => give({ token: this.#token }),
       transports,
       forceNew: true,
       reconnectionDelay: 700,
@@ -69,60 +90,151 @@ export class Connection {
     socket.on('disconnect', (reason) => this.#disconnected(socket, reason));
     socket.on('connect_error', (error) => this.#refused(socket, error));
     socket.io.on('reconnect_attempt', (attempt) => this.#set({ phase: this.#everConnected ? 'reconnecting' : 'connecting', attempt }));
-    socket.onAny((event, payload) => this.#received(event, payload));
-    this.#timer = setInterval(() => this.#ping(), PING_EVERY);
+    // A durable event has one argument more, its offset. socket.io-client itself keeps it, to come back with.
+    socket.onAny((event, payload, ...more) => this.#received(event, payload, more.at(-1)));
+    this.#timers.ping = setInterval(() => this.#ping(), PING_EVERY);
   }
 
   close() {
-    clearInterval(this.#timer);
-    this.#subscriptions.clear();
-    this.#seqs.clear();
+    clearInterval(this.#timers.ping);
+    clearTimeout(this.#timers.plug);
+    clearTimeout(this.#timers.catchUp);
+    this.#wanted.clear();
+    this.#joined.clear();
+    this.#ledger = new Ledger(FIRST_EVENT[this.view]);
     if (!this.#socket) return;
     this.#socket.removeAllListeners();
     this.#socket.offAny();
     this.#socket.io.removeAllListeners('reconnect_attempt');
     this.#socket.disconnect();
     this.#socket = null;
-    this.#set({ phase: 'off', reason: '', transport: '', rtt: null });
+    this.#set({ phase: 'off', reason: '', transport: '', rtt: null, plugAt: null, token: null, absence: null });
   }
 
-  /** Drops the transport without a goodbye; the client comes back by itself. */
-  cut() {
-    this.#note('cut', { transport: this.state.transport });
-    this.#socket?.io.engine?.close();
+  /**
+   * Pulls the plug as a lost network would: no goodbye to the server, and a poll under way is left hanging.
+   * It stays out until `plugIn`, or for `ms`.
+   */
+  unplug(ms = AWAY) {
+    if (this.state.phase !== 'connected') return;
+    const manager = this.#socket.io;
+    const { transport } = manager.engine;
+    this.#note('unplugged', { transport: transport.name });
+    this.stayOut(ms);
+    manager.reconnection(false);
+    transport.onClose();
+    transport.ws?.close();
+  }
+
+  /** Puts off the moment at which an unplugged connection is plugged in. */
+  stayOut(ms) {
+    const plugAt = (this.state.plugAt ?? Date.now()) + ms;
+    clearTimeout(this.#timers.plug);
+    this.#timers.plug = setTimeout(() => this.plugIn(), plugAt - Date.now());
+    this.#set({ plugAt });
+  }
+
+  /** From here on socket.io-client is on its own again. */
+  plugIn() {
+    if (this.state.phase !== 'unplugged') return;
+    clearTimeout(this.#timers.plug);
+    this.#note('plugged in');
+    this.#set({ phase: 'reconnecting', plugAt: null });
+    this.#socket.io.reconnection(true);
+    this.#socket.connect();
+  }
+
+  dismissAbsence() {
+    this.#ledger.dismiss();
+    this.#showAbsence();
   }
 
   /** After a refusal, or a disconnection asked for by the server, socket.io-client waits to be told. */
   retry() {
     if (!this.#socket) return;
-    this.#set({ phase: 'connecting', reason: '' });
+    this.#set({ phase: this.#everConnected ? 'reconnecting' : 'connecting', reason: '' });
     this.#socket.connect();
   }
 
+  /** Goes on with a fresh token of the same person: on the live socket if that asks for one, else at the next connect. */
+  renew(token) {
+    this.#token = token;
+    if (this.state.phase === 'refused') this.retry();
+    else if (this.state.phase === 'connected' && this.state.token) {
+      this.request('token:refresh', { token }).then(() => this.#set({ token: null }), () => {});
+    }
+  }
+
   #connected(socket) {
-    const engine = socket.io.engine;
+    const { engine } = socket.io;
+    const recovered = socket.recovered === true;
     this.#everConnected = true;
-    this.#set({ phase: 'connected', reason: '', attempt: 0, transport: engine.transport.name, connects: this.state.connects + 1 });
-    this.#note('connect', { transport: engine.transport.name, recovered: socket.recovered === true });
+    this.#ledger.back(this.now(), recovered);
+    this.#set({ phase: 'connected', reason: '', attempt: 0, transport: engine.transport.name, connects: this.state.connects + 1, token: null, absence: this.#ledger.absence });
+    this.#note('connect', { transport: engine.transport.name, recovered });
     engine.on('upgrade', (transport) => {
       this.#set({ transport: transport.name });
       this.#note('upgrade', { transport: transport.name });
       this.#ping();
     });
-    if (!socket.recovered) {
-      for (const id of this.#seqs.keys()) if (!this.#subscriptions.has(id)) this.#seqs.delete(id);
-      for (const id of this.#subscriptions) {
-        this.#join(id, this.#seqs.get(id)).catch((error) => this.#note('subscribe failed', { orderId: id, code: error.code }, { error: true }));
-      }
-    }
+    this.#rejoin(recovered);
     this.#ping();
-    this.#fire('ready', { recovered: socket.recovered === true });
+    this.#catchUp(socket, recovered);
+  }
+
+  /** A recovered session still follows what it followed when it was cut; a new one follows nothing. */
+  #rejoin(recovered) {
+    if (!recovered) {
+      this.#joined.clear();
+      this.#ledger.restart(this.#wanted);
+    }
+    for (const id of this.#joined) if (!this.#wanted.has(id)) this.#part(id);
+    for (const id of this.#wanted) {
+      if (this.#joined.has(id)) continue;
+      const since = recovered ? undefined : this.#ledger.last(id);
+      this.#join(id, since).catch((error) => this.#note('subscribe failed', { orderId: id, code: error.code }, { error: true }));
+    }
+  }
+
+  /** A new session needs the orders as they are now; a recovered one is sent what it missed, and the list only proves it. */
+  async #catchUp(socket, recovered) {
+    clearTimeout(this.#timers.catchUp);
+    const { connects } = this.state;
+    const orders = await this.#fetchOrders().catch(() => null);
+    if (socket !== this.#socket || !socket.connected || connects !== this.state.connects) return; // gone again meanwhile
+    if (orders) {
+      this.#ledger.audit(orders);
+      this.#ledger.learn(orders);
+      if (!recovered) this.#fire('orders', orders);
+    }
+    this.#showAbsence();
+    this.#timers.catchUp = setTimeout(() => {
+      this.#ledger.settle();
+      this.#showAbsence();
+    }, CATCH_UP_WITHIN);
+  }
+
+  #showAbsence() {
+    const before = this.state.absence?.state;
+    const { absence } = this.#ledger;
+    this.#set({ absence });
+    if (absence?.state !== 'done' || before === 'done') return;
+    const { recovered, awayMs, count, missing } = absence;
+    this.#note('back', { recovered, awayMs: Math.round(awayMs), events: count, missing: missing?.length }, { error: missing?.length > 0 && recovered });
+    this.#fire('settled');
   }
 
   #disconnected(socket, reason) {
     const comesBack = socket.active;
+    const unplugged = this.state.plugAt !== null;
+    clearTimeout(this.#timers.catchUp);
+    this.#ledger.leave(this.now());
     this.#note('disconnect', { reason }, { error: !comesBack });
-    this.#set({ phase: comesBack ? 'reconnecting' : 'refused', reason: comesBack ? reason : `the server closed it (${reason})`, rtt: null, transport: '' });
+    this.#set({
+      phase: !comesBack ? 'refused' : unplugged ? 'unplugged' : 'reconnecting',
+      reason: comesBack ? reason : `the server closed it (${reason})`,
+      rtt: null, transport: '', token: null, absence: this.#ledger.absence,
+    });
   }
 
   #refused(socket, error) {
@@ -131,31 +243,32 @@ export class Connection {
     else this.#set({ phase: 'refused', reason: error.message, transport: '' });
   }
 
-  #received(event, payload) {
-    const row = { view: this.view, direction: 'in', event, payload, ms: this.#age(payload) };
+  #received(event, payload, offset) {
+    const row = { view: this.view, direction: 'in', event, payload, ms: this.#age(payload), offset: typeof offset === 'string' ? offset : undefined };
     if (event === 'connected') this.#set({ userId: payload?.userId ?? null, role: payload?.role ?? null });
-    if (event === 'driver:unassigned') this.#seqs.delete(payload?.orderId);
-    if (event === 'order:status_update' && payload) row.mark = this.#sequence(payload);
-    if (payload?.replayed) row.ms = null;
-    if (payload?.snapshot) row.ms = null;
-    if (event === 'error') row.error = true;
+    if (event === 'driver:unassigned') this.#ledger.forget(payload?.orderId);
+    if (event === 'order:status_update' && payload) row.mark = this.#hear(payload);
+    if (event === 'order:new' && payload) row.mark = this.#hear({ orderId: payload.id, orderNumber: payload.orderNumber, seq: 1, status: 'pending', timestamp: payload.createdAt });
+    if (event === 'token:expiring' || event === 'token:expired') this.#set({ token: { state: event.slice('token:'.length), at: payload?.expiresAt } });
+    if (event === 'resync') {
+      this.#ledger.restart();
+      this.#catchUp(this.#socket, false);
+    }
+    if (payload?.replayed || payload?.snapshot) row.ms = null;
+    if (event === 'error' || event === 'token:expired') row.error = true;
     this.#log(row);
     this.#fire(event, payload);
   }
 
-  /** Every order's events are numbered without a gap: says so when one is missing or comes twice. */
-  #sequence({ orderId, seq, snapshot, replayed }) {
-    const last = this.#seqs.get(orderId);
-    if (last === undefined || seq > last) this.#seqs.set(orderId, seq);
-    if (snapshot) return 'snapshot';
-    if (last !== undefined && seq <= last) return 'repeat';
-    if (last !== undefined && seq > last + 1) return `gap of ${seq - last - 1}`;
-    return replayed ? 'replayed' : undefined;
+  #hear(event) {
+    const mark = this.#ledger.hear(event);
+    if (this.state.absence?.state === 'checking') this.#showAbsence();
+    return mark;
   }
 
   #age(payload) {
     const at = Date.parse(payload?.receivedAt ?? payload?.timestamp ?? payload?.serverTime ?? '');
-    return Number.isFinite(at) ? Math.max(0, Date.now() + this.#clockOffset - at) : null;
+    return Number.isFinite(at) ? Math.max(0, this.now() - at) : null;
   }
 
   async #ping() {
@@ -193,18 +306,26 @@ export class Connection {
     });
   }
 
-  #join(orderId, since) {
-    return this.request('subscribe:order', since === undefined ? { orderId } : { orderId, since });
+  async #join(orderId, since) {
+    const answer = await this.request('subscribe:order', since === undefined ? { orderId } : { orderId, since });
+    this.#joined.add(orderId);
+    if (!this.#wanted.has(orderId)) this.#part(orderId); // changed their mind meanwhile
+    return answer;
+  }
+
+  async #part(orderId) {
+    this.#joined.delete(orderId);
+    await this.request('unsubscribe:order', { orderId }).catch(() => {});
   }
 
   /** Follows an order until `unsubscribe`, also over reconnects. */
   async subscribe(orderId) {
-    this.#subscriptions.add(orderId);
+    this.#wanted.add(orderId);
     return this.#join(orderId);
   }
 
   async unsubscribe(orderId) {
-    if (!this.#subscriptions.delete(orderId)) return;
-    if (this.#socket?.connected) await this.request('unsubscribe:order', { orderId }).catch(() => {});
+    this.#wanted.delete(orderId);
+    if (this.#socket?.connected && this.#joined.has(orderId)) await this.#part(orderId);
   }
 }

@@ -4,7 +4,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { OrderBook, nextStatus, shortNumber } from '../app/order.js';
 import { Path, bearing, distance } from '../app/geo.js';
+import { Ledger } from '../app/ledger.js';
 import { redact } from '../app/log.js';
+import { delivery } from '../app/metrics.js';
+import { byOrder, verdict } from '../app/outage.js';
 import { resolve, whoIs } from '../app/config.js';
 
 const order = (change = {}) => ({ id: 'o1', orderNumber: 'RND-20261121-0007', status: 'accepted', seq: 3, createdAt: '2026-11-21T10:00:00.000Z', driver: null, ...change });
@@ -90,4 +93,127 @@ test('own tokens replace the demo’s, all of them', () => {
   assert.equal(own.server, 'http://other:1');
   assert.equal(own.accounts.customer, null);
   assert.equal(own.restaurant.id, 'k2');
+});
+
+const at = (seconds) => Date.UTC(2026, 10, 21, 10, 0, seconds);
+const event = (seq, seconds, change = {}) => ({ orderId: 'o1', orderNumber: 'N1', seq, status: 'accepted', timestamp: new Date(at(seconds)).toISOString(), ...change });
+const listed = (seq, id = 'o1') => ({ id, orderNumber: id === 'o1' ? 'N1' : 'N2', seq });
+
+test('what is notable about an event', () => {
+  const ledger = new Ledger(2);
+  assert.deepEqual([event(4, 0, { snapshot: true }), event(5, 1), event(5, 1), event(8, 2), event(9, 3, { replayed: true })].map((e) => ledger.hear(e)),
+    ['snapshot', undefined, 'repeat', 'gap of 2', 'replayed']);
+  ledger.forget('o1');
+  assert.equal(ledger.hear(event(20, 4)), undefined, 'an order given back and taken again begins where it is');
+});
+
+/** A customer who knows order o1 at seq 3, leaves at 10 and is back at 20. */
+function away(recovered = true) {
+  const ledger = new Ledger(2);
+  ledger.learn([listed(2)]);
+  ledger.hear(event(3, 5));
+  ledger.leave(at(10));
+  assert.equal(ledger.absence.state, 'away');
+  ledger.back(at(20), recovered);
+  return ledger;
+}
+
+test('an absence is over once every number the server has given is heard', () => {
+  const ledger = away();
+  assert.equal(ledger.hear(event(4, 12)), 'caught up');
+  ledger.audit([listed(6), listed(2, 'o2')]);
+  assert.equal(ledger.absence.state, 'checking');
+  ledger.hear(event(5, 14));
+  ledger.hear(event(2, 15, { orderId: 'o2', orderNumber: 'N2' }));
+  assert.equal(ledger.absence.state, 'checking');
+  assert.equal(ledger.hear(event(6, 21)), undefined, 'this one happened after the return');
+  const { state, awayMs, recovered, count, events, missing } = ledger.absence;
+  assert.deepEqual({ state, awayMs, recovered, count, missing }, { state: 'done', awayMs: 10_000, recovered: true, count: 3, missing: [] });
+  assert.deepEqual(byOrder(events).map(({ orderNumber, events: own }) => [orderNumber, own.map(({ seq }) => seq)]), [['N1', [4, 5]], ['N2', [2]]]);
+  assert.equal(verdict(ledger.absence).title, 'Back, and nothing was missed');
+  assert.equal(verdict({ ...ledger.absence, count: 0 }).title, 'Back: its orders had not changed');
+  assert.equal(ledger.hear(event(7, 22)), undefined);
+  assert.equal(ledger.absence.count, 3, 'and nothing is added later');
+});
+
+test('what was missed may be sent ahead of the welcome', () => {
+  const ledger = new Ledger(2);
+  ledger.learn([listed(3)]);
+  ledger.leave(at(10));
+  assert.equal(ledger.hear(event(4, 12)), 'caught up');
+  ledger.back(at(20), true);
+  ledger.audit([listed(4)]);
+  assert.deepEqual([ledger.absence.state, ledger.absence.count], ['done', 1]);
+});
+
+test('an event that never comes is missing: in the middle, at the end, at the start of a new order', () => {
+  const ledger = away();
+  ledger.hear(event(5, 12));
+  ledger.audit([listed(6), listed(3, 'o2')]);
+  ledger.hear(event(3, 13, { orderId: 'o2', orderNumber: 'N2' }));
+  ledger.settle();
+  assert.deepEqual(ledger.absence.missing.map(({ orderNumber, seq }) => `${orderNumber} ${seq}`), ['N1 4', 'N1 6', 'N2 2']);
+  assert.deepEqual(verdict(ledger.absence), { whole: false, title: '3 changes missing', facts: [['Recovered', 'yes'], ['Away', '10 s'], ['Caught up with', '2 changes'], ['Missing', '3']] });
+});
+
+test('a driver joins orders half-way, and has no part in one taken away meanwhile', () => {
+  const ledger = new Ledger(null);
+  ledger.learn([listed(7)]);
+  ledger.leave(at(10));
+  ledger.back(at(20), true);
+  ledger.forget('o1');
+  ledger.hear(event(12, 15));
+  ledger.hear(event(13, 16));
+  ledger.audit([listed(13)]);
+  assert.deepEqual(ledger.absence.missing, []);
+  ledger.leave(at(30));
+  ledger.back(at(40), true);
+  ledger.audit([listed(13), listed(9, 'o2')]);
+  ledger.settle();
+  assert.deepEqual(ledger.absence.missing.map(({ orderNumber, seq }) => `${orderNumber} ${seq}`), ['N2 9'], 'an assignment that was not heard');
+});
+
+test('cut again while catching up, it is one absence; a new session owes nothing', () => {
+  const ledger = away();
+  ledger.hear(event(4, 12));
+  ledger.leave(at(22));
+  ledger.back(at(25), true);
+  ledger.hear(event(5, 23));
+  ledger.audit([listed(5)]);
+  const { awayMs, count, missing } = ledger.absence;
+  assert.deepEqual({ awayMs, count, missing }, { awayMs: 15_000, count: 2, missing: [] });
+  ledger.dismiss();
+  assert.equal(ledger.absence, null);
+
+  const anew = away(false);
+  anew.audit([listed(9)]);
+  assert.equal(anew.absence.state, 'done');
+  assert.equal(verdict(anew.absence).facts[0][1], 'no');
+});
+
+test('without a list to compare with, nothing is claimed', () => {
+  const ledger = new Ledger(1);
+  ledger.leave(at(10));
+  ledger.back(at(11), true);
+  ledger.audit([listed(4)]);
+  ledger.settle();
+  assert.equal(ledger.absence.missing, null);
+  assert.equal(verdict(ledger.absence).whole, false);
+});
+
+test('the figures that matter are read from the metrics', () => {
+  const text = `# HELP ordercast_recoveries What became of sessions.
+# TYPE ordercast_recoveries counter
+ordercast_recoveries_total{outcome="recovered"} 12
+ordercast_recoveries_total{outcome="too_old"} 0
+ordercast_recoveries_total{outcome="forged"} 2
+ordercast_replayed_total 345
+ordercast_conflated_total{kind="location"} 4
+ordercast_conflated_total{kind="eta"} 3
+ordercast_stalls_total 1
+ordercast_sessions_behind 0
+# EOF
+`;
+  assert.deepEqual(delivery(text), { recoveries: [['recovered', 12], ['forged', 2]], replayed: 345, conflated: 7, stalls: 1, behind: 0 });
+  assert.equal(delivery('ordercast_trail_depth 0\n'), null);
 });

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 import urllib.request
@@ -32,24 +33,32 @@ class PythonClient(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.folder = tempfile.TemporaryDirectory()
+        cls.start(port=0)
+
+    @classmethod
+    def start(cls, port):
         cls.server = subprocess.Popen(
-            [os.environ["ORDERCAST_BIN"], "serve", "--listen", "127.0.0.1:0", "--jwt-secret", SECRET,
+            [os.environ["ORDERCAST_BIN"], "serve", "--listen", f"127.0.0.1:{port}", "--jwt-secret", SECRET,
              "--database-url", f"sqlite://{cls.folder.name}/t.db?mode=rwc"],
             cwd=cls.folder.name, env={"PATH": os.environ["PATH"]},
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )
         for line in cls.server.stdout:
-            if found := re.search(r"http://127\.0\.0\.1:\d+", line):
-                cls.base = found[0]
+            if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):
+                cls.base, cls.port = found[0], int(found[1])
                 break
         else:
             raise RuntimeError("the server did not print its address")
 
     @classmethod
-    def tearDownClass(cls):
+    def kill(cls):
         cls.server.kill()
         cls.server.wait()
         cls.server.stdout.close()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.kill()
         cls.folder.cleanup()
 
     def rest(self, method, path, body):
@@ -75,13 +84,16 @@ class PythonClient(unittest.TestCase):
                 return payload
         self.fail(f"no {name} in {WAIT} s")
 
-    def follow_an_order(self, transport):
-        who = f"python-{transport}"
-        order = self.rest("POST", "/orders", {
+    def order(self, who):
+        return self.rest("POST", "/orders", {
             "customer": {"id": f"{who}-customer", "name": "Carla"},
             "chef": {"id": f"{who}-chef", "name": "Chiara"},
             "delivery": {"address": "Ulica 2", "latitude": 45.2271, "longitude": 13.5947},
         })
+
+    def follow_an_order(self, transport):
+        who = f"python-{transport}"
+        order = self.order(who)
         customer = self.client(transport, sub=f"{who}-customer", role="customer")
         self.assertEqual(self.receive(customer, "connected")["userId"], f"{who}-customer")
         answer = customer.call("subscribe:order", {"orderId": order["id"]}, timeout=WAIT)
@@ -109,6 +121,106 @@ class PythonClient(unittest.TestCase):
 
     def test_polling(self):
         self.follow_an_order("polling")
+
+    def change(self, order, *statuses):
+        for status in statuses:
+            self.rest("PATCH", f"/orders/{order}/status", {"status": status})
+
+    def test_missing_nothing(self):
+        """A customer whose connection is gone twice, by its own close and by a kill -9 of the server, brings its position."""
+        for transport in ("websocket", "polling"):
+            with self.subTest(transport):
+                self.miss_nothing(transport)
+
+    def miss_nothing(self, transport):
+        who = f"missing-{transport}"
+        one, two = self.order(who)["id"], self.order(who)["id"]
+        updates, greetings, arrived = [], [], threading.Condition()
+
+        def keep(record):
+            def handler(payload, *_):
+                with arrived:
+                    record.append(payload)
+                    arrived.notify_all()
+            return handler
+
+        def wait(check, what):
+            with arrived:
+                self.assertTrue(arrived.wait_for(check, WAIT), what)
+
+        def auth():
+            # a reconnection asks again: the newest position it has, first that of its greeting
+            known = updates or greetings
+            token = jwt(sub=f"{who}-customer", role="customer")
+            return {"token": token, "position": known[-1]["position"]} if known else {"token": token}
+
+        def connect():
+            client.connect(self.base, namespaces=["/realtime"], transports=[transport], auth=auth, wait_timeout=WAIT)
+
+        client = socketio.Client(reconnection_delay=0.1, reconnection_delay_max=0.4)
+        self.addCleanup(client.disconnect)
+        client.on("order:status_update", keep(updates), namespace="/realtime")
+        client.on("connected", keep(greetings), namespace="/realtime")
+        connect()
+        wait(lambda: greetings, "the greeting")
+        self.change(one, "accepted")
+        wait(lambda: len(updates) == 1, "a live event")
+
+        client.disconnect()
+        self.change(one, "preparing")
+        self.change(two, "accepted")
+        connect()
+        wait(lambda: len(updates) == 3, "what was missed")
+        self.assertTrue(all(update["replayed"] for update in updates[1:]), updates)
+        self.assertEqual(greetings[1]["position"], updates[0]["position"])
+
+        self.kill()
+        self.start(self.port)
+        self.change(two, "preparing", "ready_for_pickup")
+        self.change(one, "cancelled")
+        wait(lambda: len(updates) == 6, "what was missed or came as soon as it was back")
+        self.change(two, "delivered")
+        wait(lambda: len(updates) == 7, "what comes live")
+        self.assertEqual(len(greetings), 3)
+        positions = [update["position"] for update in updates]
+        self.assertEqual(positions, sorted(set(positions)), "each once, in order")
+        for order, last in ((one, 4), (two, 5)):
+            self.assertEqual([update["seq"] for update in updates if update["orderId"] == order], list(range(2, last + 1)))
+
+    def test_subscribing_since(self):
+        """A back end follows an order; after a lost connection it subscribes again from the last seq it has."""
+        for transport in ("websocket", "polling"):
+            with self.subTest(transport):
+                order = self.order(f"since-{transport}")["id"]
+                client = self.client(transport, sub="watcher", role="service")
+                client.call("subscribe:order", {"orderId": order}, timeout=WAIT)
+                seqs = [self.receive(client, "order:status_update")["seq"]]
+                self.change(order, "accepted")
+                seqs.append(self.receive(client, "order:status_update")["seq"])
+                client.disconnect()
+                self.change(order, "preparing", "ready_for_pickup")
+
+                client = self.client(transport, sub="watcher", role="service")
+                answer = client.call("subscribe:order", {"orderId": order, "since": seqs[-1]}, timeout=WAIT)
+                self.assertEqual((answer["ok"], answer["seq"]), (True, 4))
+                missed = [self.receive(client, "order:status_update") for _ in range(2)]
+                self.assertTrue(all(update["replayed"] for update in missed), missed)
+                self.change(order, "picked_up")
+                live = self.receive(client, "order:status_update")
+                self.assertNotIn("replayed", live)
+                self.assertEqual(seqs + [update["seq"] for update in [*missed, live]], [1, 2, 3, 4, 5])
+
+    def test_a_bad_position_is_refused_by_name(self):
+        for position in (-1, 1.5, "abc", True, {}, [1]):
+            client = socketio.Client(reconnection=False)
+            refusals = []
+            client.on("connect_error", refusals.append, namespace="/realtime")
+            auth = {"token": jwt(sub="bad-position", role="customer"), "position": position}
+            with self.assertRaises(socketio.exceptions.ConnectionError):
+                client.connect(self.base, namespaces=["/realtime"], transports=["websocket"], auth=auth, wait_timeout=WAIT)
+            client.disconnect()
+            message = refusals[0]["message"]
+            self.assertTrue(message.startswith("invalid_payload: ") and "position" in message, f"{position}: {message}")
 
     def test_a_bad_token_is_refused_by_name(self):
         for transport in ("websocket", "polling"):
