@@ -32,7 +32,7 @@ impl Conn {
     /// Looks at what has come in while a WebSocket of Socket.IO's begins.
     fn look(&mut self, bytes: &mut [u8]) {
         let Some(incoming) = &mut self.incoming else { return };
-        incoming.take(bytes, &self.lane);
+        incoming.take(bytes);
         if incoming.is_done() {
             self.incoming = None;
             self.lane.watched.store(false, Ordering::Release);

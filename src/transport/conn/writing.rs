@@ -130,6 +130,7 @@ impl Lane {
         }
         match seen {
             Seen::Pass => out.own = Some(Bytes::copy_from_slice(&buf[..end])),
+            Seen::Nothing => {}
             Seen::Instead(frame) => out.own = Some(frame),
             Seen::Ping => {
                 self.pong_due.store(true, Ordering::Release);

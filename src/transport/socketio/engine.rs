@@ -1,30 +1,56 @@
 //! socketioxide's own service, as the layers around it use it.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
+use bytes::Bytes;
 use http::{HeaderValue, Method, Uri, header};
 use tower::Service;
-use tower::util::BoxCloneSyncService;
+use tower::util::{BoxCloneSyncService, service_fn};
+
+use super::probe::Rewound;
 
 /// The service, and requests of our own to it in a client's place.
 #[derive(Clone)]
 pub struct Engine {
     service: BoxCloneSyncService<Request, Response, Infallible>,
+    streams: Arc<dyn Fn(Rewound, http::Request<()>) + Send + Sync>,
     path: &'static str,
 }
 
 impl Engine {
     /// `path` is where it is served.
     #[must_use]
-    pub fn new<S>(service: S, path: &'static str) -> Self
+    pub fn new<S, B>(service: S, path: &'static str) -> Self
     where
-        S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
-        S::Future: Send + 'static,
+        S: Service<Request, Response = http::Response<B>, Error = Infallible>
+            + Service<(Rewound, http::Request<()>), Response = ()>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        <S as Service<Request>>::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
     {
-        Self { service: BoxCloneSyncService::new(service), path }
+        let streams = service.clone();
+        let requests = service_fn(move |request: Request| {
+            let answer = Service::<Request>::call(&mut service.clone(), request);
+            async move { Ok(answer.await?.map(Body::new)) }
+        });
+        let streams = move |stream, request| {
+            // It goes on in a task of its own; a request that it cannot read ends with the stream.
+            drop(Service::<(Rewound, http::Request<()>)>::call(&mut streams.clone(), (stream, request)));
+        };
+        Self { service: BoxCloneSyncService::new(requests), streams: Arc::new(streams), path }
+    }
+
+    /// Gives it a WebSocket whose handshake is done.
+    pub(super) fn take_over(&self, stream: Rewound, request: http::Request<()>) {
+        (self.streams)(stream, request);
     }
 
     pub(super) async fn call(&self, request: Request) -> Response {

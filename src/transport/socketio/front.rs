@@ -19,6 +19,7 @@ use super::engine::Engine;
 use super::greeting::{Greeting, mend_polled};
 use super::incoming::{self, Incoming};
 use super::peers::{Peer, Peers};
+use super::probe;
 use crate::app::App;
 use crate::error::Refusal;
 use crate::transport::conn;
@@ -145,13 +146,25 @@ impl Front {
 
     /// A WebSocket, for a client that has just come, or for one that has been polling.
     async fn upgrade(&self, request: Request, asked: &Asked) -> Response {
-        let lane = request.extensions().get::<conn::Handle>().and_then(conn::Handle::lane);
-        let response = self.engine.call(request).await;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS
-            && let Some(lane) = lane
-        {
-            let peer = asked.sid.as_ref().and_then(|sid| self.peers.get(sid));
-            let incoming = Incoming::new(asked.eio3, peer.clone());
+        let Some(lane) = request.extensions().get::<conn::Handle>().and_then(conn::Handle::lane) else {
+            return gone();
+        };
+        let peer = asked.sid.as_ref().and_then(|sid| self.peers.get(sid));
+        let response = match (&asked.sid, &peer) {
+            (None, _) => self.engine.call(request).await,
+            (Some(_), Some(peer)) if request.method() == Method::GET => {
+                probe::accept(&self.engine, Arc::clone(peer), Arc::clone(&lane), request)
+            }
+            // As Engine.IO's own server says it.
+            (Some(_), _) => {
+                let unknown = Body::from(r#"{"code":1,"message":"Session ID unknown"}"#);
+                let mut response = Response::new(unknown);
+                *response.status_mut() = StatusCode::BAD_REQUEST;
+                response
+            }
+        };
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let incoming = Incoming::new(asked.eio3, peer.as_deref());
             lane.becomes_websocket(Greeting::new(asked.eio3, peer), incoming);
         }
         response
@@ -177,10 +190,17 @@ impl Front {
     /// A client polls: what it gets is mended, and its session hears that there is room for more.
     async fn poll(&self, request: Request, sid: &str, eio3: bool) -> Response {
         let mut guard = Aborted { engine: Some(self.engine.clone()), sid, eio3 };
-        let mut response = self.engine.call(request).await;
         let Some(peer) = self.peers.get(sid) else {
             guard.engine = None;
-            return response;
+            return self.engine.call(request).await;
+        };
+        let mut response = tokio::select! {
+            biased;
+            response = self.engine.call(request) => response,
+            () = peer.until_probing() => {
+                guard.engine = None;
+                return Response::new(Body::from(if eio3 { "1:6" } else { "6" }));
+            }
         };
         for _ in 0..POLLS {
             if let Some(session) = peer.session() {

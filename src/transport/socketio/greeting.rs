@@ -19,6 +19,8 @@ pub const MARK: &str = "~lane";
 pub struct Greeting {
     /// The first ping is still to come. Engine.IO's servers ping after an interval; socketioxide does so at once.
     ping: bool,
+    /// The client's probe was answered.
+    probed: bool,
     /// Who moves here from polling.
     peer: Option<Arc<Peer>>,
     /// Who is being let in here.
@@ -29,6 +31,8 @@ pub struct Greeting {
 pub enum Seen {
     /// Nothing of ours.
     Pass,
+    /// It is dropped.
+    Nothing,
     /// It goes out like this.
     Instead(Bytes),
     /// The first ping: it is dropped, and answered in the client's place.
@@ -44,13 +48,13 @@ impl Greeting {
     #[must_use]
     pub fn new(eio3: bool, peer: Option<Arc<Peer>>) -> Self {
         let ping = !eio3 && peer.as_ref().is_none_or(|peer| !peer.was_pinged());
-        Self { ping, peer, session: Weak::new() }
+        Self { ping, probed: false, peer, session: Weak::new() }
     }
 
     /// For a client that joins the namespace again.
     #[must_use]
     pub const fn again() -> Self {
-        Self { ping: false, peer: None, session: Weak::new() }
+        Self { ping: false, probed: false, peer: None, session: Weak::new() }
     }
 
     /// The session writes here once the reply to its CONNECT has passed.
@@ -69,6 +73,10 @@ impl Greeting {
         if packet == b"2" {
             let ours = std::mem::take(&mut self.ping) && self.peer.as_ref().is_none_or(|peer| peer.ping());
             return if ours { Seen::Ping } else { Seen::Pass };
+        }
+        // The first is ours, the second socketioxide's: see `probe`.
+        if packet == b"3probe" && std::mem::replace(&mut self.probed, true) {
+            return Seen::Nothing;
         }
         if let Some(rest) = in_namespace(packet, b"40") {
             let here = self.session.upgrade();

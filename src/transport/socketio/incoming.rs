@@ -1,18 +1,14 @@
 //! What clients send, looked at and mended before socketioxide reads it.
 //!
 //! - The server's first ping is kept from clients (see [`super::greeting`]), so its answer is put in here.
-//! - `5`, with which a client moves from polling to this WebSocket, is noticed here.
 //! - socket.io-client 2 says its query when it joins a namespace, `40/realtime?token=…,`, and socketioxide takes all of
 //!   that for the namespace's name. Here one byte of such a packet is changed: `40/realtime,token=…,`, so that the query
 //!   becomes what later versions send in its place, the auth payload.
 //!
 //! To be deleted when upstream does these.
 
-use std::sync::Arc;
-
 use super::peers::Peer;
 use crate::dialect::realtime::NAMESPACE;
-use crate::transport::conn::Lane;
 
 /// `3`, a pong, as a client's WebSocket frame.
 pub const PONG: [u8; 7] = [0x81, 0x81, 0, 0, 0, 0, b'3'];
@@ -24,24 +20,19 @@ pub struct Incoming {
     eio3: bool,
     /// The answer to the first ping is still to come.
     pong: bool,
-    /// Who moves here, if it is not a client that has just come.
-    peer: Option<Arc<Peer>>,
 }
 
 impl Incoming {
     /// For a WebSocket that begins; `peer` is the client that has been polling, if it was there before.
     #[must_use]
-    pub fn new(eio3: bool, peer: Option<Arc<Peer>>) -> Self {
-        let pong = !eio3 && peer.as_ref().is_none_or(|peer| !peer.was_pinged());
-        Self { frames: Frames::default(), eio3, pong, peer }
+    pub fn new(eio3: bool, peer: Option<&Peer>) -> Self {
+        let pong = !eio3 && peer.is_none_or(|peer| !peer.was_pinged());
+        Self { frames: Frames::default(), eio3, pong }
     }
 
     /// Looks at what was read from a connection, and mends it.
-    pub fn take(&mut self, bytes: &mut [u8], lane: &Arc<Lane>) {
-        let upgraded = self.frames.take(bytes, self.eio3);
-        if upgraded && let Some(peer) = self.peer.take() {
-            peer.moves_to(lane);
-        }
+    pub fn take(&mut self, bytes: &mut [u8]) {
+        self.frames.take(bytes, self.eio3);
     }
 
     /// Whether the next byte begins a frame.
@@ -58,7 +49,7 @@ impl Incoming {
     /// Whether there is nothing more to look for.
     #[must_use]
     pub const fn is_done(&self) -> bool {
-        !self.eio3 && !self.pong && self.peer.is_none()
+        !self.eio3 && !self.pong
     }
 }
 
@@ -137,26 +128,20 @@ struct Payload {
     offset: usize,
     packet: Packet,
     text: bool,
-    /// It is one byte long.
-    single: bool,
 }
 
 impl Frames {
-    /// Takes what has just been read, and mends it if asked to. Says whether a `5` was in it.
-    fn take(&mut self, bytes: &mut [u8], mend: bool) -> bool {
-        let mut upgraded = false;
+    /// Takes what has just been read, and mends it if asked to.
+    fn take(&mut self, bytes: &mut [u8], mend: bool) {
         for byte in bytes {
             match &mut self.payload {
                 None => self.take_head(*byte),
                 Some(payload) => {
-                    if payload.text {
+                    if payload.text && mend {
                         let mask = payload.mask[payload.offset % 4];
                         let plain = *byte ^ mask;
-                        upgraded |= payload.single && plain == b'5';
-                        if mend {
-                            let seen = matches(payload.packet.index, plain);
-                            *byte = payload.packet.next(plain, seen) ^ mask;
-                        }
+                        let seen = matches(payload.packet.index, plain);
+                        *byte = payload.packet.next(plain, seen) ^ mask;
                     }
                     payload.offset += 1;
                     payload.left -= 1;
@@ -166,7 +151,6 @@ impl Frames {
                 }
             }
         }
-        upgraded
     }
 
     fn take_head(&mut self, byte: u8) {
@@ -194,7 +178,7 @@ impl Frames {
         if left > 0 {
             let text = self.head[0] == 0x81;
             let packet = Packet::new();
-            self.payload = Some(Payload { left, mask, offset: 0, packet, text, single: left == 1 });
+            self.payload = Some(Payload { left, mask, offset: 0, packet, text });
         }
     }
 }
@@ -243,26 +227,9 @@ mod tests {
             let mut frames = Frames::default();
             let mut bytes = before.clone();
             for chunk in bytes.chunks_mut(size) {
-                assert!(!frames.take(chunk, true));
+                frames.take(chunk, true);
             }
             assert_eq!(bytes, after, "in pieces of {size}");
-        }
-    }
-
-    #[test]
-    fn an_upgrade_is_noticed() {
-        for (frames, upgrade) in [
-            (vec![frame(0x81, "2probe"), frame(0x81, "5")], true),
-            (vec![frame(0x81, "55")], false),
-            (vec![frame(0x82, "5")], false),
-            (vec![frame(0x89, "5"), frame(0x81, "")], false),
-        ] {
-            let mut bytes = frames.concat();
-            let before = bytes.clone();
-            let mut frames = Frames::default();
-            let seen =
-                bytes.chunks_mut(3).filter_map(|chunk| frames.take(chunk, false).then_some(())).count();
-            assert_eq!((seen > 0, bytes), (upgrade, before));
         }
     }
 

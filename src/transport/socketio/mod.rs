@@ -6,17 +6,18 @@ pub mod greeting;
 mod handler;
 pub mod incoming;
 pub mod peers;
+mod probe;
 mod requests;
 pub mod wire;
 
 pub use engine::Engine;
 pub use front::Front;
+pub use probe::Rewound;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use axum::body::Body;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use socketioxide::adapter::LocalAdapter;
@@ -65,13 +66,7 @@ pub fn service(fanout: &Fanout, peers: &Peers) -> Front {
     let app = fanout.app();
     let limits = &app.config.limits;
     let (service, io) = builder(limits).build_with_inner_svc(service_fn(not_found));
-    let engine = Engine::new(
-        service_fn(move |request: axum::extract::Request| {
-            let answer = tower::Service::<axum::extract::Request>::call(&mut service.clone(), request);
-            async move { Ok(answer.await?.map(Body::new)) }
-        }),
-        PATH,
-    );
+    let engine = Engine::new(service, PATH);
     let door = Door { fanout: fanout.clone(), peers: peers.clone(), engine: engine.clone() };
     serve_realtime(&io, &door);
     serve_root(&io, &door);

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use tokio::sync::watch;
+
 use crate::fanout::session::Session;
 use crate::transport::conn::Lane;
 
@@ -16,6 +18,8 @@ pub struct Peer {
     pub(super) settled: AtomicBool,
     /// We are ending its session.
     closing: AtomicBool,
+    /// It is trying a WebSocket: polls end at once, so that it can stop polling.
+    probing: watch::Sender<bool>,
     state: Mutex<State>,
 }
 
@@ -71,6 +75,19 @@ impl Peer {
     /// Its CONNECT reply has been polled: if the first ping has as well, there is nothing more to look for.
     pub(super) fn settle(&self) {
         self.settled.store(self.was_pinged(), Ordering::Release);
+    }
+
+    /// It begins to try a WebSocket, or is done with it.
+    pub(super) fn probes(&self, probing: bool) {
+        self.probing.send_replace(probing);
+    }
+
+    /// Waits until it tries a WebSocket.
+    pub(super) async fn until_probing(&self) {
+        let mut probing = self.probing.subscribe();
+        if probing.wait_for(|probing| *probing).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// It has said that it moves to this WebSocket.

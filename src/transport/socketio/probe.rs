@@ -1,0 +1,132 @@
+//! A polling client tries a WebSocket: `2probe`, `3probe`, and, once it has stopped polling, `5`. Only then is socketioxide
+//! given the connection. It would take the session for lost when the try fails, and behind proxies that let a WebSocket
+//! begin and then cut it, no client could ever stay.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use http::{HeaderValue, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::engine::Engine;
+use super::peers::Peer;
+use crate::error::Refusal;
+use crate::transport::conn::{Conn, Lane, websocket};
+use crate::transport::http::problem;
+
+/// How long a client may take to make up its mind.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A frame of a client's with one of the two packets that may come now: head, mask, and at most six letters.
+const FRAME: usize = 2 + 4 + 6;
+
+/// Answers the request for a WebSocket, and goes on behind the answer.
+pub(super) fn accept(engine: &Engine, peer: Arc<Peer>, lane: Arc<Lane>, mut request: Request) -> Response {
+    let headers = request.headers();
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
+    let version = headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
+    let Some(key) = key.and_then(|key| HeaderValue::from_str(&key).ok()).filter(|_| version) else {
+        return problem::respond(&Refusal::Malformed("this is no WebSocket handshake".to_owned()));
+    };
+    let upgrade = hyper::upgrade::on(&mut request);
+    let engine = engine.clone();
+    tokio::spawn(async move {
+        let Ok(upgraded) = upgrade.await else { return };
+        let Ok(parts) = upgraded.downcast::<TokioIo<Conn>>() else { return };
+        let mut stream = Rewound { before: parts.read_buf.to_vec(), at: 0, conn: parts.io.into_inner() };
+        let moved = tokio::time::timeout(PATIENCE, probed(&mut stream, &peer)).await;
+        if let Ok(Ok(frames)) = moved {
+            peer.moves_to(&lane);
+            // What was read here is read again by socketioxide.
+            let rest = stream.before.split_off(stream.at);
+            stream = Rewound { before: [frames, rest].concat(), at: 0, conn: stream.conn };
+            let mut copy = http::Request::new(());
+            *copy.uri_mut() = request.uri().clone();
+            *copy.headers_mut() = std::mem::take(request.headers_mut());
+            engine.take_over(stream, copy);
+        }
+        peer.probes(false);
+    });
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, key);
+    response
+}
+
+/// Waits until the client has moved here. Returns the frames with which it did.
+async fn probed(stream: &mut Rewound, peer: &Peer) -> io::Result<Vec<u8>> {
+    let probe = expect(stream, b"2probe").await?;
+    // Its poll ends now, and it does not poll again: when that is done, it moves.
+    peer.probes(true);
+    stream.write_all(&websocket::text(&[b"3probe"])).await?;
+    let upgrade = expect(stream, b"5").await?;
+    Ok([probe, upgrade].concat())
+}
+
+/// Reads one frame, which has to be this packet.
+async fn expect(stream: &mut Rewound, packet: &[u8]) -> io::Result<Vec<u8>> {
+    let mut frame = vec![0; 6 + packet.len()];
+    debug_assert!(frame.len() <= FRAME, "a packet that is not expected here");
+    stream.read_exact(&mut frame).await?;
+    let (head, rest) = frame.split_at(2);
+    let (mask, masked) = rest.split_at(4);
+    let says = masked.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask);
+    let length = usize::from(head[1] & 0x7F);
+    if head[0] == websocket::TEXT
+        && head[1] & 0x80 != 0
+        && length == packet.len()
+        && says.eq(packet.iter().copied())
+    {
+        Ok(frame)
+    } else {
+        Err(io::ErrorKind::InvalidData.into())
+    }
+}
+
+/// A connection of which something was read already.
+pub struct Rewound {
+    before: Vec<u8>,
+    at: usize,
+    conn: Conn,
+}
+
+impl AsyncRead for Rewound {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let rest = &this.before[this.at..];
+        if rest.is_empty() {
+            return Pin::new(&mut this.conn).poll_read(cx, buf);
+        }
+        let count = rest.len().min(buf.remaining());
+        buf.put_slice(&rest[..count]);
+        this.at += count;
+        if this.at == this.before.len() {
+            (this.before, this.at) = (Vec::new(), 0);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Rewound {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().conn).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().conn).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().conn).poll_shutdown(cx)
+    }
+}
