@@ -3,6 +3,7 @@
 use super::Place;
 use super::outbox::Replay;
 use crate::id::OrderId;
+use crate::recovery::Holder;
 
 /// How much a wire may hold of a message before it says that it is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,8 +76,8 @@ impl CloseReason {
 /// Where a session begins.
 #[derive(Clone, Debug)]
 pub struct Beginning {
-    /// Its id, for clients that can come back with it.
-    pub pid: Option<String>,
+    /// Its id and its connection, for clients that can come back with it.
+    pub holder: Option<Holder>,
     /// Whether it is one that came back.
     pub recovered: bool,
     /// It is told everything after this.

@@ -21,13 +21,14 @@ use crate::dialect::Dialect;
 use crate::driver::live::Driver;
 use crate::event::{Audience, OrderEvent};
 use crate::id::OrderId;
+use crate::recovery::Holder;
 use crate::transport::Wire;
 
 /// A connected client.
 pub struct Session {
     principal: Principal,
     dialect: Dialect,
-    pid: Option<String>,
+    holder: Option<Holder>,
     recovered: bool,
     pub(super) began: Place,
     /// The orders that it followed when it came back, and has followed ever since.
@@ -108,7 +109,7 @@ impl Session {
         Arc::new(Self {
             principal,
             dialect,
-            pid: beginning.pid,
+            holder: beginning.holder,
             recovered: beginning.recovered,
             began: beginning.place,
             kept,
@@ -154,7 +155,13 @@ impl Session {
     /// The id it may come back with.
     #[must_use]
     pub fn pid(&self) -> Option<&str> {
-        self.pid.as_deref()
+        self.holder.as_ref().map(|holder| holder.pid.as_str())
+    }
+
+    /// The id, and the connection that has it.
+    #[must_use]
+    pub const fn holder(&self) -> Option<&Holder> {
+        self.holder.as_ref()
     }
 
     /// Whether it is a session that came back.

@@ -204,7 +204,7 @@ impl Session {
         state.at = state.at.max(Place::after(position));
         if self.loses(told) && self.drop_order(state, &told.event.order.id) {
             let lost = Follow::Lost(position);
-            self.fanout.recovery().note(self.pid(), &told.event.order.id, lost);
+            self.fanout.recovery().note(self.holder(), &told.event.order.id, lost);
         }
         true
     }

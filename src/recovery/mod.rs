@@ -5,7 +5,7 @@ mod pid;
 mod store;
 mod sweep;
 
-pub use store::{Asked, Follow, Recovery};
+pub use store::{Asked, Follow, Holder, Recovery};
 pub use sweep::sweep;
 
 use crate::app::App;
@@ -69,10 +69,11 @@ pub struct Begun {
 ///
 /// # Errors
 /// Those of the database.
-pub async fn begin(fanout: &Fanout, who: &Principal, claim: &Claim) -> Result<Begun, Refusal> {
+pub async fn begin(fanout: &Fanout, who: &Principal, claim: &Claim, socket: &str) -> Result<Begun, Refusal> {
     let app = fanout.app();
     if let Some(pid) = &claim.pid {
-        match resume(fanout, who, pid, claim.offset.as_deref()).await? {
+        let holder = Holder { pid: pid.clone(), socket: socket.to_owned() };
+        match resume(fanout, who, &holder, claim.offset.as_deref()).await? {
             Ok(beginning) => {
                 app.metrics.recovery("recovered");
                 return Ok(Begun { beginning, resync: None });
@@ -92,7 +93,10 @@ pub async fn begin(fanout: &Fanout, who: &Principal, claim: &Claim) -> Result<Be
     };
     let made = pid::Pid { position: place, made_at: app.clock.now() };
     let beginning = Beginning {
-        pid: Some(fanout.recovery().signer().make(who, made, rand::random())),
+        holder: Some(Holder {
+            pid: fanout.recovery().signer().make(who, made, rand::random()),
+            socket: socket.to_owned(),
+        }),
         recovered: false,
         place: Place::after(place),
         replayed_until: if claim.position.is_some() { app.relay.position() } else { 0 },
@@ -113,10 +117,10 @@ fn claimed_number(claim: &Claim) -> i32 {
 async fn resume(
     fanout: &Fanout,
     who: &Principal,
-    pid: &str,
+    holder: &Holder,
     offset: Option<&str>,
 ) -> Result<Result<Beginning, Lost>, Refusal> {
-    let (app, recovery) = (fanout.app(), fanout.recovery());
+    let (app, recovery, pid) = (fanout.app(), fanout.recovery(), holder.pid.as_str());
     let Some(made) = recovery.signer().read(who, pid) else { return Ok(Err(Lost::Forged)) };
     let began = Offset { place: Place::after(made.position), replay: None };
     let offset = match offset.map(Offset::parse) {
@@ -173,14 +177,15 @@ async fn resume(
         return Ok(Err(Lost::TooMany));
     }
     replays.sort_by_key(|replay| replay.number);
+    recovery.began(Some(holder), who);
     for Replay { order, after, number, .. } in &replays {
         // From here on they are replayed at the place that the session has now.
         let asked = Asked { since: *after, place: offset.place, number: *number };
-        recovery.set(Some(pid), order, Follow::Yes(Some(asked))).await?;
+        recovery.set(Some(holder), order, Follow::Yes(Some(asked))).await?;
     }
     let numbers = stored.orders.iter().filter_map(|(_, asked)| asked.as_ref()).map(|asked| asked.number);
     Ok(Ok(Beginning {
-        pid: Some(pid.to_owned()),
+        holder: Some(holder.clone()),
         recovered: true,
         place: offset.place,
         replayed_until: 0,

@@ -51,9 +51,29 @@ pub struct Work {
 }
 
 enum Change {
-    Began { pid: String, user: UserId, socket: String, at: Time },
-    Ended { socket: String, at: Time },
-    Order { pid: String, order: OrderId, follow: Follow, done: Option<oneshot::Sender<Result<(), Refusal>>> },
+    Began {
+        holder: Holder,
+        user: UserId,
+        at: Time,
+    },
+    Ended {
+        holder: Holder,
+        at: Time,
+    },
+    Order {
+        holder: Holder,
+        order: OrderId,
+        follow: Follow,
+        done: Option<oneshot::Sender<Result<(), Refusal>>>,
+    },
+}
+
+/// A connection that has a session. When the client comes back on another one, what the former one still had under way
+/// must not undo what the client asks for now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    pub pid: String,
+    pub socket: String,
 }
 
 /// What a session has to do with an order.
@@ -116,38 +136,41 @@ impl Recovery {
     }
 
     /// A connection has a session now. Written down behind its back: its id proves itself until it is.
-    pub fn began(&self, pid: Option<&str>, who: &Principal, socket: &str) {
-        let made = pid.and_then(|pid| Some((pid, self.signer().read(who, pid)?)));
-        if let Some((pid, made)) = made {
-            let (pid, user, socket) = (pid.to_owned(), who.id.clone(), socket.to_owned());
-            // However often it comes back, it began when its id was made.
-            let _ = self.0.changes.try_send(Change::Began { pid, user, socket, at: made.made_at });
+    pub fn began(&self, holder: Option<&Holder>, who: &Principal) {
+        let made = holder.and_then(|holder| Some((holder.clone(), self.signer().read(who, &holder.pid)?)));
+        let Some((holder, made)) = made else { return };
+        // However often it comes back, it began when its id was made.
+        let began = Change::Began { holder, user: who.id.clone(), at: made.made_at };
+        if let Err(mpsc::error::TrySendError::Full(began)) = self.0.changes.try_send(began) {
+            // Nothing is written down for a connection that did not begin.
+            let changes = self.0.changes.clone();
+            tokio::spawn(async move { drop(changes.send(began).await) });
         }
     }
 
     /// A connection is gone, and its session may come back.
-    pub fn ended(&self, pid: Option<&str>, socket: &str, at: Time) {
-        if pid.is_some() {
-            let _ = self.0.changes.try_send(Change::Ended { socket: socket.to_owned(), at });
+    pub fn ended(&self, holder: Option<&Holder>, at: Time) {
+        if let Some(holder) = holder {
+            let _ = self.0.changes.try_send(Change::Ended { holder: holder.clone(), at });
         }
     }
 
     /// Writes down what a session has to do with an order. After it returns, that is on disk.
     ///
     /// # Errors
-    /// Those of the database.
-    pub async fn set(&self, pid: Option<&str>, order: &OrderId, follow: Follow) -> Result<(), Refusal> {
-        let Some(pid) = pid else { return Ok(()) };
+    /// Those of the database; [`Refusal::Unavailable`] also when the session is with another connection by now.
+    pub async fn set(&self, holder: Option<&Holder>, order: &OrderId, follow: Follow) -> Result<(), Refusal> {
+        let Some(holder) = holder else { return Ok(()) };
         let (done, answer) = oneshot::channel();
-        let change = Change::Order { pid: pid.to_owned(), order: order.clone(), follow, done: Some(done) };
+        let change = Change::Order { holder: holder.clone(), order: order.clone(), follow, done: Some(done) };
         self.0.changes.send(change).await.map_err(|_| Refusal::Unavailable)?;
         answer.await.unwrap_or(Err(Refusal::Unavailable))
     }
 
     /// The same, and nobody waits for it: whether an order may be seen is asked again on return.
-    pub fn note(&self, pid: Option<&str>, order: &OrderId, follow: Follow) {
-        if let Some(pid) = pid {
-            let change = Change::Order { pid: pid.to_owned(), order: order.clone(), follow, done: None };
+    pub fn note(&self, holder: Option<&Holder>, order: &OrderId, follow: Follow) {
+        if let Some(holder) = holder {
+            let change = Change::Order { holder: holder.clone(), order: order.clone(), follow, done: None };
             let _ = self.0.changes.try_send(change);
         }
     }
@@ -156,6 +179,8 @@ impl Recovery {
 /// What is still to be written.
 #[derive(Default)]
 struct Pending {
+    /// Which connection has which session, here and now.
+    holders: HashMap<String, String>,
     began: HashMap<String, socket_session::Model>,
     ended: HashMap<String, Time>,
     /// And whether somebody waits for it.
@@ -211,21 +236,31 @@ async fn write(app: &App, recovery: &Recovery, mut changes: mpsc::Receiver<Chang
 impl Pending {
     fn note(&mut self, change: Change, node: &str) {
         match change {
-            Change::Began { pid, user, socket, at } => {
+            Change::Began { holder: Holder { pid, socket }, user, at } => {
                 let row = socket_session::Model {
                     id: pid.clone(),
                     user_id: user.to_string(),
-                    socket,
+                    socket: socket.clone(),
                     node: node.to_owned(),
                     began_at: at,
                     ended_at: None,
                 };
+                self.holders.insert(pid.clone(), socket);
                 self.began.insert(pid, row);
             }
-            Change::Ended { socket, at } => {
+            Change::Ended { holder: Holder { pid, socket }, at } => {
+                if self.holders.get(&pid) == Some(&socket) {
+                    self.holders.remove(&pid);
+                }
                 self.ended.insert(socket, at);
             }
-            Change::Order { pid, order, follow, done } => {
+            Change::Order { holder: Holder { pid, socket }, order, follow, done } => {
+                if self.holders.get(&pid) != Some(&socket) {
+                    if let Some(done) = done {
+                        let _ = done.send(Err(Refusal::Unavailable));
+                    }
+                    return;
+                }
                 self.orders.insert((pid, order.to_string()), (follow, done.is_some()));
                 self.waiting.extend(done);
             }

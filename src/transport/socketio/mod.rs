@@ -282,15 +282,15 @@ async fn verify(door: &Door, visitor: &Visitor) -> Result<Principal, Denied> {
 /// has run, and the client's first events may come right after it.
 async fn admit(door: &Door, visitor: &Visitor) -> Result<(), Denied> {
     let principal = verify(door, visitor).await?;
+    let sid = visitor.socket.id.to_string();
     let begun = match visitor.claim() {
-        Ok(claim) => recovery::begin(&door.fanout, &principal, &claim).await,
+        Ok(claim) => recovery::begin(&door.fanout, &principal, &claim, &sid).await,
         Err(refusal) => Err(refusal),
     };
     let mut begun = begun.map_err(|refusal| Denied::new(door, visitor, &refusal))?;
     if visitor.is_eio3() {
-        begun.beginning.pid = None;
+        begun.beginning.holder = None;
     }
-    let sid = visitor.socket.id.to_string();
     let peer = door.peers.get(&sid);
     let socket = Arc::downgrade(&visitor.socket);
     let lane = match &peer {
@@ -314,8 +314,8 @@ async fn admit(door: &Door, visitor: &Visitor) -> Result<(), Denied> {
     let entry = Entry { door: door.clone(), session: Arc::clone(&session), resync: begun.resync, peer };
     let leaving = entry.clone();
     visitor.socket.on_disconnect(
-        async move |socket: SocketRef, reason: socketioxide::socket::DisconnectReason| {
-            leaving.leave(&socket.id.to_string());
+        async move |_: SocketRef, reason: socketioxide::socket::DisconnectReason| {
+            leaving.leave();
             if !leaving.session.is_closing() {
                 // Who is closed by us is counted with our reason.
                 leaving.door.fanout.metrics().closed(reason_name(reason));
@@ -344,7 +344,7 @@ impl Entry {
     fn enter(&self, socket: &Socket<LocalAdapter>) {
         let (session, fanout) = (&self.session, &self.door.fanout);
         let (sid, now) = (socket.id.to_string(), fanout.app().clock.now());
-        fanout.recovery().began(session.pid(), session.principal(), &sid);
+        fanout.recovery().began(session.holder(), session.principal());
         session.enter(
             |place| realtime::connected(&sid, session, place.complete(), now),
             self.resync.map(realtime::resync),
@@ -355,14 +355,14 @@ impl Entry {
         }
         // Gone between the CONNECT reply and now: then nobody else will take it out.
         if !socket.connected() {
-            self.leave(&sid);
+            self.leave();
         }
     }
 
-    fn leave(&self, sid: &str) {
+    fn leave(&self) {
         if self.session.leave() {
             let fanout = &self.door.fanout;
-            fanout.recovery().ended(self.session.pid(), sid, fanout.app().clock.now());
+            fanout.recovery().ended(self.session.holder(), fanout.app().clock.now());
         }
     }
 }

@@ -71,7 +71,7 @@ pub(super) async fn lasting(session: &Arc<Session>, command: Command, reply: Rep
         Command::Subscribe { order, since } => return subscribe(session, &order, since, reply).await,
         Command::Unsubscribe { order } => {
             session.unfollow(&order);
-            let written = session.fanout().recovery().set(session.pid(), &order, Follow::No).await;
+            let written = session.fanout().recovery().set(session.holder(), &order, Follow::No).await;
             written.map(|()| json(&Success::new(Nothing {})))
         }
         Command::ChangeStatus { order, to, note, expected_seq } => {
@@ -107,7 +107,7 @@ async fn subscribe(session: &Arc<Session>, order: &OrderId, since: Option<i64>, 
             && (matches!(refusal, Refusal::NotFound(_)) || !session.follows(order))
         {
             session.unfollow(order);
-            session.fanout().recovery().note(session.pid(), order, Follow::No);
+            session.fanout().recovery().note(session.holder(), order, Follow::No);
         }
         followed.err()
     } else {
@@ -171,7 +171,7 @@ async fn tell(
     let party = access::party(order, session.principal()).ok_or(Refusal::NotFound("order"))?;
     let replay = since.map(|since| Asked { since, place, number });
     // Before it is acknowledged: a client that comes back finds it followed.
-    session.fanout().recovery().set(session.pid(), &order.id, Follow::Yes(replay)).await?;
+    session.fanout().recovery().set(session.holder(), &order.id, Follow::Yes(replay)).await?;
     let position = read::position(app, order).await?;
     let tracking = Tracking { order: order.clone(), party, history: history.to_vec(), position };
     let eta = app.live.eta(order, app.clock.now());
