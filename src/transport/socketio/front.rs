@@ -152,6 +152,8 @@ impl Front {
         let peer = asked.sid.as_ref().and_then(|sid| self.peers.get(sid));
         let response = match (&asked.sid, &peer) {
             (None, _) => self.engine.call(request).await,
+            // It has one already: socketioxide lets the second one begin, and ends it.
+            (Some(_), Some(peer)) if peer.lane().is_some() => self.engine.call(request).await,
             (Some(_), Some(peer)) if request.method() == Method::GET => {
                 probe::accept(&self.engine, Arc::clone(peer), Arc::clone(&lane), request)
             }
@@ -194,14 +196,17 @@ impl Front {
             guard.engine = None;
             return self.engine.call(request).await;
         };
-        let mut response = tokio::select! {
+        let polled = tokio::select! {
             biased;
-            response = self.engine.call(request) => response,
-            () = peer.until_probing() => {
-                guard.engine = None;
-                return Response::new(Body::from(if eio3 { "1:6" } else { "6" }));
-            }
+            () = peer.until_probing() => Response::new(Body::from(if eio3 { "1:6" } else { "6" })),
+            response = self.polled(request, sid, eio3, &peer) => response,
         };
+        guard.engine = None;
+        polled
+    }
+
+    async fn polled(&self, request: Request, sid: &str, eio3: bool, peer: &Peer) -> Response {
+        let mut response = self.engine.call(request).await;
         for _ in 0..POLLS {
             if let Some(session) = peer.session() {
                 session.drained();
@@ -214,7 +219,7 @@ impl Front {
             if peer.settled.load(Ordering::Acquire) || response.status() != StatusCode::OK {
                 break;
             }
-            match self.mend(response, sid, &peer).await {
+            match self.mend(response, sid, peer).await {
                 Ok(mended) => {
                     response = mended;
                     break;
@@ -226,7 +231,6 @@ impl Front {
                 }
             }
         }
-        guard.engine = None;
         response
     }
 
