@@ -55,7 +55,10 @@ impl Wire {
     pub fn drained(&self) {
         match self {
             Self::Direct(_) => {}
-            Self::Polled(wire) => wire.waiting.store(0, Ordering::Release),
+            Self::Polled(wire) => {
+                wire.waiting.store(0, Ordering::Release);
+                wire.bytes.store(0, Ordering::Release);
+            }
         }
     }
 

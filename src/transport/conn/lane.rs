@@ -77,6 +77,7 @@ impl Lane {
     pub fn expect(&self, session: &Arc<Session>) {
         let mut out = self.out();
         out.session = Arc::downgrade(session);
+        out.open = false;
         match &mut out.phase {
             Phase::Http => {}
             Phase::Head(_, greeting) | Phase::Frames(Some(greeting)) => greeting.expect(session),
@@ -94,7 +95,7 @@ impl Lane {
         if out.tcp.is_none() || out.closing {
             return Handed::Gone;
         }
-        let waiting = out.blocked || !matches!(out.phase, Phase::Frames(None));
+        let waiting = out.blocked || !out.open;
         let full = match urgency {
             Urgency::Live => waiting,
             Urgency::Durable => waiting && (out.queue.len() >= ROUND_FRAMES || out.queued >= ROUND_BYTES),

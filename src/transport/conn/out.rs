@@ -17,10 +17,13 @@ const PARTS: usize = 64;
 const WRITES: usize = 16;
 
 /// What waits to be written.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one connection")]
 pub(super) struct Out {
     /// `None` once the connection is gone: whoever still holds the lane holds no descriptor.
     pub tcp: Option<Arc<OwnedWriteHalf>>,
     pub phase: Phase,
+    /// Sessions may write.
+    pub open: bool,
     /// The rest of a frame that was begun. Nothing may come before it.
     pub begun: Bytes,
     /// A frame of socketioxide's: before ours, so that a long queue of ours does not starve its pings.
@@ -42,7 +45,7 @@ pub(super) enum Phase {
     Http,
     /// The head of the response that makes it a WebSocket is passing; these are its last bytes so far.
     Head([u8; 4], Box<Greeting>),
-    /// Frames. Ours wait as long as there is a greeting to pass first.
+    /// Frames, looked at as long as there is something to look for.
     Frames(Option<Box<Greeting>>),
 }
 
@@ -57,6 +60,7 @@ impl Out {
         Self {
             tcp: Some(Arc::new(tcp)),
             phase: Phase::Http,
+            open: false,
             begun: Bytes::new(),
             own: None,
             queue: VecDeque::new(),
@@ -75,7 +79,7 @@ impl Out {
                 return Ok(Written::All);
             }
             let Some(tcp) = &self.tcp else { return Err(aborted()) };
-            let ours = if matches!(self.phase, Phase::Frames(None)) { self.queue.len() } else { 0 };
+            let ours = if self.open { self.queue.len() } else { 0 };
             let all = [&self.begun].into_iter().chain(&self.own).chain(self.queue.iter().take(ours));
             let mut parts = [IoSlice::new(&[]); PARTS];
             let mut count = 0;
@@ -119,7 +123,7 @@ impl Out {
 
     /// Bytes that wait to be written.
     pub(super) fn waiting(&self) -> usize {
-        let ours = if matches!(self.phase, Phase::Frames(None)) { self.queued } else { 0 };
+        let ours = if self.open { self.queued } else { 0 };
         self.begun.len() + self.own.as_ref().map_or(0, Bytes::len) + ours
     }
 

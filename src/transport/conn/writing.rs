@@ -138,14 +138,17 @@ impl Lane {
             }
             Seen::Open(frame, session) => {
                 out.own = Some(frame.unwrap_or_else(|| Bytes::copy_from_slice(&buf[..end])));
-                out.phase = Phase::Frames(None);
+                out.open = true;
                 then = session.upgrade().map_or(Then::Nothing, Then::Pump);
             }
             Seen::Moved(session) => {
-                out.phase = Phase::Frames(None);
+                out.open = true;
                 out.session = Arc::downgrade(&session);
                 then = Then::Move(session);
             }
+        }
+        if out.open && matches!(&out.phase, Phase::Frames(Some(greeting)) if greeting.is_done()) {
+            out.phase = Phase::Frames(None);
         }
         if !out.blocked {
             self.write(out);

@@ -62,6 +62,12 @@ impl Greeting {
         self.session = Arc::downgrade(session);
     }
 
+    /// Whether there is nothing more to look for once the session writes. The first ping may come after that.
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        !self.ping
+    }
+
     /// Who moves here from polling.
     #[must_use]
     pub const fn peer(&self) -> Option<&Arc<Peer>> {

@@ -307,6 +307,7 @@ async fn admit(door: &Door, visitor: &Visitor) -> Result<(), Denied> {
             engine: door.engine.clone(),
             peer: peer.clone(),
             waiting: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
         }),
     };
     let session = Session::new(door.fanout.clone(), principal, Dialect::Realtime, wire, begun.beginning);

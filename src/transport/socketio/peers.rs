@@ -18,7 +18,9 @@ pub struct Peer {
     pub(super) settled: AtomicBool,
     /// We are ending its session.
     closing: AtomicBool,
-    /// It is trying a WebSocket: polls end at once, so that it can stop polling.
+    /// It is trying a WebSocket.
+    trying: AtomicBool,
+    /// It has probed it: polls end at once, so that it can stop polling.
     probing: watch::Sender<bool>,
     state: Mutex<State>,
 }
@@ -77,9 +79,14 @@ impl Peer {
         self.settled.store(self.was_pinged(), Ordering::Release);
     }
 
-    /// It begins to try a WebSocket, or is done with it.
-    pub(super) fn probes(&self, probing: bool) {
-        self.probing.send_replace(probing);
+    /// It tries a WebSocket. `None` if it is trying one already.
+    pub(super) fn tries(self: &Arc<Self>) -> Option<Trial> {
+        (!self.trying.swap(true, Ordering::AcqRel)).then(|| Trial(Arc::clone(self)))
+    }
+
+    /// It has probed the WebSocket that it tries.
+    pub(super) fn probes(&self) {
+        self.probing.send_replace(true);
     }
 
     /// Waits until it tries a WebSocket.
@@ -108,6 +115,16 @@ impl Peer {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A client's try of a WebSocket, as long as it lasts.
+pub(super) struct Trial(Arc<Peer>);
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        self.0.probing.send_replace(false);
+        self.0.trying.store(false, Ordering::Release);
     }
 }
 

@@ -24,8 +24,6 @@ use crate::transport::http::problem;
 
 /// How long a client may take to make up its mind.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A frame of a client's with one of the two packets that may come now: head, mask, and at most six letters.
-const FRAME: usize = 2 + 4 + 6;
 
 /// Answers the request for a WebSocket, and goes on behind the answer.
 pub(super) fn accept(engine: &Engine, peer: Arc<Peer>, lane: Arc<Lane>, mut request: Request) -> Response {
@@ -37,9 +35,12 @@ pub(super) fn accept(engine: &Engine, peer: Arc<Peer>, lane: Arc<Lane>, mut requ
     };
     let upgrade = hyper::upgrade::on(&mut request);
     let engine = engine.clone();
+    // One at a time: another one is let begin, and ended.
+    let trial = peer.tries();
     tokio::spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };
         let Ok(parts) = upgraded.downcast::<TokioIo<Conn>>() else { return };
+        let Some(_trial) = trial else { return };
         let mut stream = Rewound { before: parts.read_buf.to_vec(), at: 0, conn: parts.io.into_inner() };
         let moved = tokio::time::timeout(PATIENCE, probed(&mut stream, &peer)).await;
         if let Ok(Ok(frames)) = moved {
@@ -52,7 +53,6 @@ pub(super) fn accept(engine: &Engine, peer: Arc<Peer>, lane: Arc<Lane>, mut requ
             *copy.headers_mut() = std::mem::take(request.headers_mut());
             engine.take_over(stream, copy);
         }
-        peer.probes(false);
     });
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -67,7 +67,7 @@ pub(super) fn accept(engine: &Engine, peer: Arc<Peer>, lane: Arc<Lane>, mut requ
 async fn probed(stream: &mut Rewound, peer: &Peer) -> io::Result<Vec<u8>> {
     let probe = expect(stream, b"2probe").await?;
     // Its poll ends now, and it does not poll again: when that is done, it moves.
-    peer.probes(true);
+    peer.probes();
     stream.write_all(&websocket::text(&[b"3probe"])).await?;
     let upgrade = expect(stream, b"5").await?;
     Ok([probe, upgrade].concat())
@@ -75,22 +75,17 @@ async fn probed(stream: &mut Rewound, peer: &Peer) -> io::Result<Vec<u8>> {
 
 /// Reads one frame, which has to be this packet.
 async fn expect(stream: &mut Rewound, packet: &[u8]) -> io::Result<Vec<u8>> {
-    let mut frame = vec![0; 6 + packet.len()];
-    debug_assert!(frame.len() <= FRAME, "a packet that is not expected here");
-    stream.read_exact(&mut frame).await?;
-    let (head, rest) = frame.split_at(2);
+    let mut frame = vec![0; 2 + 4 + packet.len()];
+    let (head, rest) = frame.split_at_mut(2);
+    // The head first: what is no such frame has to end here, however short it is.
+    stream.read_exact(head).await?;
+    if head[0] != websocket::TEXT || usize::from(head[1]) != 0x80 + packet.len() {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    stream.read_exact(rest).await?;
     let (mask, masked) = rest.split_at(4);
     let says = masked.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask);
-    let length = usize::from(head[1] & 0x7F);
-    if head[0] == websocket::TEXT
-        && head[1] & 0x80 != 0
-        && length == packet.len()
-        && says.eq(packet.iter().copied())
-    {
-        Ok(frame)
-    } else {
-        Err(io::ErrorKind::InvalidData.into())
-    }
+    if says.eq(packet.iter().copied()) { Ok(frame) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
 /// A connection of which something was read already.

@@ -21,6 +21,12 @@ use crate::transport::conn::Lane;
 /// What may wait to be polled of messages that are safe in the log, and of those that something newer supersedes.
 const DURABLE: usize = 64;
 const LIVE: usize = 64;
+/// What is handed over has to fit into one polling body: engineioxide loses what does not when the client then moves to a
+/// WebSocket. This many bytes for what is safe in the log, and for all.
+const LOGGED_BYTES: usize = 192 * 1024;
+const ALL_BYTES: usize = 448 * 1024;
+/// What a packet has beside its payload: names, commas, an offset.
+const FRAMING: usize = 256;
 /// How long a client has to read why it is disconnected.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -35,8 +41,9 @@ pub struct Polled {
     pub socket: Weak<Socket<LocalAdapter>>,
     pub engine: Engine,
     pub peer: Option<Arc<Peer>>,
-    /// What was handed over since the client last polled.
+    /// What was handed over since the client last polled, and how many bytes that is.
     pub waiting: AtomicUsize,
+    pub bytes: AtomicUsize,
 }
 
 impl Direct {
@@ -70,10 +77,13 @@ impl Polled {
     pub fn hand(&self, frame: &Frame, urgency: Urgency) -> Handed {
         let Some(socket) = self.socket.upgrade() else { return Handed::Gone };
         let waiting = self.waiting.load(Ordering::Acquire);
+        let size = frame.json.get().len() + FRAMING;
+        let bytes = self.bytes.load(Ordering::Acquire) + size;
         let room = match urgency {
-            Urgency::Live => waiting < LIVE,
-            Urgency::Durable => waiting < DURABLE,
-            Urgency::Reply => true,
+            Urgency::Live => waiting < LIVE && bytes <= LOGGED_BYTES,
+            // The first always fits.
+            Urgency::Durable => waiting < DURABLE && (waiting == 0 || bytes <= LOGGED_BYTES),
+            Urgency::Reply => bytes <= ALL_BYTES,
         };
         if !room {
             return Handed::Full;
@@ -82,22 +92,27 @@ impl Polled {
             Some(offset) => socket.emit(&*frame.name, &(&*frame.json, offset)),
             None => socket.emit(&*frame.name, &*frame.json),
         };
-        self.handed(&sent)
+        self.handed(&sent, size)
     }
 
     #[must_use]
     pub fn acknowledge(&self, ack: i64, json: &RawValue) -> Handed {
         let Some(socket) = self.socket.upgrade() else { return Handed::Gone };
+        let size = json.get().len() + FRAMING;
+        if self.bytes.load(Ordering::Acquire) + size > ALL_BYTES {
+            return Handed::Full;
+        }
         let mut nothing = Value::Bytes(bytes::Bytes::new());
         match AckSender::from_message_parts(&socket, &mut nothing, &Some(ack)) {
-            Ok(sender) => self.handed(&sender.send(json)),
+            Ok(sender) => self.handed(&sender.send(json), size),
             Err(never) => match never {},
         }
     }
 
-    fn handed(&self, sent: &Result<(), SendError>) -> Handed {
+    fn handed(&self, sent: &Result<(), SendError>, size: usize) -> Handed {
         match sent {
             Ok(()) => {
+                self.bytes.fetch_add(size, Ordering::AcqRel);
                 self.waiting.fetch_add(1, Ordering::AcqRel);
                 Handed::Taken
             }
