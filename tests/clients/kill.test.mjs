@@ -1,6 +1,6 @@
 // Killed with -9 at random moments under writers: whatever was acknowledged is there, and order, history and log agree.
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { describe, test } from 'node:test';
 import { people, postgresDatabase, SERVICE, Server } from './server.mjs';
 
 const KILLS = 6;
@@ -84,8 +84,10 @@ async function killRepeatedly(t, database) {
   assert.deepEqual(positions, positions.map((_, i) => i + 1), 'positions are 1, 2, 3… without a gap');
 }
 
-test(`${KILLS} kills under ${WRITERS} writers lose nothing, SQLite`, { timeout: 180_000 }, (t) => killRepeatedly(t));
-test(`${KILLS} kills under ${WRITERS} writers lose nothing, PostgreSQL`, {
-  timeout: 180_000,
-  skip: !process.env.ORDERCAST_TEST_POSTGRES && 'ORDERCAST_TEST_POSTGRES is not set (tests/run sets it)',
-}, (t) => killRepeatedly(t, postgresDatabase()));
+describe('kill -9', { concurrency: 2 }, () => {
+  test(`${KILLS} kills under ${WRITERS} writers lose nothing, SQLite`, { timeout: 180_000 }, (t) => killRepeatedly(t));
+  test(`${KILLS} kills under ${WRITERS} writers lose nothing, PostgreSQL`, {
+    timeout: 180_000,
+    skip: !process.env.ORDERCAST_TEST_POSTGRES && 'ORDERCAST_TEST_POSTGRES is not set (tests/run sets it)',
+  }, (t) => killRepeatedly(t, postgresDatabase()));
+});
