@@ -152,8 +152,6 @@ impl Front {
         let peer = asked.sid.as_ref().and_then(|sid| self.peers.get(sid));
         let response = match (&asked.sid, &peer) {
             (None, _) => self.engine.call(request).await,
-            // It has one already: socketioxide lets the second one begin, and ends it.
-            (Some(_), Some(peer)) if peer.lane().is_some() => self.engine.call(request).await,
             (Some(_), Some(peer)) if request.method() == Method::GET => {
                 probe::accept(&self.engine, Arc::clone(peer), Arc::clone(&lane), request)
             }

@@ -35,8 +35,9 @@ pub(super) fn accept(engine: &Engine, peer: Arc<Peer>, lane: Arc<Lane>, mut requ
     };
     let upgrade = hyper::upgrade::on(&mut request);
     let engine = engine.clone();
-    // One at a time: another one is let begin, and ended.
-    let trial = peer.tries();
+    // One at a time, and none after it has moved: another one is let begin, and ended. socketioxide would end it too, but
+    // not while it is still taking the first one over.
+    let trial = peer.tries().filter(|_| peer.lane().is_none());
     tokio::spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };
         let Ok(parts) = upgraded.downcast::<TokioIo<Conn>>() else { return };
