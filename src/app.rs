@@ -38,6 +38,8 @@ pub struct Parts {
     pub trail: Trail,
     pub clock: Clock,
     pub metrics: Metrics,
+    /// Wakes who tells the order service of deliveries.
+    pub calls: tokio::sync::Notify,
     /// Whether the database answered when it was last asked.
     pub database_answers: AtomicBool,
     /// Whether the server is on its way out.

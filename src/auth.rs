@@ -23,11 +23,14 @@ pub enum Role {
     Driver,
     Admin,
     Service,
+    /// No token. Let in only where an order may be read without one; no token makes anybody this.
+    Anonymous,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 5] = [Self::Customer, Self::Chef, Self::Driver, Self::Admin, Self::Service];
+    pub const ALL: [Self; 6] =
+        [Self::Customer, Self::Chef, Self::Driver, Self::Admin, Self::Service, Self::Anonymous];
 
     /// The canonical word.
     #[must_use]
@@ -38,6 +41,7 @@ impl Role {
             Self::Driver => "driver",
             Self::Admin => "admin",
             Self::Service => "service",
+            Self::Anonymous => "anonymous",
         }
     }
 
@@ -59,6 +63,12 @@ impl Role {
     pub const fn is_staff(self) -> bool {
         matches!(self, Self::Admin | Self::Service)
     }
+
+    /// Those who see the driver only while the order is on its way.
+    #[must_use]
+    pub const fn is_public(self) -> bool {
+        matches!(self, Self::Customer | Self::Anonymous)
+    }
 }
 
 /// A caller whose token was verified.
@@ -70,4 +80,13 @@ pub struct Principal {
     pub expires_at: Time,
     /// When it was made, in whole seconds as tokens mostly have it; `None` if it does not say.
     pub issued_at: Option<Time>,
+}
+
+impl Principal {
+    /// Somebody without a token.
+    #[must_use]
+    pub fn anonymous() -> Self {
+        let id = UserId::stored("anonymous");
+        Self { id, role: Role::Anonymous, expires_at: Time::MAX_UTC, issued_at: None }
+    }
 }

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::clock::{Time, wire_option};
+use crate::error::Refusal;
 use crate::id::{Accuracy, Amount, Heading, Latitude, Longitude, OrderId, Speed, Text, UserId, Whole};
 use crate::order::OrderStatus;
 
@@ -17,14 +18,44 @@ pub type Phone = Text<1, 64>;
 /// What a socket may ask. A dialect that cannot say one of these simply never makes it.
 #[derive(Debug)]
 pub enum Command {
-    Subscribe { order: OrderId, since: Option<i64> },
-    Unsubscribe { order: OrderId },
+    Subscribe {
+        order: OrderId,
+        since: Option<i64>,
+    },
+    Unsubscribe {
+        order: OrderId,
+    },
     Location(LocationReport),
     LocationBatch(Vec<Result<LocationReport, String>>),
-    ChangeStatus { order: OrderId, to: OrderStatus, note: Option<Paragraph>, expected_seq: Option<i64> },
-    Tracking { order: OrderId },
-    Refresh { token: Secret },
-    Ping { t: Option<Box<serde_json::value::RawValue>> },
+    ChangeStatus {
+        order: OrderId,
+        to: OrderStatus,
+        note: Option<Paragraph>,
+        expected_seq: Option<i64>,
+    },
+    Tracking {
+        order: OrderId,
+    },
+    Refresh {
+        token: Secret,
+    },
+    /// A rider moved, and may have got further, by their tracking session.
+    TrackingUpdate(crate::dialect::tracking::Update),
+    Ping {
+        t: Option<Box<serde_json::value::RawValue>>,
+    },
+}
+
+impl Command {
+    /// # Errors
+    /// [`Refusal::Invalid`] for a `since` before the beginning.
+    pub fn subscribe(order: OrderId, since: Option<Whole>) -> Result<Self, Refusal> {
+        let since = since.map(|Whole(seq)| seq);
+        if since.is_some_and(i64::is_negative) {
+            return Err(Refusal::invalid("since", "must not be negative"));
+        }
+        Ok(Self::Subscribe { order, since })
+    }
 }
 
 /// Something that never reaches a log.

@@ -58,6 +58,13 @@ pub struct Serve {
     /// Origins that browsers may call from: a comma-separated list, or *
     #[arg(long, env = "CORS_ORIGIN", value_name = "ORIGINS")]
     pub cors_origin: Option<String>,
+    /// Let clients of the older systems in without a token: the default Socket.IO namespace tells every socket of every
+    /// order, and `/orders/track` shows any order to whoever knows its id, both without names, phones and addresses
+    #[arg(long, env = "LEGACY_OPEN")]
+    pub legacy_open: bool,
+    /// Told of deliveries of orders with a tracking session: `POST {URL}/orders/{id}/status`, until it accepts
+    #[arg(long, env = "ORDER_SERVICE_URL", hide_env_values = true, value_name = "URL")]
+    pub order_service_url: Option<String>,
     /// Share the port (`SO_REUSEPORT`) with the process that takes over; when told to stop, give it up at once
     #[arg(long, env = "REUSE_PORT")]
     pub reuse_port: bool,
@@ -126,6 +133,15 @@ pub struct Limits {
     /// Largest HTTP body, Socket.IO message or frame, in bytes
     #[arg(long, env = "MAX_MESSAGE_BYTES", default_value_t = 65_536, value_name = "BYTES")]
     pub max_message_bytes: usize,
+    /// How long a tracking session lasts from its start
+    #[arg(long, env = "TRACKING_TTL_MS", default_value_t = 86_400_000, value_name = "MS")]
+    pub tracking_ttl_ms: u32,
+    /// How long a tracking session lasts once its order is delivered
+    #[arg(long, env = "TRACKING_DELIVERED_TTL_MS", default_value_t = 3_600_000, value_name = "MS")]
+    pub tracking_delivered_ttl_ms: u32,
+    /// How long we wait before the order service is told again what it has not accepted; doubles up to five minutes
+    #[arg(long, env = "ORDER_SERVICE_RETRY_MS", default_value_t = 1_000, value_name = "MS")]
+    pub order_service_retry_ms: u32,
     /// Order subscriptions per socket
     #[arg(long, env = "MAX_SUBSCRIPTIONS", default_value_t = 100, value_name = "N")]
     pub max_subscriptions: usize,
@@ -274,6 +290,11 @@ impl Serve {
         {
             return Err("JWKS_URL must begin with https:// or http://".to_owned());
         }
+        if let Some(url) = &self.order_service_url
+            && !(url.starts_with("https://") || url.starts_with("http://"))
+        {
+            return Err("ORDER_SERVICE_URL must begin with https:// or http://".to_owned());
+        }
         self.database.url()?;
         self.allow_origin()?;
         let limits = &self.limits;
@@ -285,6 +306,7 @@ impl Serve {
             ("PING_INTERVAL_MS", limits.ping_interval_ms),
             ("PING_TIMEOUT_MS", limits.ping_timeout_ms),
             ("WRITE_STALL_MS", u64::from(limits.write_stall_ms)),
+            ("ORDER_SERVICE_RETRY_MS", u64::from(limits.order_service_retry_ms)),
             ("PAGE_LIMIT_MAX", u64::from(limits.page_limit_max)),
             ("MAX_CONNECTIONS", limits.max_connections as u64),
         ] {

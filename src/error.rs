@@ -24,6 +24,9 @@ pub enum Refusal {
     /// No such thing, or none that the caller may know of.
     #[error("{0} not found")]
     NotFound(&'static str),
+    /// It was there, and is over.
+    #[error("{0} expired")]
+    Gone(&'static str),
     /// The order's status does not allow it now.
     #[error("{detail}")]
     Illegal { detail: String, status: OrderStatus, allowed: Vec<OrderStatus> },
@@ -69,6 +72,7 @@ impl Refusal {
             Self::TokenExpired => "token_expired",
             Self::Forbidden(_) => "forbidden",
             Self::NotFound(_) => "not_found",
+            Self::Gone(_) => "expired",
             Self::Illegal { .. } => "illegal_transition",
             Self::StaleSeq { .. } => "stale_seq",
             Self::Taken(_) => "already_exists",

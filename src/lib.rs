@@ -22,4 +22,5 @@ pub mod order;
 pub mod recovery;
 pub mod server;
 pub mod telemetry;
+pub mod tracking;
 pub mod transport;

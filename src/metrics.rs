@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::auth::Role;
+use crate::dialect::Dialect;
 
 type Count = Counter<u64, AtomicU64>;
 
@@ -24,11 +25,23 @@ macro_rules! label {
         }
     };
 }
-label!(RoleLabel, role);
 label!(EventLabel, event);
 label!(CodeLabel, code);
 label!(ReasonLabel, reason);
 label!(OutcomeLabel, outcome);
+
+/// Who is connected, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SocketLabel {
+    role: &'static str,
+    client: &'static str,
+}
+
+impl SocketLabel {
+    const fn new(role: Role, dialect: Dialect) -> Self {
+        Self { role: role.as_str(), client: dialect.as_str() }
+    }
+}
 
 /// Every metric, shared.
 #[derive(Clone)]
@@ -45,7 +58,8 @@ impl std::ops::Deref for Metrics {
 /// The handles.
 pub struct Inner {
     registry: Registry,
-    connections: Family<RoleLabel, Gauge>,
+    connections: Family<SocketLabel, Gauge>,
+    order_service: Family<OutcomeLabel, Count>,
     events_in: Vec<(&'static str, Count)>,
     pub events_out_durable: Count,
     pub events_out_live: Count,
@@ -112,6 +126,7 @@ impl Metrics {
         let out = |event| events_out.get_or_create_owned(&EventLabel { event });
         let inner = Inner {
             connections: Family::default(),
+            order_service: Family::default(),
             events_in: crate::dialect::realtime::REQUESTS
                 .map(|event| (event, events_in.get_or_create_owned(&EventLabel { event })))
                 .to_vec(),
@@ -140,7 +155,11 @@ impl Metrics {
             rate: Rate(Mutex::new((Instant::now(), 0, 0.0))),
             registry: Registry::default(),
         };
-        registry.register("connections", "Live sockets by role", inner.connections.clone());
+        registry.register(
+            "connections",
+            "Live sockets by role and kind of client",
+            inner.connections.clone(),
+        );
         registry.register("events_in", "Requests of sockets by event", events_in);
         registry.register("events_out", "Packets handed to sockets by kind", events_out);
         registry.register("rejections", "Requests refused by code", inner.rejections.clone());
@@ -172,6 +191,11 @@ impl Metrics {
             "Live events that wait for sockets that cannot take them now",
             inner.outbox_depth.clone(),
         );
+        registry.register(
+            "order_service_calls",
+            "Deliveries told to the order service, by what became of it",
+            inner.order_service.clone(),
+        );
         registry.register("sockets_closed", "Sockets gone by reason", inner.closed.clone());
         registry.register(
             "trail_dropped",
@@ -195,20 +219,39 @@ impl Metrics {
             registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
         }
         for role in Role::ALL {
-            inner.connections.get_or_create_owned(&RoleLabel { role: role.as_str() });
+            for dialect in Dialect::ALL {
+                inner.connections.get_or_create_owned(&SocketLabel::new(role, dialect));
+            }
         }
         Self(Arc::new(Inner { registry, ..inner }))
     }
 
-    /// A socket of this role came or went.
-    pub fn connected(&self, role: Role, by: i64) {
-        self.connections.get_or_create(&RoleLabel { role: role.as_str() }).inc_by(by);
+    /// A socket came or went.
+    pub fn connected(&self, role: Role, dialect: Dialect, by: i64) {
+        self.connections.get_or_create(&SocketLabel::new(role, dialect)).inc_by(by);
+    }
+
+    /// How many sockets there are of this role, speaking this dialect.
+    #[must_use]
+    pub fn connections(&self, role: Role, dialect: Dialect) -> i64 {
+        self.connections.get_or_create(&SocketLabel::new(role, dialect)).get()
     }
 
     /// How many sockets of this role there are.
     #[must_use]
-    pub fn connections(&self, role: Role) -> i64 {
-        self.connections.get_or_create(&RoleLabel { role: role.as_str() }).get()
+    pub fn connections_as(&self, role: Role) -> i64 {
+        Dialect::ALL.into_iter().map(|dialect| self.connections(role, dialect)).sum()
+    }
+
+    /// How many sockets speak this dialect.
+    #[must_use]
+    pub fn connections_by(&self, dialect: Dialect) -> i64 {
+        Role::ALL.into_iter().map(|role| self.connections(role, dialect)).sum()
+    }
+
+    /// The order service was told of a delivery.
+    pub fn order_service_call(&self, outcome: &'static str) {
+        self.order_service.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// A socket asked for something.

@@ -29,6 +29,7 @@ use crate::fanout::handing::CloseReason;
 use crate::metrics::Metrics;
 use crate::order::snapshot::Snapshots;
 use crate::recovery::{self, Recovery};
+use crate::tracking;
 use crate::transport::socketio::peers::Peers;
 use crate::transport::{conn, http, socketio};
 
@@ -82,6 +83,12 @@ pub async fn run(
     let db = Db::open(&url).await.map_err(Failure::Database)?;
     let metrics = Metrics::new();
     let (trail, fixes) = Trail::new(metrics.clone());
+    if config.legacy_open {
+        tracing::warn!(
+            "LEGACY_OPEN: without a token, anyone may hear of every order in the default Socket.IO namespace, and read any \
+             order whose id they know at /orders/track and GET /api/orders/{{id}}; without names, phones and addresses"
+        );
+    }
     let drain = Duration::from_millis(config.limits.drain_ms);
     let reuse_port = config.reuse_port;
     let app = App::new(Parts {
@@ -95,6 +102,7 @@ pub async fn run(
         trail,
         clock,
         metrics,
+        calls: tokio::sync::Notify::new(),
         database_answers: AtomicBool::new(true),
         draining: AtomicBool::new(false),
     });
@@ -119,6 +127,8 @@ pub async fn run(
     supervise(&mut tasks, "sessions", sessions.run(app.clone(), recovery, background.clone()));
     supervise(&mut tasks, "tokens", until(background.clone(), fanout.clone().end_tokens()));
     supervise(&mut tasks, "revocations", until(background.clone(), hear_revocations(fanout.clone())));
+    let calls = until(background.clone(), tracking::calls::make_forever(app.clone()));
+    supervise(&mut tasks, "order service", calls);
     if app.config.demo {
         supervise(&mut tasks, "demo", until(stop.clone(), crate::demo::simulate::run(app.clone())));
     }

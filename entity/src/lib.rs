@@ -13,6 +13,7 @@ pub mod order;
 pub mod order_event;
 pub mod order_item;
 pub mod order_number;
+pub mod order_service_call;
 pub mod position_trail;
 pub mod revocation;
 pub mod server_key;
@@ -22,5 +23,6 @@ pub mod session_order;
 pub mod socket_session;
 pub mod status;
 pub mod status_history;
+pub mod tracking_session;
 
 pub use status::{OrderStatus, PaymentStatus};

@@ -8,6 +8,7 @@ mod m0002_event_log;
 mod m0003_driver_positions;
 mod m0004_idempotency_keys;
 mod m0005_sessions;
+mod m0006_tracking;
 
 /// Applies and reverts the changes, oldest first.
 pub struct Migrator;
@@ -21,6 +22,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0003_driver_positions::Migration),
             Box::new(m0004_idempotency_keys::Migration),
             Box::new(m0005_sessions::Migration),
+            Box::new(m0006_tracking::Migration),
         ]
     }
 }

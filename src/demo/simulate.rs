@@ -36,7 +36,7 @@ pub async fn run(app: App) {
     }
     let mut count = 0;
     loop {
-        while Role::ALL.into_iter().map(|role| app.metrics.connections(role)).sum::<i64>() == 0 {
+        while Role::ALL.into_iter().map(|role| app.metrics.connections_as(role)).sum::<i64>() == 0 {
             sleep(LOOK).await;
         }
         if let Err(refusal) = one_order(&app, count).await {
@@ -51,7 +51,7 @@ pub async fn run(app: App) {
 /// Something to look at before anybody opens the page: an order that has been delivered.
 async fn yesterdays_order(app: &App) -> Result<(), Refusal> {
     let admin = ADMIN.principal(app);
-    if read::list(app, &admin, None, 1, None).await?.orders.is_empty() {
+    if read::list(app, &admin, &[], 1, None).await?.orders.is_empty() {
         let order = place(app, 0).await?;
         let action = Action::Status { to: OrderStatus::Delivered, note: None, expected_seq: None };
         change(app, &order, &admin, action).await?;
@@ -86,7 +86,8 @@ async fn one_order(app: &App, count: usize) -> Result<(), Refusal> {
         change(app, &order, &who.principal(app), action).await.map(|_| ())
     };
     sleep(Duration::from_millis(400)).await;
-    change(app, &order, &admin, Action::VerifyPayment { reference: Some("demo".to_owned()) }).await?;
+    change(app, &order, &admin, Action::VerifyPayment { reference: Some("demo".to_owned()), accept: false })
+        .await?;
     step(&CHEF, OrderStatus::Accepted, 500).await?;
     step(&CHEF, OrderStatus::Preparing, 500).await?;
     step(&CHEF, OrderStatus::ReadyForPickup, 1_000).await?;

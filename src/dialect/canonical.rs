@@ -73,8 +73,10 @@ fn driver_for(order: &Order, party: Party) -> Option<PersonView<'_>> {
     })
 }
 
-fn shows_driver(status: OrderStatus, party: Party) -> bool {
-    party != Party::Customer || driver_visible_to_customer(status)
+/// Whether this party may see the driver now: where they are, and their phone.
+#[must_use]
+pub fn shows_driver(status: OrderStatus, party: Party) -> bool {
+    !party.is_public() || driver_visible_to_customer(status)
 }
 
 impl<'a> OrderView<'a> {

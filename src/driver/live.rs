@@ -11,9 +11,10 @@ use crate::clock::{Clock, Time};
 use crate::db::Db;
 use crate::error::Refusal;
 use crate::event::bus::Bus;
-use crate::event::{EtaChange, LiveEvent, OrderEvent};
+use crate::event::{About, EtaChange, LiveEvent, OrderEvent};
 use crate::id::{OrderId, Point, UserId};
-use crate::order::{Order, OrderStatus, access, read, status};
+use crate::order::read::{self, Past};
+use crate::order::{Order, OrderStatus, status};
 
 /// Locks of the map; more than cores, so that they are rarely waited for.
 const SHARDS: usize = 16;
@@ -44,30 +45,35 @@ pub(super) struct State {
     pub orders: Vec<Carried>,
 }
 
+/// What can be said of an order now, beside the order itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outlook {
+    /// When it arrives.
+    pub eta: Option<Eta>,
+    /// Where its driver was last seen, and when.
+    pub position: Option<(Point, Time)>,
+}
+
 /// An order on its way with a driver.
 pub(super) struct Carried {
-    pub order: OrderId,
-    pub customer: UserId,
-    pub destination: Point,
-    pub customer_may_see: bool,
-    pub seq: i64,
+    pub about: Arc<About>,
     pub eta: Option<Eta>,
     /// Set by hand, so that fixes do not change it.
     pub overridden: bool,
 }
 
 impl Carried {
-    fn new(order: &Order, now: Time, eta: Option<Eta>) -> Self {
+    fn new(order: &Order, history: &[Past], now: Time, eta: Option<Eta>) -> Self {
         let overridden = order.estimated_delivery_time.map(|at| Eta::overridden(at, now));
         Self {
-            order: order.id.clone(),
-            customer: order.customer.id.clone(),
-            destination: order.destination(),
-            customer_may_see: access::driver_visible_to_customer(order.status),
-            seq: order.seq,
+            about: Arc::new(About { order: order.clone(), history: history.to_vec() }),
             eta: overridden.or(eta),
             overridden: overridden.is_some(),
         }
+    }
+
+    pub fn order(&self) -> &OrderId {
+        &self.about.order.id
     }
 }
 
@@ -101,7 +107,8 @@ impl Live {
                     let known = read::stored_position(db.reader(), &driver.id).await?;
                     driver.state().last = known;
                 }
-                self.carry(&driver, order);
+                let history = read::history(db.reader(), order).await?;
+                self.carry(&driver, order, &history);
             }
         }
     }
@@ -136,37 +143,44 @@ impl Live {
         }
         let driver = self.known(&order.driver.as_ref()?.id)?;
         let state = driver.state();
-        state.orders.iter().find(|carried| carried.order == order.id)?.eta
+        state.orders.iter().find(|carried| *carried.order() == order.id)?.eta
+    }
+
+    /// What can be said of an order beside the order itself.
+    #[must_use]
+    pub fn outlook(&self, order: &Order, now: Time) -> Outlook {
+        let position = order.driver.as_ref().and_then(|driver| self.position(&driver.id));
+        Outlook { eta: self.eta(order, now), position }
     }
 
     /// Takes note of a durable event. Called by the relay only, in the log's order.
     pub fn apply(&self, event: &OrderEvent) {
         if let Some(former) = event.former_driver.as_ref().and_then(|id| self.known(id)) {
-            former.state().orders.retain(|carried| carried.order != event.order.id);
+            former.state().orders.retain(|carried| *carried.order() != event.order.id);
         }
         let Some(driver) = &event.order.driver else { return };
         if status::is_final(event.order.status) {
             if let Some(driver) = self.known(&driver.id) {
-                driver.state().orders.retain(|carried| carried.order != event.order.id);
+                driver.state().orders.retain(|carried| *carried.order() != event.order.id);
             }
         } else if event.order.status >= OrderStatus::Accepted {
-            self.carry(&self.driver(&driver.id), &event.order);
+            self.carry(&self.driver(&driver.id), &event.order, &event.history);
         }
     }
 
     /// Puts an order into its driver's hands, or brings what is known of it up to date.
-    fn carry(&self, driver: &Driver, order: &Order) {
+    fn carry(&self, driver: &Driver, order: &Order, history: &[Past]) {
         let now = self.clock.now();
         let mut state = driver.state();
         let reckoned = state.last.map(|(from, _)| Eta::reckon(from, order.destination(), now));
-        let known = state.orders.iter().position(|carried| carried.order == order.id);
+        let known = state.orders.iter().position(|carried| *carried.order() == order.id);
         match known {
-            Some(index) if state.orders[index].seq > order.seq => {}
+            Some(index) if state.orders[index].about.order.seq > order.seq => {}
             Some(index) => {
                 let eta = state.orders[index].eta.or(reckoned);
-                state.orders[index] = Carried::new(order, now, eta);
+                state.orders[index] = Carried::new(order, history, now, eta);
             }
-            None => state.orders.push(Carried::new(order, now, reckoned)),
+            None => state.orders.push(Carried::new(order, history, now, reckoned)),
         }
     }
 
@@ -176,7 +190,7 @@ impl Live {
         let eta = Eta::overridden(at, now);
         if let Some(driver) = order.driver.as_ref().and_then(|driver| self.known(&driver.id)) {
             let mut state = driver.state();
-            if let Some(carried) = state.orders.iter_mut().find(|carried| carried.order == order.id) {
+            if let Some(carried) = state.orders.iter_mut().find(|carried| *carried.order() == order.id) {
                 carried.eta = Some(eta);
                 carried.overridden = true;
             }

@@ -1,5 +1,7 @@
 //! A driver moved: check, remember, reckon, tell. No await and no query: this is the hot path.
 
+use std::sync::Arc;
+
 use chrono::TimeDelta;
 use smallvec::SmallVec;
 
@@ -91,7 +93,7 @@ pub fn report_batch(
 }
 
 fn carries(driver: &Driver, fix: &LocationReport) -> bool {
-    fix.order_id.as_ref().is_none_or(|id| driver.state().orders.iter().any(|carried| carried.order == *id))
+    fix.order_id.as_ref().is_none_or(|id| driver.state().orders.iter().any(|carried| carried.order() == id))
 }
 
 fn recorded_at(app: &App, fix: &LocationReport, now: Time) -> Result<Time, Refusal> {
@@ -114,21 +116,36 @@ fn show(
     let place = Point { latitude: fix.latitude, longitude: fix.longitude };
     let mut orders: SmallVec<[OrderId; 2]> = SmallVec::new();
     let mut events: SmallVec<[LiveEvent; 2]> = SmallVec::new();
+    let mut etas: SmallVec<[LiveEvent; 2]> = SmallVec::new();
     {
         let mut state = driver.state();
         let late = state.last.is_some_and(|(_, shown)| recorded_at < shown);
-        let mut named = fix.order_id.is_none();
+        let named = |id: &OrderId| state.orders.iter().any(|carried| carried.order() == id);
+        if fix.order_id.as_ref().is_some_and(|id| !named(id)) {
+            return Err(Refusal::NotFound("order"));
+        }
         for carried in &mut state.orders {
-            if fix.order_id.as_ref().is_some_and(|id| *id != carried.order) {
+            // Every order in these hands moves with the driver, also those that this fix does not name.
+            let reckoned = (!late && !carried.overridden)
+                .then(|| Eta::reckon(place, carried.about.order.destination(), now));
+            if let Some(eta) = reckoned {
+                let changed = carried.eta.is_none_or(|before| before.minutes != eta.minutes);
+                carried.eta = Some(eta);
+                if changed {
+                    let order = &carried.about.order;
+                    let (order, customer) = (order.id.clone(), order.customer.id.clone());
+                    etas.push(LiveEvent::Eta(EtaChange { order, customer, eta }));
+                }
+            }
+            if fix.order_id.as_ref().is_some_and(|id| id != carried.order()) {
                 continue;
             }
-            named = true;
-            orders.push(carried.order.clone());
+            orders.push(carried.order().clone());
             if late {
                 continue;
             }
             events.push(LiveEvent::Location(Location {
-                order: carried.order.clone(),
+                about: Arc::clone(&carried.about),
                 driver: driver.id.clone(),
                 latitude: place.lat(),
                 longitude: place.lon(),
@@ -137,28 +154,15 @@ fn show(
                 accuracy: fix.accuracy.map(|accuracy| accuracy.0),
                 recorded_at,
                 received_at: now,
-                customer_may_see: carried.customer_may_see,
+                eta: carried.eta,
             }));
-        }
-        if !named {
-            return Err(Refusal::NotFound("order"));
         }
         if !late {
             state.last = Some((place, recorded_at));
-            // Every order in these hands moves with the driver, also those that this fix did not name.
-            for carried in state.orders.iter_mut().filter(|carried| !carried.overridden) {
-                let eta = Eta::reckon(place, carried.destination, now);
-                let changed = carried.eta.is_none_or(|before| before.minutes != eta.minutes);
-                carried.eta = Some(eta);
-                if changed {
-                    let (order, customer) = (carried.order.clone(), carried.customer.clone());
-                    events.push(LiveEvent::Eta(EtaChange { order, customer, eta }));
-                }
-            }
         }
         // The lock ends here: fan-out happens outside it.
     }
-    for event in &events {
+    for event in events.iter().chain(&etas) {
         app.bus.publish(event);
     }
     keep(app, driver, fix, recorded_at, now);

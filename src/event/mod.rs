@@ -4,13 +4,17 @@ pub mod bus;
 pub mod log;
 pub mod relay;
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use smallvec::{SmallVec, smallvec};
 
 use crate::auth::Role;
 use crate::clock::{Time, wire};
+use crate::driver::eta::Eta;
 use crate::id::{OrderId, UserId};
+use crate::order::read::Past;
 use crate::order::{Order, OrderStatus};
 
 /// What kind of change a durable event records.
@@ -38,6 +42,9 @@ pub struct OrderEvent {
     pub note: Option<String>,
     /// Who had the order before, when this event takes it from them.
     pub former_driver: Option<UserId>,
+    /// The statuses that the order has had, this one last. Events from before this was logged have none.
+    #[serde(default)]
+    pub history: Vec<Past>,
     #[serde(with = "wire")]
     pub at: Time,
 }
@@ -80,7 +87,7 @@ pub enum LiveEvent {
 /// A driver moved while carrying an order.
 #[derive(Clone, Debug)]
 pub struct Location {
-    pub order: OrderId,
+    pub about: Arc<About>,
     pub driver: UserId,
     pub latitude: f64,
     pub longitude: f64,
@@ -89,8 +96,15 @@ pub struct Location {
     pub accuracy: Option<f64>,
     pub recorded_at: Time,
     pub received_at: Time,
-    /// Whether the order's status lets its customer see this.
-    pub customer_may_see: bool,
+    /// When the order arrives, from there.
+    pub eta: Option<Eta>,
+}
+
+/// What those who hear of a driver's position know of the order that they carry.
+#[derive(Debug)]
+pub struct About {
+    pub order: Order,
+    pub history: Vec<Past>,
 }
 
 /// An order's ETA changed by a minute or more, or was set by hand.
@@ -98,7 +112,7 @@ pub struct Location {
 pub struct EtaChange {
     pub order: OrderId,
     pub customer: UserId,
-    pub eta: crate::driver::eta::Eta,
+    pub eta: Eta,
 }
 
 /// A custom event for everybody of a role, or for one user.

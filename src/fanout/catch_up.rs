@@ -10,6 +10,7 @@ use super::window::Told;
 use super::{Fanout, Offset, Place, Progress};
 use crate::auth::Principal;
 use crate::dialect::canonical::Telling;
+use crate::driver::live::Outlook;
 use crate::error::Refusal;
 use crate::event::log::{self, Share};
 use crate::event::{Kind, OrderEvent};
@@ -42,7 +43,8 @@ impl Session {
             .map(move |event| {
                 let progress = Progress { seq: event.order.seq, number: replay.number };
                 let offset = Offset { place, replay: Some(progress) };
-                let frame = self.dialect().catch_up(event, None, replay.party, Telling::Replayed);
+                let frame =
+                    self.dialect().catch_up(event, Outlook::default(), replay.party, Telling::Replayed);
                 Aside::event(frame, offset)
             })
     }
@@ -104,7 +106,7 @@ impl Session {
         Ok(())
     }
 
-    async fn read_log(&self, after: Place, orders: Vec<OrderId>) -> Result<(), Refusal> {
+    async fn read_log(self: &Arc<Self>, after: Place, orders: Vec<OrderId>) -> Result<(), Refusal> {
         let app = self.fanout.app();
         let window = self.fanout.window();
         if window.can_reach(after.complete()) {
@@ -122,7 +124,7 @@ impl Session {
         }
         for event in events {
             app.metrics.replayed.inc();
-            if !self.tell(&mut state, &Told::new(event, None)) {
+            if !self.tell(&mut state, &Told::new(event, Outlook::default())) {
                 return Ok(());
             }
         }
@@ -150,7 +152,7 @@ pub async fn missed(
     if window.can_reach(after) {
         window.reach(app, after).await?;
         let mut topics = vec![Topic::User(who.id.clone()), Topic::Role(who.role)];
-        if who.role == Role::Service {
+        if matches!(who.role, Role::Service | Role::Anonymous) {
             topics.extend(orders.iter().cloned().map(Topic::Order));
         }
         if let Some(count) = window.count(after, &topics) {

@@ -7,8 +7,18 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use crate::id::Point;
+
 /// How a payload ends that always says how many it stands for.
 const NOT_CONFLATED: &str = ",\"conflated\":0";
+
+/// Where in the JSON of a message a session's own members go, and what they are reckoned from.
+#[derive(Clone, Copy, Debug)]
+pub struct Personal {
+    pub at: usize,
+    /// Where the driver is.
+    pub from: Option<Point>,
+}
 
 /// A named message with its payload.
 #[derive(Debug)]
@@ -17,6 +27,8 @@ pub struct Frame {
     pub json: Box<RawValue>,
     /// What a durable event ends with: where the client is once it has it.
     pub offset: Option<Box<str>>,
+    /// A place in it where each session puts something of its own.
+    pub personal: Option<Personal>,
     /// The message as bytes of a connection, once somebody needed them.
     bytes: OnceLock<Bytes>,
 }
@@ -24,7 +36,20 @@ pub struct Frame {
 impl Frame {
     #[must_use]
     pub const fn new(name: Cow<'static, str>, json: Box<RawValue>) -> Self {
-        Self { name, json, offset: None, bytes: OnceLock::new() }
+        Self { name, json, offset: None, personal: None, bytes: OnceLock::new() }
+    }
+
+    /// A message of a raw WebSocket, which says its name itself.
+    #[must_use]
+    pub const fn message(json: Box<RawValue>) -> Self {
+        Self::new(Cow::Borrowed(""), json)
+    }
+
+    /// The same, with a place for what is each session's own.
+    #[must_use]
+    pub const fn personal(mut self, at: usize, from: Option<Point>) -> Self {
+        self.personal = Some(Personal { at, from });
+        self
     }
 
     /// The same, as a durable message: who has it is at this offset.
@@ -46,6 +71,7 @@ impl Frame {
         let members = members.strip_suffix(NOT_CONFLATED).unwrap_or(members);
         let json = RawValue::from_string(format!("{members},\"conflated\":{skipped}}}"));
         let json = json.unwrap_or_else(|_| self.json.clone());
-        Self { name: self.name.clone(), json, offset: self.offset.clone(), bytes: OnceLock::new() }
+        let (name, offset) = (self.name.clone(), self.offset.clone());
+        Self { name, json, offset, personal: self.personal, bytes: OnceLock::new() }
     }
 }

@@ -1,9 +1,13 @@
 //! What passes between a session and its wire.
 
+use std::sync::Arc;
+
 use super::Place;
 use super::outbox::Replay;
+use crate::clock::Time;
 use crate::id::OrderId;
 use crate::recovery::Holder;
+use crate::tracking::TrackingSession;
 
 /// How much a wire may hold of a message before it says that it is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,4 +94,23 @@ pub struct Beginning {
     pub replays: Vec<Replay>,
     /// How many replays it has asked for.
     pub replayed: i32,
+    /// The tracking session that it watches, if that is all it is for, and when that ends.
+    pub watched: Option<(Arc<TrackingSession>, Time)>,
+}
+
+impl Beginning {
+    /// Here and now, with nothing to come back to.
+    #[must_use]
+    pub const fn at(place: Place, watched: Option<(Arc<TrackingSession>, Time)>) -> Self {
+        Self {
+            holder: None,
+            recovered: false,
+            place,
+            replayed_until: 0,
+            orders: Vec::new(),
+            replays: Vec::new(),
+            replayed: 0,
+            watched,
+        }
+    }
 }

@@ -12,6 +12,7 @@ mod telling;
 mod tokens;
 pub mod window;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -45,11 +46,13 @@ pub enum Topic {
     User(UserId),
     Role(Role),
     Order(OrderId),
+    /// Sessions of a dialect that has no rooms. Nothing is told to it; it is how they are found.
+    Door(Dialect),
 }
 
-/// What customers get of a message.
+/// What customers, and those without a token, get of a message.
 #[derive(Clone, Debug)]
-pub enum ForCustomers {
+pub enum ForPublic {
     /// What everybody gets.
     Same,
     /// A version without what they may not see.
@@ -63,16 +66,17 @@ pub enum ForCustomers {
 pub struct Outgoing {
     pub to: SmallVec<[Topic; 5]>,
     pub frame: Arc<Frame>,
-    pub for_customers: ForCustomers,
+    pub for_public: ForPublic,
 }
 
-/// A rendered live event, and whom it is for.
+/// Whom a live event is for.
 #[derive(Debug)]
-pub enum OutgoingLive {
-    /// The next one is as good. For those who follow the order and were admitted, and for `party`, following or not.
-    Newest { key: LiveKey, party: Option<UserId>, customers_too: bool, frame: Arc<Frame> },
-    /// Nothing supersedes it.
-    Announcement { to: Topic, frame: Arc<Frame> },
+pub struct LiveAudience {
+    pub topics: SmallVec<[Topic; 5]>,
+    /// What it is the newest of; nothing supersedes one without.
+    pub key: Option<LiveKey>,
+    /// Whether customers, and those without a token, hear it.
+    pub public_too: bool,
 }
 
 /// Hands events to the sessions of this node. Shared by everything that has to do with them.
@@ -86,6 +90,8 @@ struct Parts {
     recovery: Recovery,
     deadlines: Mutex<Deadlines>,
     readers: Semaphore,
+    /// How many sessions speak each dialect.
+    speaking: [AtomicUsize; Dialect::ALL.len()],
 }
 
 impl Fanout {
@@ -99,6 +105,7 @@ impl Fanout {
             recovery,
             deadlines: Mutex::default(),
             readers: Semaphore::new(READERS),
+            speaking: Default::default(),
         }))
     }
 
@@ -132,8 +139,8 @@ impl Fanout {
     pub fn durable(&self, event: OrderEvent) {
         let started = Instant::now();
         let app = self.app();
-        let eta = app.live.eta(&event.order, app.clock.now());
-        let told = Told::new(event, eta);
+        let outlook = app.live.outlook(&event.order, app.clock.now());
+        let told = Told::new(event, outlook);
         self.window().push(&told);
         for session in self.hub().sessions(&told.topics()) {
             session.durable(&told);
@@ -141,33 +148,45 @@ impl Fanout {
         self.metrics().fanout_seconds.observe(started.elapsed().as_secs_f64());
     }
 
-    /// Hands on a live event; called on whatever task published it.
+    /// Hands on a live event; called on whatever task published it. It is rendered for those dialects only that somebody
+    /// who hears it speaks.
     pub fn live(&self, event: &LiveEvent) {
         let started = Instant::now();
         for dialect in Dialect::ALL {
-            match dialect.render_live(event) {
-                Some(OutgoingLive::Newest { key, party, customers_too, frame }) => {
-                    let mut topics: SmallVec<[Topic; 2]> =
-                        smallvec::smallvec![Topic::Order(key.order.clone())];
-                    topics.extend(party.clone().map(Topic::User));
-                    for session in self.hub().sessions(&topics) {
-                        if session.dialect() == dialect && (customers_too || session.role() != Role::Customer)
-                        {
-                            session.live(&frame, &key, party.as_ref() == Some(&session.principal().id));
-                        }
-                    }
-                }
-                Some(OutgoingLive::Announcement { to, frame }) => {
-                    for session in self.hub().sessions(&[to]) {
-                        if session.dialect() == dialect {
-                            session.announce(&frame);
-                        }
-                    }
-                }
-                None => {}
+            if self.0.speaking[dialect as usize].load(Ordering::Relaxed) > 0 {
+                self.live_in(dialect, event);
             }
         }
         self.metrics().fanout_seconds.observe(started.elapsed().as_secs_f64());
+    }
+
+    fn live_in(&self, dialect: Dialect, event: &LiveEvent) {
+        let Some(audience) = dialect.live_audience(event) else { return };
+        let mut frame = None;
+        for session in self.hub().sessions(&audience.topics) {
+            if session.dialect() != dialect || (session.is_public() && !audience.public_too) {
+                continue;
+            }
+            if frame.is_none() {
+                frame = dialect.render_live(event);
+            }
+            let Some(frame) = &frame else { return };
+            match &audience.key {
+                Some(key) => session.live(frame, key, session.has_room(&audience.topics)),
+                None => session.announce(frame),
+            }
+        }
+    }
+
+    /// A session came or went.
+    fn speaks(&self, session: &Session, more: bool) {
+        let speaking = &self.0.speaking[session.dialect() as usize];
+        if more {
+            speaking.fetch_add(1, Ordering::Relaxed);
+        } else {
+            speaking.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.metrics().connected(session.role(), session.dialect(), if more { 1 } else { -1 });
     }
 
     /// Ends every session of a user here. Says how many.
@@ -183,7 +202,9 @@ impl Fanout {
     /// Every session here.
     #[must_use]
     pub fn sessions(&self) -> Vec<Arc<Session>> {
-        self.hub().sessions(&Role::ALL.map(Topic::Role)).into_vec()
+        let topics: Vec<_> =
+            Role::ALL.map(Topic::Role).into_iter().chain(Dialect::ALL.map(Topic::Door)).collect();
+        self.hub().sessions(&topics).into_vec()
     }
 
     /// The session of this id that is still here, if there is one.

@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use super::handing::{Beginning, CloseReason, Urgency};
@@ -21,7 +22,10 @@ use crate::dialect::Dialect;
 use crate::driver::live::Driver;
 use crate::event::{Audience, OrderEvent};
 use crate::id::OrderId;
+use crate::order::Order;
+use crate::order::access::{self, Party};
 use crate::recovery::Holder;
+use crate::tracking::TrackingSession;
 use crate::transport::Wire;
 
 /// A connected client.
@@ -36,6 +40,8 @@ pub struct Session {
     /// The driver's live state, for drivers.
     driver: Option<Arc<Driver>>,
     pub(super) fanout: Fanout,
+    /// The tracking session that it watches, if that is all it is for.
+    watched: Option<Arc<TrackingSession>>,
     /// We have begun to close it: nothing more is carried out for it.
     closing: AtomicBool,
     /// Its token has ended: it hears nothing until that is refreshed.
@@ -87,6 +93,7 @@ impl Session {
     ) -> Arc<Self> {
         let driver = (principal.role == Role::Driver).then(|| fanout.app().live.driver(&principal.id));
         let kept = Mutex::new(beginning.orders.clone());
+        let watched = beginning.watched;
         let state = State {
             wire,
             joined: false,
@@ -103,7 +110,7 @@ impl Session {
             asides: (!beginning.replays.is_empty())
                 .then(|| Box::new(Asides { waiting: VecDeque::new(), replays: beginning.replays.into() })),
             latest: None,
-            expires_at: principal.expires_at,
+            expires_at: watched.as_ref().map_or(principal.expires_at, |(_, ends_at)| *ends_at),
             deadline: None,
         };
         Arc::new(Self {
@@ -115,6 +122,7 @@ impl Session {
             kept,
             driver,
             fanout,
+            watched: watched.map(|(watched, _)| watched),
             closing: AtomicBool::new(false),
             expired: AtomicBool::new(false),
             became_live: Notify::new(),
@@ -152,6 +160,19 @@ impl Session {
         self.dialect
     }
 
+    /// The tracking session that it watches.
+    #[must_use]
+    pub fn watched(&self) -> Option<&TrackingSession> {
+        self.watched.as_deref()
+    }
+
+    /// As whom it may see an order; `None` when it is none of its.
+    #[must_use]
+    pub fn party(&self, order: &Order) -> Option<Party> {
+        let by_id = self.watched.as_ref().is_some_and(|watched| watched.order == order.id);
+        access::party(order, &self.principal).or(by_id.then_some(Party::Anonymous))
+    }
+
     /// The id it may come back with.
     #[must_use]
     pub fn pid(&self) -> Option<&str> {
@@ -162,6 +183,13 @@ impl Session {
     #[must_use]
     pub const fn holder(&self) -> Option<&Holder> {
         self.holder.as_ref()
+    }
+
+    /// Whether it sees the driver only while the order is on its way.
+    #[must_use]
+    pub fn is_public(&self) -> bool {
+        let by_id = |watched: &TrackingSession| watched.rider != self.principal.id && !self.role().is_staff();
+        self.role().is_public() || self.watched().is_some_and(by_id)
     }
 
     /// Whether it is a session that came back.
@@ -193,7 +221,7 @@ impl Session {
 
     /// Puts the session into its rooms and greets it, as one step, then hands it what it has missed. Does nothing once
     /// the session has left.
-    pub fn enter(self: &Arc<Self>, greeting: impl FnOnce(Place) -> Frame, then: Option<Frame>) {
+    pub fn enter(self: &Arc<Self>, greeting: impl FnOnce(Place) -> Option<Frame>, then: Option<Frame>) {
         let mut state = self.state();
         if state.closed || state.joined {
             return;
@@ -203,10 +231,10 @@ impl Session {
         for topic in self.rooms().into_iter().chain(orders) {
             self.fanout.hub().join(topic, self);
         }
-        for frame in [greeting(state.at)].into_iter().chain(then) {
+        for frame in greeting(state.at).into_iter().chain(then) {
             let _ = state.wire.hand(&frame, Urgency::Reply);
         }
-        self.fanout.metrics().connected(self.role(), 1);
+        self.fanout.speaks(self, true);
         self.fanout.metrics().sessions_behind.inc();
         self.fanout.watch_token(self, &mut state);
         self.pump_locked(&mut state);
@@ -231,7 +259,7 @@ impl Session {
         for topic in self.rooms().into_iter().chain(orders.into_keys().map(Topic::Order)) {
             self.fanout.hub().leave(&topic, self);
         }
-        self.fanout.metrics().connected(self.role(), -1);
+        self.fanout.speaks(self, false);
         self.became_live.notify_waiters();
         true
     }
@@ -242,8 +270,23 @@ impl Session {
         self.state().closed
     }
 
-    pub(super) fn rooms(&self) -> [Topic; 2] {
-        [Topic::User(self.principal.id.clone()), Topic::Role(self.role())]
+    /// Where it is whatever it follows: with its user's other sessions, unless nobody knows who it is, and with its role's,
+    /// if its dialect hears of orders by role.
+    pub(super) fn rooms(&self) -> SmallVec<[Topic; 2]> {
+        let known = self.role() != Role::Anonymous;
+        let user = known.then(|| Topic::User(self.principal.id.clone()));
+        let all = if self.dialect.has_rooms() { Topic::Role(self.role()) } else { Topic::Door(self.dialect) };
+        user.into_iter().chain([all]).collect()
+    }
+
+    /// Whether one of these topics is a room that it is in whatever it follows.
+    #[must_use]
+    pub fn has_room(&self, topics: &[Topic]) -> bool {
+        topics.iter().any(|topic| match topic {
+            Topic::User(user) => self.role() != Role::Anonymous && *user == self.principal.id,
+            Topic::Role(role) => *role == self.role(),
+            Topic::Order(_) | Topic::Door(_) => false,
+        })
     }
 
     /// Closes the connection; its rooms are left when the transport says that it is gone.
@@ -255,7 +298,11 @@ impl Session {
             tracing::info!(user = %self.principal.id, role = self.role().as_str(), reason = reason.as_str(), "socket closed");
         }
         self.fanout.metrics().closed(reason.as_str());
-        self.state().wire.close(reason.is_final());
+        let state = self.state();
+        if let Some(frame) = self.dialect.last_words(reason) {
+            let _ = state.wire.hand(&frame, Urgency::Reply);
+        }
+        state.wire.close(reason);
     }
 
     /// Whether we have begun to close it.

@@ -149,6 +149,15 @@ impl Session {
         state.latest = None;
     }
 
+    /// The session ends at another time than was thought.
+    pub(super) fn ends_at(self: &Arc<Self>, state: &mut State, at: Time) {
+        if at < state.expires_at {
+            self.fanout.forget_token(state);
+            state.expires_at = at;
+            self.fanout.watch_token(self, state);
+        }
+    }
+
     /// A newer token was accepted.
     pub fn refresh(self: &Arc<Self>, expires_at: Time) {
         let mut state = self.state();

@@ -9,7 +9,7 @@ use super::outbox::{Aside, Latest, LiveKey};
 use super::place::Place;
 use super::session::{Session, State};
 use super::window::{Next, Told};
-use super::{ForCustomers, Frame, Offset, Outgoing, Topic};
+use super::{ForPublic, Frame, Offset, Outgoing, Topic};
 use crate::auth::Role;
 use crate::dialect::canonical::Telling;
 use crate::id::OrderId;
@@ -183,7 +183,7 @@ impl Session {
     }
 
     /// Tells one event of the log, from where the client is on. Says `false` when the wire would not take all of it.
-    pub(super) fn tell(&self, state: &mut State, told: &Told) -> bool {
+    pub(super) fn tell(self: &Arc<Self>, state: &mut State, told: &Told) -> bool {
         let position = told.event.position;
         let replayed = position <= state.replayed_until;
         let telling = if replayed { Telling::Replayed } else { Telling::Live };
@@ -193,7 +193,7 @@ impl Session {
             if place <= state.at || !self.concerns(state, told, outgoing) {
                 continue;
             }
-            if let Some(frame) = outgoing.for_role(self.role()) {
+            if let Some(frame) = outgoing.version(self.is_public()) {
                 if state.wire.hand(frame, Urgency::Durable) != Handed::Taken {
                     return false;
                 }
@@ -202,6 +202,11 @@ impl Session {
             state.at = place;
         }
         state.at = state.at.max(Place::after(position));
+        if let Some(watched) = self.watched()
+            && watched.order == told.event.order.id
+        {
+            self.ends_at(state, watched.ends_at(&told.event.order, &self.app().config.limits));
+        }
         if self.loses(told) && self.drop_order(state, &told.event.order.id) {
             let lost = Follow::Lost(position);
             self.fanout.recovery().note(self.holder(), &told.event.order.id, lost);
@@ -217,17 +222,17 @@ impl Session {
     fn concerns(&self, state: &State, told: &Told, outgoing: &Outgoing) -> bool {
         // Who loses the order is told so, and nothing else of it.
         let loses = self.loses(told);
-        outgoing.to.iter().any(|topic| match topic {
-            Topic::User(user) => *user == self.principal().id,
-            Topic::Role(role) => *role == self.role(),
-            Topic::Order(order) => !loses && state.orders.get(order).is_some_and(|admitted| *admitted),
-        })
+        self.has_room(&outgoing.to)
+            || outgoing.to.iter().any(|topic| match topic {
+                Topic::Order(order) => !loses && state.orders.get(order).is_some_and(|admitted| *admitted),
+                Topic::User(_) | Topic::Role(_) | Topic::Door(_) => false,
+            })
     }
 
     /// Where to look for what concerns the session: its rooms, and the orders it follows if those are not its own.
     fn topics(&self, state: &State) -> Vec<Topic> {
-        let mut topics = Vec::from(self.rooms());
-        if self.role() == Role::Service {
+        let mut topics = self.rooms().into_vec();
+        if matches!(self.role(), Role::Service | Role::Anonymous) || !self.dialect().has_rooms() {
             topics.extend(state.orders.keys().cloned().map(Topic::Order));
         }
         topics
@@ -240,12 +245,12 @@ impl Session {
 }
 
 impl Outgoing {
-    /// The version for a role, if it gets any.
-    const fn for_role(&self, role: Role) -> Option<&Arc<Frame>> {
-        match (&self.for_customers, role) {
-            (ForCustomers::Nothing, Role::Customer) => None,
-            (ForCustomers::Other(frame), Role::Customer) => Some(frame),
-            _ => Some(&self.frame),
+    /// The version for those who see everything, or for the others, if they get any.
+    const fn version(&self, public: bool) -> Option<&Arc<Frame>> {
+        match &self.for_public {
+            ForPublic::Nothing if public => None,
+            ForPublic::Other(frame) if public => Some(frame),
+            ForPublic::Same | ForPublic::Nothing | ForPublic::Other(_) => Some(&self.frame),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Tokens that end while their socket lives: a warning, the end, a time of grace.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::Fanout;
 use super::handing::{CloseReason, Urgency};
 use super::session::{Session, State};
 use crate::clock::Time;
-use crate::dialect::realtime;
+use crate::dialect::{Expiry, realtime};
 
 /// How often we look which tokens have ended: they must do so within a second.
 const LOOK: Duration = Duration::from_millis(250);
@@ -25,7 +26,12 @@ pub(super) struct Deadlines {
 impl Fanout {
     /// Sees to it that the session's token ends when it does.
     pub(super) fn watch_token(&self, session: &Arc<Session>, state: &mut State) {
-        let warning = TimeDelta::milliseconds(i64::from(self.app().config.limits.token_warning_ms));
+        let warning = match session.dialect().expiry() {
+            Expiry::Grace => i64::from(self.app().config.limits.token_warning_ms),
+            Expiry::Closes => 0,
+            Expiry::Outlived => return,
+        };
+        let warning = TimeDelta::milliseconds(warning);
         let at = state.expires_at.checked_sub_signed(warning).unwrap_or(state.expires_at);
         self.look_at(session, state, at);
     }
@@ -74,18 +80,20 @@ impl Fanout {
             return;
         }
         let expires_at = state.expires_at;
+        let grace = if session.dialect().expiry() == Expiry::Grace { grace } else { TimeDelta::zero() };
         let closes_at = expires_at.checked_add_signed(grace).unwrap_or(expires_at);
-        if now < expires_at {
+        if now >= closes_at {
+            state.deadline = None;
+            session.expired.store(true, Ordering::Release);
+            drop(state);
+            session.close(CloseReason::Expired);
+        } else if now < expires_at {
             let _ = state.wire.hand(&realtime::token_event("token:expiring", expires_at), Urgency::Reply);
             self.look_at(session, &mut state, expires_at);
         } else if !session.is_expired() {
             session.expire(&mut state);
             let _ = state.wire.hand(&realtime::token_event("token:expired", expires_at), Urgency::Reply);
             self.look_at(session, &mut state, closes_at);
-        } else if now >= closes_at {
-            state.deadline = None;
-            drop(state);
-            session.close(CloseReason::Expired);
         }
     }
 

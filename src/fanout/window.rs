@@ -10,7 +10,7 @@ use super::{Outgoing, Topic};
 use crate::app::App;
 use crate::auth::Role;
 use crate::dialect::{Dialect, canonical::Telling};
-use crate::driver::eta::Eta;
+use crate::driver::live::Outlook;
 use crate::error::Refusal;
 use crate::event::{Audience, OrderEvent, log};
 
@@ -20,15 +20,15 @@ const BATCH: usize = 64;
 /// A durable event and what is said of it, rendered when it is first needed.
 pub struct Told {
     pub event: OrderEvent,
-    eta: Option<Eta>,
+    outlook: Outlook,
     live: [OnceLock<SmallVec<[Outgoing; 3]>>; Dialect::ALL.len()],
     replayed: [OnceLock<SmallVec<[Outgoing; 3]>>; Dialect::ALL.len()],
 }
 
 impl Told {
     #[must_use]
-    pub fn new(event: OrderEvent, eta: Option<Eta>) -> Arc<Self> {
-        Arc::new(Self { event, eta, live: Default::default(), replayed: Default::default() })
+    pub fn new(event: OrderEvent, outlook: Outlook) -> Arc<Self> {
+        Arc::new(Self { event, outlook, live: Default::default(), replayed: Default::default() })
     }
 
     /// The messages of the event in a dialect, in order.
@@ -38,14 +38,17 @@ impl Told {
             Telling::Replayed => &self.replayed,
             Telling::Live | Telling::Snapshot => &self.live,
         };
-        rendered[dialect as usize].get_or_init(|| dialect.render(&self.event, self.eta, telling))
+        rendered[dialect as usize].get_or_init(|| dialect.render(&self.event, self.outlook, telling))
     }
 
     /// Everybody who may hear of the event.
     #[must_use]
     pub fn topics(&self) -> SmallVec<[Topic; 6]> {
-        let mut topics: SmallVec<[Topic; 6]> =
-            smallvec![Topic::Order(self.event.order.id.clone()), Topic::Role(Role::Admin)];
+        let mut topics: SmallVec<[Topic; 6]> = smallvec![
+            Topic::Order(self.event.order.id.clone()),
+            Topic::Role(Role::Admin),
+            Topic::Role(Role::Anonymous)
+        ];
         topics.extend(self.event.audience().into_iter().map(|audience| match audience {
             Audience::User(user) => Topic::User(user),
             Audience::Role(role) => Topic::Role(role),
@@ -189,7 +192,7 @@ impl Window {
             if state.first != event.position + 1 || state.len() >= self.capacity {
                 return;
             }
-            let told = Told::new(event, None);
+            let told = Told::new(event, Outlook::default());
             state.first = told.event.position;
             for topic in told.topics() {
                 let positions = state.topics.entry(topic).or_default();

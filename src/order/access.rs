@@ -13,11 +13,19 @@ pub enum Party {
     Driver,
     /// Admin or service.
     Staff,
+    /// Somebody unknown, let in where an order may be read without a token: sees status, ETA and location.
+    Anonymous,
 }
 
 impl Party {
     /// Every party.
-    pub const ALL: [Self; 4] = [Self::Customer, Self::Chef, Self::Driver, Self::Staff];
+    pub const ALL: [Self; 5] = [Self::Customer, Self::Chef, Self::Driver, Self::Staff, Self::Anonymous];
+
+    /// Those who see the driver only while the order is on its way.
+    #[must_use]
+    pub const fn is_public(self) -> bool {
+        matches!(self, Self::Customer | Self::Anonymous)
+    }
 }
 
 /// As whom the caller is party to the order; `None` when the order is none of theirs.
@@ -30,6 +38,8 @@ pub fn party(order: &Order, who: &Principal) -> Option<Party> {
         Role::Driver => {
             order.driver.as_ref().is_some_and(|driver| driver.id == who.id).then_some(Party::Driver)
         }
+        // Who is let in without a token may see what anybody may.
+        Role::Anonymous => Some(Party::Anonymous),
     }
 }
 
@@ -43,6 +53,8 @@ pub fn visible_to(who: &Principal) -> Condition {
         Role::Customer => Some(Column::CustomerId.eq(who.id.as_str())),
         Role::Chef => Some(Column::ChefId.eq(who.id.as_str())),
         Role::Driver => Some(Column::DriverId.eq(who.id.as_str())),
+        // One at a time, by its id; never a list.
+        Role::Anonymous => Some(Column::Id.is_in(std::iter::empty::<&str>())),
     };
     Condition::all().add_option(own)
 }

@@ -7,22 +7,24 @@ use sea_orm::{
 };
 
 use super::access::{self, Party};
+use super::read::{self, Past};
 use super::status::{self, Transition};
-use super::{Driver, Order, OrderStatus, PaymentStatus, read};
+use super::{Driver, Order, OrderStatus, PaymentStatus};
 use crate::app::App;
 use crate::auth::Principal;
 use crate::clock::Time;
 use crate::error::Refusal;
 use crate::event::{Kind, OrderEvent};
 use crate::id::{OrderId, UserId};
+use crate::tracking;
 
 /// What is asked of an order.
 #[derive(Clone, Debug)]
 pub enum Action {
     /// Move it to a status; `expected_seq` refuses if somebody else was faster.
     Status { to: OrderStatus, note: Option<String>, expected_seq: Option<i64> },
-    /// The payment has arrived.
-    VerifyPayment { reference: Option<String> },
+    /// The payment has arrived; with it, clients of `/api/v1` accept the order.
+    VerifyPayment { reference: Option<String>, accept: bool },
     /// Give it to a driver, or to another driver.
     Assign { driver: Driver },
     /// Take it from its driver.
@@ -78,11 +80,15 @@ pub async fn change(app: &App, id: &OrderId, who: &Principal, action: Action) ->
             return Ok(order);
         }
         let now = app.clock.now();
+        let mut history = read::history(&tx, &order).await?;
         let mut events = Vec::with_capacity(steps.len());
         for step in steps {
-            events.push(apply(&tx, &mut order, step, &who, now).await?);
+            events.push(apply(&tx, &mut order, &mut history, step, &who, now).await?);
         }
         save(&tx, &order, &action).await?;
+        if order.status == OrderStatus::Delivered {
+            tracking::calls::note(&tx, &app, &order, now).await?;
+        }
         app.commit(tx, &mut events).await?;
         Ok(order)
     };
@@ -117,16 +123,20 @@ fn decide(order: &Order, party: Party, action: &Action) -> Result<Vec<Step>, Ref
             }
             Ok(steps)
         }
-        Action::VerifyPayment { .. } => {
-            if order.payment_status == PaymentStatus::Completed {
-                return Ok(Vec::new());
+        Action::VerifyPayment { accept, .. } => {
+            let mut steps = Vec::new();
+            if order.payment_status != PaymentStatus::Completed {
+                if order.status == OrderStatus::Cancelled {
+                    return Err(illegal(order, party, "a cancelled order cannot be paid".to_owned()));
+                }
+                let status = (order.status == OrderStatus::Pending).then_some(OrderStatus::PaymentConfirmed);
+                let driver = DriverChange::Keep;
+                steps.push(Step { kind: Kind::Payment, status, payment_completed: true, driver, note: None });
             }
-            if order.status == OrderStatus::Cancelled {
-                return Err(illegal(order, party, "a cancelled order cannot be paid".to_owned()));
+            if *accept && order.status < OrderStatus::Accepted {
+                steps.push(Step::status(OrderStatus::Accepted, None));
             }
-            let status = (order.status == OrderStatus::Pending).then_some(OrderStatus::PaymentConfirmed);
-            let driver = DriverChange::Keep;
-            Ok(vec![Step { kind: Kind::Payment, status, payment_completed: true, driver, note: None }])
+            Ok(steps)
         }
         Action::Assign { driver } => {
             if order.driver.as_ref().is_some_and(|present| present.id == driver.id) {
@@ -167,6 +177,7 @@ fn illegal(order: &Order, party: Party, detail: String) -> Refusal {
 async fn apply(
     tx: &DatabaseTransaction,
     order: &mut Order,
+    history: &mut Vec<Past>,
     step: Step,
     who: &Principal,
     now: Time,
@@ -196,7 +207,7 @@ async fn apply(
     };
     if let Some(status) = step.status {
         order.status = status;
-        write_history(tx, order, &who.id, step.note.clone(), now).await?;
+        history.push(write_history(tx, order, &who.id, step.note.clone(), now).await?);
         if status::is_final(status) {
             end_assignment(tx, order, now).await?;
         }
@@ -209,8 +220,30 @@ async fn apply(
         changed_by: Some(who.id.clone()),
         note: step.note,
         former_driver: former_driver.map(|driver| driver.id),
+        history: history.clone(),
         at: now,
     })
+}
+
+/// Gives an order that has just been made to its driver, in the same transaction.
+pub(crate) async fn hand_over(
+    tx: &DatabaseTransaction,
+    order: &mut Order,
+    history: &[Past],
+    driver: Driver,
+    who: &Principal,
+    now: Time,
+) -> Result<OrderEvent, Refusal> {
+    let step = Step {
+        kind: Kind::Assigned,
+        status: Some(OrderStatus::AssignedToDriver),
+        payment_completed: false,
+        driver: DriverChange::Set(driver.clone()),
+        note: None,
+    };
+    let event = apply(tx, order, &mut history.to_vec(), step, who, now).await?;
+    save(tx, order, &Action::Assign { driver }).await?;
+    Ok(event)
 }
 
 /// Writes the history row of the status that the order has now.
@@ -220,7 +253,7 @@ pub(super) async fn write_history(
     by: &UserId,
     note: Option<String>,
     now: Time,
-) -> Result<(), Refusal> {
+) -> Result<Past, Refusal> {
     let history = status_history::ActiveModel {
         order_id: Set(order.id.to_string()),
         seq: Set(order.seq),
@@ -230,7 +263,7 @@ pub(super) async fn write_history(
         note: Set(note),
     };
     status_history::Entity::insert(history).exec_without_returning(tx).await?;
-    Ok(())
+    Ok(Past { seq: order.seq, status: order.status, at: now, changed_by: Some(by.to_string()) })
 }
 
 async fn begin_assignment(
@@ -279,7 +312,7 @@ async fn save(tx: &DatabaseTransaction, order: &Order, action: &Action) -> Resul
         updated_at: Set(order.updated_at),
         ..Default::default()
     };
-    if let Action::VerifyPayment { reference: Some(reference) } = action {
+    if let Action::VerifyPayment { reference: Some(reference), .. } = action {
         changed.payment_reference = Set(Some(reference.clone()));
     }
     row::Entity::update(changed).exec(tx).await?;

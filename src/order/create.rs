@@ -12,7 +12,7 @@ use crate::command::NewOrder;
 use crate::db::is_unique_violation;
 use crate::error::Refusal;
 use crate::event::{Kind, OrderEvent, log};
-use crate::id::OrderId;
+use crate::id::{OrderId, UserId};
 
 /// How many numbers of a day may have been taken by hand before we give up finding a free one.
 const NUMBER_TRIES: usize = 100;
@@ -44,7 +44,7 @@ pub async fn create(
         Role::Customer => {
             return Err(Refusal::Forbidden("a customer may order only for themself".to_owned()));
         }
-        Role::Chef | Role::Driver => {
+        Role::Chef | Role::Driver | Role::Anonymous => {
             return Err(Refusal::Forbidden("only customers, admin and service may create orders".to_owned()));
         }
     }
@@ -64,7 +64,8 @@ pub async fn create(
     crate::app::uninterrupted(work).await
 }
 
-fn lost_race(error: &(dyn std::error::Error + 'static)) -> bool {
+/// Whether another writer took the same id, number or key first.
+pub(crate) fn lost_race(error: &(dyn std::error::Error + 'static)) -> bool {
     error.downcast_ref::<DbErr>().is_some_and(is_unique_violation)
 }
 
@@ -129,17 +130,10 @@ async fn insert(
         return Err(Refusal::Taken("id"));
     }
     if !numbered {
-        order.order_number = free_number(&tx, now).await?;
-    } else if number_taken(&tx, &order.order_number).await? {
-        return Err(Refusal::Taken("orderNumber"));
+        // Another try may have left its number.
+        order.order_number.clear();
     }
-    row::Entity::insert(active(order)).exec_without_returning(&tx).await?;
-    let items: Vec<_> =
-        order.items.iter().zip(1_i32..).map(|(item, line)| active_item(order, item, line)).collect();
-    if !items.is_empty() {
-        order_item::Entity::insert_many(items).exec_without_returning(&tx).await?;
-    }
-    change::write_history(&tx, order, &who.id, None, now).await?;
+    let mut events = [write(&tx, order, &who.id).await?];
     if let Some(asked) = idempotency {
         let key = idempotency_key::ActiveModel {
             user_id: Set(who.id.to_string()),
@@ -150,18 +144,40 @@ async fn insert(
         };
         idempotency_key::Entity::insert(key).exec_without_returning(&tx).await?;
     }
-    let mut events = [OrderEvent {
+    app.commit(tx, &mut events).await?;
+    Ok(order.clone())
+}
+
+/// Writes the rows of a new order, which gets a number if it has none. Says what has happened.
+pub(crate) async fn write(
+    tx: &DatabaseTransaction,
+    order: &mut Order,
+    by: &UserId,
+) -> Result<OrderEvent, Refusal> {
+    let now = order.created_at;
+    if order.order_number.is_empty() {
+        order.order_number = free_number(tx, now).await?;
+    } else if number_taken(tx, &order.order_number).await? {
+        return Err(Refusal::Taken("orderNumber"));
+    }
+    row::Entity::insert(active(order)).exec_without_returning(tx).await?;
+    let items: Vec<_> =
+        order.items.iter().zip(1_i32..).map(|(item, line)| active_item(order, item, line)).collect();
+    if !items.is_empty() {
+        order_item::Entity::insert_many(items).exec_without_returning(tx).await?;
+    }
+    let first = change::write_history(tx, order, by, None, now).await?;
+    Ok(OrderEvent {
         position: 0,
         kind: Kind::Created,
         order: order.clone(),
         previous_status: order.status,
-        changed_by: Some(who.id.clone()),
+        changed_by: Some(by.clone()),
         note: None,
         former_driver: None,
+        history: vec![first],
         at: now,
-    }];
-    app.commit(tx, &mut events).await?;
-    Ok(order.clone())
+    })
 }
 
 /// The order that this key made before, as it was then.

@@ -6,21 +6,24 @@ use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
     QuerySelect,
 };
+use serde::{Deserialize, Serialize};
 
 use super::access::{self, Party};
 use super::{Chef, Customer, Delivery, Driver, Item, Order, OrderStatus, change};
 use crate::app::App;
 use crate::auth::Principal;
-use crate::clock::{Time, from_millis};
+use crate::clock::{Time, from_millis, wire};
 use crate::error::Refusal;
 use crate::id::{OrderId, Point, UserId};
 
 /// A status an order has had.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Past {
     /// Of the event that made it so.
     pub seq: i64,
     pub status: OrderStatus,
+    #[serde(with = "wire")]
     pub at: Time,
     pub changed_by: Option<String>,
 }
@@ -116,31 +119,34 @@ pub async fn stored_position(
     Ok(row.map(|row| (Point::stored(row.latitude, row.longitude), row.recorded_at)))
 }
 
-/// A page of the caller's orders, newest first.
+/// A page of the caller's orders, of any of these statuses, or of all if there are none, newest first.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn list(
     app: &App,
     who: &Principal,
-    status: Option<OrderStatus>,
+    statuses: &[OrderStatus],
     limit: u32,
     after: Option<Cursor>,
 ) -> Result<Page, Refusal> {
-    let rows = row::Entity::find()
-        .filter(access::visible_to(who))
-        .filter(Condition::all().add_option(status.map(|status| row::Column::Status.eq(status))))
-        .filter(Condition::all().add_option(after.map(|cursor| {
-            row::Column::CreatedAt
-                .lt(cursor.created_at)
-                .or(row::Column::CreatedAt.eq(cursor.created_at).and(row::Column::Id.lt(cursor.id.as_str())))
-        })))
-        .order_by_desc(row::Column::CreatedAt)
-        .order_by_desc(row::Column::Id)
-        // One more than asked for tells whether there is a next page.
-        .limit(u64::from(limit) + 1)
-        .all(app.db.reader())
-        .await?;
+    let rows =
+        row::Entity::find()
+            .filter(access::visible_to(who))
+            .filter(Condition::all().add_option(
+                (!statuses.is_empty()).then(|| row::Column::Status.is_in(statuses.iter().copied())),
+            ))
+            .filter(Condition::all().add_option(after.map(|cursor| {
+                row::Column::CreatedAt.lt(cursor.created_at).or(row::Column::CreatedAt
+                    .eq(cursor.created_at)
+                    .and(row::Column::Id.lt(cursor.id.as_str())))
+            })))
+            .order_by_desc(row::Column::CreatedAt)
+            .order_by_desc(row::Column::Id)
+            // One more than asked for tells whether there is a next page.
+            .limit(u64::from(limit) + 1)
+            .all(app.db.reader())
+            .await?;
     let more = rows.len() > limit as usize;
     let mut orders = with_items(app.db.reader(), rows).await?;
     orders.truncate(limit as usize);
@@ -188,12 +194,12 @@ pub async fn count_by_status(db: &impl ConnectionTrait) -> Result<Vec<(OrderStat
     Ok(counts)
 }
 
-pub(super) async fn load_locked(tx: &DatabaseTransaction, id: &OrderId) -> Result<Option<Order>, Refusal> {
+pub(crate) async fn load_locked(tx: &DatabaseTransaction, id: &OrderId) -> Result<Option<Order>, Refusal> {
     let row = change::locked(id).one(tx).await?;
     one(tx, row).await
 }
 
-pub(super) async fn load(db: &impl ConnectionTrait, id: &OrderId) -> Result<Option<Order>, Refusal> {
+pub(crate) async fn load(db: &impl ConnectionTrait, id: &OrderId) -> Result<Option<Order>, Refusal> {
     let row = row::Entity::find_by_id(id.as_str()).one(db).await?;
     one(db, row).await
 }

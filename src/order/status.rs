@@ -57,7 +57,7 @@ pub fn may_unassign(status: OrderStatus) -> bool {
 const fn may_set(to: OrderStatus, who: Party) -> bool {
     match who {
         Party::Staff => true,
-        Party::Customer => false,
+        Party::Customer | Party::Anonymous => false,
         Party::Chef => matches!(to, Accepted | Preparing | ReadyForPickup),
         Party::Driver => matches!(to, PickedUp | InTransit | Delivered),
     }
@@ -71,7 +71,7 @@ const fn may_cancel(from: OrderStatus, who: Party) -> bool {
             from,
             Pending | PaymentConfirmed | Accepted | Preparing | ReadyForPickup | AssignedToDriver
         ),
-        Party::Driver => false,
+        Party::Driver | Party::Anonymous => false,
     }
 }
 
@@ -127,6 +127,7 @@ mod tests {
             Party::Chef => 'k',
             Party::Driver => 'd',
             Party::Staff => 's',
+            Party::Anonymous => 'a',
         }
     }
 
@@ -146,7 +147,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(checked, 400);
+        assert_eq!(checked, 500);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub use sweep::sweep;
 use crate::app::App;
 use crate::auth::Principal;
 use crate::clock::Time;
+use crate::dialect::Dialect;
 use crate::error::Refusal;
 use crate::event::{OrderEvent, log};
 use crate::fanout::handing::{Beginning, CloseReason};
@@ -69,11 +70,17 @@ pub struct Begun {
 ///
 /// # Errors
 /// Those of the database.
-pub async fn begin(fanout: &Fanout, who: &Principal, claim: &Claim, socket: &str) -> Result<Begun, Refusal> {
+pub async fn begin(
+    fanout: &Fanout,
+    who: &Principal,
+    dialect: Dialect,
+    claim: &Claim,
+    socket: &str,
+) -> Result<Begun, Refusal> {
     let app = fanout.app();
     if let Some(pid) = &claim.pid {
         let holder = Holder { pid: pid.clone(), socket: socket.to_owned() };
-        match resume(fanout, who, &holder, claim.offset.as_deref()).await? {
+        match resume(fanout, who, dialect, &holder, claim.offset.as_deref()).await? {
             Ok(beginning) => {
                 app.metrics.recovery("recovered");
                 return Ok(Begun { beginning, resync: None });
@@ -94,7 +101,7 @@ pub async fn begin(fanout: &Fanout, who: &Principal, claim: &Claim, socket: &str
     let made = pid::Pid { position: place, made_at: app.clock.now() };
     let beginning = Beginning {
         holder: Some(Holder {
-            pid: fanout.recovery().signer().make(who, made, rand::random()),
+            pid: fanout.recovery().signer().make(who, dialect, made, rand::random()),
             socket: socket.to_owned(),
         }),
         recovered: false,
@@ -103,6 +110,7 @@ pub async fn begin(fanout: &Fanout, who: &Principal, claim: &Claim, socket: &str
         orders: Vec::new(),
         replays: Vec::new(),
         replayed: claimed_number(claim),
+        watched: None,
     };
     Ok(Begun { beginning, resync })
 }
@@ -117,11 +125,12 @@ fn claimed_number(claim: &Claim) -> i32 {
 async fn resume(
     fanout: &Fanout,
     who: &Principal,
+    dialect: Dialect,
     holder: &Holder,
     offset: Option<&str>,
 ) -> Result<Result<Beginning, Lost>, Refusal> {
     let (app, recovery, pid) = (fanout.app(), fanout.recovery(), holder.pid.as_str());
-    let Some(made) = recovery.signer().read(who, pid) else { return Ok(Err(Lost::Forged)) };
+    let Some(made) = recovery.signer().read(who, dialect, pid) else { return Ok(Err(Lost::Forged)) };
     let began = Offset { place: Place::after(made.position), replay: None };
     let offset = match offset.map(Offset::parse) {
         None => began,
@@ -177,7 +186,7 @@ async fn resume(
         return Ok(Err(Lost::TooMany));
     }
     replays.sort_by_key(|replay| replay.number);
-    recovery.began(Some(holder), who);
+    recovery.began(Some(holder), who, dialect);
     for Replay { order, after, number, .. } in &replays {
         // From here on they are replayed at the place that the session has now.
         let asked = Asked { since: *after, place: offset.place, number: *number };
@@ -192,6 +201,7 @@ async fn resume(
         orders,
         replays,
         replayed: numbers.chain(offset.replay.map(|progress| progress.number)).max().unwrap_or(0),
+        watched: None,
     }))
 }
 

@@ -8,6 +8,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::auth::Principal;
 use crate::clock::{Time, from_millis};
+use crate::dialect::Dialect;
 
 /// Bytes of the signature that are kept.
 const SIGNATURE: usize = 16;
@@ -33,26 +34,26 @@ impl Signer {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
 
-    /// A new id for a session of a user.
+    /// A new id for a session of a user that speaks this dialect.
     #[must_use]
-    pub fn make(&self, who: &Principal, pid: Pid, random: [u8; RANDOM]) -> String {
+    pub fn make(&self, who: &Principal, dialect: Dialect, pid: Pid, random: [u8; RANDOM]) -> String {
         let mut bytes = Vec::with_capacity(BODY + SIGNATURE);
         bytes.extend(random);
         bytes.extend(pid.position.to_be_bytes());
         bytes.extend(pid.made_at.timestamp_millis().to_be_bytes());
-        let signature = self.sign(who, &bytes);
+        let signature = self.sign(who, dialect, &bytes);
         bytes.extend(&signature.as_ref()[..SIGNATURE]);
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// What an id says, if it was made here for this user in this role.
+    /// What an id says, if it was made here for this user in this role and this dialect.
     #[must_use]
-    pub fn read(&self, who: &Principal, text: &str) -> Option<Pid> {
+    pub fn read(&self, who: &Principal, dialect: Dialect, text: &str) -> Option<Pid> {
         let mut bytes = [0; BODY + SIGNATURE];
         // Too long a text is refused by the decoder: there is no room for it.
         let length = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
         let (body, signature) = bytes.split_at(BODY);
-        let expected = self.sign(who, body);
+        let expected = self.sign(who, dialect, body);
         let genuine = length == bytes.len()
             && aws_lc_rs::constant_time::verify_slices_are_equal(signature, &expected.as_ref()[..SIGNATURE])
                 .is_ok();
@@ -64,10 +65,12 @@ impl Signer {
         Some(Pid { position: number(RANDOM), made_at: from_millis(number(RANDOM + 8)) })
     }
 
-    /// Who it is for is signed, not said.
-    fn sign(&self, who: &Principal, body: &[u8]) -> hmac::Tag {
+    /// Who it is for, and how they speak, is signed, not said.
+    fn sign(&self, who: &Principal, dialect: Dialect, body: &[u8]) -> hmac::Tag {
         let mut context = hmac::Context::with_key(&self.0);
         context.update(body);
+        context.update(dialect.as_str().as_bytes());
+        context.update(b":");
         context.update(who.role.as_str().as_bytes());
         context.update(b":");
         context.update(who.id.as_str().as_bytes());
@@ -96,19 +99,20 @@ mod tests {
         let (ours, others) = (Signer::new(b"one database"), Signer::new(b"another"));
         let pid = Pid { position: 1_234_567, made_at: from_millis(1_700_000_000_123) };
         let alice = user("alice", Role::Customer);
-        let text = ours.make(&alice, pid, [7; RANDOM]);
-        assert_eq!(ours.read(&alice, &text), Some(pid));
-        assert_eq!(others.read(&alice, &text), None, "another database's");
-        assert_eq!(ours.read(&user("bob", Role::Customer), &text), None, "another user's");
-        assert_eq!(ours.read(&user("alice", Role::Driver), &text), None, "another role's");
+        let text = ours.make(&alice, Dialect::Realtime, pid, [7; RANDOM]);
+        assert_eq!(ours.read(&alice, Dialect::Realtime, &text), Some(pid));
+        assert_eq!(others.read(&alice, Dialect::Realtime, &text), None, "another database's");
+        assert_eq!(ours.read(&user("bob", Role::Customer), Dialect::Realtime, &text), None, "another user's");
+        assert_eq!(ours.read(&user("alice", Role::Driver), Dialect::Realtime, &text), None, "another role's");
+        assert_eq!(ours.read(&alice, Dialect::Notices, &text), None, "another namespace's");
         for index in 0..text.len() {
             let mut forged = text.clone().into_bytes();
             forged[index] = if forged[index] == b'A' { b'B' } else { b'A' };
             let forged = String::from_utf8(forged).expect("ASCII");
-            assert_eq!(ours.read(&alice, &forged), None, "changed at {index}");
+            assert_eq!(ours.read(&alice, Dialect::Realtime, &forged), None, "changed at {index}");
         }
         for text in ["", "a", &text[1..], &format!("{text}A"), &"A".repeat(100_000)] {
-            assert_eq!(ours.read(&alice, text), None);
+            assert_eq!(ours.read(&alice, Dialect::Realtime, text), None);
         }
     }
 }

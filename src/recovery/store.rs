@@ -17,6 +17,7 @@ use super::pid::Signer;
 use crate::app::App;
 use crate::auth::Principal;
 use crate::clock::Time;
+use crate::dialect::Dialect;
 use crate::error::Refusal;
 use crate::fanout::Place;
 use crate::id::{OrderId, UserId};
@@ -136,8 +137,9 @@ impl Recovery {
     }
 
     /// A connection has a session now. Written down behind its back: its id proves itself until it is.
-    pub fn began(&self, holder: Option<&Holder>, who: &Principal) {
-        let made = holder.and_then(|holder| Some((holder.clone(), self.signer().read(who, &holder.pid)?)));
+    pub fn began(&self, holder: Option<&Holder>, who: &Principal, dialect: Dialect) {
+        let made =
+            holder.and_then(|holder| Some((holder.clone(), self.signer().read(who, dialect, &holder.pid)?)));
         let Some((holder, made)) = made else { return };
         // However often it comes back, it began when its id was made.
         let began = Change::Began { holder, user: who.id.clone(), at: made.made_at };

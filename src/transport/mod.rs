@@ -1,8 +1,11 @@
-//! How bytes move: connections, HTTP and Socket.IO.
+//! How bytes move: connections, HTTP, Socket.IO and raw WebSockets.
 
 pub mod conn;
 pub mod http;
+pub mod inbox;
+mod requests;
 pub mod socketio;
+pub mod websocket;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,9 +15,10 @@ use serde_json::value::RawValue;
 
 use self::conn::Lane;
 use self::socketio::wire::{Direct, Polled};
+use self::websocket::Raw;
 use crate::error::Refusal;
 use crate::fanout::Frame;
-use crate::fanout::handing::{Handed, Urgency};
+use crate::fanout::handing::{CloseReason, Handed, Urgency};
 
 /// The one way from a session to its client. A closed set; each takes a rendered frame at once or says why not.
 pub enum Wire {
@@ -22,6 +26,8 @@ pub enum Wire {
     Direct(Direct),
     /// Socket.IO, as long as it polls.
     Polled(Polled),
+    /// A WebSocket, and nothing more.
+    Raw(Raw),
 }
 
 impl Wire {
@@ -31,6 +37,7 @@ impl Wire {
         match self {
             Self::Direct(wire) => wire.hand(frame, urgency),
             Self::Polled(wire) => wire.hand(frame, urgency),
+            Self::Raw(wire) => wire.hand(frame, urgency),
         }
     }
 
@@ -40,21 +47,23 @@ impl Wire {
         match self {
             Self::Direct(wire) => wire.acknowledge(ack, json),
             Self::Polled(wire) => wire.acknowledge(ack, json),
+            Self::Raw(wire) => wire.answer(json),
         }
     }
 
-    /// Ends the connection. Unless that `is_final`, the client comes back by itself.
-    pub fn close(&self, is_final: bool) {
+    /// Ends the connection. Unless the reason is final, the client comes back by itself.
+    pub fn close(&self, reason: CloseReason) {
         match self {
-            Self::Direct(wire) => wire.close(is_final),
-            Self::Polled(wire) => wire.close(is_final),
+            Self::Direct(wire) => wire.close(reason.is_final()),
+            Self::Polled(wire) => wire.close(reason.is_final()),
+            Self::Raw(wire) => wire.close(reason),
         }
     }
 
     /// The client has fetched all that was handed over.
     pub fn drained(&self) {
         match self {
-            Self::Direct(_) => {}
+            Self::Direct(_) | Self::Raw(_) => {}
             Self::Polled(wire) => {
                 wire.waiting.store(0, Ordering::Release);
                 wire.bytes.store(0, Ordering::Release);
@@ -66,18 +75,20 @@ impl Wire {
     #[must_use]
     pub fn mark(&self) -> bool {
         match self {
-            Self::Direct(_) => false,
+            Self::Direct(_) | Self::Raw(_) => false,
             Self::Polled(wire) => wire.mark(),
         }
     }
 
     /// The client has moved to this WebSocket.
     pub fn move_to(&mut self, lane: &Arc<Lane>) {
-        let socket = match self {
-            Self::Direct(wire) => wire.socket.clone(),
-            Self::Polled(wire) => wire.socket.clone(),
+        let (socket, namespace) = match self {
+            Self::Direct(wire) => (wire.socket.clone(), wire.namespace),
+            Self::Polled(wire) => (wire.socket.clone(), wire.namespace),
+            // It has nowhere to move from.
+            Self::Raw(_) => return,
         };
-        *self = Self::Direct(Direct { lane: Arc::clone(lane), socket });
+        *self = Self::Direct(Direct { lane: Arc::clone(lane), socket, namespace });
     }
 }
 

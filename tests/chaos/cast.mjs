@@ -1,4 +1,4 @@
-// Who takes part, and on what: every role, every transport, clients old and new.
+// Who takes part, and on what: every door, every role, every transport, clients old and new.
 
 const person = (id) => ({ id, name: id[0].toUpperCase() + id.slice(1) });
 const chef = (id) => ({ ...person(id), businessName: 'Konoba', address: 'Trg 1, Višnjan', latitude: 45.2735, longitude: 13.7142 });
@@ -15,7 +15,7 @@ const DRIVES = { drives: true };
 // A driver who loses an order while away may not be recovered: the app is prepared for that.
 const FOLLOWS_OWN = { follows: 'since', position: true };
 
-export const CLIENTS = [
+const REALTIME = [
   ['carla', 'customer', '4', 'websocket'],
   ['carla', 'customer', '4', 'polling'],
   ['carla', 'customer', '3', 'upgrade', OLD],
@@ -44,5 +44,20 @@ export const CLIENTS = [
   ['backend', 'service', '3', 'upgrade', { follows: 'since' }],
 ].map(([user, role, client, transport, habits = {}]) => ({
   name: `${user} (${role}, client ${client}, ${transport}${Object.keys(habits).map((habit) => `, ${habit}`).join('')})`,
-  user, role, client, transport, ...habits,
+  door: '/realtime', user, role, client, transport, ...habits,
 }));
+
+// A page recovers as the clients of version 4 do.
+const PAGES = [
+  ['carla', 'customer', 'websocket'], ['kim', 'chef', 'polling'], ['dana', 'driver', 'upgrade'], ['root', 'admin', 'websocket'],
+].map(([user, role, transport]) => ({ name: `${user} (${role}, / over ${transport})`, door: '/', user, role, client: '4', transport }));
+
+const RAW = [
+  ['/orders/track', 'cyril', 'customer', { follows: 'since' }], ['/orders/track', 'karl', 'chef'], ['/orders/track', 'backend', 'service', { follows: 'since' }],
+  ['/ws', 'cleo', 'customer'], ['/ws', 'kim', 'chef'], ['/ws', 'root', 'admin'],
+  ['/ws/tracking', 'carla', 'customer'], ['/ws/tracking'],
+].map(([door, user, role, habits = {}]) => ({
+  name: `${user ?? 'anybody'} (${role ?? 'no token'}, ${door}${Object.keys(habits).map((habit) => `, ${habit}`).join('')})`, door, user, role, ...habits,
+}));
+
+export const CLIENTS = [...REALTIME, ...PAGES, ...RAW];

@@ -8,12 +8,16 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { postgresDatabase, Server } from '../clients/server.mjs';
 import { CAST, CLIENTS } from './cast.mjs';
-import { checkClient, explain } from './checker.mjs';
+import { explain } from './checker.mjs';
+import { checkApp } from './doors-checker.mjs';
+import { Orders, Track } from './followers.mjs';
 import { checkLog, expected, readLog } from './log.mjs';
 import { Disk, Machines } from './machines.mjs';
 import { Network } from './network.mjs';
+import { Page } from './page.mjs';
 import { Proxy } from './proxy.mjs';
 import { Random } from './random.mjs';
+import { Tracker } from './tracker.mjs';
 import { Watcher } from './watcher.mjs';
 import { Writer } from './writer.mjs';
 
@@ -28,6 +32,7 @@ const { values: flags } = parseArgs({
   },
 });
 
+const APPS = { '/realtime': Watcher, '/': Page, '/orders/track': Track, '/ws': Orders, '/ws/tracking': Tracker };
 const WRITERS = 6;
 /** The long run goes on until it has both, within the time. */
 const LONG = { kills: 200, cuts: 10_000, ms: 45 * 60_000 };
@@ -53,7 +58,7 @@ const kinds = new Set(flags.faults.split(','));
 for (const kind of kinds) if (!ALL_FAULTS.includes(kind)) usage(`--faults knows no '${kind}'`);
 const counts = {
   kills: 0, terminations: 0, cuts: 0, midframe: 0, stalls: 0, diskFull: 0, 'postgres immediate': 0, 'postgres fast': 0,
-  recovered: 0, fresh: 0, events: 0, live: 0, conflated: 0, refused: 0, retries: 0,
+  recovered: 0, fresh: 0, returned: 0, events: 0, live: 0, conflated: 0, refused: 0, retries: 0,
 };
 const faults = [];
 
@@ -62,13 +67,18 @@ const world = {
   counts,
   postgres,
   orders: new Map(),
+  /** Tracking sessions by order and driver: of each there is one. */
+  sessions: new Map(),
   acknowledged: [],
   closing: false,
   watchers: [],
   fault(text) { faults.push(text); },
-  /** Tells the apps of customers and the back end, which know of orders by other ways, of a new one. */
-  created(order, customer) {
-    for (const app of this.watchers) if (app.role === 'service' || app.user === customer) app.follow(order);
+  /** Tells the apps of those people and of staff, which know of orders by other ways, of a new one. */
+  created(order, people) {
+    for (const app of this.watchers) if (['admin', 'service'].includes(app.role) || people.includes(app.user)) app.follow?.(order);
+  },
+  assigned(order, driver) {
+    for (const app of this.watchers) app.assigned?.(this, order, driver);
   },
   troubles: 0,
   lastTrouble: 0,
@@ -180,7 +190,7 @@ async function settle(log) {
   const late = await Promise.all(world.watchers.map(async (app) => {
     const due = expected(log, app);
     const finals = new Map([...due.updates].map(([order, seqs]) => [order, seqs.at(-1)]));
-    const missing = await app.settle({ finals, others: due.others }, SETTLE_MS);
+    const missing = await app.settle({ finals, others: due.others, log }, SETTLE_MS);
     await app.flush();
     return missing.length > 0 ? `${app.name}: ${missing.length}, as ${missing.slice(0, 3).join('; ')}` : [];
   }));
@@ -205,7 +215,7 @@ function judge(log, deck) {
   result('the server ended when and as it was told, and refused nothing without need', faults);
   for (const app of world.watchers) {
     const received = app.record.filter((item) => item.at === 'event').length;
-    result(`${app.name}: ${received} events`, checkClient(app, log), (problem) => explain(problem, app, log));
+    result(`${app.name}: ${received} events`, checkApp(app, log), (problem) => explain(problem, app, log));
   }
   if (faults.length > 0) return; // it was cut short
   // a storm that did not blow proves nothing
@@ -213,6 +223,8 @@ function judge(log, deck) {
   const wanted = {
     acknowledged: [world.acknowledged.length, 5 * WRITERS],
     recovered: [counts.recovered, kinds.has('cut') ? 10 : 0],
+    'returned to the raw doors': [counts.returned, kinds.has('cut') ? 10 : 0],
+    'tracking sessions': [world.sessions.size, 1],
     cuts: [counts.cuts, kinds.has('cut') ? least.cuts : 0],
     kills: [counts.kills, kinds.has('kill') ? least.kills : 0],
     terminations: [counts.terminations, deck.includes('terminate') ? 1 : 0],
@@ -242,7 +254,7 @@ const machines = new Machines(world, random.fork('machines'), new Disk({
 world.up = () => machines.up();
 machines.watch();
 for (const who of CLIENTS) {
-  const app = new Watcher(who, counts, random.fork(who.name));
+  const app = new APPS[who.door](who, counts, random.fork(who.name));
   app.proxy = await Proxy.open(world.server.port, random.fork(`proxy of ${who.name}`));
   world.watchers.push(app);
 }

@@ -1,4 +1,4 @@
-// What a client should have heard, from the log of the database, and whether it has. Pure: records in, problems out.
+// What a Socket.IO client should have heard, from the log of the database, and whether it has. Pure: records in, problems out.
 //
 // A record is what one client lived through, in order:
 //   {at: 'connect', recovered, gave, time}   recovered: what the library says; gave: the `auth.position` it came with, if any
@@ -8,10 +8,9 @@
 //   {at: 'answer', order, since, seq}        seq is null when it was refused
 //   {at: 'event', name, order, seq, kind, status, position, offset}     kind: live, replay or snapshot
 //   {at: 'fault', text}                      what must not come at all: a refusal, `resync`, `error`
+// `name` is the door's own. On the default namespace nobody asks, and the updates are of changes of status only.
 // The log is that of log.mjs.
-import { expected } from './log.mjs';
-
-const UPDATE = 'order:status_update';
+import { expected, UPDATES } from './log.mjs';
 
 /**
  * An offset as [position, index, replay, seq]. "12.1" is [12, 1]; the plain "12" is the last of its position; "12~7~2" comes beside the
@@ -48,6 +47,7 @@ class Check {
   constructor(who, log) {
     this.who = who;
     this.log = log;
+    this.updates = UPDATES[who.door];
     this.rooms = who.role !== 'service';
     this.expected = expected(log, who);
   }
@@ -131,10 +131,10 @@ class Check {
       if (this.#cursor !== null && !after(at, this.#cursor)) this.#problem('offset', `${offset} after ${show(this.#cursor)}`, i, order);
       else this.#cursor = at;
       // asked for again, by `position`: an event of a position is known only when all of that position are
-      if (this.#coming.gave !== undefined && !after(at, this.#best) && name !== UPDATE) return;
+      if (this.#coming.gave !== undefined && !after(at, this.#best) && name !== this.updates) return;
       if (after(at, this.#best)) this.#best = at;
     }
-    if (name === UPDATE) this.#update(item, i);
+    if (name === this.updates) this.#update(item, i);
     else this.#others.push({ name, order, position: offset === null ? null : parseOffset(offset)[0], i });
   }
 
@@ -148,7 +148,9 @@ class Check {
     if (logged?.position !== position || logged.status !== status) {
       this.#problem('content', `seq ${seq} says ${status} at ${position}, the log ${logged?.status} at ${logged?.position}`, i, order);
     }
-    if (kind === 'live' && offset !== null && offset !== String(position)) {
+    // what else a page is told of that position comes after it
+    const own = this.who.door === '/' ? `${position}.0` : String(position);
+    if (kind === 'live' && offset !== null && offset !== own) {
       this.#problem('offset', `seq ${seq} at position ${position} has the offset ${offset}`, i, order);
     }
     const state = this.#order(order);

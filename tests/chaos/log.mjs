@@ -50,8 +50,11 @@ async function patiently(ask) {
   }
 }
 
-/** What the log holds for that user: the seqs of their updates by order, and all other durable events by position. */
-export function expected(log, { user, role }) {
+/** What an update is called at the doors of Socket.IO. */
+export const UPDATES = { '/realtime': 'order:status_update', '/': 'orderStatusUpdate' };
+
+/** What the log holds for that user at that door: the seqs of their updates by order, and all other durable events by position. */
+export function expected(log, { user, role, door }) {
   const updates = new Map();
   const others = [];
   for (const [order, { customer, chef, events }] of log) {
@@ -61,10 +64,15 @@ export function expected(log, { user, role }) {
       const former = events[i - 1];
       const other = (name) => others.push({ name, order, position });
       if (i === 0) {
-        if (role === 'admin' || (role === 'chef' && chef === user)) other('order:new');
+        if (door !== '/' && (role === 'admin' || (role === 'chef' && chef === user))) other('order:new');
         return;
       }
       const mine = { customer: customer === user, chef: chef === user, driver: event.driver === user }[role] ?? true;
+      if (door === '/') {
+        if (mine && event.status !== former.status) seqs.push(event.seq);
+        if (mine) other('trackingUpdate');
+        return;
+      }
       if (mine) seqs.push(event.seq);
       if (role !== 'driver') return;
       if (event.driver === user && former.driver !== user) other('driver:new_assignment');

@@ -1,6 +1,7 @@
 // The checker, checked: it finds nothing in records that are good, and in each that is not what is wrong with it.
-import { checkClient } from './checker.mjs';
+import { checkApp } from './doors-checker.mjs';
 import { checkLog } from './log.mjs';
+import { recordsOf } from './self-test-doors.mjs';
 
 // Order a goes to dana, then to dino; order b comes in between and is cancelled.
 const row = (seq, position, status, driver = null) => ({ seq, position, status, driver, time: position * 1000 });
@@ -26,7 +27,7 @@ const update = (order, seq, kind = 'live', more = {}) => {
 const other = (name, order, offset) => ({ at: 'event', name, order, offset });
 const ask = (order, since) => ({ at: 'ask', order, since });
 const answer = (order, since, seq) => ({ at: 'answer', order, since, seq });
-const who = (user, role, record, more = {}) => ({ name: user, user, role, recovers: true, record, ...more });
+const who = (user, role, record, more = {}) => ({ name: user, door: '/realtime', user, role, recovers: true, record, ...more });
 
 const carla = (...record) => who('carla', 'customer', record);
 const ALL = [['a', 2], ['a', 3], ['a', 4], ['b', 2], ['a', 5], ['a', 6], ['b', 3], ['a', 7]].map((event) => update(...event));
@@ -154,8 +155,9 @@ function expect(what, kind, problems) {
   const found = problems.map((problem) => `${problem.kind}: ${problem.text}`).join('; ') || 'nothing';
   console.log(`${good ? 'ok' : 'not ok'} ${passed + failed} - ${what}${good && !kind ? '' : ` (${found})`}`);
 }
-for (const [what, client] of Object.entries(GOOD)) expect(what, undefined, checkClient(client, LOG));
-for (const [what, [kind, client]] of Object.entries(BAD)) expect(what, kind, checkClient(client, LOG));
+const doors = recordsOf(LOG);
+for (const [what, client] of Object.entries({ ...GOOD, ...doors.GOOD })) expect(what, undefined, checkApp(client, LOG));
+for (const [what, [kind, client]] of Object.entries({ ...BAD, ...doors.BAD })) expect(what, kind, checkApp(client, LOG));
 for (const [what, [kind, log, told]] of Object.entries(LOGS)) expect(what, kind, checkLog(log, told));
 console.log(`# pass ${passed}\n# fail ${failed}\n${passed} passed, ${failed} failed`);
 process.exitCode = failed > 0 ? 1 : 0;

@@ -2,6 +2,7 @@
 import { open } from '../clients/client.mjs';
 import { jwt } from '../clients/server.mjs';
 import { parseOffset } from './checker.mjs';
+import { Listener } from './listener.mjs';
 
 const UPDATE = 'order:status_update';
 const DURABLE = new Set([UPDATE, 'order:new', 'order:available', 'driver:new_assignment', 'driver:unassigned']);
@@ -13,24 +14,21 @@ const AGAIN_MS = 200;
 /** An order's life is not much longer: a subscription finds it at any point. */
 const LATE_MS = 800;
 
-export class Watcher {
-  record = [];
+export class Watcher extends Listener {
+  update = UPDATE;
   /** What it subscribes to: order → {covered: the seq up to which it knows all, beyond: what it knows more, settled}. */
   #wants = new Map();
   #leaving = new Set();
   /** For `auth.position`: all up to here is known. */
   #position = null;
-  #look = () => {};
 
   /**
    * `who`: {name, user, role, client, transport}, and its habits: `position`: it comes back with auth.position; `follows`:
    * 'since' or 'snapshot', how it subscribes to orders; `again`: it now and then subscribes once more; `drives`: it reports its place.
    */
   constructor(who, counts, random) {
-    Object.assign(this, who);
+    super(who, counts, random);
     this.recovers = who.client === '4';
-    this.counts = counts;
-    this.random = random;
   }
 
   /** Connects, for as long as the test lasts; resolves with the greeting. */
@@ -59,18 +57,16 @@ export class Watcher {
     };
     const greeted = new Promise((resolve) => { this.greeted = resolve; });
     socket.on('connect', () => this.#connected());
-    socket.on('disconnect', (reason) => this.#note({ at: 'disconnect', reason }));
+    socket.on('disconnect', (reason) => this.note({ at: 'disconnect', reason }));
     socket.on(this.client === '2' ? 'error' : 'connect_error', (error) => this.#refused(error));
     if (this.drives) setInterval(() => this.#drive(), DRIVE_MS);
     await greeted;
   }
 
-  #note(item) { this.record.push(item); }
-
   #connected() {
     const recovered = this.app.socket.recovered === true;
     const gave = this.position && this.#position !== null ? this.#position : undefined;
-    this.#note({ at: 'connect', recovered, gave, time: Date.now() });
+    this.note({ at: 'connect', recovered, gave, time: Date.now() });
     if (this.record.length > 1) this.counts[recovered ? 'recovered' : 'fresh'] += 1;
     for (const [order, want] of this.#wants) {
       if (!recovered) want.settled = false;
@@ -85,7 +81,7 @@ export class Watcher {
   #refused(error) {
     if (error?.event !== undefined && this.client === '2') return; // our `error` event, heard below
     if (error instanceof Error && (error.type === 'TransportError' || error.message === 'timeout')) return;
-    this.#note({ at: 'fault', text: `refused: ${error?.message ?? JSON.stringify(error)}` });
+    this.note({ at: 'fault', text: `refused: ${error?.message ?? JSON.stringify(error)}` });
   }
 
   #heard([name, payload, ...rest]) {
@@ -95,11 +91,11 @@ export class Watcher {
     } else if (DURABLE.has(name)) {
       this.#durable(name, payload, typeof rest.at(-1) === 'string' ? rest.at(-1) : null);
     } else if (name === 'connected') {
-      this.#note({ at: 'connected', recovered: payload.recovered, position: payload.position });
+      this.note({ at: 'connected', recovered: payload.recovered, position: payload.position });
       this.#position ??= parseOffset(payload.position)[0];
       this.greeted();
     } else if (!QUIET.has(name)) {
-      this.#note({ at: 'fault', text: `${name} ${JSON.stringify(payload)}` });
+      this.note({ at: 'fault', text: `${name} ${JSON.stringify(payload)}` });
     }
   }
 
@@ -111,14 +107,13 @@ export class Watcher {
       const kind = payload.snapshot ? 'snapshot' : payload.replayed ? 'replay' : 'live';
       Object.assign(item, { seq: payload.seq, kind, status: payload.status, position: payload.position });
     }
-    this.#note(item);
+    this.note(item);
     if (offset !== null) {
       const [position, index] = parseOffset(offset);
       // events of one position come together, the plain one last: only then it is done with
       this.#position = Math.max(this.#position, index === Infinity ? position : position - 1);
     }
     this.#use(item, payload);
-    this.#look(item);
   }
 
   // ---- subscriptions
@@ -140,11 +135,10 @@ export class Watcher {
     const since = want.covered ?? undefined;
     const { socket } = this.app;
     const { id } = socket;
-    this.#note({ at: 'ask', order, since });
+    this.note({ at: 'ask', order, since });
     socket.emit('subscribe:order', { orderId: order, since }, (answer) => {
       const item = { at: 'answer', order, since, seq: answer.ok ? answer.seq : null, code: answer.error?.code };
-      this.#note(item);
-      this.#look(item);
+      this.note(item);
       if (answer.ok) {
         want.settled = true;
         if (since === undefined) want.covered = Math.max(want.covered ?? 0, answer.seq);
@@ -153,7 +147,7 @@ export class Watcher {
       } else if (['unavailable', 'internal_error'].includes(answer.error.code)) {
         setTimeout(() => { if (socket.connected && socket.id === id && this.#wants.get(order) === want) this.#ask(order, want); }, AGAIN_MS);
       } else {
-        this.#note({ at: 'fault', text: `subscribe:order ${order} was answered ${JSON.stringify(answer)}` });
+        this.note({ at: 'fault', text: `subscribe:order ${order} was answered ${JSON.stringify(answer)}` });
       }
     });
   }
@@ -189,25 +183,6 @@ export class Watcher {
 
   // ---- the end
 
-  /** Resolves with what is missing of `due` (event names and orders, final seqs) when nothing is, or after `ms`. */
-  settle({ finals, others }, ms) {
-    const left = new Set([...finals].map(([order, seq]) => `${order} ${seq}`));
-    for (const { name, order, position } of others) left.add(`${name} ${order} ${position}`);
-    const look = ({ at, name, order, since, seq, offset }) => {
-      // the answer to a subscription from now on tells how things stand, as its snapshot does
-      const told = name === UPDATE || (at === 'answer' && since === undefined);
-      if (told) left.delete(`${order} ${seq}`);
-      else if (at === 'event') left.delete(`${name} ${order} ${offset && parseOffset(offset)[0]}`);
-    };
-    this.record.forEach(look);
-    return new Promise((resolve) => {
-      const done = () => { clearTimeout(timer); resolve([...left]); };
-      const timer = setTimeout(done, ms);
-      this.#look = (item) => { look(item); if (left.size === 0) done(); };
-      if (left.size === 0) done();
-    });
-  }
-
   /** What is on its way comes before the answer to this. */
   async flush() {
     const { socket } = this.app;
@@ -215,6 +190,6 @@ export class Watcher {
     const asked = [...this.#leaving];
     const answer = await this.app.request('ping:latency', { t: 1 }).catch(() => null);
     const unanswered = answer ? asked.filter((order) => this.#leaving.has(order)) : [];
-    if (unanswered.length > 0) this.#note({ at: 'fault', text: `unsubscribe:order was never answered: ${unanswered}` });
+    if (unanswered.length > 0) this.note({ at: 'fault', text: `unsubscribe:order was never answered: ${unanswered}` });
   }
 }

@@ -51,7 +51,7 @@ export class Writer {
     orders.set(order.id, { customer: customer.id, chef: chef.id });
     const body = { id: order.id, customer, chef, delivery: DELIVERY };
     await this.#change(order, 'POST', '/orders', body, SERVICE, { 'idempotency-key': `key-${order.id}` });
-    this.world.created(order.id, customer.id);
+    this.world.created(order.id, [customer.id, chef.id]);
     return order;
   }
 
@@ -59,7 +59,7 @@ export class Writer {
     const url = `/orders/${order.id}`;
     switch (what) {
       case 'pay': return this.#change(order, 'POST', `${url}/payment/verify`, { reference: 'r' });
-      case 'assign': order.driver = driver; return this.#change(order, 'POST', `${url}/assign`, { driver });
+      case 'assign': order.driver = driver; return this.#change(order, 'POST', `${url}/assign`, { driver }).then(() => this.world.assigned(order.id, driver));
       case 'unassign': order.driver = null; return this.#change(order, 'DELETE', `${url}/assign`);
       case 'cancelled': return this.#change(order, 'POST', `${url}/cancel`, {}, ADMIN);
       default: {

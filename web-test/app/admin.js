@@ -1,7 +1,7 @@
 // The back office: every order live, everything that may be done to it, and the server's figures.
 
 import { Actions, empty, statusChip } from './panel.js';
-import { OrderBook, ago, isFinal, nextStatus, phase, rank, words } from './order.js';
+import { OrderBook, ago, isFinal, nextStatus, person, phase, rank, words } from './order.js';
 import { byId, h, render, scheduler } from './dom.js';
 import { delivery } from './metrics.js';
 
@@ -34,18 +34,7 @@ export class AdminView {
       this.#barred = this.#uncounted = false;
       this.lookUp();
     });
-    connection.on('orders', (orders) => {
-      this.#book.replace(orders);
-      this.#draw();
-    });
-    connection.on('order:new', (order) => {
-      this.#book.put(order);
-      this.#draw();
-    });
-    connection.on('order:status_update', async (update) => {
-      if (this.#book.apply(update) === 'unknown') await this.#rest.order(update.orderId).then((order) => this.#book.put(order), () => {});
-      this.#draw();
-    });
+    this.#book.listen(connection, { fetch: (id) => this.#rest.order(id), changed: this.#draw });
     connection.on('order:eta_update', ({ orderId, etaMinutes }) => {
       this.#book.patch(orderId, { etaMinutes });
       this.#draw();
@@ -159,7 +148,7 @@ export class AdminView {
         unpaid && button('verify', 'Verify payment', 'primary', () => this.#run(order, (rest) => rest.verifyPayment(order.id))),
         canAssign && !order.driver && demoDriver && h('button', {
           key: 'assign', type: 'button', class: 'button primary', 'aria-disabled': busy ? 'true' : false, 'data-testid': `admin-assign-${number}`, 'aria-label': `Assign ${demoDriver.name} to ${number}`,
-          onclick: () => this.#run(order, (rest) => rest.assign(order.id, driverOf(demoDriver))),
+          onclick: () => this.#run(order, (rest) => rest.assign(order.id, person(demoDriver))),
         }, `Assign ${demoDriver.name.split(' ')[0]}`),
         next && next !== 'payment_confirmed' && button('advance', `Mark ${words(next).toLowerCase()}`, '', () => this.#run(order, (rest) => rest.setStatus(order.id, next)))),
       h('details', { class: 'more', key: 'more' },
@@ -168,7 +157,7 @@ export class AdminView {
           h('form', { class: 'inline-form', onsubmit: (event) => {
             event.preventDefault();
             const id = input('driver').value.trim();
-            if (id) this.#run(order, (rest) => rest.assign(order.id, id === demoDriver?.id ? driverOf(demoDriver) : { id, name: id }));
+            if (id) this.#run(order, (rest) => rest.assign(order.id, id === demoDriver?.id ? person(demoDriver) : { id, name: id }));
           } },
           h('input', { id: `admin-driver-${order.id}`, type: 'text', placeholder: 'Driver id', autocomplete: 'off', 'aria-label': `Driver id for ${number}` }),
           h('button', { type: 'submit', class: 'button small', 'aria-disabled': busy ? 'true' : false, 'aria-label': `Assign this driver to ${number}` }, 'Assign')),
@@ -184,5 +173,3 @@ export class AdminView {
             button('cancel', 'Cancel order', 'danger small', () => this.#run(order, (rest) => rest.cancel(order.id, 'Cancelled by the back office')))))));
   }
 }
-
-const driverOf = ({ id, name, phone }) => ({ id, name, ...(phone ? { phone } : {}) });

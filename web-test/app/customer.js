@@ -1,9 +1,10 @@
 // The customer's view: places an order, follows one order on the map and through its statuses.
 
-import { Actions, empty } from './panel.js';
-import { OrderBook, STATUSES, clock, isFinal, isBefore, money, phase, rank, shortNumber, words } from './order.js';
+import { Actions, empty, orderSwitch } from './panel.js';
+import { OrderBook, STATUSES, clock, isFinal, isBefore, money, newOrder, phase, rank, words } from './order.js';
 import { announce, byId, h, render, scheduler } from './dom.js';
 import { distance, kilometres } from './geo.js';
+import { uuid } from './rest.js';
 
 const MENU = [
   { name: 'Margherita', unitPrice: 11.5 },
@@ -14,7 +15,6 @@ const MENU = [
 const CURRENCY = 'CHF';
 const DWELL = { auto: 4000, own: 15000 };
 const CANCELLABLE = new Set(['pending', 'payment_confirmed', 'accepted']);
-const LISTED = 5;
 const SENTENCES = {
   pending: 'We have your order. The kitchen starts once the payment is verified.',
   payment_confirmed: 'Payment received. Waiting for the kitchen to accept.',
@@ -201,17 +201,8 @@ export class CustomerView {
 
   async #place() {
     if (this.#placing) return;
-    const user = this.#setup.accounts.customer?.user;
-    const { restaurant, home } = this.#setup;
     const items = [...this.#basket].sort().map((i) => ({ name: MENU[i].name, quantity: 1, unitPrice: MENU[i].unitPrice }));
-    const body = {
-      customer: { id: user.id, name: user.name, ...(user.phone ? { phone: user.phone } : {}) },
-      chef: restaurant,
-      delivery: home,
-      items,
-      total: this.#total(),
-      currency: CURRENCY,
-    };
+    const body = newOrder(this.#setup, { items, total: this.#total(), currency: CURRENCY });
     // A repeat after a lost answer goes out with the same key, so that it cannot order twice.
     const text = JSON.stringify(body);
     if (this.#attempt?.text !== text) this.#attempt = { text, key: uuid() };
@@ -268,18 +259,7 @@ export class CustomerView {
 
   #renderList(orders) {
     if (orders.length < 2) return null;
-    const listed = orders.slice(0, LISTED);
-    const current = this.#book.get(this.#current);
-    if (current && !listed.includes(current)) listed.splice(-1, 1, current);
-    return h('div', { class: 'order-switch', role: 'group', 'aria-label': 'Your orders' },
-      listed.map((order) => h('button', {
-        key: order.id, type: 'button', class: `switch-item phase-${phase(order.status)}`, 'aria-pressed': String(order.id === this.#current),
-        'data-testid': `customer-select-${order.orderNumber}`, onclick: () => this.#select(order),
-        title: `${order.orderNumber}: ${words(order.status)}`,
-      },
-      h('span', { class: 'switch-dot', 'aria-hidden': 'true' }),
-      h('span', { class: 'sr' }, `Order ${order.orderNumber}, ${words(order.status)}`),
-      h('span', { 'aria-hidden': 'true' }, shortNumber(order.orderNumber)))));
+    return orderSwitch('customer', { label: 'Your orders', orders, current: this.#current, choose: (order) => this.#select(order) });
   }
 
   #renderEmpty() {
@@ -355,9 +335,3 @@ export class CustomerView {
 }
 
 const initials = (name) => String(name).split(/\s+/).map((part) => part[0]).slice(0, 2).join('').toUpperCase();
-
-/** crypto.randomUUID exists only on secure origins; this page also runs on plain http in a lab. */
-function uuid() {
-  if (crypto.randomUUID) return crypto.randomUUID();
-  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
-}

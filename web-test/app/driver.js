@@ -2,7 +2,7 @@
 
 import { Actions, empty, statusChip } from './panel.js';
 import { OrderBook, isFinal, rank } from './order.js';
-import { Path, kilometres } from './geo.js';
+import { Path, kilometres, road } from './geo.js';
 import { announce, byId, h, icon, render, scheduler } from './dom.js';
 
 const METRES_PER_SECOND = 8.5;
@@ -70,21 +70,11 @@ export class DriverView {
     return this.#book.list().filter((order) => !isFinal(order.status));
   }
 
-  // The road of the order in hand: the demo's route where it leads there, else straight from door to door.
-  #road(order) {
-    const { route } = this.#setup ?? {};
-    const from = order?.chef?.latitude === undefined || order?.chef?.latitude === null ? null : [order.chef.latitude, order.chef.longitude];
-    const to = order?.delivery?.latitude === undefined ? null : [order.delivery.latitude, order.delivery.longitude];
-    if (route?.length > 1 && (!to || new Path([route.at(-1), to]).length < 400)) return route;
-    if (from && to) return [from, to];
-    return route?.length > 1 ? route : null;
-  }
-
   #choosePath() {
     const order = this.#active().at(-1);
     if (!order) return;
     if (this.#drive.key === order.id && this.#drive.path) return;
-    const points = this.#road(order);
+    const points = road(order, this.#setup?.route);
     this.#drive = { ...this.#drive, key: order.id, path: points ? new Path(points) : null, travelled: 0 };
   }
 

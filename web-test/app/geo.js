@@ -68,3 +68,12 @@ export class Path {
 }
 
 export const kilometres = (metres) => (metres < 950 ? `${Math.max(10, Math.round(metres / 10) * 10)} m` : `${(metres / 1000).toFixed(1)} km`);
+
+/** The way of an order: the demo's route where it leads there, else straight from door to door; null if nothing is known. */
+export function road(order, route) {
+  const from = order?.chef?.latitude === undefined || order?.chef?.latitude === null ? null : [order.chef.latitude, order.chef.longitude];
+  const to = order?.delivery?.latitude === undefined ? null : [order.delivery.latitude, order.delivery.longitude];
+  if (route?.length > 1 && (!to || distance(route.at(-1), to) < 400)) return route;
+  if (from && to) return [from, to];
+  return route?.length > 1 ? route : null;
+}

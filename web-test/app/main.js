@@ -1,16 +1,18 @@
-// Puts the page together: config, four connections with their views, the log, the tabs of narrow screens.
+// Puts the page together: config, four connections with their views, the five clients, the log.
 
 import { AdminView } from './admin.js';
 import { ChefView } from './chef.js';
+import { ClientsView } from './clients/view.js';
 import { Connection } from './socket.js';
 import { CustomerView } from './customer.js';
 import { DriverView } from './driver.js';
 import { EventLog } from './log.js';
 import { OrderMap } from './map.js';
-import { TRANSPORTS, VIEWS, VIEW_TITLES, loadPageConfig, readStored, resolve, store } from './config.js';
-import { byId, h, icon, render } from './dom.js';
+import { TRANSPORTS, VIEWS, loadPageConfig, readStored, resolve, store } from './config.js';
+import { byId } from './dom.js';
 import { connectionStrip } from './panel.js';
 import { createConnectDialog } from './connect.js';
+import { createPages } from './pages.js';
 import { createRest } from './rest.js';
 import { outageBox } from './outage.js';
 
@@ -30,6 +32,7 @@ const views = {
   driver: new DriverView(connections.driver),
   admin: new AdminView(connections.admin),
 };
+const clients = new ClientsView(connections);
 
 const dialog = createConnectDialog({
   page,
@@ -53,49 +56,22 @@ for (const view of VIEWS) {
 
 function start() {
   setup = resolve(page, readStored());
+  const rests = Object.fromEntries(VIEWS.map((view) => [view, createRest({
+    server: setup.server,
+    token: () => setup.accounts[view]?.token ?? '',
+    reachable: () => connections[view].state.phase !== 'unplugged',
+    log: (entry) => log.add({ view, direction: 'rest', ...entry }),
+  })]));
+  clients.use(setup, rests);
   for (const view of VIEWS) {
     const account = setup.accounts[view];
     const connection = connections[view];
     connection.close();
-    const rest = createRest({
-      server: setup.server,
-      token: () => setup.accounts[view]?.token ?? '',
-      reachable: () => connection.state.phase !== 'unplugged',
-      log: (entry) => log.add({ view, direction: 'rest', ...entry }),
-    });
-    views[view].use(setup, rest);
-    if (account) connection.open({ server: setup.server, token: account.token, transports: TRANSPORTS[setup.transport] ?? TRANSPORTS.auto, fetchOrders: rest.orders });
+    views[view].use(setup, rests[view]);
+    if (account) connection.open({ server: setup.server, token: account.token, transports: TRANSPORTS[setup.transport] ?? TRANSPORTS.auto, fetchOrders: rests[view].orders });
   }
   for (const draw of strips) draw();
   if (!VIEWS.some((view) => setup.accounts[view])) dialog.open();
-}
-
-const summary = byId('summary');
-function summarise() {
-  const phases = VIEWS.map((view) => connections[view].state.phase);
-  const up = phases.filter((phase) => phase === 'connected').length;
-  const wanted = phases.filter((phase) => phase !== 'off').length;
-  summary.dataset.state = wanted === 0 ? 'off' : up === wanted ? 'up' : 'partly';
-  summary.textContent = wanted === 0 ? 'Not connected' : `${up} of ${wanted} connected`;
-}
-for (const view of VIEWS) {
-  connections[view].watch(summarise);
-  connections[view].watch(() => drawTabs());
-}
-
-// On narrow screens one view is on show at a time.
-function show(view) {
-  document.body.dataset.view = view;
-  drawTabs();
-  window.scrollTo({ top: 0 });
-}
-const TAB_ICONS = { customer: 'bag', chef: 'pot', driver: 'nav', admin: 'grid', log: 'list' };
-function drawTabs() {
-  render(byId('tabs'), [...VIEWS, 'log'].map((view) => h('button', {
-    key: view, type: 'button', class: 'tab', 'aria-current': document.body.dataset.view === view ? 'true' : false, 'aria-controls': `view-${view}`, 'data-testid': `tab-${view}`,
-    onclick: () => show(view),
-  }, icon(TAB_ICONS[view]), h('span', {}, VIEW_TITLES[view] ?? 'Log'),
-  view !== 'log' && h('span', { class: `tab-dot is-${connections[view].state.phase}`, 'aria-hidden': 'true' }))));
 }
 
 // In the demo a token that is refused, expires or has expired is replaced, as an app would by signing in again.
@@ -105,7 +81,7 @@ let renewed = 0;
 let planned = 0;
 const spent = ({ phase, token }) => phase === 'refused' || token !== null;
 async function renew() {
-  if (planned || !renews() || !VIEWS.some((view) => spent(connections[view].state))) return;
+  if (planned || !renews() || !(clients.spent || VIEWS.some((view) => spent(connections[view].state)))) return;
   const wait = renewed + RENEW_EVERY - Date.now();
   if (wait > 0) {
     planned = setTimeout(() => {
@@ -120,9 +96,10 @@ async function renew() {
   page.accounts = accounts;
   setup = resolve(page, readStored());
   for (const view of VIEWS) connections[view].renew(setup.accounts[view].token);
+  clients.renew(setup);
 }
 for (const view of VIEWS) connections[view].watch(renew);
+clients.watch(renew);
 
-drawTabs();
-summarise();
 start();
+createPages(connections, clients, () => clients.open());

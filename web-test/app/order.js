@@ -60,6 +60,13 @@ export const money = (amount, currency = 'CHF') => {
   }
 };
 
+/** A user as an order names them. */
+export const person = ({ id, name, phone }) => ({ id, name, ...(phone ? { phone } : {}) });
+
+/** An order of this setup's customer, as it is placed. */
+export const newOrder = ({ accounts, restaurant, home }, { items, total, currency }) => (
+  { customer: person(accounts.customer.user), chef: restaurant, delivery: home, items, total, currency });
+
 const KEPT = 300;
 
 /** The orders one view knows, by id. Of finished ones, only the newest are kept. */
@@ -100,6 +107,19 @@ export class OrderBook {
       if (other && (order.seq ?? 0) > (other.seq ?? 0)) fresh.set(id, { ...other, ...order });
     }
     this.#orders = fresh;
+  }
+
+  /** Learns what a connection that hears of every order hears. `fetch` gets an order that is not known yet. */
+  listen(connection, { fetch, changed }) {
+    const learn = (event, take) => connection.on(event, async (news) => {
+      await take(news);
+      changed();
+    });
+    learn('orders', (orders) => this.replace(orders));
+    learn('order:new', (order) => this.put(order));
+    learn('order:status_update', async (update) => {
+      if (this.apply(update) === 'unknown') await fetch(update.orderId).then((order) => this.put(order), () => {});
+    });
   }
 
   clear() {

@@ -1,10 +1,10 @@
-// What all four views share: the strip that shows the connection, and small pieces of order cards.
+// What the views share: the strip that shows a connection, the choice of an order, and small pieces of order cards.
 
 import { announce, byId, h, icon, render } from './dom.js';
 import { VIEW_TITLES } from './config.js';
-import { phase, words } from './order.js';
+import { phase, shortNumber, words } from './order.js';
 
-const LABELS = { off: 'Not connected', connecting: 'Connecting', connected: 'Connected', reconnecting: 'Reconnecting', unplugged: 'Unplugged', refused: 'Refused' };
+export const LABELS = { off: 'Not connected', waiting: 'Waiting', connecting: 'Connecting', connected: 'Connected', reconnecting: 'Reconnecting', unplugged: 'Unplugged', refused: 'Refused' };
 
 // What socket.io-client says when nobody answers. The log has its words.
 const UNREACHABLE = new Set(['xhr poll error', 'websocket error', 'timeout']);
@@ -50,6 +50,24 @@ export const empty = (iconName, title, text) => h('div', { class: 'empty-state',
   h('span', { class: 'empty-icon', 'aria-hidden': 'true' }, icon(iconName)),
   h('p', { class: 'empty-title' }, title),
   h('p', { class: 'empty-text' }, text));
+
+const LISTED = 5;
+
+/** Buttons to choose one of the newest orders with; the current one is always among them. */
+export function orderSwitch(name, { label, orders, current, choose, first = null }) {
+  const listed = orders.slice(0, LISTED);
+  const chosen = orders.find(({ id }) => id === current);
+  if (chosen && !listed.includes(chosen)) listed.splice(-1, 1, chosen);
+  return h('div', { class: 'order-switch', role: 'group', 'aria-label': label, key: 'orders' }, first,
+    listed.map((order) => h('button', {
+      key: order.id, type: 'button', class: `switch-item phase-${phase(order.status)}`, 'aria-pressed': String(order.id === current),
+      'data-testid': `${name}-select-${order.orderNumber}`, onclick: () => choose(order),
+      title: `${order.orderNumber}: ${words(order.status)}`,
+    },
+    h('span', { class: 'switch-dot', 'aria-hidden': 'true' }),
+    h('span', { class: 'sr' }, `Order ${order.orderNumber}, ${words(order.status)}`),
+    h('span', { 'aria-hidden': 'true' }, shortNumber(order.orderNumber)))));
+}
 
 /** Runs actions on orders one at a time per order, and remembers what went wrong with each. */
 export class Actions {

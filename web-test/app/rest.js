@@ -9,6 +9,12 @@ export class RestError extends Error {
   }
 }
 
+/** crypto.randomUUID exists only on secure origins; this page also runs on plain http in a lab. */
+export function uuid() {
+  if (crypto.randomUUID) return crypto.randomUUID();
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
 /**
  * @param token gives the token of the moment
  * @param reachable false while the plug is out, which takes these calls with it

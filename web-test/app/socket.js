@@ -1,22 +1,15 @@
 // One view's socket.io connection: its state, its requests with acks, its subscriptions, its token, and what an absence cost it.
 
+import { AWAY, Plug, cut } from './plug.js';
+import { Following } from './following.js';
 import { Ledger } from './ledger.js';
+import { request } from './request.js';
 
 const PING_EVERY = 4000;
-const ACK_TIMEOUT = 8000;
 const CATCH_UP_WITHIN = 5000;
-const AWAY = 10000;
 
 // The first event of a new order that a party hears: customers made it themselves, drivers join half-way.
 const FIRST_EVENT = { customer: 2, chef: 1, admin: 1 };
-
-export class RequestError extends Error {
-  constructor({ code = 'failed', message, ...rest } = {}) {
-    super(message || code);
-    this.code = code;
-    this.details = rest;
-  }
-}
 
 export class Connection {
   #socket = null;
@@ -24,10 +17,10 @@ export class Connection {
   #fetchOrders;
   #handlers = new Map();
   #watchers = new Set();
-  #wanted = new Set();
-  #joined = new Set();
+  #following;
   #ledger;
-  #timers = { ping: 0, plug: 0, catchUp: 0 };
+  #plug = new Plug(() => this.plugIn());
+  #timers = { ping: 0, catchUp: 0 };
   #clockOffset = 0;
   #log;
   #everConnected = false;
@@ -42,6 +35,7 @@ export class Connection {
     this.view = view;
     this.#log = log;
     this.#ledger = new Ledger(FIRST_EVENT[view]);
+    this.#following = new Following((event, payload) => this.request(event, payload), (...line) => this.#note(...line));
   }
 
   on(event, handler) {
@@ -97,10 +91,9 @@ export class Connection {
 
   close() {
     clearInterval(this.#timers.ping);
-    clearTimeout(this.#timers.plug);
     clearTimeout(this.#timers.catchUp);
-    this.#wanted.clear();
-    this.#joined.clear();
+    this.#plug.reset();
+    this.#following.clear();
     this.#ledger = new Ledger(FIRST_EVENT[this.view]);
     if (!this.#socket) return;
     this.#socket.removeAllListeners();
@@ -111,33 +104,25 @@ export class Connection {
     this.#set({ phase: 'off', reason: '', transport: '', rtt: null, plugAt: null, token: null, absence: null });
   }
 
-  /**
-   * Pulls the plug as a lost network would: no goodbye to the server, and a poll under way is left hanging.
-   * It stays out until `plugIn`, or for `ms`.
-   */
+  /** Pulls the plug. It stays out until `plugIn`, or for `ms`. */
   unplug(ms = AWAY) {
     if (this.state.phase !== 'connected') return;
     const manager = this.#socket.io;
-    const { transport } = manager.engine;
-    this.#note('unplugged', { transport: transport.name });
+    this.#note('unplugged', { transport: manager.engine.transport.name });
     this.stayOut(ms);
-    manager.reconnection(false);
-    transport.onClose();
-    transport.ws?.close();
+    cut(manager);
   }
 
   /** Puts off the moment at which an unplugged connection is plugged in. */
   stayOut(ms) {
-    const plugAt = (this.state.plugAt ?? Date.now()) + ms;
-    clearTimeout(this.#timers.plug);
-    this.#timers.plug = setTimeout(() => this.plugIn(), plugAt - Date.now());
-    this.#set({ plugAt });
+    this.#plug.stayOut(ms);
+    this.#set({ plugAt: this.#plug.at });
   }
 
   /** From here on socket.io-client is on its own again. */
   plugIn() {
     if (this.state.phase !== 'unplugged') return;
-    clearTimeout(this.#timers.plug);
+    this.#plug.reset();
     this.#note('plugged in');
     this.#set({ phase: 'reconnecting', plugAt: null });
     this.#socket.io.reconnection(true);
@@ -177,23 +162,10 @@ export class Connection {
       this.#note('upgrade', { transport: transport.name });
       this.#ping();
     });
-    this.#rejoin(recovered);
+    if (!recovered) this.#ledger.restart(this.#following.wanted);
+    this.#following.rejoin(recovered, (id) => this.#ledger.last(id));
     this.#ping();
     this.#catchUp(socket, recovered);
-  }
-
-  /** A recovered session still follows what it followed when it was cut; a new one follows nothing. */
-  #rejoin(recovered) {
-    if (!recovered) {
-      this.#joined.clear();
-      this.#ledger.restart(this.#wanted);
-    }
-    for (const id of this.#joined) if (!this.#wanted.has(id)) this.#part(id);
-    for (const id of this.#wanted) {
-      if (this.#joined.has(id)) continue;
-      const since = recovered ? undefined : this.#ledger.last(id);
-      this.#join(id, since).catch((error) => this.#note('subscribe failed', { orderId: id, code: error.code }, { error: true }));
-    }
   }
 
   /** A new session needs the orders as they are now; a recovered one is sent what it missed, and the list only proves it. */
@@ -286,46 +258,15 @@ export class Connection {
 
   /** Emits with an ack. Resolves with the answer, rejects with a RequestError. */
   request(event, payload) {
-    const socket = this.#socket;
-    if (!socket?.connected) return Promise.reject(new RequestError({ code: 'not_connected', message: 'Not connected' }));
-    const started = performance.now();
-    this.#log({ view: this.view, direction: 'out', event, payload });
-    return new Promise((resolve, reject) => {
-      socket.timeout(ACK_TIMEOUT).emit(event, payload, (timedOut, answer) => {
-        const ms = performance.now() - started;
-        if (timedOut) {
-          this.#log({ view: this.view, direction: 'ack', event, payload: { error: 'no answer' }, ms, error: true });
-          reject(new RequestError({ code: 'timeout', message: 'The server did not answer' }));
-          return;
-        }
-        const failed = answer?.ok === false;
-        this.#log({ view: this.view, direction: 'ack', event, payload: answer, ms, error: failed });
-        if (failed) reject(new RequestError(answer.error));
-        else resolve(answer ?? {});
-      });
-    });
-  }
-
-  async #join(orderId, since) {
-    const answer = await this.request('subscribe:order', since === undefined ? { orderId } : { orderId, since });
-    this.#joined.add(orderId);
-    if (!this.#wanted.has(orderId)) this.#part(orderId); // changed their mind meanwhile
-    return answer;
-  }
-
-  async #part(orderId) {
-    this.#joined.delete(orderId);
-    await this.request('unsubscribe:order', { orderId }).catch(() => {});
+    return request(this.#socket, event, payload, (line) => this.#log({ view: this.view, event, ...line }));
   }
 
   /** Follows an order until `unsubscribe`, also over reconnects. */
-  async subscribe(orderId) {
-    this.#wanted.add(orderId);
-    return this.#join(orderId);
+  subscribe(orderId) {
+    return this.#following.subscribe(orderId);
   }
 
-  async unsubscribe(orderId) {
-    this.#wanted.delete(orderId);
-    if (this.#socket?.connected && this.#joined.has(orderId)) await this.#part(orderId);
+  unsubscribe(orderId) {
+    return this.#following.unsubscribe(orderId, Boolean(this.#socket?.connected));
   }
 }

@@ -9,6 +9,8 @@ import { redact } from '../app/log.js';
 import { delivery } from '../app/metrics.js';
 import { byOrder, verdict } from '../app/outage.js';
 import { resolve, whoIs } from '../app/config.js';
+import { Frames, pretty, read } from '../app/clients/frames.js';
+import { WORDS, nextWord } from '../app/clients/words.js';
 
 const order = (change = {}) => ({ id: 'o1', orderNumber: 'RND-20261121-0007', status: 'accepted', seq: 3, createdAt: '2026-11-21T10:00:00.000Z', driver: null, ...change });
 
@@ -216,4 +218,58 @@ ordercast_sessions_behind 0
 `;
   assert.deepEqual(delivery(text), { recoveries: [['recovered', 12], ['forged', 2]], replayed: 345, conflated: 7, stalls: 1, behind: 0 });
   assert.equal(delivery('ordercast_trail_depth 0\n'), null);
+});
+
+test('a frame is laid out without a token of it being changed', () => {
+  const exact = '{"lat":47.10,"big":12345678901234567890,"e":1E+2,"text":"a \\u00e9 \\" {x: [1, 2]}  ","none":null,"a":[],"o":{},"a":"twice"}';
+  assert.equal(pretty(exact).replace(/"(?:[^"\\]|\\.)*"|\s+/g, (part) => (part[0] === '"' ? part : '')), exact);
+  assert.equal(pretty('{"type":"pong"}'), '{"type": "pong"}');
+  assert.equal(pretty('{"a":{"b":[1,2]},"c":"long enough to need lines"}', 20), '{\n  "a": {"b": [1, 2]},\n  "c": "long enough to need lines"\n}');
+  assert.equal(pretty('["event",{"a":1,"b":"long enough"},"41"]', 20), '["event", {\n  "a": 1,\n  "b": "long enough"\n}, "41"]');
+  for (const broken of ['[1,2', ']', '{"a":1}}', '']) assert.equal(pretty(broken), broken);
+});
+
+test('what a frame is about is read in every client’s form', () => {
+  const order = 'o1';
+  for (const [text, wanted] of [
+    ['42/realtime,["order:status_update",{"orderId":"o1","status":"ready_for_pickup","seq":5},"9"]', { order, status: 'ready_for_pickup', seq: 5 }],
+    ['43/realtime,0[{"ok":true,"orderId":"o1","status":"accepted","seq":3}]', { order, status: 'accepted', seq: 3 }],
+    ['42["trackingUpdate",{"orderId":"o1","status":"picked_up"}]', { order, status: 'picked_up' }],
+    ['{"type":"order_update","order_id":"o1","status":"ready","seq":5}', { order, status: 'ready', seq: 5 }],
+    ['{"type":"order:updated","orderId":"o1","data":{"id":"o1","status":"READY","seq":5}}', { order, status: 'READY', seq: 5 }],
+    ['{"type":"orders:changed","orderId":"o1","status":"READY"}', { order, status: 'READY' }],
+    ['{"type":"status_change","data":{"tracking_id":"TRK-1","order_id":"o1","status":"ASSIGNED"}}', { order, session: 'TRK-1', status: 'ASSIGNED' }],
+    ['200 OK\n{"tracking_id":"TRK-1","status":"IN_TRANSIT"}', { session: 'TRK-1', status: 'IN_TRANSIT' }],
+    ['{"type":"pong"}', {}], ['2', {}], ['closed 1006', {}], ['{"type":', {}], ['null', {}], ['GET /orders/o1/tracking', {}],
+  ]) {
+    const about = Object.fromEntries(Object.entries(read(text)).filter(([, value]) => value !== undefined));
+    assert.deepEqual(about, wanted, text);
+  }
+});
+
+test('frames are bounded, hide tokens, and stand still while they are read', () => {
+  const frames = new Frames();
+  frames.add('out', '40/realtime,{"token":"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjIn0.sig-nature"}');
+  assert.equal(frames.list[0].lines.join('\n'), '40/realtime,{"token": "[hidden]"}');
+  for (let i = 0; i < 100; i += 1) frames.add('in', `{"n":${i}}`);
+  assert.equal(frames.list.length, 40);
+  assert.equal(frames.list[0].lines[0], '{"n": 99}');
+  frames.pause();
+  frames.add('in', '{"n":100}');
+  assert.deepEqual([frames.list[0].lines[0], frames.list.length, frames.unseen], ['{"n": 99}', 40, 1]);
+  frames.pause();
+  assert.equal(frames.list[0].lines[0], '{"n": 100}');
+  frames.add('in', `{"text":"${'x'.repeat(60_000)}"}`);
+  assert.ok(frames.list[0].lines.join('').length < 17_000);
+  assert.match(frames.list[0].lines.at(-1), /and 43627 characters more/);
+  frames.add('in', '['.repeat(60_000));
+  assert.equal(frames.list[0].lines.length, 2);
+});
+
+test('each client asks for the next step in its own words', () => {
+  const steps = (words) => ['pending', 'payment_confirmed', 'accepted', 'preparing', 'ready_for_pickup', 'assigned_to_driver', 'picked_up', 'in_transit', 'delivered', 'cancelled'].map((status) => nextWord(words, status));
+  assert.deepEqual(steps(WORDS.canonical), ['payment_confirmed', 'accepted', 'preparing', 'ready_for_pickup', 'assigned_to_driver', 'picked_up', 'in_transit', 'delivered', null, null]);
+  assert.deepEqual(steps(WORDS.track), ['confirmed', 'confirmed', 'preparing', 'ready', 'out_for_delivery', 'out_for_delivery', 'delivered', 'delivered', null, null]);
+  assert.deepEqual(steps(WORDS.ws), ['CONFIRMED', 'PREPARING', 'PREPARING', 'READY', 'OUT_FOR_DELIVERY', 'OUT_FOR_DELIVERY', 'DELIVERED', 'DELIVERED', null, null]);
+  assert.deepEqual(steps(WORDS.tracking).slice(5), ['PICKED_UP', 'IN_TRANSIT', 'DELIVERED', null, null]);
 });

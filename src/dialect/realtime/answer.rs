@@ -1,11 +1,13 @@
 //! What clients are answered: ack payloads and the `error` event.
 
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use serde_with::skip_serializing_none;
 
 use super::frame;
+use crate::clock::rfc3339;
 use crate::dialect::canonical::TrackingView;
+use crate::dialect::{Answer, json};
 use crate::driver::eta::Eta;
 use crate::error::Refusal;
 use crate::fanout::Frame;
@@ -13,31 +15,42 @@ use crate::id::OrderId;
 use crate::order::OrderStatus;
 use crate::order::read::Tracking;
 
-/// JSON for an answer or an event. Our own types always serialize; if one did not, clients would see `null`.
-pub fn json(value: &impl Serialize) -> Box<RawValue> {
-    to_raw_value(value).unwrap_or_else(|error| {
-        tracing::error!(%error, "a payload could not be written as JSON");
-        RawValue::NULL.to_owned()
-    })
+/// What was carried out.
+#[must_use]
+pub fn answer(answer: &Answer<'_>) -> Box<RawValue> {
+    match *answer {
+        Answer::Subscribed { tracking, eta } => success(Subscribed::new(tracking, eta)),
+        Answer::Unsubscribed { .. } | Answer::Updated => success(Nothing {}),
+        Answer::Changed(order) => {
+            success(Changed { order_id: &order.id, status: order.status, seq: order.seq })
+        }
+        Answer::Tracking { tracking, eta } => success(TrackingView::new(tracking, eta)),
+        Answer::Received { at } => success(Received { received_at: rfc3339(at) }),
+        Answer::BatchReceived { accepted, rejected } => {
+            let rejected =
+                rejected.iter().map(|(index, code)| RejectedPoint { index: *index, code }).collect();
+            success(BatchReceived { accepted, rejected })
+        }
+        Answer::Refreshed { expires_at } => success(Refreshed { expires_at: rfc3339(expires_at) }),
+        Answer::Pong { t, now } => success(Pong { t, server_time: rfc3339(now) }),
+    }
+}
+
+fn success(answer: impl Serialize) -> Box<RawValue> {
+    json(&Success { ok: true, answer })
 }
 
 /// `{ok: true, …}` around an answer.
 #[derive(Serialize)]
-pub struct Success<T> {
+struct Success<T> {
     ok: bool,
     #[serde(flatten)]
     answer: T,
 }
 
-impl<T> Success<T> {
-    pub const fn new(answer: T) -> Self {
-        Self { ok: true, answer }
-    }
-}
-
 /// Nothing but `{ok: true}`.
 #[derive(Serialize)]
-pub struct Nothing {}
+struct Nothing {}
 
 /// `{ok: false, error: {…}}`.
 #[derive(Serialize)]
@@ -88,6 +101,7 @@ impl<'a> Problem<'a> {
             | Refusal::TokenExpired
             | Refusal::Forbidden(_)
             | Refusal::NotFound(_)
+            | Refusal::Gone(_)
             | Refusal::Taken(_)
             | Refusal::KeyReused
             | Refusal::ClockSkew { .. }
@@ -114,16 +128,15 @@ pub fn error_event(refusal: &Refusal, event: &str) -> Frame {
 /// The answer to `subscribe:order`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Subscribed<'a> {
-    pub order_id: &'a str,
-    pub seq: i64,
-    pub status: &'static str,
-    pub tracking: TrackingView<'a>,
+struct Subscribed<'a> {
+    order_id: &'a str,
+    seq: i64,
+    status: &'static str,
+    tracking: TrackingView<'a>,
 }
 
 impl<'a> Subscribed<'a> {
-    #[must_use]
-    pub fn new(tracking: &'a Tracking, eta: Option<Eta>) -> Self {
+    fn new(tracking: &'a Tracking, eta: Option<Eta>) -> Self {
         let order = &tracking.order;
         let (order_id, seq, status) = (order.id.as_str(), order.seq, order.status.as_str());
         Self { order_id, seq, status, tracking: TrackingView::new(tracking, eta) }
@@ -133,45 +146,45 @@ impl<'a> Subscribed<'a> {
 /// The answer to `order:status_update`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Changed<'a> {
-    pub order_id: &'a OrderId,
-    pub status: OrderStatus,
-    pub seq: i64,
+struct Changed<'a> {
+    order_id: &'a OrderId,
+    status: OrderStatus,
+    seq: i64,
 }
 
 /// The answer to `driver:location`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Received {
-    pub received_at: String,
+struct Received {
+    received_at: String,
 }
 
 /// The answer to `driver:location_batch`.
 #[derive(Serialize)]
-pub struct BatchReceived {
-    pub accepted: usize,
-    pub rejected: Vec<RejectedPoint>,
+struct BatchReceived {
+    accepted: usize,
+    rejected: Vec<RejectedPoint>,
 }
 
 /// A point that was not taken.
 #[derive(Serialize)]
-pub struct RejectedPoint {
-    pub index: usize,
-    pub code: &'static str,
+struct RejectedPoint {
+    index: usize,
+    code: &'static str,
 }
 
 /// The answer to `token:refresh`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Refreshed {
-    pub expires_at: String,
+struct Refreshed {
+    expires_at: String,
 }
 
 /// The answer to `ping:latency`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Pong<'a> {
+struct Pong<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub t: Option<&'a RawValue>,
-    pub server_time: String,
+    t: Option<&'a RawValue>,
+    server_time: String,
 }

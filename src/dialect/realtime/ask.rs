@@ -6,14 +6,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::command::{Command, LocationReport, Paragraph, Secret, StatusWord};
+use crate::dialect::Request;
 use crate::error::Refusal;
 use crate::id::{OrderId, Whole};
-
-/// A request as it came: which event, for metrics and errors, and the command, or why there is none.
-pub struct Request {
-    pub event: &'static str,
-    pub command: Result<Command, Refusal>,
-}
 
 /// Reads the JSON array of a Socket.IO event, `["name", payload]`.
 #[must_use]
@@ -24,7 +19,10 @@ pub fn parse(json: &str, batch_max: usize) -> Request {
     };
     let payload = payload.map_or("null", RawValue::get);
     let (event, command) = match &*name {
-        "subscribe:order" => ("subscribe:order", read(payload).and_then(subscribe)),
+        "subscribe:order" => (
+            "subscribe:order",
+            read(payload).and_then(|Subscribe { order_id, since }| Command::subscribe(order_id, since)),
+        ),
         "unsubscribe:order" => (
             "unsubscribe:order",
             read(payload).map(|OrderOnly { order_id }| Command::Unsubscribe { order: order_id }),
@@ -100,14 +98,6 @@ struct OrderOnly {
 struct Subscribe {
     order_id: OrderId,
     since: Option<Whole>,
-}
-
-fn subscribe(Subscribe { order_id, since }: Subscribe) -> Result<Command, Refusal> {
-    let since = since.map(|Whole(seq)| seq);
-    if since.is_some_and(i64::is_negative) {
-        return Err(Refusal::invalid("since", "must not be negative"));
-    }
-    Ok(Command::Subscribe { order: order_id, since })
 }
 
 #[derive(Deserialize)]

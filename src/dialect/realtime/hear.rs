@@ -15,7 +15,7 @@ use crate::driver::eta::Eta;
 use crate::event::{Announcement, Audience, EtaChange, Kind, LiveEvent, Location, OrderEvent};
 use crate::fanout::outbox::{LiveKey, LiveKind};
 use crate::fanout::session::Session;
-use crate::fanout::{ForCustomers, Frame, Outgoing, OutgoingLive, Place, Topic};
+use crate::fanout::{ForPublic, Frame, LiveAudience, Outgoing, Place, Topic};
 use crate::id::OrderId;
 use crate::order::Order;
 use crate::order::access::{Party, driver_visible_to_customer};
@@ -114,13 +114,13 @@ pub fn render(event: &OrderEvent, eta: Option<Eta>, telling: Telling) -> SmallVe
     let place = |index| Place::within(event.position, index, count);
     all.into_iter()
         .enumerate()
-        .map(|(index, (to, frame, for_customers))| Outgoing {
+        .map(|(index, (to, frame, for_public))| Outgoing {
             to,
             frame: Arc::new(frame.at(place(index))),
-            for_customers: match for_customers {
-                Some(other) => ForCustomers::Other(Arc::new(other.at(place(index)))),
-                None if index + 1 == count && event.kind != Kind::Created => ForCustomers::Same,
-                None => ForCustomers::Nothing,
+            for_public: match for_public {
+                Some(other) => ForPublic::Other(Arc::new(other.at(place(index)))),
+                None if index + 1 == count && event.kind != Kind::Created => ForPublic::Same,
+                None => ForPublic::Nothing,
             },
         })
         .collect()
@@ -137,8 +137,8 @@ fn status_update(event: &OrderEvent, eta: Option<Eta>, telling: Telling) -> Mess
     to.extend(order.driver.iter().map(|driver| Topic::User(driver.id.clone())));
     let hides_phone = order.driver.as_ref().is_some_and(|driver| driver.phone.is_some())
         && !driver_visible_to_customer(order.status);
-    let for_customers = hides_phone.then(|| catch_up(event, eta, Party::Customer, telling));
-    (to, catch_up(event, eta, Party::Staff, telling), for_customers)
+    let for_public = hides_phone.then(|| catch_up(event, eta, Party::Customer, telling));
+    (to, catch_up(event, eta, Party::Staff, telling), for_public)
 }
 
 #[derive(Serialize)]
@@ -174,31 +174,44 @@ fn available(order: &Order) -> Available<'_> {
     Available { order_id: &order.id, order_number: &order.order_number, pickup }
 }
 
-/// A live event.
+/// Who hears of a live event.
 #[must_use]
-pub fn render_live(event: &LiveEvent) -> Option<OutgoingLive> {
-    Some(match event {
-        LiveEvent::Location(location) => OutgoingLive::Newest {
-            key: LiveKey { order: location.order.clone(), kind: LiveKind::Location },
-            party: None,
-            customers_too: location.customer_may_see,
-            frame: Arc::new(location_update(location)),
+pub fn live_audience(event: &LiveEvent) -> LiveAudience {
+    let newest = |order: &OrderId, kind| Some(LiveKey { order: order.clone(), kind });
+    match event {
+        LiveEvent::Location(location) => {
+            let order = &location.about.order;
+            LiveAudience {
+                topics: smallvec![Topic::Order(order.id.clone())],
+                key: newest(&order.id, LiveKind::Location),
+                public_too: driver_visible_to_customer(order.status),
+            }
+        }
+        LiveEvent::Eta(change) => LiveAudience {
+            topics: smallvec![Topic::Order(change.order.clone()), Topic::User(change.customer.clone())],
+            key: newest(&change.order, LiveKind::Eta),
+            public_too: true,
         },
-        LiveEvent::Eta(change) => OutgoingLive::Newest {
-            key: LiveKey { order: change.order.clone(), kind: LiveKind::Eta },
-            party: Some(change.customer.clone()),
-            customers_too: true,
-            frame: Arc::new(eta_update(change)),
-        },
-        LiveEvent::Announcement(Announcement { audience, name, data }) => {
-            let to = match audience {
+        LiveEvent::Announcement(announcement) => {
+            let to = match &announcement.audience {
                 Audience::Role(role) => Topic::Role(*role),
                 Audience::User(user) => Topic::User(user.clone()),
             };
-            let frame = Arc::new(Frame::new(Cow::Owned(name.clone()), data.clone()));
-            OutgoingLive::Announcement { to, frame }
+            LiveAudience { topics: smallvec![to], key: None, public_too: true }
         }
-    })
+    }
+}
+
+/// A live event.
+#[must_use]
+pub fn render_live(event: &LiveEvent) -> Frame {
+    match event {
+        LiveEvent::Location(location) => location_update(location),
+        LiveEvent::Eta(change) => eta_update(change),
+        LiveEvent::Announcement(Announcement { name, data, .. }) => {
+            Frame::new(Cow::Owned(name.clone()), data.clone())
+        }
+    }
 }
 
 fn location_update(location: &Location) -> Frame {
@@ -221,7 +234,7 @@ fn location_update(location: &Location) -> Frame {
     frame(
         "driver:location_update",
         &LocationUpdate {
-            order_id: location.order.as_str(),
+            order_id: location.about.order.id.as_str(),
             driver_id: location.driver.as_str(),
             latitude: location.latitude,
             longitude: location.longitude,

@@ -4,14 +4,17 @@ mod answer;
 mod ask;
 mod hear;
 
-pub use answer::*;
-pub use ask::{Request, parse};
-pub use hear::{catch_up, connected, location_acknowledged, render, render_live, resync, token_event};
+pub use answer::{answer, error_event, failure};
+pub use ask::parse;
+pub use hear::{
+    catch_up, connected, live_audience, location_acknowledged, render, render_live, resync, token_event,
+};
 
 use std::borrow::Cow;
 
 use serde::Serialize;
 
+use crate::dialect::json;
 use crate::fanout::Frame;
 
 /// The namespace.

@@ -6,18 +6,18 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use smallvec::SmallVec;
 use socket2::SockRef;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::Instant;
 
 use super::Shared;
 use super::out::{Out, Phase, Written};
-use super::websocket::GOING_AWAY;
 use crate::fanout::handing::{Handed, Urgency};
 use crate::fanout::session::Session;
 use crate::transport::socketio::greeting::Greeting;
@@ -31,7 +31,7 @@ const ROUND_BYTES: usize = 64 * 1024;
 const REPLY_FRAMES: usize = 1_024;
 const REPLY_BYTES: usize = 512 * 1024;
 /// How long a client has to read the last we had to say.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+pub const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The write side of one connection.
 pub struct Lane {
@@ -61,11 +61,19 @@ impl Lane {
         })
     }
 
-    /// After the response that is written next, the connection is a WebSocket of Socket.IO's.
-    pub fn becomes_websocket(&self, greeting: Greeting, incoming: Incoming) {
-        self.out().phase = Phase::Head([0; 4], Box::new(greeting));
-        *self.incoming.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(incoming));
-        self.watched.store(true, Ordering::Release);
+    /// After the response that is written next, the connection is a WebSocket: Socket.IO's, of which something is to be
+    /// looked at, or a raw one, on which sessions may write at once.
+    pub fn becomes_websocket(&self, greeting: Option<Greeting>, incoming: Option<Incoming>) {
+        self.out().phase = Phase::Head([0; 4], greeting.map(Box::new));
+        if let Some(incoming) = incoming {
+            *self.incoming.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(incoming));
+            self.watched.store(true, Ordering::Release);
+        }
+    }
+
+    /// The session writes here, from now on.
+    pub fn attach(&self, session: &Arc<Session>) {
+        self.out().attach(session);
     }
 
     /// What the read side has to look for, once.
@@ -76,15 +84,12 @@ impl Lane {
     /// The session writes here once the namespace's CONNECT reply has passed.
     pub fn expect(&self, session: &Arc<Session>) {
         let mut out = self.out();
-        out.session = Arc::downgrade(session);
+        out.attach(session);
         out.open = false;
         match &mut out.phase {
             Phase::Http => {}
-            Phase::Head(_, greeting) | Phase::Frames(Some(greeting)) => greeting.expect(session),
-            Phase::Frames(greeting @ None) => {
-                let mut again = Box::new(Greeting::again());
-                again.expect(session);
-                *greeting = Some(again);
+            Phase::Head(_, greeting) | Phase::Frames(greeting) => {
+                greeting.get_or_insert_with(|| Box::new(Greeting::again())).expect(session);
             }
         }
     }
@@ -163,7 +168,7 @@ impl Lane {
                 }
             }
             drop(tcp);
-            let session = {
+            let sessions: SmallVec<[_; 2]> = {
                 let mut out = self.out();
                 let before = out.waiting();
                 let Ok(written) = out.write() else { return self.end(&mut out) };
@@ -181,25 +186,25 @@ impl Lane {
                 if out.closing {
                     out.shut();
                 }
-                out.session.upgrade()
+                out.sessions.iter().filter_map(Weak::upgrade).collect()
             };
-            if let Some(session) = session {
+            for session in sessions {
                 session.pump();
             }
             return;
         }
     }
 
-    /// Ends the connection once everything is written and the client had time to read it.
-    pub fn finish(self: &Arc<Self>) {
+    /// Ends the connection once everything is written, this close frame last, and the client had time to read it.
+    pub fn finish(self: &Arc<Self>, close: Bytes) {
         {
             let mut out = self.out();
             if out.tcp.is_none() || std::mem::replace(&mut out.closing, true) {
                 return;
             }
             if matches!(out.phase, Phase::Frames(_)) {
-                out.queued += GOING_AWAY.len();
-                out.queue.push_back(GOING_AWAY);
+                out.queued += close.len();
+                out.queue.push_back(close);
             }
             if !out.blocked {
                 self.write(&mut out);

@@ -7,7 +7,7 @@ mod stream;
 pub mod websocket;
 mod writing;
 
-pub use lane::Lane;
+pub use lane::{LAST_WORDS, Lane};
 pub use stream::Conn;
 
 use std::collections::HashMap;

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use socket2::SockRef;
 use tokio::net::tcp::OwnedWriteHalf;
 
@@ -36,7 +37,8 @@ pub(super) struct Out {
     pub left: bool,
     /// When it is all written, that was it.
     pub closing: bool,
-    pub session: Weak<Session>,
+    /// Who writes here: one, or one for each namespace.
+    pub sessions: SmallVec<[Weak<Session>; 1]>,
 }
 
 /// What the bytes of a connection are.
@@ -44,7 +46,7 @@ pub(super) enum Phase {
     /// Bytes of HTTP pass as they are.
     Http,
     /// The head of the response that makes it a WebSocket is passing; these are its last bytes so far.
-    Head([u8; 4], Box<Greeting>),
+    Head([u8; 4], Option<Box<Greeting>>),
     /// Frames, looked at as long as there is something to look for.
     Frames(Option<Box<Greeting>>),
 }
@@ -68,7 +70,7 @@ impl Out {
             blocked: false,
             left: false,
             closing: false,
-            session: Weak::new(),
+            sessions: SmallVec::new(),
         }
     }
 
@@ -130,10 +132,19 @@ impl Out {
     pub(super) fn head_passed(&mut self, tail: [u8; 4]) {
         let phase = std::mem::replace(&mut self.phase, Phase::Http);
         self.phase = match phase {
-            Phase::Head(_, greeting) if tail == *b"\r\n\r\n" => Phase::Frames(Some(greeting)),
+            Phase::Head(_, greeting) if tail == *b"\r\n\r\n" => {
+                // Nothing of anybody else's has to pass first.
+                self.open = self.open || greeting.is_none();
+                Phase::Frames(greeting)
+            }
             Phase::Head(_, greeting) => Phase::Head(tail, greeting),
             other => other,
         };
+    }
+
+    pub(super) fn attach(&mut self, session: &Arc<Session>) {
+        self.sessions.retain(|known| known.strong_count() > 0);
+        self.sessions.push(Arc::downgrade(session));
     }
 
     pub(super) fn shut(&self) {

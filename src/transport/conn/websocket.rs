@@ -7,6 +7,21 @@ pub const TEXT: u8 = 0x81;
 /// A close frame of the server: 1001, going away.
 pub const GOING_AWAY: Bytes = Bytes::from_static(&[0x88, 2, 0x03, 0xE9]);
 
+/// A ping of the server, with nothing in it.
+pub const PING: Bytes = Bytes::from_static(&[0x89, 0]);
+
+/// A close frame of the server. The reason has to be short: a control frame holds 125 bytes.
+#[must_use]
+pub fn close(code: u16, reason: &str) -> Bytes {
+    let reason = reason.as_bytes().get(..123).unwrap_or(reason.as_bytes());
+    let mut frame = BytesMut::with_capacity(4 + reason.len());
+    frame.put_u8(0x88);
+    frame.put_u8(u8::try_from(2 + reason.len()).unwrap_or(2));
+    frame.put_u16(code);
+    frame.put_slice(reason);
+    frame.freeze()
+}
+
 /// A text frame of the server with these parts as its payload.
 #[must_use]
 pub fn text(parts: &[&[u8]]) -> Bytes {

@@ -92,6 +92,10 @@ impl Lane {
         out: &mut Out,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if out.closing {
+            // After our close frame nothing may come.
+            return Poll::Ready(Ok(buf.len()));
+        }
         if out.own.is_some() {
             return self.wait(cx);
         }
@@ -143,7 +147,7 @@ impl Lane {
             }
             Seen::Moved(session) => {
                 out.open = true;
-                out.session = Arc::downgrade(&session);
+                out.attach(&session);
                 then = Then::Move(session);
             }
         }

@@ -15,6 +15,7 @@ use super::Site;
 use super::extract::{Body, Caller, UserPath};
 use crate::app::uninterrupted;
 use crate::auth::Role;
+use crate::dialect::Dialect;
 use crate::dialect::realtime::check_event_name;
 use crate::error::Refusal;
 use crate::event::{Announcement, Audience, LiveEvent};
@@ -167,11 +168,15 @@ pub(super) async fn stats(State(site): State<Site>, Caller(who): Caller) -> Resu
     staff_only(&who)?;
     let app = &site.app;
     let by_role: BTreeMap<_, _> =
-        Role::ALL.into_iter().map(|role| (role.as_str(), app.metrics.connections(role))).collect();
+        Role::ALL.into_iter().map(|role| (role.as_str(), app.metrics.connections_as(role))).collect();
+    let by_client = Dialect::ALL
+        .into_iter()
+        .map(|dialect| (dialect.as_str(), app.metrics.connections_by(dialect)))
+        .collect();
     let total = by_role.values().sum();
     let counts = read::count_by_status(app.db.reader()).await?;
     Ok(Json(Stats {
-        connections: Connections { total, by_role, by_client: BTreeMap::from([("realtime", total)]) },
+        connections: Connections { total, by_role, by_client },
         orders: counts.into_iter().map(|(status, count)| (status.as_str(), count)).collect(),
         events_per_second: app.metrics.rate.of(app.metrics.events_out(), Instant::now()),
         position: app.relay.position(),

@@ -46,6 +46,21 @@ impl FromRequestParts<Site> for Caller {
     }
 }
 
+/// The caller, or, where that is allowed, somebody without a token.
+pub struct Reader(pub Principal);
+
+impl FromRequestParts<Site> for Reader {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, site: &Site) -> Result<Self, Refusal> {
+        if site.app.config.legacy_open && token_of(parts).is_none() {
+            return Ok(Self(Principal::anonymous()));
+        }
+        let Caller(principal) = Caller::from_request_parts(parts, site).await?;
+        Ok(Self(principal))
+    }
+}
+
 /// The order named in the path. An id that cannot be one is an order that does not exist.
 pub struct OrderPath(pub OrderId);
 

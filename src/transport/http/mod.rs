@@ -1,13 +1,16 @@
 //! REST: one file per resource, put together here with what every request goes through.
 
 pub mod admin;
+mod api_v1;
 mod extract;
 mod openapi;
 pub mod operation;
 mod order_changes;
 pub mod orders;
+mod orders_track;
 pub mod page;
 pub mod problem;
+mod tracking;
 
 pub use extract::{Body as JsonBody, token_in, token_of};
 
@@ -31,7 +34,7 @@ use crate::app::App;
 use crate::config::Serve;
 use crate::error::Refusal;
 use crate::fanout::Fanout;
-use crate::transport::conn;
+use crate::transport::{conn, websocket};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Asked every few seconds by machines; nobody wants to read of it.
@@ -66,6 +69,9 @@ impl axum::extract::FromRef<Site> for App {
     tags(
         (name = "orders", description = "Orders and what happens to them"),
         (name = "people", description = "Announcements, presence, figures"),
+        (name = "orders/track", description = "Beside the WebSocket `/orders/track`, in its words"),
+        (name = "ws", description = "Beside the WebSocket `/ws`, in its words"),
+        (name = "tracking", description = "Tracking sessions, beside the WebSocket `/ws/tracking/{id}`"),
         (name = "operation", description = "For those who run the server")
     )
 )]
@@ -97,6 +103,18 @@ fn api() -> OpenApiRouter<Site> {
         .routes(routes!(admin::presence))
         .routes(routes!(admin::end_sessions))
         .routes(routes!(admin::stats))
+        .routes(routes!(orders_track::get))
+        .routes(routes!(orders_track::change_status))
+        .routes(routes!(api_v1::list))
+        .routes(routes!(api_v1::get))
+        .routes(routes!(api_v1::change_status))
+        .routes(routes!(api_v1::cancel))
+        .routes(routes!(api_v1::verify_payment))
+        .routes(routes!(tracking::start))
+        .routes(routes!(tracking::update))
+        .routes(routes!(tracking::get))
+        .routes(routes!(tracking::of_rider))
+        .routes(routes!(tracking::stats))
         .routes(routes!(operation::health))
         .routes(routes!(operation::ready))
         .routes(routes!(operation::metrics))
@@ -114,7 +132,7 @@ pub fn router(fanout: &Fanout, connections: Arc<conn::Shared>, under_way: Arc<At
     let (api, document) = api().split_for_parts();
     let document = Arc::new(openapi::finish(document).to_pretty_json().unwrap_or_default());
     let site = Site { app: app.clone(), fanout: fanout.clone(), connections, under_way, document };
-    let mut router = api.merge(page::routes());
+    let mut router = api.merge(page::routes()).merge(websocket::routes());
     if app.config.demo {
         router = router.merge(crate::demo::routes());
     }

@@ -63,6 +63,13 @@ pub struct Cancellation {
     reason: Option<Paragraph>,
 }
 
+impl Cancellation {
+    /// The reason, if there is one.
+    pub(super) fn reason(self) -> Option<String> {
+        self.reason.map(|reason| reason.0).filter(|reason| !reason.is_empty())
+    }
+}
+
 /// Cancel the order
 #[utoipa::path(
     post, path = "/orders/{id}/cancel", tag = "orders", security(("bearer" = [])), request_body = Option<Cancellation>,
@@ -78,8 +85,8 @@ pub(super) async fn cancel(
     OrderPath(id): OrderPath,
     Body { value, .. }: Body<Cancellation>,
 ) -> Result<Response, Refusal> {
-    let note = value.reason.map(|reason| reason.0).filter(|reason| !reason.is_empty());
-    let action = Action::Status { to: crate::order::OrderStatus::Cancelled, note, expected_seq: None };
+    let to = crate::order::OrderStatus::Cancelled;
+    let action = Action::Status { to, note: value.reason(), expected_seq: None };
     let order = change::change(&site.app, &id, &who, action).await?;
     Ok(answer(&site.app, &order, &who))
 }
@@ -89,6 +96,13 @@ pub struct PaymentVerification {
     /// The payment's reference in the system that took it
     #[schema(value_type = Option<String>, max_length = 2000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
     reference: Option<Paragraph>,
+}
+
+impl PaymentVerification {
+    /// The reference, if there is one.
+    pub(super) fn reference(self) -> Option<String> {
+        self.reference.map(|reference| reference.0).filter(|reference| !reference.is_empty())
+    }
 }
 
 /// The payment has arrived
@@ -108,8 +122,8 @@ pub(super) async fn verify_payment(
     Body { value, .. }: Body<PaymentVerification>,
 ) -> Result<Response, Refusal> {
     staff_only(&who)?;
-    let reference = value.reference.map(|reference| reference.0);
-    let order = change::change(&site.app, &id, &who, Action::VerifyPayment { reference }).await?;
+    let action = Action::VerifyPayment { reference: value.reference(), accept: false };
+    let order = change::change(&site.app, &id, &who, action).await?;
     Ok(answer(&site.app, &order, &who))
 }
 

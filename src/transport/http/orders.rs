@@ -131,12 +131,12 @@ pub(super) async fn list(
     let max = app.config.limits.page_limit_max;
     let limit = page_size(query.limit, max)?;
     let after = query.cursor.as_deref().map(Cursor::decode).transpose()?;
-    let page = read::list(app, &who, query.status.map(|word| word.0), limit, after).await?;
+    let page = read::list(app, &who, query.status.map(|word| word.0).as_slice(), limit, after).await?;
     let items = page.orders.iter().map(|order| view(app, order, &who)).collect();
     Ok(Json(OrderList { items, next_cursor: page.next.map(|cursor| cursor.encode()) }).into_response())
 }
 
-fn page_size(asked: Option<u32>, max: u32) -> Result<u32, Refusal> {
+pub(super) fn page_size(asked: Option<u32>, max: u32) -> Result<u32, Refusal> {
     match asked {
         None => Ok(DEFAULT_PAGE.min(max)),
         Some(limit) if (1..=max).contains(&limit) => Ok(limit),

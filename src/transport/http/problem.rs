@@ -47,6 +47,7 @@ const fn status(refusal: &Refusal) -> StatusCode {
         Refusal::Unauthorized(_) | Refusal::TokenExpired => StatusCode::UNAUTHORIZED,
         Refusal::Forbidden(_) => StatusCode::FORBIDDEN,
         Refusal::NotFound(_) => StatusCode::NOT_FOUND,
+        Refusal::Gone(_) => StatusCode::GONE,
         Refusal::Illegal { .. } | Refusal::StaleSeq { .. } | Refusal::Taken(_) => StatusCode::CONFLICT,
         Refusal::Invalid { .. } | Refusal::KeyReused | Refusal::ClockSkew { .. } => {
             StatusCode::UNPROCESSABLE_ENTITY

@@ -4,8 +4,8 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 
 use axum::body::Body;
@@ -22,8 +22,9 @@ use super::peers::{Peer, Peers};
 use super::probe;
 use crate::app::App;
 use crate::error::Refusal;
-use crate::transport::conn;
+use crate::fanout::session::Session;
 use crate::transport::http::problem;
+use crate::transport::{conn, websocket};
 
 /// The headers that Socket.IO, and the token, need.
 const KEPT: [HeaderName; 9] = [
@@ -55,6 +56,8 @@ pub struct Front {
 pub struct Handshake {
     under_way: Arc<AtomicUsize>,
     over: AtomicBool,
+    /// The session of a client of Engine.IO 3 in the default namespace, where all of them come first, wherever they go.
+    pub(super) first: Mutex<Weak<Session>>,
 }
 
 impl Handshake {
@@ -119,16 +122,7 @@ impl Front {
                 return Some(problem::respond(&Refusal::Unavailable));
             }
         }
-        // Browsers let any page open a WebSocket anywhere; whose page it is, only we can check.
-        let headers = request.headers();
-        let origin = headers.get(header::ORIGIN).filter(|_| headers.contains_key(header::UPGRADE))?;
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let allowed = origin.to_str().is_ok_and(|origin| app.config.origin_allowed(origin, host));
-        if allowed {
-            return None;
-        }
-        app.metrics.rejected("foreign_origin");
-        Some(problem::respond(&Refusal::Forbidden("this origin may not connect; see CORS_ORIGIN".to_owned())))
+        websocket::refuse_foreign(app, request.headers())
     }
 
     async fn serve(self, request: Request, asked: Asked) -> Response {
@@ -165,7 +159,7 @@ impl Front {
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let incoming = Incoming::new(asked.eio3, peer.as_deref());
-            lane.becomes_websocket(Greeting::new(asked.eio3, peer), incoming);
+            lane.becomes_websocket(Some(Greeting::new(asked.eio3, peer)), Some(incoming));
         }
         response
     }
@@ -206,7 +200,7 @@ impl Front {
     async fn polled(&self, request: Request, sid: &str, eio3: bool, peer: &Peer) -> Response {
         let mut response = self.engine.call(request).await;
         for _ in 0..POLLS {
-            if let Some(session) = peer.session() {
+            for session in peer.sessions() {
                 session.drained();
             }
             if peer.is_closing() {
@@ -330,8 +324,11 @@ impl Service<Request> for Front {
         };
         if asked.sid.is_none() {
             self.handshakes.fetch_add(1, Ordering::AcqRel);
-            let handshake =
-                Handshake { under_way: Arc::clone(&self.handshakes), over: AtomicBool::new(false) };
+            let handshake = Handshake {
+                under_way: Arc::clone(&self.handshakes),
+                over: AtomicBool::new(false),
+                first: Mutex::default(),
+            };
             request.extensions_mut().insert(Arc::new(handshake));
         }
         let front = self.clone();

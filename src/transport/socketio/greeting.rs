@@ -8,9 +8,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::peers::Peer;
-use crate::dialect::realtime::{self, NAMESPACE};
 use crate::fanout::session::Session;
 use crate::transport::conn::websocket;
+use smallvec::SmallVec;
 
 /// The name of the mark that is put into a socket's queue when it moves from polling to a WebSocket.
 pub const MARK: &str = "~lane";
@@ -23,8 +23,8 @@ pub struct Greeting {
     probed: bool,
     /// Who moves here from polling.
     peer: Option<Arc<Peer>>,
-    /// Who is being let in here.
-    session: Weak<Session>,
+    /// Who is being let in here, one for each namespace.
+    sessions: SmallVec<[Weak<Session>; 1]>,
 }
 
 /// What a packet of socketioxide's turned out to be.
@@ -48,18 +48,18 @@ impl Greeting {
     #[must_use]
     pub fn new(eio3: bool, peer: Option<Arc<Peer>>) -> Self {
         let ping = !eio3 && peer.as_ref().is_none_or(|peer| !peer.was_pinged());
-        Self { ping, probed: false, peer, session: Weak::new() }
+        Self { ping, probed: false, peer, sessions: SmallVec::new() }
     }
 
     /// For a client that joins the namespace again.
     #[must_use]
-    pub const fn again() -> Self {
-        Self { ping: false, probed: false, peer: None, session: Weak::new() }
+    pub fn again() -> Self {
+        Self { ping: false, probed: false, peer: None, sessions: SmallVec::new() }
     }
 
     /// The session writes here once the reply to its CONNECT has passed.
     pub fn expect(&mut self, session: &Arc<Session>) {
-        self.session = Arc::downgrade(session);
+        self.sessions.push(Arc::downgrade(session));
     }
 
     /// Whether there is nothing more to look for once the session writes. The first ping may come after that.
@@ -84,9 +84,9 @@ impl Greeting {
         if packet == b"3probe" && std::mem::replace(&mut self.probed, true) {
             return Seen::Nothing;
         }
-        if let Some(rest) = in_namespace(packet, b"40") {
-            let here = self.session.upgrade();
-            let moving = self.peer.as_ref().and_then(|peer| peer.session());
+        if let Some((namespace, rest)) = in_namespace(packet, b"40") {
+            let here = find(&self.sessions, namespace);
+            let moving = self.peer.as_ref().and_then(|peer| peer.session(namespace));
             let reply = here.as_ref().or(moving.as_ref()).and_then(|session| with_pid(rest, session));
             return match (here, reply) {
                 (Some(session), reply) => Seen::Open(reply, Arc::downgrade(&session)),
@@ -94,9 +94,9 @@ impl Greeting {
                 (None, None) => Seen::Pass,
             };
         }
-        if let Some(rest) = in_namespace(packet, b"42")
+        if let Some((namespace, rest)) = in_namespace(packet, b"42")
             && rest.strip_prefix(b"[\"").is_some_and(|rest| rest.starts_with(MARK.as_bytes()))
-            && let Some(session) = self.peer.as_ref().and_then(|peer| peer.session())
+            && let Some(session) = self.peer.as_ref().and_then(|peer| peer.session(namespace))
         {
             return Seen::Moved(session);
         }
@@ -104,10 +104,27 @@ impl Greeting {
     }
 }
 
-/// What a packet of this kind says in our namespace.
-fn in_namespace<'a>(packet: &'a [u8], kind: &[u8]) -> Option<&'a [u8]> {
-    let rest = packet.strip_prefix(kind)?.strip_prefix(NAMESPACE.as_bytes())?;
-    if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b",") }
+/// Which namespace a packet of this kind is in, and what it says there.
+fn in_namespace<'a>(packet: &'a [u8], kind: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let rest = packet.strip_prefix(kind)?;
+    if rest.first() != Some(&b'/') {
+        return Some((b"/", rest));
+    }
+    let end = rest.iter().position(|byte| *byte == b',').unwrap_or(rest.len());
+    Some((&rest[..end], rest.get(end + 1..).unwrap_or_default()))
+}
+
+/// The session that speaks in a namespace.
+pub(super) fn find(sessions: &[Weak<Session>], namespace: &[u8]) -> Option<Arc<Session>> {
+    sessions
+        .iter()
+        .filter_map(Weak::upgrade)
+        .find(|session| session.dialect().namespace().is_some_and(|name| name.as_bytes() == namespace))
+}
+
+/// How a packet begins that is in a namespace.
+fn prefix(namespace: &str) -> [&str; 2] {
+    if namespace == "/" { ["", ""] } else { [namespace, ","] }
 }
 
 /// The reply to CONNECT with the session's id in it; `None` for clients of Engine.IO 3, whose reply says nothing.
@@ -115,7 +132,7 @@ fn with_pid(reply: &[u8], session: &Session) -> Option<Bytes> {
     Some(websocket::text(&[connect_reply(reply, session)?.as_bytes()]))
 }
 
-/// `40/realtime,{"sid":"…","pid":"…"}`, from what socketioxide says in it.
+/// `40/realtime,{"sid":"…","pid":"…"}`, or `40{…}` in the default namespace, from what socketioxide says in it.
 fn connect_reply(reply: &[u8], session: &Session) -> Option<String> {
     #[derive(Deserialize)]
     struct Reply<'a> {
@@ -124,7 +141,8 @@ fn connect_reply(reply: &[u8], session: &Session) -> Option<String> {
     }
     let Reply { sid } = serde_json::from_slice(reply).ok()?;
     let pid = session.pid()?;
-    Some(format!(r#"40{NAMESPACE},{{"sid":{sid},"pid":"{pid}"}}"#))
+    let [namespace, comma] = prefix(session.dialect().namespace()?);
+    Some(format!(r#"40{namespace}{comma}{{"sid":{sid},"pid":"{pid}"}}"#))
 }
 
 /// Mends what a client of Engine.IO 4 gets as it polls: the same as on a WebSocket, packet by packet. `None` when nothing
@@ -136,8 +154,9 @@ pub fn mend_polled(body: &str, peer: &Peer, answer_ping: &mut bool) -> Option<St
             *answer_ping = true;
             continue;
         }
-        let connect = in_namespace(packet.as_bytes(), b"40").zip(peer.session());
-        match connect.and_then(|(reply, session)| connect_reply(reply, &session)) {
+        let connect = in_namespace(packet.as_bytes(), b"40");
+        let connect = connect.and_then(|(namespace, reply)| connect_reply(reply, &*peer.session(namespace)?));
+        match connect {
             Some(reply) => {
                 packets.push(reply);
                 peer.settle();
@@ -153,9 +172,10 @@ const SEPARATOR: char = '\u{1e}';
 
 /// An event as a WebSocket frame, made once for all who get it.
 #[must_use]
-pub fn event_frame(frame: &crate::fanout::Frame) -> Bytes {
-    let name = realtime::json(&frame.name);
-    let head = ["42", NAMESPACE, ",[", name.get(), ",", frame.json.get()].concat();
+pub fn event_frame(namespace: &str, frame: &crate::fanout::Frame) -> Bytes {
+    let name = crate::dialect::json(&frame.name);
+    let [namespace, comma] = prefix(namespace);
+    let head = ["42", namespace, comma, "[", name.get(), ",", frame.json.get()].concat();
     match &frame.offset {
         Some(offset) => websocket::text(&[head.as_bytes(), b",\"", offset.as_bytes(), b"\"]"]),
         None => websocket::text(&[head.as_bytes(), b"]"]),
@@ -164,7 +184,8 @@ pub fn event_frame(frame: &crate::fanout::Frame) -> Bytes {
 
 /// The answer to a request as a WebSocket frame.
 #[must_use]
-pub fn ack_frame(ack: i64, json: &RawValue) -> Bytes {
-    let head = format!("43{NAMESPACE},{ack}[");
+pub fn ack_frame(namespace: &str, ack: i64, json: &RawValue) -> Bytes {
+    let [namespace, comma] = prefix(namespace);
+    let head = format!("43{namespace}{comma}{ack}[");
     websocket::text(&[head.as_bytes(), json.get().as_bytes(), b"]"])
 }

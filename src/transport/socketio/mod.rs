@@ -7,22 +7,21 @@ mod handler;
 pub mod incoming;
 pub mod peers;
 mod probe;
-mod requests;
 pub mod wire;
 
 pub use engine::Engine;
 pub use front::Front;
 pub use probe::Rewound;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use socketioxide::adapter::LocalAdapter;
 use socketioxide::extract::SocketRef;
-use socketioxide::handler::{FromConnectParts, Value};
+use socketioxide::handler::{ConnectHandler, FromConnectParts, Value};
 use socketioxide::socket::Socket;
 use socketioxide::{ProtocolVersion, SocketIo, TransportType};
 use tower::util::service_fn;
@@ -31,8 +30,9 @@ use self::front::Handshake;
 use self::handler::Handler;
 use self::peers::{Peer, Peers};
 use self::wire::{Direct, Polled};
+use super::inbox::Inbox;
 use super::{Wire, conn};
-use crate::auth::Principal;
+use crate::auth::{Principal, Role};
 use crate::config::Limits;
 use crate::dialect::{Dialect, realtime};
 use crate::error::Refusal;
@@ -69,7 +69,7 @@ pub fn service(fanout: &Fanout, peers: &Peers) -> Front {
     let engine = Engine::new(service, PATH);
     let door = Door { fanout: fanout.clone(), peers: peers.clone(), engine: engine.clone() };
     serve_realtime(&io, &door);
-    serve_root(&io, &door);
+    serve_notices(&io, &door);
     let body_limit = limits.max_message_bytes.saturating_mul(MESSAGES_PER_BODY);
     Front::new(engine, peers.clone(), Some(app.clone()), body_limit)
 }
@@ -100,18 +100,15 @@ fn builder(limits: &Limits) -> socketioxide::SocketIoBuilder {
 
 /// The main door.
 fn serve_realtime(io: &SocketIo, door: &Door) {
-    use socketioxide::handler::ConnectHandler;
-    let enter = async |visitor: Visitor| {
-        // The session was made by the middleware; it enters its rooms now that the client is connected.
-        if let Some(entry) = visitor.socket.extensions.get::<Entry>() {
-            entry.enter(&visitor.socket);
-        }
-    };
     let door = door.clone();
     let admit = move |visitor: Visitor| {
         let door = door.clone();
         async move {
-            let admitted = admit(&door, &visitor).await;
+            visitor.leave_default_namespace();
+            let admitted = match verify(&door, &visitor).await {
+                Ok(principal) => admit(&door, &visitor, Dialect::Realtime, principal).await,
+                Err(denied) => Err(denied),
+            };
             visitor.shaken_hands();
             admitted
         }
@@ -119,23 +116,37 @@ fn serve_realtime(io: &SocketIo, door: &Door) {
     io.ns(realtime::NAMESPACE, enter.with(admit));
 }
 
-/// The default namespace. Protocol 3 puts every client there first, on its way to another namespace; nothing is
-/// said in it. Clients of protocol 4 come only if they ask for it, and need a token like everywhere.
-fn serve_root(io: &SocketIo, door: &Door) {
-    use socketioxide::handler::ConnectHandler;
+/// The default namespace. Protocol 3 puts every client there first, on its way to another one: who has no token is let
+/// pass, and hears nothing.
+fn serve_notices(io: &SocketIo, door: &Door) {
     let door = door.clone();
     let admit = move |visitor: Visitor| {
         let door = door.clone();
         async move {
-            if visitor.is_eio3() {
-                return Ok(());
+            let open = door.fanout.app().config.legacy_open;
+            let principal = match visitor.token() {
+                None if open => Ok(Principal::anonymous()),
+                None if visitor.is_eio3() => return Ok(()),
+                _ => verify(&door, &visitor).await,
+            };
+            let admitted = match principal {
+                Ok(principal) => admit(&door, &visitor, Dialect::Notices, principal).await,
+                Err(denied) => Err(denied),
+            };
+            if !visitor.is_eio3() {
+                visitor.shaken_hands();
             }
-            let verified = verify(&door, &visitor).await;
-            visitor.shaken_hands();
-            verified.map(|_| ())
+            admitted
         }
     };
-    io.ns("/", (async || {}).with(admit));
+    io.ns("/", enter.with(admit));
+}
+
+/// The session was made by the middleware; it enters its rooms now that the client is connected.
+async fn enter(visitor: Visitor) {
+    if let Some(entry) = visitor.socket.extensions.get::<Entry>() {
+        entry.enter(&visitor.socket);
+    }
 }
 
 /// A socket at the door, with what it brings.
@@ -217,9 +228,29 @@ impl Visitor {
         self.socket.req_parts().extensions.get::<conn::Handle>().cloned()
     }
 
+    fn handshake(&self) -> Option<&Arc<Handshake>> {
+        self.socket.req_parts().extensions.get::<Arc<Handshake>>()
+    }
+
     fn shaken_hands(&self) {
-        if let Some(handshake) = self.socket.req_parts().extensions.get::<Arc<Handshake>>() {
+        if let Some(handshake) = self.handshake() {
             handshake.is_over();
+        }
+    }
+
+    /// Who came through the default namespace only because their protocol says so hears nothing there.
+    fn leave_default_namespace(&self) {
+        let first = self.handshake().map(|handshake| {
+            std::mem::take(&mut *handshake.first.lock().unwrap_or_else(PoisonError::into_inner))
+        });
+        if let Some(session) = first.and_then(|first| first.upgrade()) {
+            session.leave();
+        }
+    }
+
+    fn came_first(&self, session: &Arc<Session>) {
+        if let Some(handshake) = self.handshake() {
+            *handshake.first.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(session);
         }
     }
 }
@@ -280,15 +311,16 @@ async fn verify(door: &Door, visitor: &Visitor) -> Result<Principal, Denied> {
 
 /// Lets a client in, or not. Everything is put in place here: the CONNECT reply leaves before the connect handler
 /// has run, and the client's first events may come right after it.
-async fn admit(door: &Door, visitor: &Visitor) -> Result<(), Denied> {
-    let principal = verify(door, visitor).await?;
+async fn admit(door: &Door, visitor: &Visitor, dialect: Dialect, principal: Principal) -> Result<(), Denied> {
+    let namespace = dialect.namespace().unwrap_or_default();
     let sid = visitor.socket.id.to_string();
     let begun = match visitor.claim() {
-        Ok(claim) => recovery::begin(&door.fanout, &principal, &claim, &sid).await,
+        Ok(claim) => recovery::begin(&door.fanout, &principal, dialect, &claim, &sid).await,
         Err(refusal) => Err(refusal),
     };
     let mut begun = begun.map_err(|refusal| Denied::new(door, visitor, &refusal))?;
-    if visitor.is_eio3() {
+    if visitor.is_eio3() || principal.role == Role::Anonymous {
+        // There is no telling whose it is.
         begun.beginning.holder = None;
     }
     let peer = door.peers.get(&sid);
@@ -301,17 +333,21 @@ async fn admit(door: &Door, visitor: &Visitor) -> Result<(), Denied> {
         Some(_) => None,
     };
     let wire = match &lane {
-        Some(lane) => Wire::Direct(Direct { lane: Arc::clone(lane), socket }),
+        Some(lane) => Wire::Direct(Direct { lane: Arc::clone(lane), socket, namespace }),
         None => Wire::Polled(Polled {
             socket,
+            namespace,
             engine: door.engine.clone(),
             peer: peer.clone(),
             waiting: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
         }),
     };
-    let session = Session::new(door.fanout.clone(), principal, Dialect::Realtime, wire, begun.beginning);
-    visitor.socket.on_fallback(Handler::new(Arc::clone(&session)));
+    let session = Session::new(door.fanout.clone(), principal, dialect, wire, begun.beginning);
+    visitor.socket.on_fallback(Handler(Inbox::new(Arc::clone(&session))));
+    if dialect == Dialect::Notices && visitor.is_eio3() {
+        visitor.came_first(&session);
+    }
     let entry = Entry { door: door.clone(), session: Arc::clone(&session), resync: begun.resync, peer };
     let leaving = entry.clone();
     visitor.socket.on_disconnect(
@@ -345,10 +381,10 @@ impl Entry {
     fn enter(&self, socket: &Socket<LocalAdapter>) {
         let (session, fanout) = (&self.session, &self.door.fanout);
         let (sid, now) = (socket.id.to_string(), fanout.app().clock.now());
-        fanout.recovery().began(session.holder(), session.principal());
+        fanout.recovery().began(session.holder(), session.principal(), session.dialect());
         session.enter(
-            |place| realtime::connected(&sid, session, place.complete(), now),
-            self.resync.map(realtime::resync),
+            |place| session.dialect().greeting(&sid, session, place, now),
+            self.resync.filter(|_| session.dialect() == Dialect::Realtime).map(realtime::resync),
         );
         if let Some(peer) = &self.peer {
             // It may be on the move to a WebSocket already.

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use smallvec::SmallVec;
 use tokio::sync::watch;
 
+use super::greeting::find;
 use crate::fanout::session::Session;
 use crate::transport::conn::Lane;
 
@@ -27,7 +29,8 @@ pub struct Peer {
 
 #[derive(Default)]
 struct State {
-    session: Weak<Session>,
+    /// One for each namespace that it is in.
+    sessions: SmallVec<[Weak<Session>; 1]>,
     lane: Weak<Lane>,
     /// It had no session yet when it was last swept over.
     lingers: bool,
@@ -45,10 +48,16 @@ impl Peer {
         !self.pinged.swap(true, Ordering::AcqRel)
     }
 
-    /// Its session, once it is in the namespace.
+    /// Its session in a namespace, once it is there.
     #[must_use]
-    pub fn session(&self) -> Option<Arc<Session>> {
-        self.state().session.upgrade()
+    pub fn session(&self, namespace: &[u8]) -> Option<Arc<Session>> {
+        find(&self.state().sessions, namespace)
+    }
+
+    /// Its sessions in all namespaces.
+    #[must_use]
+    pub fn sessions(&self) -> SmallVec<[Arc<Session>; 2]> {
+        self.state().sessions.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// The WebSocket it has moved to, or is moving to.
@@ -70,7 +79,11 @@ impl Peer {
 
     /// It has a session now, whose CONNECT reply is still to be polled.
     pub fn has(&self, session: &Arc<Session>) {
-        self.state().session = Arc::downgrade(session);
+        {
+            let sessions = &mut self.state().sessions;
+            sessions.retain(|known| known.strong_count() > 0);
+            sessions.push(Arc::downgrade(session));
+        }
         self.settled.store(false, Ordering::Release);
     }
 
@@ -106,10 +119,10 @@ impl Peer {
     /// Puts a mark into what is still to be polled, if the client is on the move and its session can be: what comes after
     /// the mark goes over the WebSocket, where the mark arrives. Until then everything waits.
     pub fn mark(&self) {
-        if self.lane().is_some()
-            && let Some(session) = self.session()
-        {
-            session.begin_upgrade(crate::transport::Wire::mark);
+        if self.lane().is_some() {
+            for session in self.sessions() {
+                session.begin_upgrade(crate::transport::Wire::mark);
+            }
         }
     }
 
@@ -148,7 +161,8 @@ impl Peers {
     pub fn sweep(&self) {
         self.all().retain(|_, peer| {
             let mut state = peer.state();
-            state.session.strong_count() > 0 || !std::mem::replace(&mut state.lingers, true)
+            state.sessions.iter().any(|session| session.strong_count() > 0)
+                || !std::mem::replace(&mut state.lingers, true)
         });
     }
 

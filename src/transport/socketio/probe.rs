@@ -8,29 +8,24 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use http::{HeaderValue, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::engine::Engine;
 use super::peers::Peer;
 use crate::error::Refusal;
-use crate::transport::conn::{Conn, Lane, websocket};
+use crate::transport::conn::{Conn, Lane, websocket as frames};
 use crate::transport::http::problem;
+use crate::transport::websocket;
 
 /// How long a client may take to make up its mind.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Answers the request for a WebSocket, and goes on behind the answer.
 pub(super) fn accept(engine: &Engine, peer: Arc<Peer>, lane: Arc<Lane>, mut request: Request) -> Response {
-    let headers = request.headers();
-    let key = headers.get(header::SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
-    let version = headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
-    let Some(key) = key.and_then(|key| HeaderValue::from_str(&key).ok()).filter(|_| version) else {
+    let Some(response) = websocket::switching(request.headers()) else {
         return problem::respond(&Refusal::Malformed("this is no WebSocket handshake".to_owned()));
     };
     let upgrade = hyper::upgrade::on(&mut request);
@@ -55,12 +50,6 @@ pub(super) fn accept(engine: &Engine, peer: Arc<Peer>, lane: Arc<Lane>, mut requ
             engine.take_over(stream, copy);
         }
     });
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::SEC_WEBSOCKET_ACCEPT, key);
     response
 }
 
@@ -69,7 +58,7 @@ async fn probed(stream: &mut Rewound, peer: &Peer) -> io::Result<Vec<u8>> {
     let probe = expect(stream, b"2probe").await?;
     // Its poll ends now, and it does not poll again: when that is done, it moves.
     peer.probes();
-    stream.write_all(&websocket::text(&[b"3probe"])).await?;
+    stream.write_all(&frames::text(&[b"3probe"])).await?;
     let upgrade = expect(stream, b"5").await?;
     Ok([probe, upgrade].concat())
 }
@@ -80,13 +69,21 @@ async fn expect(stream: &mut Rewound, packet: &[u8]) -> io::Result<Vec<u8>> {
     let (head, rest) = frame.split_at_mut(2);
     // The head first: what is no such frame has to end here, however short it is.
     stream.read_exact(head).await?;
-    if head[0] != websocket::TEXT || usize::from(head[1]) != 0x80 + packet.len() {
+    if head[0] != frames::TEXT || usize::from(head[1]) != 0x80 + packet.len() {
         return Err(io::ErrorKind::InvalidData.into());
     }
     stream.read_exact(rest).await?;
     let (mask, masked) = rest.split_at(4);
     let says = masked.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask);
     if says.eq(packet.iter().copied()) { Ok(frame) } else { Err(io::ErrorKind::InvalidData.into()) }
+}
+
+impl Rewound {
+    /// A connection that hyper has read something of already.
+    #[must_use]
+    pub(in crate::transport) fn new(before: Vec<u8>, conn: Conn) -> Self {
+        Self { before, at: 0, conn }
+    }
 }
 
 /// A connection of which something was read already.

@@ -16,7 +16,7 @@ use super::greeting::{MARK, ack_frame, event_frame};
 use super::peers::Peer;
 use crate::fanout::Frame;
 use crate::fanout::handing::{Handed, Urgency};
-use crate::transport::conn::Lane;
+use crate::transport::conn::{Lane, websocket};
 
 /// What may wait to be polled of messages that are safe in the log, and of those that something newer supersedes.
 const DURABLE: usize = 64;
@@ -34,11 +34,13 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub struct Direct {
     pub lane: Arc<Lane>,
     pub socket: Weak<Socket<LocalAdapter>>,
+    pub namespace: &'static str,
 }
 
 /// A client that polls.
 pub struct Polled {
     pub socket: Weak<Socket<LocalAdapter>>,
+    pub namespace: &'static str,
     pub engine: Engine,
     pub peer: Option<Arc<Peer>>,
     /// What was handed over since the client last polled, and how many bytes that is.
@@ -49,12 +51,12 @@ pub struct Polled {
 impl Direct {
     #[must_use]
     pub fn hand(&self, frame: &Frame, urgency: Urgency) -> Handed {
-        self.lane.push(frame.bytes(event_frame), urgency)
+        self.lane.push(frame.bytes(|frame| event_frame(self.namespace, frame)), urgency)
     }
 
     #[must_use]
     pub fn acknowledge(&self, ack: i64, json: &RawValue) -> Handed {
-        self.lane.push(ack_frame(ack, json), Urgency::Reply)
+        self.lane.push(ack_frame(self.namespace, ack, json), Urgency::Reply)
     }
 
     pub fn close(&self, is_final: bool) {
@@ -67,7 +69,7 @@ impl Direct {
                 lane.kill();
             });
         } else {
-            self.lane.finish();
+            self.lane.finish(websocket::GOING_AWAY);
         }
     }
 }

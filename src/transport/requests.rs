@@ -2,57 +2,60 @@
 
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
-
-use super::handler::{Answer, Reply};
-use crate::app::App;
+use super::inbox::Reply;
 use crate::auth::Role;
-use crate::clock::rfc3339;
+use crate::clock::{Time, rfc3339};
 use crate::command::Command;
-use crate::dialect::canonical::{Telling, TrackingView};
-use crate::dialect::realtime::{
-    self, BatchReceived, Changed, Nothing, Pong, Received, Refreshed, RejectedPoint, Subscribed, Success,
-    json,
-};
-use crate::driver::live::Driver;
+use crate::dialect::canonical::Telling;
+use crate::dialect::{Answer, realtime};
+use crate::driver::live::{Driver, Outlook};
 use crate::driver::report;
 use crate::error::Refusal;
+use crate::fanout::handing::CloseReason;
 use crate::fanout::outbox::{Aside, Asides, Replay};
 use crate::fanout::session::Session;
 use crate::fanout::{Offset, Place, Progress};
 use crate::id::OrderId;
-use crate::order::access;
 use crate::order::change::{self, Action};
 use crate::order::read::{self, Tracking};
 use crate::recovery::{Asked, Follow};
+use crate::tracking;
 
-/// Requests that wait for nothing: no database, no lock that is held for long.
-pub(super) fn immediate(app: &App, session: &Session, command: Command) -> Result<Answer, Refusal> {
+/// Carries out what waits for nothing: no database, no lock that is held for long.
+pub(super) fn immediate(session: &Session, command: Result<Command, Refusal>, reply: Reply) {
+    let app = session.app();
     match command {
-        Command::Location(fix) => {
-            let reported = report::report(app, driver(session)?, &fix)?;
-            let received_at = rfc3339(reported.received_at);
-            let then = Some(realtime::location_acknowledged(&reported.orders, &received_at));
-            Ok(Answer { ack: json(&Success::new(Received { received_at })), then })
+        Ok(Command::Location(fix)) => {
+            match driver(session).and_then(|driver| report::report(app, driver, &fix)) {
+                Ok(reported) => {
+                    let at = reported.received_at;
+                    reply.send(Ok(Answer::Received { at }));
+                    session.say(&realtime::location_acknowledged(&reported.orders, &rfc3339(at)));
+                }
+                Err(refusal) => reply.send(Err(refusal)),
+            }
         }
-        Command::LocationBatch(points) => {
-            let batch = report::report_batch(app, driver(session)?, &points)?;
-            let rejected =
-                batch.rejected.into_iter().map(|(index, code)| RejectedPoint { index, code }).collect();
-            let ack = json(&Success::new(BatchReceived { accepted: batch.accepted, rejected }));
-            Ok(Answer { ack, then: None })
+        Ok(Command::LocationBatch(points)) => {
+            match driver(session).and_then(|driver| report::report_batch(app, driver, &points)) {
+                Ok(batch) => {
+                    let (accepted, rejected) = (batch.accepted, &batch.rejected);
+                    reply.send(Ok(Answer::BatchReceived { accepted, rejected }));
+                }
+                Err(refusal) => reply.send(Err(refusal)),
+            }
         }
-        Command::Ping { t } => {
-            let pong = Pong { t: t.as_deref(), server_time: rfc3339(app.clock.now()) };
-            Ok(Answer { ack: json(&Success::new(pong)), then: None })
+        Ok(Command::Ping { t }) => reply.send(Ok(Answer::Pong { t: t.as_deref(), now: app.clock.now() })),
+        Ok(
+            Command::Subscribe { .. }
+            | Command::Unsubscribe { .. }
+            | Command::ChangeStatus { .. }
+            | Command::Tracking { .. }
+            | Command::TrackingUpdate(_)
+            | Command::Refresh { .. },
+        ) => {
+            reply.send(Err(Refusal::Internal("a request that needs the database came the short way".into())))
         }
-        Command::Subscribe { .. }
-        | Command::Unsubscribe { .. }
-        | Command::ChangeStatus { .. }
-        | Command::Tracking { .. }
-        | Command::Refresh { .. } => {
-            Err(Refusal::Internal("a request that needs the database came the short way".into()))
-        }
+        Err(refusal) => reply.send(Err(refusal)),
     }
 }
 
@@ -63,34 +66,44 @@ fn driver(session: &Session) -> Result<&Driver, Refusal> {
         .ok_or_else(|| Refusal::Forbidden("only a driver reports positions".to_owned()))
 }
 
-/// Requests that may need the database.
+/// Carries out what may need the database.
 pub(super) async fn lasting(session: &Arc<Session>, command: Command, reply: Reply) {
     let app = session.app();
     let who = session.principal();
-    let answer = match command {
-        Command::Subscribe { order, since } => return subscribe(session, &order, since, reply).await,
+    match command {
+        Command::Subscribe { order, since } => subscribe(session, &order, since, reply).await,
         Command::Unsubscribe { order } => {
             session.unfollow(&order);
             let written = session.fanout().recovery().set(session.holder(), &order, Follow::No).await;
-            written.map(|()| json(&Success::new(Nothing {})))
+            reply.send(written.map(|()| Answer::Unsubscribed { order: &order }));
         }
         Command::ChangeStatus { order, to, note, expected_seq } => {
             let note = note.map(|note| note.0).filter(|note| !note.is_empty());
-            change::change(app, &order, who, Action::Status { to, note, expected_seq }).await.map(|order| {
-                json(&Success::new(Changed { order_id: &order.id, status: order.status, seq: order.seq }))
-            })
+            match change::change(app, &order, who, Action::Status { to, note, expected_seq }).await {
+                Ok(order) => reply.send(Ok(Answer::Changed(&order))),
+                Err(refusal) => reply.send(Err(refusal)),
+            }
         }
-        Command::Tracking { order } => read::tracking(app, &order, who).await.map(|tracking| {
-            let eta = app.live.eta(&tracking.order, app.clock.now());
-            json(&Success::new(TrackingView::new(&tracking, eta)))
-        }),
-        Command::Refresh { token } => refresh(session, &token.0).await,
+        Command::Tracking { order } => match read::tracking(app, &order, who).await {
+            Ok(tracking) => {
+                let eta = app.live.eta(&tracking.order, app.clock.now());
+                reply.send(Ok(Answer::Tracking { tracking: &tracking, eta }));
+            }
+            Err(refusal) => reply.send(Err(refusal)),
+        },
+        Command::TrackingUpdate(update) => {
+            let watched = session.watched().map(|watched| watched.id.as_str()).unwrap_or_default();
+            let updated = tracking::update(app, who, watched, update).await;
+            reply.send(updated.map(|_| Answer::Updated));
+        }
+        Command::Refresh { token } => {
+            let refreshed = refresh(session, &token.0).await;
+            reply.send(refreshed.map(|expires_at| Answer::Refreshed { expires_at }));
+        }
         command @ (Command::Location(_) | Command::LocationBatch(_) | Command::Ping { .. }) => {
-            let answer = immediate(app, session, command);
-            return reply.answer(&app.metrics, answer);
+            immediate(session, Ok(command), reply);
         }
-    };
-    reply.send(&app.metrics, answer);
+    }
 }
 
 /// Follows an order from now on.
@@ -98,7 +111,7 @@ async fn subscribe(session: &Arc<Session>, order: &OrderId, since: Option<i64>, 
     let limits = &session.app().config.limits;
     let limit = match session.role() {
         Role::Admin | Role::Service => limits.max_subscriptions_admin,
-        Role::Customer | Role::Chef | Role::Driver => limits.max_subscriptions,
+        Role::Customer | Role::Chef | Role::Driver | Role::Anonymous => limits.max_subscriptions,
     };
     let refusal = if session.follow(order, limit) {
         let followed = follow(session, order, since, reply.ack).await;
@@ -114,7 +127,11 @@ async fn subscribe(session: &Arc<Session>, order: &OrderId, since: Option<i64>, 
         Some(Refusal::TooMany { what: "subscriptions", limit })
     };
     if let Some(refusal) = refusal {
-        reply.send(&session.app().metrics, Err(refusal));
+        reply.send(Err(refusal));
+        if session.watched().is_some() {
+            // It is for nothing else.
+            session.close(CloseReason::Unreadable);
+        }
     }
 }
 
@@ -128,7 +145,7 @@ async fn follow(
 ) -> Result<(), Refusal> {
     let app = session.app();
     let newest = app.snapshots.get(app, order).await?;
-    access::party(&newest.order, session.principal()).ok_or(Refusal::NotFound("order"))?;
+    session.party(&newest.order).ok_or(Refusal::NotFound("order"))?;
     // So that its place is not before the order was made.
     app.relay.handed_on(newest.position()).await;
     let (place, number) = loop {
@@ -168,7 +185,7 @@ async fn tell(
     // Read again: what was read before may be older than the place.
     let snapshot = app.snapshots.get(app, order).await?;
     let (order, history, event) = snapshot.at(place.complete()).ok_or(Refusal::Unavailable)?;
-    let party = access::party(order, session.principal()).ok_or(Refusal::NotFound("order"))?;
+    let party = session.party(order).ok_or(Refusal::NotFound("order"))?;
     let replay = since.map(|since| Asked { since, place, number });
     // Before it is acknowledged: a client that comes back finds it followed.
     session.fanout().recovery().set(session.holder(), &order.id, Follow::Yes(replay)).await?;
@@ -176,13 +193,17 @@ async fn tell(
     let tracking = Tracking { order: order.clone(), party, history: history.to_vec(), position };
     let eta = app.live.eta(order, app.clock.now());
     let mut asides = Asides::default();
-    if let Some(ack) = ack {
+    let answer = Answer::Subscribed { tracking: &tracking, eta };
+    if let Some(ack) = ack
+        && let Some(json) = session.dialect().answer(&answer)
+    {
         app.metrics.events_out_reply.inc();
-        asides.waiting.push_back(Aside::Ack(ack, json(&Success::new(Subscribed::new(&tracking, eta)))));
+        asides.waiting.push_back(Aside::Ack(ack, json));
     }
     match since {
         None => {
-            let frame = session.dialect().catch_up(event, eta, party, Telling::Snapshot);
+            let outlook = Outlook { eta, position };
+            let frame = session.dialect().catch_up(event, outlook, party, Telling::Snapshot);
             let replay = Some(Progress { seq: event.order.seq, number });
             asides.waiting.push_back(Aside::event(frame, Offset { place, replay }));
         }
@@ -199,12 +220,12 @@ async fn tell(
 }
 
 /// A newer token, for the same user in the same role.
-async fn refresh(session: &Arc<Session>, token: &str) -> Result<Box<RawValue>, Refusal> {
+async fn refresh(session: &Arc<Session>, token: &str) -> Result<Time, Refusal> {
     let newer = session.app().auth.verify(token).await?;
     let who = session.principal();
     if newer.id != who.id || newer.role != who.role {
         return Err(Refusal::Forbidden("the token is not for the user and role of this socket".to_owned()));
     }
     session.refresh(newer.expires_at);
-    Ok(json(&Success::new(Refreshed { expires_at: rfc3339(newer.expires_at) })))
+    Ok(newer.expires_at)
 }

@@ -1,0 +1,184 @@
+//! Socket.IO, default namespace: notices of orders to pages that listen and ask nothing
+//! (`001_efd30879a7171744.txt`).
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_with::skip_serializing_none;
+use smallvec::{SmallVec, smallvec};
+
+use super::{Request, canonical, json};
+use crate::auth::Role;
+use crate::clock::{Time, rfc3339};
+use crate::driver::live::Outlook;
+use crate::error::Refusal;
+use crate::event::{Kind, LiveEvent, OrderEvent};
+use crate::fanout::outbox::{LiveKey, LiveKind};
+use crate::fanout::{ForPublic, Frame, LiveAudience, Outgoing, Place, Topic};
+use crate::id::Point;
+use crate::order::Order;
+use crate::order::access::{Party, driver_visible_to_customer};
+use crate::order::read::Past;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatusNotice<'a> {
+    order_id: &'a str,
+    order_number: &'a str,
+    status: &'static str,
+    tracking_number: Option<&'a str>,
+    seq: i64,
+    timestamp: String,
+}
+
+#[skip_serializing_none]
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TrackingNotice<'a> {
+    order_id: &'a str,
+    order_number: &'a str,
+    #[serialize_always]
+    tracking_number: Option<&'a str>,
+    status: &'static str,
+    status_history: Vec<canonical::PastView<'a>>,
+    location: Option<Location>,
+    estimated_delivery: Option<String>,
+    timestamp: String,
+}
+
+#[derive(Serialize)]
+struct Location {
+    latitude: f64,
+    longitude: f64,
+    timestamp: String,
+}
+
+fn frame(name: &'static str, payload: &impl Serialize) -> Frame {
+    Frame::new(Cow::Borrowed(name), json(payload))
+}
+
+fn status_notice(event: &OrderEvent) -> Frame {
+    let order = &event.order;
+    frame(
+        "orderStatusUpdate",
+        &StatusNotice {
+            order_id: order.id.as_str(),
+            order_number: &order.order_number,
+            status: order.status.as_str(),
+            tracking_number: order.tracking_number.as_deref(),
+            seq: order.seq,
+            timestamp: rfc3339(event.at),
+        },
+    )
+}
+
+fn tracking_notice(order: &Order, history: &[Past], outlook: Outlook, at: Time, party: Party) -> Frame {
+    let position = outlook.position.filter(|_| canonical::shows_driver(order.status, party));
+    let place = |(place, at): (Point, Time)| Location {
+        latitude: place.lat(),
+        longitude: place.lon(),
+        timestamp: rfc3339(at),
+    };
+    frame(
+        "trackingUpdate",
+        &TrackingNotice {
+            order_id: order.id.as_str(),
+            order_number: &order.order_number,
+            tracking_number: order.tracking_number.as_deref(),
+            status: order.status.as_str(),
+            status_history: history
+                .iter()
+                .map(|past| canonical::PastView {
+                    status: past.status.as_str(),
+                    timestamp: rfc3339(past.at),
+                    changed_by: past.changed_by.as_deref().filter(|_| party != Party::Anonymous),
+                })
+                .collect(),
+            location: position.map(place),
+            estimated_delivery: outlook.eta.map(|eta| rfc3339(eta.at)),
+            timestamp: rfc3339(at),
+        },
+    )
+}
+
+/// The parties of an order, and admins.
+fn parties(order: &Order) -> SmallVec<[Topic; 5]> {
+    let mut to = smallvec![
+        Topic::User(order.customer.id.clone()),
+        Topic::User(order.chef.id.clone()),
+        Topic::Role(Role::Admin),
+    ];
+    to.extend(order.driver.iter().map(|driver| Topic::User(driver.id.clone())));
+    to
+}
+
+fn anybody() -> SmallVec<[Topic; 5]> {
+    smallvec![Topic::Role(Role::Anonymous)]
+}
+
+/// A status change is both notices; what changes no status, an assignment say, is the second one only. Nothing is said of
+/// a creation.
+#[must_use]
+pub fn render(event: &OrderEvent, outlook: Outlook) -> SmallVec<[Outgoing; 3]> {
+    if event.kind == Kind::Created {
+        return SmallVec::new();
+    }
+    let order = &event.order;
+    let tracking = |party| tracking_notice(order, &event.history, outlook, event.at, party);
+    let mut all: SmallVec<[(SmallVec<[Topic; 5]>, Frame, Option<Frame>); 3]> = SmallVec::new();
+    if order.status != event.previous_status {
+        let to = parties(order).into_iter().chain(anybody()).collect();
+        all.push((to, status_notice(event), None));
+    }
+    all.push((anybody(), tracking(Party::Anonymous), None));
+    let hides = outlook.position.is_some() && !driver_visible_to_customer(order.status);
+    all.push((parties(order), tracking(Party::Staff), hides.then(|| tracking(Party::Customer))));
+    let count = all.len();
+    let place = |index| Place::within(event.position, index, count);
+    all.into_iter()
+        .enumerate()
+        .map(|(index, (to, frame, other))| Outgoing {
+            to,
+            frame: Arc::new(frame.at(place(index))),
+            for_public: other
+                .map_or(ForPublic::Same, |other| ForPublic::Other(Arc::new(other.at(place(index))))),
+        })
+        .collect()
+}
+
+/// How an order stands.
+#[must_use]
+pub fn catch_up(event: &OrderEvent, outlook: Outlook, party: Party) -> Frame {
+    tracking_notice(&event.order, &event.history, outlook, event.at, party)
+}
+
+/// A driver's position is for all who hear of the order.
+#[must_use]
+pub fn live_audience(event: &LiveEvent) -> Option<LiveAudience> {
+    let LiveEvent::Location(location) = event else { return None };
+    let order = &location.about.order;
+    Some(LiveAudience {
+        topics: parties(order).into_iter().chain(anybody()).collect(),
+        key: Some(LiveKey { order: order.id.clone(), kind: LiveKind::Location }),
+        public_too: driver_visible_to_customer(order.status),
+    })
+}
+
+/// The notice of a driver's position.
+#[must_use]
+pub fn render_live(event: &LiveEvent) -> Option<Frame> {
+    let LiveEvent::Location(location) = event else { return None };
+    let about = &location.about;
+    let place = Point::stored(location.latitude, location.longitude);
+    let outlook = Outlook { eta: location.eta, position: Some((place, location.recorded_at)) };
+    // Everybody gets the same, so nobody's id is in it.
+    Some(tracking_notice(&about.order, &about.history, outlook, location.received_at, Party::Anonymous))
+}
+
+/// Whatever a client sends here, it asks for nothing.
+#[must_use]
+pub fn parse(_: &str) -> Request {
+    let command = Err(Refusal::invalid("event", "is not one that this server knows"));
+    Request { event: "unknown", command }
+}

@@ -1,0 +1,337 @@
+//! Raw WebSocket `/orders/track`, with its REST calls (`000_f33b149f406dd698.txt`): `snake_case`, seven statuses.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_with::skip_serializing_none;
+use smallvec::{SmallVec, smallvec};
+use utoipa::ToSchema;
+
+use super::{Answer, Request, json, read_typed, to_followers, typed};
+use crate::clock::rfc3339;
+use crate::command::Command;
+use crate::driver::live::Outlook;
+use crate::event::{Kind, LiveEvent, OrderEvent};
+use crate::fanout::outbox::{LiveKey, LiveKind};
+use crate::fanout::{Frame, LiveAudience, Outgoing, Topic};
+use crate::id::{OrderId, Whole};
+use crate::order::access::Party;
+use crate::order::{Item, Order, OrderStatus};
+use crate::transport::read_json;
+
+/// A status in this surface's words.
+#[must_use]
+pub const fn word(status: OrderStatus) -> &'static str {
+    match status {
+        OrderStatus::Pending | OrderStatus::PaymentConfirmed => "pending",
+        OrderStatus::Accepted => "confirmed",
+        OrderStatus::Preparing => "preparing",
+        OrderStatus::ReadyForPickup | OrderStatus::AssignedToDriver => "ready",
+        OrderStatus::PickedUp | OrderStatus::InTransit => "out_for_delivery",
+        OrderStatus::Delivered => "delivered",
+        OrderStatus::Cancelled => "cancelled",
+    }
+}
+
+/// The status that a word of this surface asks for, in any case.
+#[must_use]
+pub fn status(word: &str) -> Option<OrderStatus> {
+    Some(match word.to_ascii_lowercase().as_str() {
+        "pending" => OrderStatus::Pending,
+        "confirmed" => OrderStatus::Accepted,
+        "preparing" => OrderStatus::Preparing,
+        "ready" => OrderStatus::ReadyForPickup,
+        "out_for_delivery" => OrderStatus::InTransit,
+        "delivered" => OrderStatus::Delivered,
+        "cancelled" | "canceled" => OrderStatus::Cancelled,
+        _ => return None,
+    })
+}
+
+/// The words, for refusals and the document.
+pub const WORDS: &str = "pending, confirmed, preparing, ready, out_for_delivery, delivered, cancelled";
+
+/// What a status says to whoever waits for the order.
+const fn message(status: OrderStatus) -> &'static str {
+    match status {
+        OrderStatus::Pending | OrderStatus::PaymentConfirmed => "Your order has been received",
+        OrderStatus::Accepted => "Your order has been confirmed",
+        OrderStatus::Preparing => "Your order is being prepared",
+        OrderStatus::ReadyForPickup | OrderStatus::AssignedToDriver => {
+            "Your order is ready for pickup/delivery"
+        }
+        OrderStatus::PickedUp | OrderStatus::InTransit => "Your order is on its way",
+        OrderStatus::Delivered => "Your order has been delivered",
+        OrderStatus::Cancelled => "Your order has been cancelled",
+    }
+}
+
+/// The greeting.
+#[must_use]
+pub fn connected() -> Frame {
+    Frame::message(typed("connected", Some("Order tracking connected")))
+}
+
+/// A change, or how things stand.
+#[must_use]
+pub fn catch_up(event: &OrderEvent) -> Frame {
+    #[derive(Serialize)]
+    struct OrderUpdate<'a> {
+        r#type: &'static str,
+        order_id: &'a str,
+        order_number: &'a str,
+        status: &'static str,
+        message: &'static str,
+        timestamp: String,
+        seq: i64,
+    }
+    let order = &event.order;
+    Frame::message(json(&OrderUpdate {
+        r#type: "order_update",
+        order_id: order.id.as_str(),
+        order_number: &order.order_number,
+        status: word(order.status),
+        message: message(order.status),
+        timestamp: rfc3339(event.at),
+        seq: order.seq,
+    }))
+}
+
+/// Every durable event after the creation is one `order_update`.
+#[must_use]
+pub fn render(event: &OrderEvent) -> SmallVec<[Outgoing; 3]> {
+    if event.kind == Kind::Created {
+        return SmallVec::new();
+    }
+    to_followers(event, catch_up(event), None)
+}
+
+const fn is_out(status: OrderStatus) -> bool {
+    matches!(status, OrderStatus::PickedUp | OrderStatus::InTransit)
+}
+
+/// The driver's position, while the order is out for delivery.
+#[must_use]
+pub fn live_audience(event: &LiveEvent) -> Option<LiveAudience> {
+    let LiveEvent::Location(location) = event else { return None };
+    let order = &location.about.order;
+    is_out(order.status).then(|| LiveAudience {
+        topics: smallvec![Topic::Order(order.id.clone())],
+        key: Some(LiveKey { order: order.id.clone(), kind: LiveKind::Location }),
+        public_too: true,
+    })
+}
+
+/// The driver's position.
+#[must_use]
+pub fn render_live(event: &LiveEvent) -> Option<Frame> {
+    #[derive(Serialize)]
+    struct DriverLocation<'a> {
+        r#type: &'static str,
+        order_id: &'a str,
+        lat: f64,
+        lng: f64,
+        timestamp: String,
+        eta_seconds: Option<i64>,
+    }
+    let LiveEvent::Location(location) = event else { return None };
+    Some(Frame::message(json(&DriverLocation {
+        r#type: "driver_location",
+        order_id: location.about.order.id.as_str(),
+        lat: location.latitude,
+        lng: location.longitude,
+        timestamp: rfc3339(location.recorded_at),
+        eta_seconds: location.eta.map(|eta| (eta.at - location.received_at).num_seconds().max(0)),
+    })))
+}
+
+#[derive(Deserialize)]
+struct Subscribe {
+    order_id: OrderId,
+    since: Option<Whole>,
+}
+
+#[derive(Deserialize)]
+struct OrderOnly {
+    order_id: OrderId,
+}
+
+/// Reads what a client sends.
+#[must_use]
+pub fn parse(text: &str) -> Request {
+    read_typed(text, |kind| {
+        Some(match kind {
+            "subscribe" => (
+                "subscribe:order",
+                read_json(text.as_bytes())
+                    .and_then(|Subscribe { order_id, since }| Command::subscribe(order_id, since)),
+            ),
+            "unsubscribe" => (
+                "unsubscribe:order",
+                read_json(text.as_bytes())
+                    .map(|OrderOnly { order_id }| Command::Unsubscribe { order: order_id }),
+            ),
+            "ping" => ("ping:latency", Ok(Command::Ping { t: None })),
+            _ => return None,
+        })
+    })
+}
+
+/// The answer to what was carried out.
+#[must_use]
+pub fn answer(answer: &Answer<'_>) -> Option<Box<RawValue>> {
+    #[derive(Serialize)]
+    struct OfOrder<'a> {
+        r#type: &'static str,
+        order_id: &'a str,
+    }
+    let of = |r#type, order: &OrderId| Some(json(&OfOrder { r#type, order_id: order.as_str() }));
+    match answer {
+        Answer::Subscribed { tracking, .. } => of("subscribed", &tracking.order.id),
+        Answer::Unsubscribed { order } => of("unsubscribed", order),
+        Answer::Pong { .. } => Some(typed("pong", None)),
+        Answer::Changed(_)
+        | Answer::Tracking { .. }
+        | Answer::Received { .. }
+        | Answer::BatchReceived { .. }
+        | Answer::Refreshed { .. }
+        | Answer::Updated => None,
+    }
+}
+
+/// An order as `GET /api/orders/{id}` shows it.
+#[skip_serializing_none]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TrackedOrder)]
+pub struct OrderView<'a> {
+    id: &'a str,
+    order_number: &'a str,
+    tracking_number: Option<&'a str>,
+    status: &'static str,
+    payment_status: &'static str,
+    seq: i64,
+    #[serde(flatten)]
+    private: Option<PrivateView<'a>>,
+    driver_location: Option<LocationView>,
+    eta_minutes: Option<i64>,
+    estimated_delivery_time: Option<String>,
+    created_at: String,
+    updated_at: String,
+}
+
+/// Where the driver is.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TrackedDriverLocation)]
+struct LocationView {
+    lat: f64,
+    lng: f64,
+    timestamp: String,
+}
+
+/// What only the parties of an order may see.
+#[skip_serializing_none]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TrackedOrderPrivate)]
+struct PrivateView<'a> {
+    customer: PersonView<'a>,
+    store: StoreView<'a>,
+    #[serialize_always]
+    driver: Option<PersonView<'a>>,
+    delivery_address: &'a str,
+    delivery_latitude: f64,
+    delivery_longitude: f64,
+    items: Vec<ItemView<'a>>,
+    total: Option<f64>,
+    currency: Option<&'a str>,
+    notes: Option<&'a str>,
+}
+
+#[skip_serializing_none]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TrackedPerson)]
+struct PersonView<'a> {
+    id: &'a str,
+    name: &'a str,
+    phone: Option<&'a str>,
+}
+
+#[skip_serializing_none]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TrackedStore)]
+struct StoreView<'a> {
+    id: &'a str,
+    name: &'a str,
+    business_name: Option<&'a str>,
+    address: Option<&'a str>,
+}
+
+#[skip_serializing_none]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TrackedItem)]
+struct ItemView<'a> {
+    name: &'a str,
+    quantity: i32,
+    unit_price: Option<f64>,
+}
+
+impl<'a> OrderView<'a> {
+    /// The order as `party` may see it.
+    #[must_use]
+    pub fn new(order: &'a Order, outlook: Outlook, party: Party) -> Self {
+        let shows = super::canonical::shows_driver(order.status, party);
+        let position = outlook.position.filter(|_| shows && order.driver.is_some());
+        Self {
+            id: order.id.as_str(),
+            order_number: &order.order_number,
+            tracking_number: order.tracking_number.as_deref(),
+            status: word(order.status),
+            payment_status: order.payment_status.as_str(),
+            seq: order.seq,
+            private: (party != Party::Anonymous).then(|| PrivateView::new(order, shows)),
+            driver_location: position.map(|(place, at)| LocationView {
+                lat: place.lat(),
+                lng: place.lon(),
+                timestamp: rfc3339(at),
+            }),
+            eta_minutes: outlook.eta.map(|eta| eta.minutes),
+            estimated_delivery_time: outlook.eta.map(|eta| rfc3339(eta.at)),
+            created_at: rfc3339(order.created_at),
+            updated_at: rfc3339(order.updated_at),
+        }
+    }
+}
+
+impl<'a> PrivateView<'a> {
+    fn new(order: &'a Order, shows_driver: bool) -> Self {
+        let (customer, chef) = (&order.customer, &order.chef);
+        let item = |item: &'a Item| ItemView {
+            name: &item.name,
+            quantity: item.quantity,
+            unit_price: item.unit_price,
+        };
+        Self {
+            customer: PersonView {
+                id: customer.id.as_str(),
+                name: &customer.name,
+                phone: customer.phone.as_deref(),
+            },
+            store: StoreView {
+                id: chef.id.as_str(),
+                name: &chef.name,
+                business_name: chef.business_name.as_deref(),
+                address: chef.address.as_deref(),
+            },
+            driver: order.driver.as_ref().map(|driver| PersonView {
+                id: driver.id.as_str(),
+                name: &driver.name,
+                phone: driver.phone.as_deref().filter(|_| shows_driver),
+            }),
+            delivery_address: &order.delivery.address,
+            delivery_latitude: order.delivery.latitude,
+            delivery_longitude: order.delivery.longitude,
+            items: order.items.iter().map(item).collect(),
+            total: order.total,
+            currency: order.currency.as_deref(),
+            notes: order.notes.as_deref(),
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Tracking sessions: raw WebSocket `/ws/tracking/{id}` and its REST calls (`003_63c82b99cdd90de3.txt`): `snake_case`, Unix
+//! seconds, four statuses, and an ETA of its own.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_with::skip_serializing_none;
+use smallvec::{SmallVec, smallvec};
+use utoipa::ToSchema;
+
+use super::{Answer, Request, canonical, json, read_typed, to_followers, typed};
+use crate::clock::Time;
+use crate::command::Command;
+use crate::driver::live::Outlook;
+use crate::event::{LiveEvent, OrderEvent};
+use crate::fanout::outbox::{LiveKey, LiveKind};
+use crate::fanout::{Frame, LiveAudience, Outgoing, Topic};
+use crate::id::{Latitude, Longitude, Point};
+use crate::order::access::{Party, driver_visible_to_customer};
+use crate::order::{Order, OrderStatus};
+use crate::tracking::{self, TrackingSession};
+use crate::transport::read_json;
+
+/// A status in this surface's words. There is a driver, so it is at least assigned.
+#[must_use]
+pub const fn word(status: OrderStatus) -> &'static str {
+    match status {
+        OrderStatus::PickedUp => "PICKED_UP",
+        OrderStatus::InTransit => "IN_TRANSIT",
+        OrderStatus::Delivered => "DELIVERED",
+        // A cancelled order has no session any more.
+        OrderStatus::Pending
+        | OrderStatus::PaymentConfirmed
+        | OrderStatus::Accepted
+        | OrderStatus::Preparing
+        | OrderStatus::ReadyForPickup
+        | OrderStatus::AssignedToDriver
+        | OrderStatus::Cancelled => "ASSIGNED",
+    }
+}
+
+/// The words, in order.
+pub const WORDS: [&str; 4] = ["ASSIGNED", "PICKED_UP", "IN_TRANSIT", "DELIVERED"];
+
+/// A status that a rider may set, in any case.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Word(pub OrderStatus);
+
+impl TryFrom<String> for Word {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        Ok(Self(match word.to_ascii_uppercase().as_str() {
+            "ASSIGNED" => OrderStatus::AssignedToDriver,
+            "PICKED_UP" => OrderStatus::PickedUp,
+            "IN_TRANSIT" => OrderStatus::InTransit,
+            "DELIVERED" => OrderStatus::Delivered,
+            _ => return Err(format!("must be one of {}", WORDS.join(", "))),
+        }))
+    }
+}
+
+/// Where a rider is, and perhaps how far they are.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[schema(as = TrackingUpdate)]
+pub struct Update {
+    #[schema(value_type = f64, minimum = -90, maximum = 90)]
+    pub lat: Latitude,
+    #[schema(value_type = f64, minimum = -180, maximum = 180)]
+    pub lng: Longitude,
+    /// Forwards only
+    #[schema(value_type = Option<String>, pattern = "^(ASSIGNED|PICKED_UP|IN_TRANSIT|DELIVERED)$")]
+    pub status: Option<Word>,
+}
+
+/// A place.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[schema(as = TrackingPlace)]
+pub struct PlaceView {
+    lat: f64,
+    lng: f64,
+}
+
+impl PlaceView {
+    #[must_use]
+    pub const fn new(point: Point) -> Self {
+        Self { lat: point.lat(), lng: point.lon() }
+    }
+}
+
+/// Where the rider was, and when.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[schema(as = TrackingLocation)]
+pub struct LocationView {
+    lat: f64,
+    lng: f64,
+    /// Unix seconds
+    timestamp: i64,
+}
+
+impl LocationView {
+    fn new((place, at): (Point, Time)) -> Self {
+        Self { lat: place.lat(), lng: place.lon(), timestamp: at.timestamp() }
+    }
+}
+
+/// A tracking session. Which members it has depends on who asks for what.
+#[skip_serializing_none]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TrackingSession)]
+pub struct View<'a> {
+    pub tracking_id: &'a str,
+    pub order_id: Option<&'a str>,
+    pub rider_id: Option<&'a str>,
+    pub status: &'static str,
+    #[serialize_always]
+    #[schema(required = true)]
+    pub current_location: Option<LocationView>,
+    pub dropoff: Option<PlaceView>,
+    /// To the dropoff at 30 km/h, at least 60
+    #[serialize_always]
+    #[schema(required = true)]
+    pub eta_seconds: Option<i64>,
+    /// Unix seconds
+    pub updated_at: i64,
+}
+
+impl<'a> View<'a> {
+    /// All of a session as `party` may see it.
+    #[must_use]
+    pub fn new(session: &'a TrackingSession, order: &Order, outlook: Outlook, party: Party) -> Self {
+        let position = seen(order, outlook, party);
+        let moved = position.map_or(order.updated_at, |(_, at)| at.max(order.updated_at));
+        Self {
+            tracking_id: session.id.as_str(),
+            order_id: Some(session.order.as_str()),
+            rider_id: Some(session.rider.as_str()),
+            status: word(order.status),
+            current_location: position.map(LocationView::new),
+            dropoff: Some(PlaceView::new(session.dropoff)),
+            eta_seconds: position.map(|(from, _)| tracking::eta_seconds(from, session.dropoff)),
+            updated_at: moved.timestamp(),
+        }
+    }
+}
+
+/// Where the rider is, if that may be seen and still matters.
+fn seen(order: &Order, outlook: Outlook, party: Party) -> Option<(Point, Time)> {
+    outlook.position.filter(|_| canonical::shows_driver(order.status, party))
+}
+
+/// `{"type": …, "data": {…}}`, without what is a session's own: see [`members`].
+fn frame(r#type: &'static str, order: &Order, position: Option<(Point, Time)>, at: Time) -> Frame {
+    #[derive(Serialize)]
+    struct Message<'a> {
+        r#type: &'static str,
+        data: Data<'a>,
+    }
+    #[derive(Serialize)]
+    struct Data<'a> {
+        order_id: &'a str,
+        status: &'static str,
+        current_location: Option<LocationView>,
+        updated_at: i64,
+    }
+    let data = Data {
+        order_id: order.id.as_str(),
+        status: word(order.status),
+        current_location: position.map(LocationView::new),
+        updated_at: at.timestamp(),
+    };
+    let own_at = r#"{"type":"","data":{"#.len() + r#type.len();
+    Frame::message(json(&Message { r#type, data })).personal(own_at, position.map(|(from, _)| from))
+}
+
+/// The members of a message that are a session's own: which it is, whose, where to, and how far that is.
+#[must_use]
+pub fn members(session: &TrackingSession, from: Option<Point>) -> String {
+    #[derive(Serialize)]
+    struct Own<'a> {
+        tracking_id: &'a str,
+        rider_id: &'a str,
+        dropoff: PlaceView,
+        eta_seconds: Option<i64>,
+    }
+    let own = json(&Own {
+        tracking_id: session.id.as_str(),
+        rider_id: session.rider.as_str(),
+        dropoff: PlaceView::new(session.dropoff),
+        eta_seconds: from.map(|from| tracking::eta_seconds(from, session.dropoff)),
+    });
+    // The last member is no object, so the last brace is the outer one's.
+    let members = own.get().strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    members.map_or_else(String::new, |members| format!("{members},"))
+}
+
+/// How a session stands, to a socket that has just come.
+#[must_use]
+pub fn catch_up(event: &OrderEvent, outlook: Outlook, party: Party) -> Frame {
+    let position = seen(&event.order, outlook, party);
+    let at = position.map_or(event.at, |(_, at)| at.max(event.at));
+    frame("initial_state", &event.order, position, at)
+}
+
+/// A status change is told twice: as clients of the first version know it, and by its name.
+#[must_use]
+pub fn render(event: &OrderEvent, outlook: Outlook) -> SmallVec<[Outgoing; 3]> {
+    let order = &event.order;
+    if order.status == event.previous_status {
+        return SmallVec::new();
+    }
+    let of = |r#type, party| frame(r#type, order, seen(order, outlook, party), event.at);
+    let hides = outlook.position.is_some() && !driver_visible_to_customer(order.status);
+    let message =
+        |r#type| to_followers(event, of(r#type, Party::Staff), hides.then(|| of(r#type, Party::Anonymous)));
+    let mut all = message("location_update");
+    all.extend(message("status_change"));
+    all
+}
+
+/// A rider's position is for all who watch.
+#[must_use]
+pub fn live_audience(event: &LiveEvent) -> Option<LiveAudience> {
+    let LiveEvent::Location(location) = event else { return None };
+    let order = &location.about.order;
+    Some(LiveAudience {
+        topics: smallvec![Topic::Order(order.id.clone())],
+        key: Some(LiveKey { order: order.id.clone(), kind: LiveKind::Location }),
+        public_too: driver_visible_to_customer(order.status),
+    })
+}
+
+/// A rider's position.
+#[must_use]
+pub fn render_live(event: &LiveEvent) -> Option<Frame> {
+    let LiveEvent::Location(location) = event else { return None };
+    let place = Point::stored(location.latitude, location.longitude);
+    let position = Some((place, location.recorded_at));
+    Some(frame("location_update", &location.about.order, position, location.received_at))
+}
+
+/// The session has ended; after this the socket is closed.
+#[must_use]
+pub fn expired() -> Frame {
+    Frame::message(typed("error", Some("Tracking session expired")))
+}
+
+#[derive(Deserialize)]
+struct LocationUpdate {
+    location: Update,
+}
+
+/// Reads what a client sends.
+#[must_use]
+pub fn parse(text: &str) -> Request {
+    read_typed(text, |kind| {
+        Some(match kind {
+            "location_update" => (
+                "driver:location",
+                read_json(text.as_bytes())
+                    .map(|LocationUpdate { location }| Command::TrackingUpdate(location)),
+            ),
+            "ping" => ("ping:latency", Ok(Command::Ping { t: None })),
+            _ => return None,
+        })
+    })
+}
+
+/// The answer to what was carried out: an update is answered by what all who watch are told.
+#[must_use]
+pub fn answer(answer: &Answer<'_>) -> Option<Box<RawValue>> {
+    match answer {
+        Answer::Pong { .. } => Some(typed("pong", None)),
+        Answer::Subscribed { .. }
+        | Answer::Unsubscribed { .. }
+        | Answer::Changed(_)
+        | Answer::Tracking { .. }
+        | Answer::Received { .. }
+        | Answer::BatchReceived { .. }
+        | Answer::Refreshed { .. }
+        | Answer::Updated => None,
+    }
+}

@@ -1,0 +1,134 @@
+//! Raw WebSocket `/ws`, with its REST calls under `/api/v1` (`002_2917022c08c0c4bc.txt`): whole orders to those who look
+//! at one, hints to those who look at lists.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use smallvec::{SmallVec, smallvec};
+
+use super::canonical::OrderView;
+use super::{Answer, Request, json, read_typed, to_followers, typed};
+use crate::auth::Role;
+use crate::command::Command;
+use crate::driver::eta::Eta;
+use crate::event::{Kind, OrderEvent};
+use crate::fanout::{ForPublic, Frame, Outgoing, Topic};
+use crate::id::OrderId;
+use crate::order::access::{Party, driver_visible_to_customer};
+use crate::order::{Order, OrderStatus};
+use crate::transport::read_json;
+
+/// A status in this surface's words.
+#[must_use]
+pub const fn word(status: OrderStatus) -> &'static str {
+    match status {
+        OrderStatus::Pending => "PENDING",
+        OrderStatus::PaymentConfirmed | OrderStatus::Accepted => "CONFIRMED",
+        OrderStatus::Preparing => "PREPARING",
+        OrderStatus::ReadyForPickup | OrderStatus::AssignedToDriver => "READY",
+        OrderStatus::PickedUp | OrderStatus::InTransit => "OUT_FOR_DELIVERY",
+        OrderStatus::Delivered => "DELIVERED",
+        OrderStatus::Cancelled => "CANCELLED",
+    }
+}
+
+/// The status that a word of this surface asks for, in any case. They are the words of `/orders/track`.
+#[must_use]
+pub fn status(word: &str) -> Option<OrderStatus> {
+    super::orders_track::status(word)
+}
+
+/// The words, for refusals and the document.
+pub const WORDS: &str = "PENDING, CONFIRMED, PREPARING, READY, OUT_FOR_DELIVERY, DELIVERED, CANCELLED";
+
+/// The order in this surface's words.
+#[must_use]
+pub fn order(order: &Order, eta: Option<Eta>, party: Party) -> OrderView<'_> {
+    OrderView { status: word(order.status), ..OrderView::new(order, eta, party) }
+}
+
+/// The whole order.
+#[must_use]
+pub fn catch_up(event: &OrderEvent, eta: Option<Eta>, party: Party) -> Frame {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Updated<'a> {
+        r#type: &'static str,
+        order_id: &'a str,
+        data: OrderView<'a>,
+    }
+    let id = event.order.id.as_str();
+    Frame::message(json(&Updated {
+        r#type: "order:updated",
+        order_id: id,
+        data: order(&event.order, eta, party),
+    }))
+}
+
+fn changed(order: &Order) -> Frame {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Changed<'a> {
+        r#type: &'static str,
+        order_id: &'a str,
+        status: &'static str,
+    }
+    let id = order.id.as_str();
+    Frame::message(json(&Changed { r#type: "orders:changed", order_id: id, status: word(order.status) }))
+}
+
+/// The order to those who follow it, and a hint to its customer, its chef and admins, whether they do or not.
+#[must_use]
+pub fn render(event: &OrderEvent, eta: Option<Eta>) -> SmallVec<[Outgoing; 3]> {
+    let order = &event.order;
+    let mut all = SmallVec::new();
+    if event.kind != Kind::Created {
+        let hides_phone = order.driver.as_ref().is_some_and(|driver| driver.phone.is_some())
+            && !driver_visible_to_customer(order.status);
+        let for_public = hides_phone.then(|| catch_up(event, eta, Party::Customer));
+        all = to_followers(event, catch_up(event, eta, Party::Staff), for_public);
+    }
+    let mut to = smallvec![Topic::User(order.chef.id.clone()), Topic::Role(Role::Admin)];
+    if event.kind != Kind::Created {
+        to.push(Topic::User(order.customer.id.clone()));
+    }
+    all.push(Outgoing { to, frame: Arc::new(changed(order)), for_public: ForPublic::Same });
+    all
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OrderOnly {
+    order_id: OrderId,
+}
+
+/// Reads what a client sends.
+#[must_use]
+pub fn parse(text: &str) -> Request {
+    let order = || read_json(text.as_bytes()).map(|OrderOnly { order_id }| order_id);
+    read_typed(text, |kind| {
+        Some(match kind {
+            "subscribe" => ("subscribe:order", order().and_then(|order| Command::subscribe(order, None))),
+            "unsubscribe" => ("unsubscribe:order", order().map(|order| Command::Unsubscribe { order })),
+            "ping" => ("ping:latency", Ok(Command::Ping { t: None })),
+            _ => return None,
+        })
+    })
+}
+
+/// The answer to what was carried out: a subscription is answered by the order itself.
+#[must_use]
+pub fn answer(answer: &Answer<'_>) -> Option<Box<RawValue>> {
+    match answer {
+        Answer::Pong { .. } => Some(typed("pong", None)),
+        Answer::Subscribed { .. }
+        | Answer::Unsubscribed { .. }
+        | Answer::Changed(_)
+        | Answer::Tracking { .. }
+        | Answer::Received { .. }
+        | Answer::BatchReceived { .. }
+        | Answer::Refreshed { .. }
+        | Answer::Updated => None,
+    }
+}

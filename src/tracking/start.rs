@@ -1,0 +1,183 @@
+//! A rider sets out with an order.
+
+use chrono::TimeDelta;
+use entity::tracking_session as row;
+use sea_orm::{ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder};
+
+use super::{TrackingId, TrackingSession};
+use crate::app::App;
+use crate::auth::{Principal, Role};
+use crate::clock::Time;
+use crate::error::Refusal;
+use crate::id::{OrderId, Point, UserId};
+use crate::order::{
+    Chef, Customer, Delivery, Driver, Order, OrderStatus, PaymentStatus, change, create, read, status,
+};
+
+/// What a rider says as they set out.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    pub order: OrderId,
+    /// Themself, when it is not said.
+    pub rider: Option<UserId>,
+    /// Where the order says, when it is not said.
+    pub dropoff: Option<Point>,
+    /// The customer's.
+    pub phone: Option<String>,
+}
+
+/// How often a start is tried again when another one made the same order meanwhile.
+const TRIES: usize = 3;
+
+/// Starts a session, or finds the one that this rider has for this order. An order that nobody knows is made, as far as it
+/// can be told from this.
+///
+/// # Errors
+/// [`Refusal::Forbidden`] for another driver's order or rider, [`Refusal::Taken`] for an order that is not with that rider,
+/// [`Refusal::Illegal`] for a finished one, [`Refusal::Invalid`], or those of the database.
+pub async fn start(app: &App, who: &Principal, new: NewSession) -> Result<(TrackingSession, Order), Refusal> {
+    let rider = match (who.role, new.rider.clone()) {
+        (Role::Driver, rider) if rider.as_ref().is_none_or(|rider| *rider == who.id) => who.id.clone(),
+        (Role::Driver, _) => {
+            return Err(Refusal::Forbidden("a driver may start tracking only for themself".to_owned()));
+        }
+        (Role::Admin | Role::Service, Some(rider)) => rider,
+        (Role::Admin | Role::Service, None) => return Err(Refusal::invalid("rider_id", "is required")),
+        (Role::Customer | Role::Chef | Role::Anonymous, _) => {
+            return Err(Refusal::Forbidden("only drivers, admin and service may start tracking".to_owned()));
+        }
+    };
+    let (app, who) = (app.clone(), who.clone());
+    let work = async move {
+        for attempt in 1.. {
+            match try_start(&app, &who, &new, &rider).await {
+                Err(Refusal::Internal(error)) if attempt < TRIES && create::lost_race(&*error) => {}
+                answer => return answer,
+            }
+        }
+        Err(Refusal::Unavailable)
+    };
+    crate::app::uninterrupted(work).await
+}
+
+async fn try_start(
+    app: &App,
+    who: &Principal,
+    new: &NewSession,
+    rider: &UserId,
+) -> Result<(TrackingSession, Order), Refusal> {
+    let tx = app.db.begin().await?;
+    let now = app.clock.now();
+    let id = TrackingId::random();
+    let mut events = Vec::new();
+    let order = match read::load_locked(&tx, &new.order).await? {
+        Some(order) => {
+            check(&order, who, rider)?;
+            if let Some(session) = present(app, &tx, &order, rider, now).await? {
+                return Ok((session, order));
+            }
+            order
+        }
+        None => {
+            let dropoff = new.dropoff.ok_or_else(|| Refusal::invalid("dropoff_lat", "is required"))?;
+            let mut order = minimal(new, &id, dropoff, now);
+            events.push(create::write(&tx, &mut order, &who.id).await?);
+            let driver = Driver { id: rider.clone(), name: rider.to_string(), phone: None };
+            events.push(change::hand_over(&tx, &mut order, &events[0].history, driver, who, now).await?);
+            order
+        }
+    };
+    let session = TrackingSession {
+        id,
+        order: order.id.clone(),
+        rider: rider.clone(),
+        dropoff: new.dropoff.unwrap_or_else(|| order.destination()),
+        started_at: now,
+    };
+    row::Entity::insert(active(&session)).exec_without_returning(&tx).await?;
+    app.commit(tx, &mut events).await?;
+    Ok((session, order))
+}
+
+fn check(order: &Order, who: &Principal, rider: &UserId) -> Result<(), Refusal> {
+    let theirs = order.driver.as_ref().is_some_and(|driver| driver.id == *rider);
+    if !theirs && who.role == Role::Driver {
+        return Err(Refusal::Forbidden("this order is not assigned to you".to_owned()));
+    }
+    let illegal = |detail: &str| Refusal::Illegal {
+        detail: detail.to_owned(),
+        status: order.status,
+        allowed: Vec::new(),
+    };
+    if status::is_final(order.status) {
+        return Err(illegal("the order is finished"));
+    }
+    if theirs { Ok(()) } else { Err(illegal("the order is not assigned to this rider")) }
+}
+
+/// The session that a rider has for an order already.
+async fn present(
+    app: &App,
+    tx: &DatabaseTransaction,
+    order: &Order,
+    rider: &UserId,
+    now: Time,
+) -> Result<Option<TrackingSession>, Refusal> {
+    let oldest = now - TimeDelta::milliseconds(i64::from(app.config.limits.tracking_ttl_ms));
+    let known = row::Entity::find()
+        .filter(row::Column::OrderId.eq(order.id.as_str()))
+        .filter(row::Column::RiderId.eq(rider.as_str()))
+        .filter(row::Column::StartedAt.gt(oldest))
+        .order_by_desc(row::Column::StartedAt)
+        .one(tx)
+        .await?;
+    Ok(known.map(TrackingSession::from_row))
+}
+
+/// An order of which nothing is known but where it goes. Its customer and its store are nobody who could have a token: they
+/// have the session's id.
+fn minimal(new: &NewSession, id: &TrackingId, dropoff: Point, now: Time) -> Order {
+    let nobody = UserId::stored(id.as_str());
+    Order {
+        id: new.order.clone(),
+        order_number: String::new(),
+        tracking_number: None,
+        customer: Customer { id: nobody.clone(), name: "Customer".to_owned(), phone: new.phone.clone() },
+        chef: Chef {
+            id: nobody,
+            name: "Store".to_owned(),
+            business_name: None,
+            address: None,
+            latitude: None,
+            longitude: None,
+        },
+        delivery: Delivery {
+            address: format!("{:.5}, {:.5}", dropoff.lat(), dropoff.lon()),
+            latitude: dropoff.lat(),
+            longitude: dropoff.lon(),
+        },
+        items: Vec::new(),
+        total: None,
+        currency: None,
+        notes: None,
+        status: OrderStatus::Pending,
+        payment_status: PaymentStatus::Pending,
+        payment_confirmed_at: None,
+        driver: None,
+        seq: 1,
+        estimated_delivery_time: None,
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+fn active(session: &TrackingSession) -> row::ActiveModel {
+    row::ActiveModel {
+        id: Set(session.id.as_str().to_owned()),
+        order_id: Set(session.order.to_string()),
+        rider_id: Set(session.rider.to_string()),
+        dropoff_latitude: Set(session.dropoff.lat()),
+        dropoff_longitude: Set(session.dropoff.lon()),
+        started_at: Set(session.started_at),
+    }
+}

@@ -1,0 +1,87 @@
+//! Figures of all sessions that are not over.
+
+use chrono::TimeDelta;
+use entity::{driver_position, order, tracking_session as row};
+use sea_orm::sea_query::{Alias, Expr, ExprTrait, Func, IntoCondition, Query, SelectStatement};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait};
+
+use crate::app::App;
+use crate::clock::Time;
+use crate::error::Refusal;
+use crate::order::OrderStatus;
+
+/// How many sessions there are.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    pub active: i64,
+    pub by_status: Vec<(OrderStatus, i64)>,
+    pub recency: Recency,
+}
+
+/// When they last had news.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Recency {
+    pub last_5_min: i64,
+    pub last_hour: i64,
+    pub older: i64,
+}
+
+/// Counts them.
+///
+/// # Errors
+/// Those of the database.
+pub async fn stats(app: &App) -> Result<Stats, Refusal> {
+    let now = app.clock.now();
+    let limits = &app.config.limits;
+    let since = |ms: u32| now - TimeDelta::milliseconds(i64::from(ms));
+    let alive = Condition::all()
+        .add(row::Column::StartedAt.gt(since(limits.tracking_ttl_ms)))
+        .add(Expr::col((order::Entity, order::Column::DriverId)).equals((row::Entity, row::Column::RiderId)))
+        .add(order::Column::Status.ne(OrderStatus::Cancelled))
+        .add(
+            Condition::any()
+                .add(order::Column::Status.ne(OrderStatus::Delivered))
+                .add(order::Column::UpdatedAt.gt(since(limits.tracking_delivered_ttl_ms))),
+        );
+    let mut select = sessions(&alive);
+    select
+        .column((order::Entity, order::Column::Status))
+        .group_by_col((order::Entity, order::Column::Status));
+    let mut by_status = Vec::new();
+    for found in app.db.reader().query_all(&select).await? {
+        by_status.push((found.try_get("", "status")?, found.try_get("", "sessions")?));
+    }
+    let active = by_status.iter().map(|(_, count)| count).sum();
+    let five_minutes = newer(app, &alive, now - TimeDelta::minutes(5)).await?;
+    let hour = newer(app, &alive, now - TimeDelta::hours(1)).await?;
+    let recency = Recency { last_5_min: five_minutes, last_hour: hour - five_minutes, older: active - hour };
+    Ok(Stats { active, by_status, recency })
+}
+
+/// Sessions with their orders and riders, counted.
+fn sessions(which: &Condition) -> SelectStatement {
+    Query::select()
+        .expr_as(Func::count(Expr::col((row::Entity, row::Column::Id))), Alias::new("sessions"))
+        .from(row::Entity)
+        .inner_join(
+            order::Entity,
+            Expr::col((order::Entity, order::Column::Id)).equals((row::Entity, row::Column::OrderId)),
+        )
+        .left_join(
+            driver_position::Entity,
+            Expr::col((driver_position::Entity, driver_position::Column::DriverId))
+                .equals((row::Entity, row::Column::RiderId)),
+        )
+        .cond_where(which.clone().into_condition())
+        .to_owned()
+}
+
+/// How many of them had news since then: of the order, or of where the rider is.
+async fn newer(app: &App, which: &Condition, since: Time) -> Result<i64, Refusal> {
+    let news = Condition::any()
+        .add(order::Column::UpdatedAt.gte(since))
+        .add(driver_position::Column::ReceivedAt.gte(since));
+    let mut select = sessions(which);
+    let found = app.db.reader().query_one(select.cond_where(news)).await?;
+    Ok(found.map(|found| found.try_get("", "sessions")).transpose()?.unwrap_or_default())
+}

@@ -1,0 +1,190 @@
+//! `/api/v1/orders…`: the REST calls beside the WebSocket `/ws`, in its words.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Site;
+use super::extract::{Body, Caller, OrderPath, Query};
+use super::order_changes::{Cancellation, PaymentVerification};
+use super::orders::page_size;
+use super::orders_track::set_status;
+use super::problem::Problem;
+use crate::app::App;
+use crate::auth::Principal;
+use crate::dialect::canonical::OrderView;
+use crate::dialect::ws as dialect;
+use crate::error::Refusal;
+use crate::order::access::{Party, party};
+use crate::order::change::{self, Action};
+use crate::order::read::{self, Cursor};
+use crate::order::{Order, OrderStatus};
+
+/// `{success: true, data}`.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = V1Order)]
+pub struct Found<'a> {
+    success: bool,
+    data: OrderView<'a>,
+}
+
+fn view<'a>(app: &App, order: &'a Order, who: &Principal) -> OrderView<'a> {
+    let party = party(order, who).unwrap_or(Party::Customer);
+    dialect::order(order, app.live.eta(order, app.clock.now()), party)
+}
+
+fn answer(app: &App, order: &Order, who: &Principal) -> Response {
+    Json(Found { success: true, data: view(app, order, who) }).into_response()
+}
+
+fn status(word: &str) -> Result<OrderStatus, Refusal> {
+    dialect::status(word)
+        .ok_or_else(|| Refusal::invalid("status", format!("must be one of {}", dialect::WORDS)))
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = V1StatusChange)]
+pub struct StatusChange {
+    #[schema(
+        pattern = "^(PENDING|CONFIRMED|PREPARING|READY|OUT_FOR_DELIVERY|DELIVERED|CANCELLED|CANCELED)$"
+    )]
+    status: String,
+}
+
+/// Move the order to a status, in the words of `/ws`
+#[utoipa::path(
+    patch, path = "/api/v1/orders/{id}/status", tag = "ws", security(("bearer" = [])), request_body = StatusChange,
+    params(("id" = String, Path, description = "Order id")),
+    responses(
+        (status = 200, body = Found),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn change_status(
+    State(site): State<Site>,
+    Caller(who): Caller,
+    OrderPath(id): OrderPath,
+    Body { value, .. }: Body<StatusChange>,
+) -> Result<Response, Refusal> {
+    let to = status(&value.status)?;
+    let order = set_status(&site.app, &id, &who, to, dialect::word).await?;
+    Ok(answer(&site.app, &order, &who))
+}
+
+/// Cancel the order
+#[utoipa::path(
+    post, path = "/api/v1/orders/{id}/cancel", tag = "ws", security(("bearer" = [])), request_body = Option<Cancellation>,
+    params(("id" = String, Path, description = "Order id")),
+    responses(
+        (status = 200, body = Found),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn cancel(
+    State(site): State<Site>,
+    Caller(who): Caller,
+    OrderPath(id): OrderPath,
+    Body { value, .. }: Body<Cancellation>,
+) -> Result<Response, Refusal> {
+    let action = Action::Status { to: OrderStatus::Cancelled, note: value.reason(), expected_seq: None };
+    let order = change::change(&site.app, &id, &who, action).await?;
+    Ok(answer(&site.app, &order, &who))
+}
+
+/// The payment has arrived; the order is accepted with it. A customer verifies their own, by its reference
+#[utoipa::path(
+    post, path = "/api/v1/orders/{id}/payment/verify", tag = "ws", security(("bearer" = [])),
+    request_body = Option<PaymentVerification>,
+    params(("id" = String, Path, description = "Order id")),
+    responses(
+        (status = 200, body = Found),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn verify_payment(
+    State(site): State<Site>,
+    Caller(who): Caller,
+    OrderPath(id): OrderPath,
+    Body { value, .. }: Body<PaymentVerification>,
+) -> Result<Response, Refusal> {
+    let reference = value.reference();
+    match read::order(&site.app, &id, &who).await? {
+        (_, Party::Staff) => {}
+        (_, Party::Customer) if reference.is_some() => {}
+        (_, Party::Customer) => return Err(Refusal::invalid("reference", "is required")),
+        (_, Party::Chef | Party::Driver | Party::Anonymous) => {
+            return Err(Refusal::Forbidden("only the customer, admin and service may do this".to_owned()));
+        }
+    }
+    let action = Action::VerifyPayment { reference, accept: true };
+    let order = change::change(&site.app, &id, &who, action).await?;
+    Ok(answer(&site.app, &order, &who))
+}
+
+/// One order
+#[utoipa::path(
+    get, path = "/api/v1/orders/{id}", tag = "ws", security(("bearer" = [])),
+    params(("id" = String, Path, description = "Order id")),
+    responses((status = 200, body = Found))
+)]
+pub(super) async fn get(
+    State(site): State<Site>,
+    Caller(who): Caller,
+    OrderPath(id): OrderPath,
+) -> Result<Response, Refusal> {
+    let (order, _) = read::order(&site.app, &id, &who).await?;
+    Ok(answer(&site.app, &order, &who))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+    /// Only orders of this status
+    #[param(pattern = "^(PENDING|CONFIRMED|PREPARING|READY|OUT_FOR_DELIVERY|DELIVERED|CANCELLED|CANCELED)$")]
+    status: Option<String>,
+    /// Orders on the page
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u32>,
+    /// `nextCursor` of the page before
+    cursor: Option<String>,
+}
+
+/// A page of orders, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = V1OrderList)]
+pub struct Page<'a> {
+    success: bool,
+    data: Vec<OrderView<'a>>,
+    #[schema(required = true)]
+    next_cursor: Option<String>,
+}
+
+/// The caller's orders, newest first
+#[utoipa::path(
+    get, path = "/api/v1/orders", tag = "ws", security(("bearer" = [])), params(ListQuery),
+    responses((status = 200, body = Page))
+)]
+pub(super) async fn list(
+    State(site): State<Site>,
+    Caller(who): Caller,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, Refusal> {
+    let app = &site.app;
+    let limit = page_size(query.limit, app.config.limits.page_limit_max)?;
+    let after = query.cursor.as_deref().map(Cursor::decode).transpose()?;
+    let statuses: Vec<_> = match query.status.as_deref().map(status).transpose()? {
+        None => Vec::new(),
+        // One word may be several statuses.
+        Some(asked) => {
+            let same = |status: &OrderStatus| dialect::word(*status) == dialect::word(asked);
+            OrderStatus::ALL.into_iter().filter(same).collect()
+        }
+    };
+    let page = read::list(app, &who, &statuses, limit, after).await?;
+    let data = page.orders.iter().map(|order| view(app, order, &who)).collect();
+    let next_cursor = page.next.map(|cursor| cursor.encode());
+    Ok(Json(Page { success: true, data, next_cursor }).into_response())
+}

@@ -1,0 +1,112 @@
+//! `/api/orders/{id}…`: the REST calls beside the WebSocket `/orders/track`, in its words.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Site;
+use super::extract::{Body, Caller, OrderPath, Reader};
+use super::problem::Problem;
+use crate::app::App;
+use crate::auth::Principal;
+use crate::clock::rfc3339;
+use crate::dialect::orders_track::{self as dialect, OrderView};
+use crate::error::Refusal;
+use crate::id::OrderId;
+use crate::order::change::{self, Action};
+use crate::order::read;
+use crate::order::{Order, OrderStatus};
+
+/// Moves an order to a status named in an older vocabulary. Several statuses share a word there: who asks for the word that
+/// the order already has has what they asked for.
+///
+/// # Errors
+/// Those of [`change::change`].
+pub(super) async fn set_status(
+    app: &App,
+    id: &OrderId,
+    who: &Principal,
+    to: OrderStatus,
+    word: impl Fn(OrderStatus) -> &'static str,
+) -> Result<Order, Refusal> {
+    let action = Action::Status { to, note: None, expected_seq: None };
+    match change::change(app, id, who, action).await {
+        Err(Refusal::Illegal { status, .. }) if word(status) == word(to) => {
+            Ok(read::order(app, id, who).await?.0)
+        }
+        answer => answer,
+    }
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = TrackedStatusChange)]
+pub struct StatusChange {
+    #[schema(
+        pattern = "^(pending|confirmed|preparing|ready|out_for_delivery|delivered|cancelled|canceled)$"
+    )]
+    status: String,
+}
+
+/// That it was done.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TrackedStatusChanged)]
+pub struct Changed<'a> {
+    success: bool,
+    order_id: &'a str,
+    status: &'static str,
+    updated_at: String,
+}
+
+/// Move the order to a status, in the words of `/orders/track`
+#[utoipa::path(
+    put, path = "/api/orders/{id}/status", tag = "orders/track", security(("bearer" = [])), request_body = StatusChange,
+    params(("id" = String, Path, description = "Order id")),
+    responses(
+        (status = 200, body = Changed),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn change_status(
+    State(site): State<Site>,
+    Caller(who): Caller,
+    OrderPath(id): OrderPath,
+    Body { value, .. }: Body<StatusChange>,
+) -> Result<Response, Refusal> {
+    let to = dialect::status(&value.status)
+        .ok_or_else(|| Refusal::invalid("status", format!("must be one of {}", dialect::WORDS)))?;
+    let order = set_status(&site.app, &id, &who, to, dialect::word).await?;
+    let changed = Changed {
+        success: true,
+        order_id: order.id.as_str(),
+        status: dialect::word(order.status),
+        updated_at: rfc3339(order.updated_at),
+    };
+    Ok(Json(changed).into_response())
+}
+
+/// An order.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TrackedOrderFound)]
+pub struct Found<'a> {
+    success: bool,
+    order: OrderView<'a>,
+}
+
+/// One order, in the words of `/orders/track`; without a token only with `--legacy-open`, and then nobody is in it
+#[utoipa::path(
+    get, path = "/api/orders/{id}", tag = "orders/track", security(("bearer" = []), ()),
+    params(("id" = String, Path, description = "Order id")),
+    responses((status = 200, body = Found))
+)]
+pub(super) async fn get(
+    State(site): State<Site>,
+    Reader(who): Reader,
+    OrderPath(id): OrderPath,
+) -> Result<Response, Refusal> {
+    let app = &site.app;
+    let (order, party) = read::order(app, &id, &who).await?;
+    let outlook = app.live.outlook(&order, app.clock.now());
+    Ok(Json(Found { success: true, order: OrderView::new(&order, outlook, party) }).into_response())
+}

@@ -1,0 +1,168 @@
+//! `/tracking/…`: tracking sessions, the REST calls beside the WebSocket `/ws/tracking/{id}`.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Site;
+use super::extract::{Body, Caller, UserPath};
+use super::problem::Problem;
+use crate::app::App;
+use crate::command::Phone;
+use crate::dialect::Dialect;
+use crate::dialect::tracking::{Update, View, WORDS, word};
+use crate::driver::live::Outlook;
+use crate::error::Refusal;
+use crate::id::{Latitude, Longitude, OrderId, Point, UserId};
+use crate::order::Order;
+use crate::order::access::{Party, staff_only};
+use crate::order::read;
+use crate::tracking::{self, NewSession, TrackingSession};
+
+/// A rider sets out.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = NewTrackingSession)]
+pub struct Start {
+    /// One that nobody knows is made
+    #[schema(value_type = String, pattern = "^[A-Za-z0-9._:|@-]{1,128}$")]
+    order_id: OrderId,
+    /// The caller, if not said
+    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._:|@-]{1,128}$")]
+    rider_id: Option<UserId>,
+    /// Where the order says, if not said
+    #[schema(value_type = Option<f64>, minimum = -90, maximum = 90)]
+    dropoff_lat: Option<Latitude>,
+    #[schema(value_type = Option<f64>, minimum = -180, maximum = 180)]
+    dropoff_lng: Option<Longitude>,
+    /// The customer's, for an order that is made
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    phone: Option<Phone>,
+}
+
+async fn outlook(app: &App, order: &Order) -> Result<Outlook, Refusal> {
+    Ok(Outlook { eta: None, position: read::position(app, order).await? })
+}
+
+async fn whole<'a>(app: &App, session: &'a TrackingSession, order: &Order) -> Result<View<'a>, Refusal> {
+    Ok(View::new(session, order, outlook(app, order).await?, Party::Staff))
+}
+
+/// Start tracking an order
+#[utoipa::path(
+    post, path = "/tracking/start", tag = "tracking", security(("bearer" = [])), request_body = Start,
+    responses(
+        (status = 200, body = View),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn start(
+    State(site): State<Site>,
+    Caller(who): Caller,
+    Body { value, .. }: Body<Start>,
+) -> Result<Response, Refusal> {
+    let dropoff = match (value.dropoff_lat, value.dropoff_lng) {
+        (Some(latitude), Some(longitude)) => Some(Point { latitude, longitude }),
+        (None, None) => None,
+        (Some(_), None) => return Err(Refusal::invalid("dropoff_lng", "is required")),
+        (None, Some(_)) => return Err(Refusal::invalid("dropoff_lat", "is required")),
+    };
+    let phone = value.phone.map(|phone| phone.0);
+    let new = NewSession { order: value.order_id, rider: value.rider_id, dropoff, phone };
+    let (session, order) = tracking::start(&site.app, &who, new).await?;
+    Ok(Json(whole(&site.app, &session, &order).await?).into_response())
+}
+
+/// Say where the rider is, and perhaps how far
+#[utoipa::path(
+    post, path = "/tracking/update/{id}", tag = "tracking", security(("bearer" = [])), request_body = Update,
+    params(("id" = String, Path, description = "Tracking id")),
+    responses(
+        (status = 200, body = View),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 410, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn update(
+    State(site): State<Site>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+    Body { value, .. }: Body<Update>,
+) -> Result<Response, Refusal> {
+    let (session, order) = tracking::update(&site.app, &who, &id, value).await?;
+    let view = whole(&site.app, &session, &order).await?;
+    Ok(Json(View { order_id: None, rider_id: None, dropoff: None, ..view }).into_response())
+}
+
+/// How a session stands; for whoever knows its id
+#[utoipa::path(
+    get, path = "/tracking/{id}", tag = "tracking", security(()),
+    params(("id" = String, Path, description = "Tracking id")),
+    responses(
+        (status = 200, body = View),
+        (status = 410, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn get(State(site): State<Site>, Path(id): Path<String>) -> Result<Response, Refusal> {
+    let (session, order) = tracking::find(&site.app, &id).await?;
+    let view = View::new(&session, &order, outlook(&site.app, &order).await?, Party::Anonymous);
+    Ok(Json(View { rider_id: None, ..view }).into_response())
+}
+
+/// The session that a rider has now
+#[utoipa::path(
+    get, path = "/tracking/rider/{id}", tag = "tracking", security(("bearer" = [])),
+    params(("id" = String, Path, description = "Rider's user id")),
+    responses((status = 200, body = View))
+)]
+pub(super) async fn of_rider(
+    State(site): State<Site>,
+    Caller(who): Caller,
+    UserPath(rider): UserPath,
+) -> Result<Response, Refusal> {
+    let (session, order) = tracking::of_rider(&site.app, &who, &rider).await?;
+    Ok(Json(whole(&site.app, &session, &order).await?).into_response())
+}
+
+/// Figures of all sessions that are not over.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TrackingStats)]
+pub struct Stats {
+    total_active_sessions: i64,
+    total_websocket_connections: i64,
+    status_distribution: BTreeMap<&'static str, i64>,
+    sessions_by_recency: Recency,
+}
+
+/// When sessions last had news.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TrackingRecency)]
+pub struct Recency {
+    last_5_min: i64,
+    last_hour: i64,
+    older: i64,
+}
+
+/// Tracking sessions in figures
+#[utoipa::path(
+    get, path = "/stats/tracking", tag = "tracking", security(("bearer" = [])), responses((status = 200, body = Stats))
+)]
+pub(super) async fn stats(State(site): State<Site>, Caller(who): Caller) -> Result<Json<Stats>, Refusal> {
+    staff_only(&who)?;
+    let app = &site.app;
+    let stats = tracking::stats(app).await?;
+    let mut status_distribution = BTreeMap::from(WORDS.map(|word| (word, 0)));
+    for (status, count) in stats.by_status {
+        *status_distribution.entry(word(status)).or_default() += count;
+    }
+    let tracking::Recency { last_5_min, last_hour, older } = stats.recency;
+    Ok(Json(Stats {
+        total_active_sessions: stats.active,
+        total_websocket_connections: app.metrics.connections_by(Dialect::Tracking),
+        status_distribution,
+        sessions_by_recency: Recency { last_5_min, last_hour, older },
+    }))
+}

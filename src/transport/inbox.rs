@@ -1,0 +1,201 @@
+//! What a socket sends: bounded, and carried out one after the other in the order sent.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::value::RawValue;
+
+use super::requests;
+use crate::app::App;
+use crate::command::Command;
+use crate::dialect::{Answer, Request, realtime};
+use crate::driver::rate_limit::Bucket;
+use crate::error::Refusal;
+use crate::fanout::handing::CloseReason;
+use crate::fanout::session::Session;
+
+/// Requests that may wait behind one that needs the database; a client with more is flooding us.
+const QUEUE_LIMIT: usize = 256;
+
+/// Takes every request of one socket, on the task that reads its connection, in order.
+pub struct Inbox {
+    session: Arc<Session>,
+    state: Mutex<State>,
+}
+
+struct State {
+    waiting: VecDeque<Asked>,
+    /// A task is working through what waits.
+    busy: bool,
+    bucket: Bucket,
+}
+
+struct Asked {
+    command: Result<Command, Refusal>,
+    reply: Reply,
+}
+
+impl Inbox {
+    #[must_use]
+    pub fn new(session: Arc<Session>) -> Arc<Self> {
+        let app = session.app();
+        let bucket = Bucket::full(app.config.limits.socket_requests_per_second, app.clock.now());
+        let state = Mutex::new(State { waiting: VecDeque::new(), busy: false, bucket });
+        Arc::new(Self { session, state })
+    }
+
+    /// Takes a message in text. With `ack` it is answered; without, only told what went wrong.
+    pub fn text(self: &Arc<Self>, text: &str, ack: Option<i64>) {
+        let limits = &self.app().config.limits;
+        if text.len() > limits.max_message_bytes {
+            return self.session.close(CloseReason::TooLarge);
+        }
+        self.request(self.session.dialect().parse(text, limits), ack);
+    }
+
+    /// Takes a binary message: no dialect has any.
+    pub fn binary(self: &Arc<Self>, length: usize, ack: Option<i64>) {
+        if length > self.app().config.limits.max_message_bytes {
+            return self.session.close(CloseReason::TooLarge);
+        }
+        let command = Err(Refusal::invalid("payload", "must be JSON, not binary"));
+        self.request(Request { event: "unreadable", command }, ack);
+    }
+
+    /// Takes what a client asks for by being here.
+    pub fn request(self: &Arc<Self>, request: Request, ack: Option<i64>) {
+        if self.session.is_closing() {
+            return;
+        }
+        let Request { event, command } = request;
+        let command = match command {
+            Ok(Command::Refresh { token }) => Ok(Command::Refresh { token }),
+            Ok(_) if self.session.is_expired() => Err(Refusal::TokenExpired),
+            command => command,
+        };
+        let reply = Reply { session: Arc::clone(&self.session), event, ack };
+        self.take(Asked { command, reply });
+    }
+
+    fn take(self: &Arc<Self>, request: Asked) {
+        let app = self.app();
+        app.metrics.event_in(request.reply.event);
+        let limit = app.config.limits.socket_requests_per_second;
+        let mut state = self.state();
+        if let Err(retry_after_ms) = state.bucket.take(f64::from(limit), limit, app.clock.now()) {
+            drop(state);
+            request.reply.send(Err(Refusal::RateLimited { retry_after_ms }));
+            self.session.close(CloseReason::Flood);
+            return;
+        }
+        if !state.busy && is_immediate(&request.command) {
+            // Nothing waits before it and it waits for nothing: carried out here and now.
+            drop(state);
+            requests::immediate(&self.session, request.command, request.reply);
+            return;
+        }
+        if state.waiting.len() >= QUEUE_LIMIT {
+            drop(state);
+            self.session.close(CloseReason::Flood);
+            return;
+        }
+        state.waiting.push_back(request);
+        app.metrics.inbox_depth.inc();
+        if !std::mem::replace(&mut state.busy, true) {
+            tokio::spawn(Arc::clone(self).work());
+        }
+    }
+
+    /// Carries out what waits until nothing does.
+    async fn work(self: Arc<Self>) {
+        loop {
+            let Asked { command, reply } = {
+                let mut state = self.state();
+                let Some(request) = state.waiting.pop_front() else {
+                    state.busy = false;
+                    // Empty again: an idle socket keeps no queue.
+                    state.waiting = VecDeque::new();
+                    return;
+                };
+                request
+            };
+            self.app().metrics.inbox_depth.dec();
+            if self.session.is_closing() {
+                continue;
+            }
+            match command {
+                Ok(command) if !is_immediate_command(&command) => {
+                    requests::lasting(&self.session, command, reply).await;
+                }
+                command => requests::immediate(&self.session, command, reply),
+            }
+        }
+    }
+
+    fn app(&self) -> &App {
+        self.session.app()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_immediate(command: &Result<Command, Refusal>) -> bool {
+    command.as_ref().map_or(true, is_immediate_command)
+}
+
+const fn is_immediate_command(command: &Command) -> bool {
+    match command {
+        Command::Location(_) | Command::LocationBatch(_) | Command::Ping { .. } => true,
+        Command::Subscribe { .. }
+        | Command::Unsubscribe { .. }
+        | Command::ChangeStatus { .. }
+        | Command::Tracking { .. }
+        | Command::TrackingUpdate(_)
+        | Command::Refresh { .. } => false,
+    }
+}
+
+/// Where the answer to one request goes.
+pub(super) struct Reply {
+    session: Arc<Session>,
+    event: &'static str,
+    pub ack: Option<i64>,
+}
+
+impl Reply {
+    /// Says what was carried out, if the client waits for it, or what was refused.
+    pub(super) fn send(self, answer: Result<Answer<'_>, Refusal>) {
+        let dialect = self.session.dialect();
+        match answer {
+            Ok(answer) => {
+                if let Some(ack) = self.ack
+                    && let Some(json) = dialect.answer(&answer)
+                {
+                    self.answer(ack, &json);
+                }
+            }
+            Err(refusal) => self.refuse(&refusal),
+        }
+    }
+
+    fn answer(&self, ack: i64, json: &RawValue) {
+        self.session.app().metrics.events_out_reply.inc();
+        self.session.answer(ack, json);
+    }
+
+    fn refuse(&self, refusal: &Refusal) {
+        self.session.app().metrics.rejected(refusal.code());
+        if let Refusal::Internal(error) = refusal {
+            tracing::error!(%error, event = self.event, "a request of a socket failed");
+        }
+        match self.ack {
+            Some(ack) => self.answer(ack, &self.session.dialect().failure(refusal)),
+            None => {
+                self.session.app().metrics.events_out_reply.inc();
+                self.session.say(&realtime::error_event(refusal, self.event));
+            }
+        }
+    }
+}

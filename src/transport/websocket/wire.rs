@@ -1,0 +1,44 @@
+//! The way to a raw WebSocket.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use crate::dialect::{Dialect, tracking};
+use crate::fanout::Frame;
+use crate::fanout::handing::{CloseReason, Handed, Urgency};
+use crate::tracking::TrackingSession;
+use crate::transport::conn::{Lane, websocket};
+
+/// A WebSocket that the session writes to.
+pub struct Raw {
+    pub lane: Arc<Lane>,
+    pub dialect: Dialect,
+    /// Whose members go into messages that leave room for them.
+    pub watched: Option<Arc<TrackingSession>>,
+}
+
+impl Raw {
+    #[must_use]
+    pub fn hand(&self, frame: &Frame, urgency: Urgency) -> Handed {
+        let bytes = match (frame.personal, &self.watched) {
+            (Some(personal), Some(watched)) => {
+                let (before, after) = frame.json.get().split_at(personal.at);
+                let own = tracking::members(watched, personal.from);
+                websocket::text(&[before.as_bytes(), own.as_bytes(), after.as_bytes()])
+            }
+            _ => frame.bytes(|frame| websocket::text(&[frame.json.get().as_bytes()])),
+        };
+        self.lane.push(bytes, urgency)
+    }
+
+    #[must_use]
+    pub fn answer(&self, json: &RawValue) -> Handed {
+        self.lane.push(websocket::text(&[json.get().as_bytes()]), Urgency::Reply)
+    }
+
+    pub fn close(&self, reason: CloseReason) {
+        let (code, text) = self.dialect.close_code(reason);
+        self.lane.finish(websocket::close(code, text));
+    }
+}

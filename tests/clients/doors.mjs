@@ -1,0 +1,251 @@
+// The older doors: Socket.IO's default namespace (§5) and the raw WebSockets (§6–§8), with the words in which each tells the same.
+// A raw one is `dialled`; then a test sends something, and awaits the `next` message, as it does with client.mjs.
+import assert from 'node:assert/strict';
+import WebSocket from 'ws';
+import { open } from './client.mjs';
+import { jwt } from './server.mjs';
+
+const WAIT_MS = 10_000;
+/** The seeds' apps wait so long before they come back, twice as long after each failure, and begin anew when they are in. */
+const BACKOFF = { first: 1000, most: 30_000 };
+
+/** The status at each door; a tracking session begins with the assignment. */
+export const WORDS = {
+  pending: { track: 'pending', ws: 'PENDING', tracking: null },
+  payment_confirmed: { track: 'pending', ws: 'CONFIRMED', tracking: null },
+  accepted: { track: 'confirmed', ws: 'CONFIRMED', tracking: null },
+  preparing: { track: 'preparing', ws: 'PREPARING', tracking: null },
+  ready_for_pickup: { track: 'ready', ws: 'READY', tracking: null },
+  assigned_to_driver: { track: 'ready', ws: 'READY', tracking: 'ASSIGNED' },
+  picked_up: { track: 'out_for_delivery', ws: 'OUT_FOR_DELIVERY', tracking: 'PICKED_UP' },
+  in_transit: { track: 'out_for_delivery', ws: 'OUT_FOR_DELIVERY', tracking: 'IN_TRANSIT' },
+  delivered: { track: 'delivered', ws: 'DELIVERED', tracking: 'DELIVERED' },
+  cancelled: { track: 'cancelled', ws: 'CANCELLED', tracking: null },
+};
+
+/** What `/orders/track` says with each of its words. */
+export const MESSAGES = {
+  pending: 'Your order has been received',
+  confirmed: 'Your order has been confirmed',
+  preparing: 'Your order is being prepared',
+  ready: 'Your order is ready for pickup/delivery',
+  out_for_delivery: 'Your order is on its way',
+  delivered: 'Your order has been delivered',
+  cancelled: 'Your order has been cancelled',
+};
+
+/** What happened, in the order in which it did. */
+class Record {
+  events = [];
+  #waiters = new Set();
+  #read = new Map();
+
+  record(name, payload) {
+    this.events.push({ name, payload });
+    for (const look of [...this.#waiters]) look();
+  }
+
+  /** The payloads of all events of that name so far. */
+  of(name) { return this.events.filter((event) => event.name === name).map((event) => event.payload); }
+
+  /** Resolves with the first truthy value of `check`, which is asked again at each event. */
+  until(check, what, ms = WAIT_MS) {
+    return new Promise((resolve, reject) => {
+      const look = () => {
+        const value = check();
+        if (!value) return;
+        this.#waiters.delete(look);
+        clearTimeout(timer);
+        resolve(value);
+      };
+      const timer = setTimeout(() => {
+        this.#waiters.delete(look);
+        const seen = this.events.slice(-8).map((event) => JSON.stringify(event).slice(0, 500)).join('\n  ');
+        reject(new Error(`waited ${ms} ms for ${what}; the last events were\n  ${seen}`));
+      }, ms);
+      this.#waiters.add(look);
+      look();
+    });
+  }
+
+  /** The next event of that name that no `next` has returned or passed over yet. */
+  async next(name, match = () => true, ms = WAIT_MS) {
+    const index = await this.until(() => {
+      const from = this.#read.get(name) ?? 0;
+      return 1 + this.events.findIndex((event, i) => i >= from && event.name === name && match(event.payload));
+    }, name, ms);
+    this.#read.set(name, index);
+    return this.events[index - 1].payload;
+  }
+
+  /** Resolves when `n` events of that name have come; their payloads. */
+  async count(name, n, ms = WAIT_MS) {
+    await this.until(() => this.of(name).length >= n, `${n} × ${name}`, ms);
+    return this.of(name);
+  }
+}
+
+const dialled = new Set();
+/** For `afterEach`: a socket left open would keep the test process alive. */
+export function hangUpAll() {
+  for (const line of dialled) line.hangUp();
+}
+
+/** A raw WebSocket. Each message is recorded under its `type`; `(open)` and `(close)` are what becomes of the connection. */
+class Line extends Record {
+  constructor(url, options) {
+    super();
+    Object.assign(this, { url, options });
+    dialled.add(this);
+    this.connect();
+  }
+
+  connect() {
+    this.ws = new WebSocket(this.url, this.options);
+    this.ws.on('open', () => this.record('(open)'));
+    this.ws.on('message', (data) => {
+      const message = JSON.parse(`${data}`);
+      this.record(message.type, message);
+    });
+    this.ws.on('unexpected-response', (request, response) => { request.destroy(); this.record('(refused)', response.statusCode); });
+    this.ws.on('error', () => {}); // a close follows it
+    this.ws.on('close', (code, reason) => this.record('(close)', { code, reason: `${reason}` }));
+  }
+
+  /** Text and bytes as they are, all else as JSON. */
+  send(message) {
+    this.ws.send(typeof message === 'string' || Buffer.isBuffer(message) ? message : JSON.stringify(message));
+  }
+
+  /** Sends it; the next message of that type. */
+  ask(message, type, match) {
+    const answer = this.next(type, match);
+    this.send(message);
+    return answer;
+  }
+
+  /** What was said to it until now has come before the answer to this. */
+  flush() { return this.ask({ type: 'ping' }, 'pong'); }
+
+  get messages() { return this.events.filter(({ name }) => !name.startsWith('(')).map(({ payload }) => payload); }
+  get closed() { return this.next('(close)'); }
+
+  hangUp() {
+    dialled.delete(this);
+    this.ws.terminate();
+  }
+}
+
+/** An app as the seeds have it: whatever ends its connection, it comes back by itself, and does again what it does on arrival. */
+class App extends Line {
+  #wait = BACKOFF.first;
+
+  constructor(url, arrive) {
+    super(url);
+    this.arrive = arrive;
+  }
+
+  connect() {
+    super.connect();
+    this.ws.on('open', () => { this.#wait = BACKOFF.first; this.arrive(this); });
+    this.ws.on('close', () => {
+      this.timer = setTimeout(() => this.connect(), this.#wait);
+      this.#wait = Math.min(2 * this.#wait, BACKOFF.most);
+    });
+  }
+
+  hangUp() {
+    this.ws.removeAllListeners('close');
+    clearTimeout(this.timer);
+    super.hangUp();
+  }
+}
+
+function url({ base }, path, user) {
+  const token = typeof user === 'string' ? user : user && jwt(user);
+  return base.replace('http', 'ws') + path + (token ? `?token=${encodeURIComponent(token)}` : '');
+}
+
+/** A raw WebSocket as that user, with that token, or as nobody, without waiting for it to open. */
+export const ring = (server, path, user, options) => new Line(url(server, path, user), options);
+
+/** The same, open. */
+export async function dial(server, path, user, options) {
+  const line = ring(server, path, user, options);
+  await line.next('(open)');
+  return line;
+}
+
+/** An app that comes back; `arrive` is called with it at each connection. */
+export async function install(server, path, user, arrive) {
+  const app = new App(url(server, path, user), arrive);
+  await app.next('(open)');
+  return app;
+}
+
+/** Connects to `/orders/track` and subscribes; the present state has come. */
+export async function track(server, user, order, since) {
+  const line = await dial(server, '/orders/track', user);
+  await line.ask({ type: 'subscribe', order_id: order, since }, 'subscribed');
+  if (since === undefined) await line.next('order_update');
+  return line;
+}
+
+/** Connects to `/ws` and subscribes; the present state has come. */
+export async function watch(server, user, order) {
+  const line = await dial(server, '/ws', user);
+  await line.ask({ type: 'subscribe', orderId: order }, 'order:updated');
+  return line;
+}
+
+/** A page on the default namespace. What client.mjs adds to the address is no namespace behind a `#`. */
+export function enter({ base }, options) { return open({ base: `${base}/#` }, options); }
+
+/** The same, connected. */
+export async function visit(server, options) {
+  const page = enter(server, options);
+  await page.until(() => page.of('(connect)').length || page.of('(refused)').some((error) => { throw error; }), 'the connection');
+  return page;
+}
+
+/** What a page has heard of an order, in order. */
+export const heard = (page, id) => page.events.filter(({ payload }) => payload?.orderId === id);
+
+/** Nothing of what identifies a person is in there. */
+export function anonymous(value, { customer, chef, driver, delivery }, what) {
+  const text = JSON.stringify(value);
+  const secrets = [customer, chef, driver].flatMap(({ id, name, phone, businessName, address }) => [id, name, phone, businessName, address]);
+  for (const secret of [...secrets, delivery.address, 'changedBy', 'changed_by']) {
+    if (secret) assert.ok(!text.includes(secret), `${what} has ${secret}: ${text}`);
+  }
+}
+
+// --- tracking sessions
+
+/** What a session looks like: in full, and as it is read by its id alone. */
+export const SESSION = {
+  tracking_id: 'string', order_id: 'string', rider_id: 'string', status: 'string', current_location: 'object|null',
+  dropoff: 'object', eta_seconds: 'count|null', updated_at: 'count',
+};
+export const PUBLIC_SESSION = Object.fromEntries(Object.entries(SESSION).filter(([name]) => name !== 'rider_id'));
+export const PLACE = { lat: 'number', lng: 'number', timestamp: 'count' };
+
+/** Seconds to the door at 30 km/h, a minute at least, as that system reckoned it. */
+export function etaSeconds(from, to) {
+  const radians = (degrees) => degrees * Math.PI / 180;
+  const a = Math.sin(radians(to.lat - from.lat) / 2) ** 2
+    + Math.cos(radians(from.lat)) * Math.cos(radians(to.lat)) * Math.sin(radians(to.lng - from.lng) / 2) ** 2;
+  return Math.max(60, 6371 * 2 * Math.atan2(Math.sqrt(a), Math.sqrt(1 - a)) / 30 * 3600);
+}
+
+/** A rider's session for an order that nobody knew. */
+export const begin = (server, rider, order, more) => server.ok('POST', '/tracking/start', {
+  order_id: order, rider_id: rider.sub, dropoff_lat: 45.2271, dropoff_lng: 13.5947, ...more,
+}, rider);
+
+/** Connects to a session's WebSocket; its state has come. */
+export async function trace(server, id, user) {
+  const line = await dial(server, `/ws/tracking/${id}`, user);
+  await line.next('initial_state');
+  return line;
+}

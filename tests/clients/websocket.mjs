@@ -1,0 +1,153 @@
+// The raw WebSocket doors, byte by byte: the request that opens one, frames of every kind and length, and how a connection ends.
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { test } from 'node:test';
+import { frame, gone, somebody, Wire } from './engineio.mjs';
+import { tcp } from './raw.mjs';
+import { jwt } from './server.mjs';
+
+export const OPCODE = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 };
+/** First byte of a frame, above its opcode: bits that mean nothing here. */
+export const RESERVED = { first: 0x40, second: 0x20, third: 0x10 };
+
+const KEY = 'dGhlIHNhbXBsZSBub25jZQ==';
+export const ACCEPT = createHash('sha1').update(`${KEY}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64');
+
+const RIDER = { sub: 'rider', role: 'driver' };
+const DROPOFF = { dropoff_lat: 45.2271, dropoff_lng: 13.5947 };
+
+/** A tracking session for that order, which is created if nobody knows it. */
+export const startTracking = (server, order, rider = RIDER.sub) => (
+  server.ok('POST', '/tracking/start', { order_id: order, rider_id: rider, ...DROPOFF }));
+
+/** The doors of a server: where they are, what they say first, and whether they ask for a token. */
+export async function doorsOf(server) {
+  const { tracking_id: id } = await startTracking(server, 'parcel');
+  return [
+    { name: '/orders/track', path: '/orders/track', hello: 'connected', closed: true },
+    { name: '/ws', path: '/ws', hello: null, closed: true },
+    { name: '/ws/tracking', path: `/ws/tracking/${id}`, hello: 'initial_state', closed: false },
+  ];
+}
+
+/** The request that opens a door. `headers` come in place of those of a good one; an undefined one is left out. */
+export function request({ port }, path, { method = 'GET', token, ...headers } = {}) {
+  const all = {
+    Host: `127.0.0.1:${port}`, Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Version': '13', 'Sec-WebSocket-Key': KEY, ...headers,
+  };
+  const lines = Object.entries(all).filter(([, value]) => value !== undefined).map(([name, value]) => `${name}: ${value}\r\n`);
+  return `${method} ${path}${token === undefined ? '' : `?token=${token}`} HTTP/1.1\r\n${lines.join('')}\r\n`;
+}
+
+/** What a request is answered over HTTP: the status, and the head with the names of its headers in small letters. */
+export async function answer(server, path, options) {
+  const text = await tcp(server, request(server, path, options), { reply: true });
+  const [head] = text.split('\r\n\r\n');
+  return {
+    status: Number(/^HTTP\/1\.1 (\d+)/.exec(head)?.[1]),
+    headers: Object.fromEntries(head.split('\r\n').slice(1).map((line) => [line.split(':')[0].toLowerCase(), line.slice(line.indexOf(':') + 1).trim()])),
+  };
+}
+
+/** A connection at a door, which has not been greeted. `after` is sent together with the request. */
+export const knock = (server, { path }, { dribble, after = '', ...options } = {}) => (
+  Wire.open(server, { dribble, head: Buffer.concat([request(server, path, options), after].map((part) => Buffer.from(part))) }));
+
+/** The next message. */
+export const said = async (wire) => JSON.parse(await wire.next());
+
+/** A connection at a door that has been let in. */
+export async function enter(server, door, { user = somebody(), ...options } = {}) {
+  const wire = await knock(server, door, { token: jwt(user), ...options });
+  assert.equal(wire.status, 101, door.name);
+  if (door.hello) assert.equal((await said(wire)).type, door.hello);
+  return wire;
+}
+
+/**
+ * Makes tests at each door of a server. `open` lets somebody in who is of that test alone; what was opened is cut afterwards, if it is
+ * still there, and then nothing of them may be left.
+ */
+export const atEach = (server, doors) => (what, check) => {
+  for (const door of doors) {
+    test(`${door.name}: ${what}`, { timeout: 60_000 }, async (t) => {
+      const user = somebody();
+      const wires = [];
+      t.after(async () => {
+        for (const wire of wires) wire.cut();
+        await gone(server, user, what);
+      });
+      const open = async (options) => {
+        const wire = await enter(server, door, { user, ...options });
+        wires.push(wire);
+        return wire;
+      };
+      await check({ door, user, open });
+    });
+  }
+};
+
+/** A frame of any length; `reserved` are bits that it should not have. */
+export function framed(payload, { opcode = OPCODE.text, reserved = 0, ...more } = {}) {
+  const bytes = Buffer.from(payload);
+  const first = opcode | reserved;
+  if (bytes.length <= 0xffff) return frame(bytes, { opcode: first, ...more });
+  return Buffer.concat([headOf(bytes.length, { opcode: first, ...more }), bytes]);
+}
+
+/** The head of a frame that promises so many bytes, of which none follow. Its mask leaves bytes as they are. */
+export function headOf(length, options) {
+  const [first] = frame('', options);
+  const head = Buffer.alloc(14);
+  head[0] = first;
+  head[1] = 0xff;
+  head.writeBigUInt64BE(BigInt(length), 2);
+  return head;
+}
+
+/** A message in pieces: these, each in a frame of its own, with `between` before every one but the first. */
+export const inPieces = (pieces, { opcode = OPCODE.text, between = () => '' } = {}) => Buffer.concat(pieces.flatMap((piece, i) => [
+  Buffer.from(i ? between(i) : ''),
+  framed(piece, { opcode: i ? OPCODE.continuation : opcode, fin: i === pieces.length - 1 }),
+]));
+
+/** The bytes of a text in pieces of that size. */
+export function cut(text, size) {
+  const bytes = Buffer.from(text);
+  return Array.from({ length: Math.ceil(bytes.length / size) }, (_, i) => bytes.subarray(i * size, (i + 1) * size));
+}
+
+/** The body of a close frame. */
+export function closing(code, reason = '') {
+  const head = Buffer.alloc(2);
+  head.writeUInt16BE(code);
+  return Buffer.concat([head, Buffer.from(reason)]);
+}
+
+/** A request that every door answers with `pong`, as long as that. */
+export const asking = (length = 0) => '{"type":"ping"}'.padEnd(length);
+
+/** It is served. */
+export async function answers(wire, what) {
+  await wire.write(framed(asking()));
+  assert.deepEqual(await said(wire), { type: 'pong' }, what);
+}
+
+/**
+ * Awaits the close frame, answers it, and awaits the end: its code (null: it has none), its reason, and which frames came before it.
+ * Without a close frame the code is undefined.
+ */
+export async function closed(wire) {
+  const before = [];
+  for (let got = await wire.frame('a close frame'); got; got = await wire.frame('a close frame')) {
+    if (got.opcode !== OPCODE.close) {
+      before.push(got.opcode === OPCODE.text ? JSON.parse(got.payload) : got);
+      continue;
+    }
+    const { payload } = got;
+    await wire.write(framed(payload, { opcode: OPCODE.close }));
+    assert.equal(await wire.frame('the end'), undefined, 'nothing comes after a close frame');
+    return { code: payload.length ? payload.readUInt16BE() : null, reason: payload.subarray(2).toString(), before };
+  }
+  return { before };
+}
