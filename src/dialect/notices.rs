@@ -117,6 +117,9 @@ fn anybody() -> SmallVec<[Topic; 5]> {
     smallvec![Topic::Role(Role::Anonymous)]
 }
 
+/// Whom a message is for, the message, and what the public gets in its place.
+type Message = (SmallVec<[Topic; 5]>, Frame, Option<Frame>);
+
 /// A status change is both notices; what changes no status, an assignment say, is the second one only. Nothing is said of
 /// a creation.
 #[must_use]
@@ -126,7 +129,7 @@ pub fn render(event: &OrderEvent, outlook: Outlook) -> SmallVec<[Outgoing; 3]> {
     }
     let order = &event.order;
     let tracking = |party| tracking_notice(order, &event.history, outlook, event.at, party);
-    let mut all: SmallVec<[(SmallVec<[Topic; 5]>, Frame, Option<Frame>); 3]> = SmallVec::new();
+    let mut all: SmallVec<[Message; 3]> = SmallVec::new();
     if order.status != event.previous_status {
         let to = parties(order).into_iter().chain(anybody()).collect();
         all.push((to, status_notice(event), None));

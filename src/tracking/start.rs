@@ -70,22 +70,20 @@ async fn try_start(
     let now = app.clock.now();
     let id = TrackingId::random();
     let mut events = Vec::new();
-    let order = match read::load_locked(&tx, &new.order).await? {
-        Some(order) => {
-            check(&order, who, rider)?;
-            if let Some(session) = present(app, &tx, &order, rider, now).await? {
-                return Ok((session, order));
-            }
-            order
+    let order = if let Some(order) = read::load_locked(&tx, &new.order).await? {
+        check(&order, who, rider)?;
+        if let Some(session) = present(app, &tx, &order, rider, now).await? {
+            return Ok((session, order));
         }
-        None => {
-            let dropoff = new.dropoff.ok_or_else(|| Refusal::invalid("dropoff_lat", "is required"))?;
-            let mut order = minimal(new, &id, dropoff, now);
-            events.push(create::write(&tx, &mut order, &who.id).await?);
-            let driver = Driver { id: rider.clone(), name: rider.to_string(), phone: None };
-            events.push(change::hand_over(&tx, &mut order, &events[0].history, driver, who, now).await?);
-            order
-        }
+        order
+    } else {
+        let dropoff = new.dropoff.ok_or_else(|| Refusal::invalid("dropoff_lat", "is required"))?;
+        let mut order = minimal(new, &id, dropoff, now);
+        let created = create::write(&tx, &mut order, &who.id).await?;
+        let driver = Driver { id: rider.clone(), name: rider.to_string(), phone: None };
+        let assigned = change::hand_over(&tx, &mut order, &created.history, driver, who, now).await?;
+        events.extend([created, assigned]);
+        order
     };
     let session = TrackingSession {
         id,

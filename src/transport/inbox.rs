@@ -190,12 +190,11 @@ impl Reply {
         if let Refusal::Internal(error) = refusal {
             tracing::error!(%error, event = self.event, "a request of a socket failed");
         }
-        match self.ack {
-            Some(ack) => self.answer(ack, &self.session.dialect().failure(refusal)),
-            None => {
-                self.session.app().metrics.events_out_reply.inc();
-                self.session.say(&realtime::error_event(refusal, self.event));
-            }
+        if let Some(ack) = self.ack {
+            self.answer(ack, &self.session.dialect().failure(refusal));
+        } else {
+            self.session.app().metrics.events_out_reply.inc();
+            self.session.say(&realtime::error_event(refusal, self.event));
         }
     }
 }

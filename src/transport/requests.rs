@@ -53,7 +53,7 @@ pub(super) fn immediate(session: &Session, command: Result<Command, Refusal>, re
             | Command::TrackingUpdate(_)
             | Command::Refresh { .. },
         ) => {
-            reply.send(Err(Refusal::Internal("a request that needs the database came the short way".into())))
+            reply.send(Err(Refusal::Internal("a request that needs the database came the short way".into())));
         }
         Err(refusal) => reply.send(Err(refusal)),
     }

@@ -1,7 +1,7 @@
 // Socket.IO's default namespace (§5, 001_efd30879a7171744.txt): an admin updates a status by REST, and every page that may see the
 // order shows it; nobody else hears of it.
 import assert from 'node:assert/strict';
-import { after, afterEach, describe, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import { closeAll, combos, connect, label, open } from './client.mjs';
 import { enter, heard, visit } from './doors.mjs';
 import { proxyTo } from './recovery.mjs';
@@ -19,7 +19,7 @@ const TRACKING_UPDATE = {
 
 const server = await Server.start({ env: { LOCATION_RATE_PER_SECOND: '0' } });
 after(() => server.close());
-afterEach(closeAll);
+after(closeAll);
 
 const status = (id, to) => server.status(id, to, ADMIN);
 
@@ -96,12 +96,12 @@ describe('an admin updates the status, and every page shows it', { concurrency: 
     await status(id, 'accepted');
     await server.pay(id); // late: the status stays
     await server.assign(id, who.driver); // early: it stays too
-    await status(id, 'ready_for_pickup'); // and goes on to the driver
+    await status(id, 'ready_for_pickup'); // and goes on to the driver at once
     await server.unassign(id);
     await status(id, 'cancelled');
     const still = [['trackingUpdate', 'accepted', undefined]];
-    await hears(customer, id, [...changed('accepted', 2), ...still, ...still, ...changed('assigned_to_driver', 5),
-      ...changed('ready_for_pickup', 6), ...changed('cancelled', 7)], 'the customer');
+    await hears(customer, id, [...changed('accepted', 2), ...still, ...still, ...changed('ready_for_pickup', 5), ...changed('assigned_to_driver', 6),
+      ...changed('ready_for_pickup', 7), ...changed('cancelled', 8)], 'the customer');
     for (const { payload } of heard(customer, id)) assert.equal(payload.trackingNumber, null);
   });
 
@@ -115,19 +115,20 @@ describe('an admin updates the status, and every page shows it', { concurrency: 
     const drive = (latitude) => phone.ask('driver:location', { ...AT, latitude, orderId: id });
     const at = (latitude) => ({ location }) => location?.latitude === latitude;
 
-    await drive(45.1);
-    const seen = await admin.next('trackingUpdate', at(45.1));
+    await drive(61.1);
+    const seen = await admin.next('trackingUpdate', at(61.1));
     check(seen, TRACKING_UPDATE, 'trackingUpdate');
     check(seen.location, { latitude: 'number', longitude: 'number', timestamp: 'time' }, 'location');
     await status(id, 'ready_for_pickup');
-    await drive(45.2);
-    const { location, status: now } = await customer.next('trackingUpdate', at(45.2));
+    await drive(61.2);
+    const { location, status: now, statusHistory } = await customer.next('trackingUpdate', at(61.2));
+    assert.deepEqual(statusHistory, (await server.tracking(id, as(who.customer, 'customer'))).statusHistory);
     check(location, { latitude: 'number', longitude: 'number', timestamp: 'time' }, 'location');
     assert.deepEqual([location.longitude, now], [AT.longitude, 'assigned_to_driver']);
-    assert.ok(!JSON.stringify(customer.events).includes('45.1'), 'not before it is with the driver');
+    assert.ok(!JSON.stringify(customer.events).includes('61.1'), 'not before it is with the driver');
     await status(id, 'picked_up');
     const afterwards = await customer.next('trackingUpdate', (update) => update.status === 'picked_up');
-    assert.equal(afterwards.location?.latitude, 45.2, 'a change tells the place too');
+    assert.equal(afterwards.location?.latitude, 61.2, 'a change tells the place too');
     await status(id, 'delivered');
     assert.equal((await customer.next('trackingUpdate', (update) => update.status === 'delivered')).location, undefined);
     assert.ok(customer.of('trackingUpdate').every(({ estimatedDelivery }) => !estimatedDelivery || Date.parse(estimatedDelivery) > Date.now() - 60_000));

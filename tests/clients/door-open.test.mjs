@@ -46,7 +46,7 @@ for (const combo of combos) {
     const page = await visit(open, combo);
     const own = await visit(open, { ...combo, user: as(one.customer, 'customer') });
     const ids = [await life(open, one), await life(open, two)];
-    const steps = ['accepted', 'assigned_to_driver', 'in_transit', 'delivered'];
+    const steps = ['accepted', 'ready_for_pickup', 'assigned_to_driver', 'in_transit', 'delivered'];
     for (const [id, who] of [[ids[0], one], [ids[1], two]]) {
       await page.next('trackingUpdate', ({ orderId, status }) => orderId === id && status === 'delivered');
       const events = heard(page, id);
@@ -99,7 +99,7 @@ test('/orders/track without a token: any order, nobody in it', { timeout: 60_000
   const answer = await open.call('GET', `/api/orders/${id}`, undefined, null);
   assert.deepEqual([answer.status, answer.body.success, answer.body.order.status], [200, true, 'delivered']);
   anonymous(answer.body, who, 'GET /api/orders/{id}');
-  for (const member of ['customer', 'chef', 'driver', 'delivery', 'items', 'notes', 'total']) assert.ok(!(member in answer.body.order), member);
+  for (const member of ['customer', 'store', 'driver', 'delivery_address', 'items', 'notes', 'total']) assert.ok(!(member in answer.body.order), member);
   const full = (await open.call('GET', `/api/orders/${id}`, undefined, as(who.customer, 'customer'))).body.order;
   assert.deepEqual([full.customer.name, full.notes], [who.customer.name, MORE.notes], 'with a token it is all there');
 });

@@ -56,13 +56,16 @@ export const knock = (server, { path }, { dribble, after = '', ...options } = {}
 /** The next message. */
 export const said = async (wire) => JSON.parse(await wire.next());
 
-/** A connection at a door that has been let in. */
-export async function enter(server, door, { user = somebody(), ...options } = {}) {
-  const wire = await knock(server, door, { token: jwt(user), ...options });
+/** Awaits that it is let in. */
+async function greeted(wire, door) {
   assert.equal(wire.status, 101, door.name);
   if (door.hello) assert.equal((await said(wire)).type, door.hello);
   return wire;
 }
+
+/** A connection at a door that has been let in. */
+export const enter = async (server, door, { user = somebody(), ...options } = {}) => (
+  greeted(await knock(server, door, { token: jwt(user), ...options }), door));
 
 /**
  * Makes tests at each door of a server. `open` lets somebody in who is of that test alone; what was opened is cut afterwards, if it is
@@ -77,12 +80,12 @@ export const atEach = (server, doors) => (what, check) => {
         for (const wire of wires) wire.cut();
         await gone(server, user, what);
       });
-      const open = async (options) => {
-        const wire = await enter(server, door, { user, ...options });
-        wires.push(wire);
-        return wire;
+      const knocks = async (options) => {
+        wires.push(await knock(server, door, options));
+        return wires.at(-1);
       };
-      await check({ door, user, open });
+      const open = async (options) => greeted(await knocks({ token: jwt(user), ...options }), door);
+      await check({ door, user, knocks, open });
     });
   }
 };
@@ -111,10 +114,10 @@ export const inPieces = (pieces, { opcode = OPCODE.text, between = () => '' } = 
   framed(piece, { opcode: i ? OPCODE.continuation : opcode, fin: i === pieces.length - 1 }),
 ]));
 
-/** The bytes of a text in pieces of that size. */
+/** The bytes of a text in pieces of that size, one at least. */
 export function cut(text, size) {
   const bytes = Buffer.from(text);
-  return Array.from({ length: Math.ceil(bytes.length / size) }, (_, i) => bytes.subarray(i * size, (i + 1) * size));
+  return Array.from({ length: Math.ceil(bytes.length / size) || 1 }, (_, i) => bytes.subarray(i * size, (i + 1) * size));
 }
 
 /** The body of a close frame. */
@@ -133,21 +136,21 @@ export async function answers(wire, what) {
   assert.deepEqual(await said(wire), { type: 'pong' }, what);
 }
 
-/**
- * Awaits the close frame, answers it, and awaits the end: its code (null: it has none), its reason, and which frames came before it.
- * Without a close frame the code is undefined.
- */
-export async function closed(wire) {
+/** Awaits a close frame and the end after it: its code (null: it has none; undefined: there was none), its reason, and what came before. */
+export async function closed(wire, what = '', answered = () => {}) {
   const before = [];
-  for (let got = await wire.frame('a close frame'); got; got = await wire.frame('a close frame')) {
-    if (got.opcode !== OPCODE.close) {
-      before.push(got.opcode === OPCODE.text ? JSON.parse(got.payload) : got);
-      continue;
+  for (;;) {
+    const got = await wire.frame(`a close frame, ${what}`);
+    if (!got) return { before };
+    const { opcode, payload } = got;
+    if (opcode === OPCODE.close) {
+      await answered(payload);
+      assert.equal(await wire.frame(`the end, ${what}`), undefined, 'nothing comes after a close frame');
+      return { code: payload.length ? payload.readUInt16BE() : null, reason: payload.subarray(2).toString(), before };
     }
-    const { payload } = got;
-    await wire.write(framed(payload, { opcode: OPCODE.close }));
-    assert.equal(await wire.frame('the end'), undefined, 'nothing comes after a close frame');
-    return { code: payload.length ? payload.readUInt16BE() : null, reason: payload.subarray(2).toString(), before };
+    before.push(opcode === OPCODE.text ? JSON.parse(payload) : got);
   }
-  return { before };
 }
+
+/** The same when it is the server that wants to end it: a client answers. */
+export const dismissed = (wire, what) => closed(wire, what, (payload) => wire.write(framed(payload, { opcode: OPCODE.close })));
