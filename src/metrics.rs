@@ -111,6 +111,75 @@ fn latency() -> Histogram {
     Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(0.000_05, 2.0, 16))
 }
 
+impl Inner {
+    fn register(
+        &self,
+        registry: &mut Registry,
+        events_in: Family<EventLabel, Count>,
+        events_out: Family<EventLabel, Count>,
+    ) {
+        registry.register("connections", "Live sockets by role and kind of client", self.connections.clone());
+        registry.register("events_in", "Requests of sockets by event", events_in);
+        registry.register("events_out", "Packets handed to sockets by kind", events_out);
+        registry.register("rejections", "Requests refused by code", self.rejections.clone());
+        registry.register(
+            "dropped_live",
+            "Live events dropped because too many kinds of them waited for one socket",
+            self.dropped_live.clone(),
+        );
+        for (name, help, count) in [
+            ("conflated", "Live events that a newer one took the place of", &self.conflated),
+            ("replayed", "Durable events told to sockets that were behind", &self.replayed),
+            ("stalls", "Connections ended because they took nothing for too long", &self.stalls),
+            ("log_reads", "Reads of the event log and of orders to be told", &self.log_reads),
+        ] {
+            registry.register(name, help, count.clone());
+        }
+        registry.register(
+            "recoveries",
+            "Sockets that came back with a session, by what became of it",
+            self.recoveries.clone(),
+        );
+        registry.register(
+            "sessions_behind",
+            "Sockets that durable events wait for",
+            self.sessions_behind.clone(),
+        );
+        registry.register(
+            "outbox_depth",
+            "Live events that wait for sockets that cannot take them now",
+            self.outbox_depth.clone(),
+        );
+        registry.register(
+            "order_service_calls",
+            "Deliveries told to the order service, by what became of it",
+            self.order_service.clone(),
+        );
+        registry.register("sockets_closed", "Sockets gone by reason", self.closed.clone());
+        registry.register(
+            "trail_dropped",
+            "Positions that did not reach the trail",
+            self.trail_dropped.clone(),
+        );
+        registry.register("trail_depth", "Positions waiting to be written", self.trail_depth.clone());
+        registry.register("relay_lag", "Events in the log and not handed on yet", self.relay_lag.clone());
+        registry.register(
+            "inbox_depth",
+            "Requests of sockets waiting to be carried out",
+            self.inbox_depth.clone(),
+        );
+        registry.register("http_connections", "Open connections", self.http_connections.clone());
+        registry.register("http_responses", "HTTP responses by status", self.http.clone());
+        for (name, help, metric) in [
+            ("fanout", "From an event to the last socket it was handed to", &self.fanout_seconds),
+            ("relay", "From the log's wake-up to the last event handed on", &self.relay_seconds),
+            ("commit", "A commit of the database", &self.commit_seconds),
+        ] {
+            registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
+        }
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -155,69 +224,7 @@ impl Metrics {
             rate: Rate(Mutex::new((Instant::now(), 0, 0.0))),
             registry: Registry::default(),
         };
-        registry.register(
-            "connections",
-            "Live sockets by role and kind of client",
-            inner.connections.clone(),
-        );
-        registry.register("events_in", "Requests of sockets by event", events_in);
-        registry.register("events_out", "Packets handed to sockets by kind", events_out);
-        registry.register("rejections", "Requests refused by code", inner.rejections.clone());
-        registry.register(
-            "dropped_live",
-            "Live events dropped because too many kinds of them waited for one socket",
-            inner.dropped_live.clone(),
-        );
-        for (name, help, count) in [
-            ("conflated", "Live events that a newer one took the place of", &inner.conflated),
-            ("replayed", "Durable events told to sockets that were behind", &inner.replayed),
-            ("stalls", "Connections ended because they took nothing for too long", &inner.stalls),
-            ("log_reads", "Reads of the event log and of orders to be told", &inner.log_reads),
-        ] {
-            registry.register(name, help, count.clone());
-        }
-        registry.register(
-            "recoveries",
-            "Sockets that came back with a session, by what became of it",
-            inner.recoveries.clone(),
-        );
-        registry.register(
-            "sessions_behind",
-            "Sockets that durable events wait for",
-            inner.sessions_behind.clone(),
-        );
-        registry.register(
-            "outbox_depth",
-            "Live events that wait for sockets that cannot take them now",
-            inner.outbox_depth.clone(),
-        );
-        registry.register(
-            "order_service_calls",
-            "Deliveries told to the order service, by what became of it",
-            inner.order_service.clone(),
-        );
-        registry.register("sockets_closed", "Sockets gone by reason", inner.closed.clone());
-        registry.register(
-            "trail_dropped",
-            "Positions that did not reach the trail",
-            inner.trail_dropped.clone(),
-        );
-        registry.register("trail_depth", "Positions waiting to be written", inner.trail_depth.clone());
-        registry.register("relay_lag", "Events in the log and not handed on yet", inner.relay_lag.clone());
-        registry.register(
-            "inbox_depth",
-            "Requests of sockets waiting to be carried out",
-            inner.inbox_depth.clone(),
-        );
-        registry.register("http_connections", "Open connections", inner.http_connections.clone());
-        registry.register("http_responses", "HTTP responses by status", inner.http.clone());
-        for (name, help, metric) in [
-            ("fanout", "From an event to the last socket it was handed to", &inner.fanout_seconds),
-            ("relay", "From the log's wake-up to the last event handed on", &inner.relay_seconds),
-            ("commit", "A commit of the database", &inner.commit_seconds),
-        ] {
-            registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
-        }
+        inner.register(&mut registry, events_in, events_out);
         for role in Role::ALL {
             for dialect in Dialect::ALL {
                 inner.connections.get_or_create_owned(&SocketLabel::new(role, dialect));

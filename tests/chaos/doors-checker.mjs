@@ -108,13 +108,16 @@ class TrackCheck extends FollowerCheck {
   on_ask(item) {
     super.on_ask(item);
     const state = this.order(item.order);
-    state.last ??= item.since ?? null;
+    state.since = item.since ?? null;
+    state.last ??= state.since;
   }
 
   on_subscribed({ order }) {
     if (!this.#greeted) this.problem('greeting', 'there was none', order);
     const state = this.order(order);
     if (state.asked === 0) this.problem('stranger', 'subscribed, though it had not asked', order);
+    // it has asked more than once, not knowing what a refusal was about, and is told again
+    if (state.subscribed) state.last = state.since;
     state.subscribed = true;
   }
 
@@ -165,7 +168,7 @@ class TrackingCheck extends DoorCheck {
   on_start({ session, order, rider }) {
     const { events = [] } = this.log.get(order) ?? {};
     const words = events.filter(({ driver }) => driver === rider).map((event) => WORDS[event.status].tracking ?? RANKS.tracking[0]);
-    this.#sessions.set(session, { order, rider, words, status: null, greeted: false, fix: null, owed: null, over: false });
+    this.#sessions.set(session, { order, rider, words, status: null, greeted: false, told: null, owed: null, fix: null, expired: false, over: false });
   }
 
   /** The events that ended a driver's part in an order. */
@@ -180,7 +183,7 @@ class TrackingCheck extends DoorCheck {
     if (!right) this.problem('refused', `no session for ${rider}: ${status}`, order);
   }
 
-  on_open({ session }) { Object.assign(this.#sessions.get(session), { greeted: false, fix: null, owed: null }); }
+  on_open({ session }) { Object.assign(this.#sessions.get(session), { greeted: false, told: null, owed: null, fix: null }); }
 
   on_event({ name, session, order, rider, status, fix }) {
     const state = this.#sessions.get(session);
@@ -192,18 +195,20 @@ class TrackingCheck extends DoorCheck {
     if ((name === 'initial_state') === state.greeted) problem('greeting', `${name} ${state.greeted ? 'came again' : 'came first'}`);
     state.greeted = true;
     if (RANKS.tracking.indexOf(status) < RANKS.tracking.indexOf(state.status)) problem('backwards', `${status} after ${state.status}`);
-    if (fix !== null && fix < state.fix) problem('backwards', `the driver's place of ${fix} after that of ${state.fix}`);
+    if (fix === null ? state.fix !== null && status !== 'DELIVERED' : fix < state.fix) problem('backwards', `the driver's place of ${fix} after that of ${state.fix}`);
+    // Each change is told by both, in this order; a change may leave the word as it is.
     if (name === 'status_change') {
-      if (status !== state.owed) problem('pair', `a status_change to ${status} without a location_update before`);
+      if (status !== state.told) problem('pair', `a status_change to ${status} without a location_update before`);
       state.owed = null;
-    } else if (name === 'location_update' && status !== state.status) {
-      if (state.owed) problem('pair', `no status_change to ${state.owed}`);
-      state.owed = status;
+    } else if (name === 'location_update') {
+      if (status !== state.status && state.owed) problem('pair', `no status_change to ${state.owed}`);
+      if (status !== state.status) state.owed = status;
+      state.told = status;
     }
     Object.assign(state, { status, fix: fix ?? state.fix });
   }
 
-  on_expired({ session }) { this.#sessions.get(session).told = true; }
+  on_expired({ session }) { this.#sessions.get(session).expired = true; }
 
   on_close({ session, code, reason }) {
     const state = this.#sessions.get(session);
@@ -211,7 +216,7 @@ class TrackingCheck extends DoorCheck {
       super.on_close({ code, reason });
       return;
     }
-    if (!state.told) this.problem('expired', `${session} expired without a word`, state.order);
+    if (!state.expired) this.problem('expired', `${session} expired without a word`, state.order);
     if (!this.#ends(state).some(({ status }) => status !== 'delivered')) this.problem('expired', `${session} expired, though ${state.rider} kept the order`, state.order);
     state.over = true;
   }

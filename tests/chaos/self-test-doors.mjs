@@ -65,6 +65,7 @@ export function recordsOf(log) {
     'track: from the start, with the creation or without': track(...greeted, ...follow('a', 0), ...updates('a', 2, 7), ...follow('b', 0), ...updates('b', 1, 3)),
     'track: back, since the last': track(...greeted, ...B, ...follow('a', 1), ...updates('a', 2, 4), close(1001), ...greeted, ...follow('a', 4), ...updates('a', 5, 7)),
     'track: back before anything was told': track(...greeted, ...B, ask('a'), close(), ...greeted, ...follow('a'), ...updates('a', 4, 7)),
+    'track: asked twice, told twice': track(...greeted, ...B, ask('a', 0), ask('a', 0), subscribed('a'), ...updates('a', 2, 3), subscribed('a'), ...updates('a', 2, 7)),
     'ws: both orders, with hints': orders(open, ask('a'), state('a', 1), hint('a', 'CONFIRMED'), ...states('a', 2, 7), hint('a', 'DELIVERED'), ...BS),
     'ws: back': orders(open, ...BS, ask('a'), ...states('a', 2, 4), close(), open, ask('a'), ...states('a', 4, 5), close(), open, ask('a'), state('a', 7)),
     'ws: asked twice, told twice': orders(open, ...BS, ask('a'), ask('a'), state('a', 6), state('a', 6), state('a', 7)),
@@ -73,6 +74,7 @@ export function recordsOf(log) {
       ...PICKED, seen('location_update', 'PICKED_UP', 'dino', 5), close(), open, seen('initial_state', 'PICKED_UP', 'dino', 4), close(1001), open,
       seen('initial_state', 'DELIVERED', 'dino'), { at: 'leave' },
     )),
+    'tracking: a change that leaves the word as it is': tracker(...dino(...changed('ASSIGNED', 'dino'), ...PICKED, ...DELIVERED)),
     'tracking: no session for who has lost the order, or delivered it': tracker(refused('dana', 403, 5), refused('dino', 409, 7)),
   };
 
@@ -96,6 +98,9 @@ export function recordsOf(log) {
     'track: a gap at the beginning': ['gap', track(...whole, ...updates('a', 3, 7))],
     'track: a gap from the start on': ['gap', track(...greeted, ...B, ...follow('a', 0), ...updates('a', 3, 7))],
     'track: a gap at a return': ['gap', track(...whole, ...updates('a', 2, 3), close(), ...greeted, ...follow('a', 3), ...updates('a', 5, 7))],
+    'track: asked twice, and a gap the second time': ['gap', track(
+      ...greeted, ...B, ask('a', 0), ask('a', 0), subscribed('a'), ...updates('a', 2, 3), subscribed('a'), ...updates('a', 3, 7),
+    )],
     'track: the end missing': ['gap', track(...whole, ...updates('a', 2, 6))],
     'track: an order never told of': ['gap', track(...greeted, ...B)],
     'track: a repeat': ['repeat', track(...whole, update('a', 2), ...updates('a', 2, 7))],
@@ -131,6 +136,7 @@ export function recordsOf(log) {
     'tracking: the driver goes back': ['backwards', tracker(...dino(
       ...PICKED, seen('location_update', 'PICKED_UP', 'dino', 5), seen('location_update', 'PICKED_UP', 'dino', 4), ...DELIVERED,
     ))],
+    'tracking: the driver is nowhere any more': ['backwards', tracker(...dino(seen('location_update', 'ASSIGNED', 'dino', 5), ...PICKED, ...DELIVERED))],
     'tracking: the end missing': ['gap', tracker(...dino(...PICKED))],
     'tracking: taken away, and never told so': ['gap', tracker(...DANA.slice(0, -3), ...dino(...DELIVERED))],
     'tracking: nothing at all': ['gap', tracker(start('E', 'dino'), ...of('E', open))],

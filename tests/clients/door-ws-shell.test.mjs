@@ -52,7 +52,8 @@ class Terminal {
   message(match, what) {
     return new Promise((resolve, reject) => {
       const look = () => {
-        const found = this.lines.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line)).find(match);
+        // wscat's prompt may be before a message
+        const found = this.lines.filter((line) => line.includes('{')).map((line) => JSON.parse(line.slice(line.indexOf('{')))).find(match);
         if (!found) return;
         clearTimeout(timer);
         this.#looks.delete(look);

@@ -1,7 +1,7 @@
 // One order seen through all five doors at once: each status, set through each door's way of writing, is heard in each door's words, in
 // the order in which it happened, once; and so are the driver's places.
 import assert from 'node:assert/strict';
-import { after, afterEach, describe, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import { closeAll, connect } from './client.mjs';
 import { begin, hangUpAll, heard, trace, track, visit, watch, WORDS } from './doors.mjs';
 import { ADMIN, as, people, Server } from './server.mjs';
@@ -10,8 +10,8 @@ const AT = { latitude: 45.25, longitude: 13.61 };
 
 const server = await Server.start({ env: { LOCATION_RATE_PER_SECOND: '0' } });
 after(() => server.close());
-afterEach(closeAll);
-afterEach(hangUpAll);
+after(closeAll);
+after(hangUpAll);
 
 /** How each door sets a status: it asks with its own word, where it has one that means this status. */
 const asks = (door, status) => {

@@ -20,8 +20,9 @@ const STALL_MS = 1500;
 const UNLIMITED = { SOCKET_REQUESTS_PER_SECOND: '0', LOCATION_RATE_PER_SECOND: '0' };
 const server = await Server.start({ env: UNLIMITED });
 const quick = await Server.start({ env: { ...UNLIMITED, PING_INTERVAL_MS: `${INTERVAL_MS}`, PING_TIMEOUT_MS: `${TIMEOUT_MS}` } });
-after(() => Promise.all([server.close(), quick.close()]));
-const [doors, quickDoors] = await Promise.all([server, quick].map(doorsOf));
+const slow = await Server.start({ env: { ...UNLIMITED, WRITE_STALL_MS: `${STALL_MS}`, SOCKET_SEND_BUFFER_BYTES: '8192' } });
+after(() => Promise.all([server, quick, slow].map((one) => one.close())));
+const [doors, quickDoors, slowDoors] = await Promise.all([server, quick, slow].map(doorsOf));
 const before = { connections: await server.metric('connections'), http: await server.metric('http_connections') };
 const each = atEach(server, doors);
 
@@ -125,23 +126,23 @@ test('who does not even read is given up as well', async () => {
 // --- who stalls
 
 const BIG = { items: Array.from({ length: 200 }, (_, i) => ({ name: `${i} ${'x'.repeat(240)}`, quantity: 1 })) };
-const FIXES = 4000;
+const FIXES = 2500;
 const AT_ONCE = 200;
 const TOSSES = 20;
 
 /** An order on its way, of which more is said than a connection can hold: its rider reports again and again. */
-async function chattering(at) {
+async function chattering() {
   const who = people();
-  const { id } = await at.assigned(who);
-  const { tracking_id: session } = await startTracking(at, id, who.driver.id);
-  await at.status(id, 'picked_up');
+  const { id } = await slow.assigned(who);
+  const { tracking_id: session } = await startTracking(slow, id, who.driver.id);
+  await slow.status(id, 'picked_up');
   const path = `/ws/tracking/${session}`;
   const fixes = Array.from({ length: FIXES }, (_, i) => ({ type: 'location_update', location: { lat: 45, lng: 13 + i / 10_000 } }));
   return {
     id,
     path,
     async flood() {
-      const rider = await enter(at, { path, hello: 'initial_state' }, { user: as(who.driver, 'driver') });
+      const rider = await enter(slow, { path, hello: 'initial_state' }, { user: as(who.driver, 'driver') });
       while (fixes.length > 0) {
         await rider.write(Buffer.concat(fixes.splice(0, AT_ONCE).map((fix) => framed(JSON.stringify(fix)))));
         await caughtUp(rider);
@@ -152,25 +153,23 @@ async function chattering(at) {
 }
 
 /** A big order, of which all is said again and again: it is handed to and fro. */
-async function tossed(at) {
-  const { id } = await at.create(people(), BIG);
-  await at.status(id, 'ready_for_pickup');
+async function tossed() {
+  const { id } = await slow.create(people(), BIG);
+  await slow.status(id, 'ready_for_pickup');
   const drivers = [people().driver, people().driver];
-  return { id, async flood() { for (let i = 0; i < TOSSES; i += 1) await at.assign(id, drivers[i % 2]); } };
+  return { id, async flood() { for (let i = 0; i < TOSSES; i += 1) await slow.assign(id, drivers[i % 2]); } };
 }
 
 const delivered = ({ status, data }) => (status ?? data?.status)?.toLowerCase() === 'delivered';
 
-test('who takes nothing is cut after WRITE_STALL_MS; who follows the same order is served at once', { timeout: 60_000 }, async (t) => {
-  const at = await Server.start({ env: { ...UNLIMITED, WRITE_STALL_MS: `${STALL_MS}`, SOCKET_SEND_BUFFER_BYTES: '8192' } });
-  t.after(() => at.close());
+test('who takes nothing is cut after WRITE_STALL_MS; who follows the same order is served at once', { timeout: 60_000 }, async () => {
   const user = { sub: 'watcher', role: 'admin' };
   let cut = 0;
   for (const [i, make] of [chattering, tossed, chattering].entries()) {
-    const order = await make(at);
-    const door = { ...doors[i], ...(doors[i].name === '/ws/tracking' && { path: order.path }) };
+    const order = await make();
+    const door = { ...slowDoors[i], ...(slowDoors[i].name === '/ws/tracking' && { path: order.path }) };
     const watch = async () => {
-      const wire = await enter(at, door, { user, after: i === 2 ? '' : subscribe(order.id) });
+      const wire = await enter(slow, door, { user, after: i === 2 ? '' : subscribe(order.id) });
       await caughtUp(wire);
       return wire;
     };
@@ -178,19 +177,31 @@ test('who takes nothing is cut after WRITE_STALL_MS; who follows the same order 
     for (const wire of stalled) wire.socket.pause();
     await order.flood();
     const changed = Date.now();
-    await at.status(order.id, 'delivered');
+    await slow.status(order.id, 'delivered');
     await hears(witness, delivered);
     assert.ok(Date.now() - changed < 1000, `${door.name}: the witness waited ${Date.now() - changed} ms`);
-    await eventually(async () => await connections(at, user) === 1, `${door.name}: the stalled ones to be cut`);
+    await eventually(async () => await connections(slow, user) === 1, `${door.name}: the stalled ones to be cut`);
     cut += stalled.length;
-    assert.equal(await at.metric('stalls_total'), cut, door.name);
+    assert.equal(await slow.metric('stalls_total'), cut, door.name);
     for (const wire of stalled) wire.socket.resume();
     await Promise.all(stalled.map((wire) => within(wire.ended, 'the end')));
     await caughtUp(witness);
     witness.cut();
-    await gone(at, user, door.name);
+    await gone(slow, user, door.name);
   }
-  assert.equal(await at.metric('sessions_behind'), 0);
+  assert.equal(await slow.metric('sessions_behind'), 0);
+});
+
+atEach(slow, slowDoors)('who sends pings and does not read the pongs is cut as well', async ({ door, user, open }) => {
+  const witness = await open();
+  const socket = net.connect(slow.port, '127.0.0.1').pause();
+  socket.on('error', () => {});
+  const ended = new Promise((resolve) => { socket.once('close', resolve); });
+  socket.write(request(slow, door.path, { token: jwt(user) }));
+  const pings = Buffer.concat(Array.from({ length: 1000 }, () => framed('x'.repeat(125), { opcode: OPCODE.ping })));
+  const wrote = (async () => { while (!socket.destroyed) await new Promise((resolve) => { socket.write(pings, resolve); }); })();
+  await within(Promise.all([ended, wrote]), 'the end');
+  await answers(witness, 'the witness');
 });
 
 // --- when the server stops

@@ -1,7 +1,7 @@
 // The raw WebSocket doors, byte by byte: the request that opens one, frames of every kind and length, and how a connection ends.
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { test } from 'node:test';
+import { describe, test } from 'node:test';
 import { frame, gone, somebody, Wire } from './engineio.mjs';
 import { tcp } from './raw.mjs';
 import { jwt } from './server.mjs';
@@ -68,12 +68,12 @@ export const enter = async (server, door, { user = somebody(), ...options } = {}
   greeted(await knock(server, door, { token: jwt(user), ...options }), door));
 
 /**
- * Makes tests at each door of a server. `open` lets somebody in who is of that test alone; what was opened is cut afterwards, if it is
+ * Makes a test at each door of a server. `open` lets somebody in who is of that test alone; what was opened is cut afterwards, if it is
  * still there, and then nothing of them may be left.
  */
-export const atEach = (server, doors) => (what, check) => {
+export const atEach = (server, doors) => (what, check) => describe(what, { concurrency: doors.length }, () => {
   for (const door of doors) {
-    test(`${door.name}: ${what}`, { timeout: 60_000 }, async (t) => {
+    test(door.name, { timeout: 60_000 }, async (t) => {
       const user = somebody();
       const wires = [];
       t.after(async () => {
@@ -88,7 +88,7 @@ export const atEach = (server, doors) => (what, check) => {
       await check({ door, user, knocks, open });
     });
   }
-};
+});
 
 /** A frame of any length; `reserved` are bits that it should not have. */
 export function framed(payload, { opcode = OPCODE.text, reserved = 0, ...more } = {}) {

@@ -103,7 +103,7 @@ on_both_databases! {
             let (pid, offset) = (socket.pid.clone(), socket.offset.clone());
             drop(socket);
             crate::harness::until("it has left", async || {
-                server.metrics().await.contains("ordercast_connections{role=\"customer\"} 0")
+                server.metrics().await.contains("ordercast_connections{role=\"customer\",client=\"realtime\"} 0")
             })
             .await;
             tokio::time::sleep(std::time::Duration::from_millis(300)).await;

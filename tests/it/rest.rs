@@ -252,7 +252,7 @@ async fn announcements_presence_and_figures() {
     assert_eq!(stats["connections"]["byRole"]["driver"], 1);
     assert_eq!(stats["connections"]["byClient"]["realtime"], 2);
     let metrics = server.metrics().await;
-    assert!(metrics.contains("ordercast_connections{role=\"driver\"} 1"), "{metrics}");
+    assert!(metrics.contains("ordercast_connections{role=\"driver\",client=\"realtime\"} 1"), "{metrics}");
     server.stop().await;
 }
 

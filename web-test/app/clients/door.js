@@ -12,7 +12,7 @@ export class Door {
   seq = 0;
   busy = false;
   error = '';
-  /** What it waits for before it can connect at all. */
+  /** What it waits for before it can connect at all: “for …”, “until …”. */
   waits = '';
 
   #setup = null;
@@ -63,7 +63,7 @@ export class Door {
 
   /** Whether it was turned away for its token. */
   get spent() {
-    return this.state.phase === 'refused' && /token|unauthorized|session ended/i.test(this.state.reason);
+    return this.state.phase === 'refused' && /token|unauthorized|session ended|server closed/i.test(this.state.reason);
   }
 
   changed() {
@@ -71,7 +71,7 @@ export class Door {
   }
 
   open() {
-    this.waits = this.reader ? '' : 'Waits for a token: enter one under Connections.';
+    this.waits = this.reader ? '' : 'for a token: enter one under Connections';
     if (!this.waits) this.line.open();
   }
 

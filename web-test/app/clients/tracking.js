@@ -36,6 +36,7 @@ export class TrackingDoor extends Door {
     this.#open = false;
     super.close();
     this.#forget();
+    this.#known.clear();
   }
 
   follow(order) {
@@ -72,12 +73,12 @@ export class TrackingDoor extends Door {
 
   get #lacking() {
     const { order } = this;
-    if (!order) return 'Waits for an order.';
-    if (!this.writer || !this.reader) return 'Waits for a token of the admin or of this driver.';
-    if (order.status === 'cancelled') return 'The order is cancelled: a session would be over.';
-    if (order.status === 'delivered') return this.#known.has(order.id) ? '' : 'The order was delivered before a session was begun.';
-    if (!order.driver) return 'Waits for a driver: a tracking session is a driver’s.';
-    if (isBefore(order.status, 'assigned_to_driver')) return `Waits until the order is ready: then ${order.driver.name}’s session begins.`;
+    if (!order) return 'for an order';
+    if (!this.writer || !this.reader) return 'for a token of the admin or of this driver';
+    if (order.status === 'cancelled') return 'for another order: this one is cancelled';
+    if (order.status === 'delivered') return this.#known.has(order.id) ? '' : 'for another order: this one is delivered, and its session is not known here';
+    if (!order.driver) return 'for a driver: a tracking session is a driver’s';
+    if (isBefore(order.status, 'assigned_to_driver')) return `until the order is ready: then ${order.driver.name}’s session begins`;
     return '';
   }
 
@@ -94,7 +95,7 @@ export class TrackingDoor extends Door {
     }
     const asked = `${order.id} ${order.driver.id}`;
     this.#asked = asked;
-    this.waits = 'The session is being begun.';
+    this.waits = 'for its session';
     try {
       const { tracking_id: session } = await this.call('POST', '/tracking/start', this.writer, { order_id: order.id, rider_id: order.driver.id });
       this.#known.set(order.id, session);
