@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use entity::{order_service_call as row, tracking_session};
+use reqwest::redirect::Policy;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
@@ -59,7 +60,7 @@ pub async fn make_forever(app: App) {
     let Some(url) = app.config.order_service_url.clone() else {
         return std::future::pending().await;
     };
-    let client = match reqwest::Client::builder().timeout(TIMEOUT).build() {
+    let client = match reqwest::Client::builder().timeout(TIMEOUT).redirect(Policy::none()).build() {
         Ok(client) => client,
         Err(error) => {
             tracing::error!(%error, "the order service cannot be called");

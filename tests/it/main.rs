@@ -4,6 +4,8 @@
 mod auth;
 mod binary;
 mod concurrency;
+mod dialects;
+mod fuzz;
 mod harness;
 mod hostile;
 mod location;
@@ -16,3 +18,4 @@ mod socket;
 mod storage;
 mod subscribe;
 mod tokens;
+mod tracking;

@@ -1,0 +1,295 @@
+//! Every event in every dialect, as it is on the wire: `tests/it/dialects.txt`, to be read by people. After a wanted change
+//! `UPDATE=1 cargo test --test it dialects` writes it anew.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use ordercast::clock::{Time, from_millis};
+use ordercast::dialect::{Dialect, canonical::Telling, tracking};
+use ordercast::driver::eta::Eta;
+use ordercast::driver::live::Outlook;
+use ordercast::event::{About, Announcement, Audience, EtaChange, Kind, LiveEvent, Location, OrderEvent};
+use ordercast::fanout::{ForPublic, Frame};
+use ordercast::id::{OrderId, Point, UserId};
+use ordercast::order::read::Past;
+use ordercast::order::{Chef, Customer, Delivery, Driver, Item, Order, OrderStatus, PaymentStatus};
+use ordercast::tracking::TrackingSession;
+use ordercast::transport::socketio::greeting::event_frame;
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/dialects.txt");
+
+fn at(second: i64) -> Time {
+    from_millis(1_704_067_800_000 + second * 1_000)
+}
+
+fn driver(id: &str) -> Driver {
+    Driver { id: UserId::stored(id), name: format!("Name of {id}"), phone: Some("+233501234567".to_owned()) }
+}
+
+/// An order with all that may be there, or with as little as there can be.
+fn order(full: bool, status: OrderStatus, seq: i64) -> Order {
+    let some = |text: &str| full.then(|| text.to_owned());
+    Order {
+        id: OrderId::stored("ord-1"),
+        order_number: "RND-20240101-0001".to_owned(),
+        tracking_number: some("TN-1"),
+        customer: Customer { id: UserId::stored("ann"), name: "Ann".to_owned(), phone: some("+111") },
+        chef: Chef {
+            id: UserId::stored("carl"),
+            name: "Carl".to_owned(),
+            business_name: some("Carl's"),
+            address: some("1 Stove St"),
+            latitude: full.then_some(5.6),
+            longitude: full.then_some(-0.2),
+        },
+        delivery: Delivery { address: "9 Door Rd".to_owned(), latitude: 5.6037, longitude: -0.1869 },
+        items: if full {
+            vec![Item { name: "Jollof".to_owned(), quantity: 2, unit_price: Some(4.5) }]
+        } else {
+            Vec::new()
+        },
+        total: full.then_some(9.0),
+        currency: some("GHS"),
+        notes: some("ring twice"),
+        status,
+        payment_status: if full { PaymentStatus::Completed } else { PaymentStatus::Pending },
+        payment_confirmed_at: full.then(|| at(1)),
+        driver: None,
+        seq,
+        estimated_delivery_time: None,
+        created_at: at(0),
+        updated_at: at(seq),
+    }
+}
+
+fn event(kind: Kind, order: Order, previous_status: OrderStatus, by: Option<&str>) -> OrderEvent {
+    let past = |seq, status, changed_by: Option<&str>| Past {
+        seq,
+        status,
+        at: at(seq),
+        changed_by: changed_by.map(ToOwned::to_owned),
+    };
+    OrderEvent {
+        position: 40 + order.seq,
+        kind,
+        previous_status,
+        changed_by: by.map(UserId::stored),
+        note: None,
+        former_driver: None,
+        history: vec![past(1, OrderStatus::Pending, Some("ann")), past(order.seq, order.status, by)],
+        at: at(order.seq),
+        order,
+    }
+}
+
+fn with_driver(mut order: Order, id: &str) -> Order {
+    order.driver = Some(driver(id));
+    order
+}
+
+fn durable() -> Vec<(&'static str, OrderEvent)> {
+    use OrderStatus::{
+        Accepted, AssignedToDriver, Cancelled, Delivered, InTransit, PaymentConfirmed, Pending, PickedUp,
+        Preparing, ReadyForPickup,
+    };
+    let mut reassigned =
+        event(Kind::Assigned, with_driver(order(true, PickedUp, 9), "dora"), PickedUp, Some("boss"));
+    reassigned.former_driver = Some(UserId::stored("dan"));
+    let mut unassigned =
+        event(Kind::Unassigned, order(true, ReadyForPickup, 7), AssignedToDriver, Some("boss"));
+    unassigned.former_driver = Some(UserId::stored("dan"));
+    vec![
+        ("created, with everything", event(Kind::Created, order(true, Pending, 1), Pending, Some("ann"))),
+        ("created, with as little as can be", event(Kind::Created, order(false, Pending, 1), Pending, None)),
+        ("paid", event(Kind::Payment, order(true, PaymentConfirmed, 2), Pending, Some("shop"))),
+        (
+            "paid late, which changes no status",
+            event(Kind::Payment, order(true, Preparing, 4), Preparing, Some("shop")),
+        ),
+        ("accepted", event(Kind::Status, order(false, Accepted, 3), PaymentConfirmed, None)),
+        ("preparing", event(Kind::Status, order(false, Preparing, 4), Accepted, Some("carl"))),
+        (
+            "ready, and nobody has it",
+            event(Kind::Status, order(true, ReadyForPickup, 5), Preparing, Some("carl")),
+        ),
+        (
+            "given to a driver early",
+            event(Kind::Assigned, with_driver(order(true, Accepted, 5), "dan"), Accepted, Some("boss")),
+        ),
+        (
+            "given to a driver",
+            event(
+                Kind::Assigned,
+                with_driver(order(true, AssignedToDriver, 6), "dan"),
+                ReadyForPickup,
+                Some("boss"),
+            ),
+        ),
+        ("taken from the driver", unassigned),
+        ("given to another driver", reassigned),
+        (
+            "picked up",
+            event(Kind::Status, with_driver(order(true, PickedUp, 8), "dan"), AssignedToDriver, Some("dan")),
+        ),
+        (
+            "in transit",
+            event(Kind::Status, with_driver(order(false, InTransit, 9), "dan"), PickedUp, Some("dan")),
+        ),
+        (
+            "delivered",
+            event(Kind::Status, with_driver(order(true, Delivered, 10), "dan"), InTransit, Some("dan")),
+        ),
+        ("cancelled", event(Kind::Status, order(false, Cancelled, 3), Accepted, Some("ann"))),
+    ]
+}
+
+fn live() -> Vec<(&'static str, LiveEvent)> {
+    let location = |full: bool, status| {
+        LiveEvent::Location(Location {
+            about: Arc::new(About {
+                order: with_driver(order(full, status, 8), "dan"),
+                history: vec![Past {
+                    seq: 1,
+                    status: OrderStatus::Pending,
+                    at: at(1),
+                    changed_by: Some("ann".to_owned()),
+                }],
+            }),
+            driver: UserId::stored("dan"),
+            latitude: 5.6045,
+            longitude: -0.1875,
+            heading: full.then_some(90.0),
+            speed: full.then_some(8.5),
+            accuracy: full.then_some(5.0),
+            recorded_at: at(50),
+            received_at: at(51),
+            eta: full.then(|| Eta::overridden(at(651), at(51))),
+        })
+    };
+    let announce = |audience, data: &str| {
+        let data = serde_json::from_str(data).expect("JSON");
+        LiveEvent::Announcement(Announcement { audience, name: "menu:changed".to_owned(), data })
+    };
+    vec![
+        ("a position, with everything", location(true, OrderStatus::InTransit)),
+        ("a position, with as little as can be", location(false, OrderStatus::PickedUp)),
+        ("a position, before the order is with the driver", location(true, OrderStatus::Preparing)),
+        (
+            "an ETA",
+            LiveEvent::Eta(EtaChange {
+                order: OrderId::stored("ord-1"),
+                customer: UserId::stored("ann"),
+                eta: Eta::overridden(at(651), at(51)),
+            }),
+        ),
+        ("an announcement", announce(Audience::Role(ordercast::auth::Role::Driver), r#"{"menu":7}"#)),
+        ("an announcement to one, of nothing", announce(Audience::User(UserId::stored("ann")), "null")),
+    ]
+}
+
+fn watched() -> TrackingSession {
+    TrackingSession {
+        id: tracking_id(),
+        order: OrderId::stored("ord-1"),
+        rider: UserId::stored("dan"),
+        dropoff: Point::stored(5.6037, -0.1869),
+        started_at: at(6),
+    }
+}
+
+fn tracking_id() -> ordercast::tracking::TrackingId {
+    ordercast::tracking::TrackingId::parse("TRK-0000000000000000000000").expect("an id")
+}
+
+/// What goes over the connection, without WebSocket's head.
+fn wire(dialect: Dialect, frame: &Frame) -> String {
+    match (dialect.namespace(), frame.personal) {
+        (Some(namespace), _) => {
+            let bytes = event_frame(namespace, frame);
+            let (begin, _) = ordercast::transport::conn::websocket::first(&bytes).expect("a frame");
+            String::from_utf8(bytes[begin..].to_vec()).expect("text")
+        }
+        (None, None) => frame.json.get().to_owned(),
+        (None, Some(personal)) => {
+            let (before, after) = frame.json.get().split_at(personal.at);
+            format!("{before}{}{after}", tracking::members(&watched(), personal.from))
+        }
+    }
+}
+
+fn all() -> String {
+    let mut text = String::from("Every event in every dialect, as it is on the wire. See dialects.rs.\n");
+    for (what, event) in durable() {
+        let seen = event.order.driver.is_some();
+        let outlook = Outlook {
+            eta: seen.then(|| Eta::overridden(at(651), at(51))),
+            position: seen.then(|| (Point::stored(5.6045, -0.1875), at(50))),
+        };
+        writeln!(text, "\n=== {what}").expect("text");
+        for dialect in Dialect::ALL {
+            let messages = dialect.render(&event, outlook, Telling::Live);
+            if messages.is_empty() {
+                writeln!(text, "{}: None", dialect.as_str()).expect("text");
+            }
+            for message in messages {
+                writeln!(
+                    text,
+                    "{} to {:?}:\n  {}",
+                    dialect.as_str(),
+                    message.to,
+                    wire(dialect, &message.frame)
+                )
+                .expect("text");
+                match &message.for_public {
+                    ForPublic::Same => {}
+                    ForPublic::Nothing => writeln!(text, "  for the public: None").expect("text"),
+                    ForPublic::Other(frame) => {
+                        writeln!(text, "  for the public: {}", wire(dialect, frame)).expect("text");
+                    }
+                }
+            }
+        }
+    }
+    for (what, event) in live() {
+        writeln!(text, "\n=== {what}").expect("text");
+        for dialect in Dialect::ALL {
+            let (audience, frame) = (dialect.live_audience(&event), dialect.render_live(&event));
+            // An announcement says nothing to a dialect that has no names for it, and so on.
+            match (audience, frame) {
+                (Some(audience), Some(frame)) => {
+                    let public = if audience.public_too { "" } else { ", not to the public" };
+                    writeln!(
+                        text,
+                        "{} to {:?}{public}:\n  {}",
+                        dialect.as_str(),
+                        audience.topics,
+                        wire(dialect, &frame)
+                    )
+                    .expect("text");
+                    if audience.key.is_some() {
+                        let conflated = wire(dialect, &frame.conflated(3));
+                        assert!(conflated.contains("\"conflated\":3"), "{conflated}");
+                    }
+                }
+                (None, _) => writeln!(text, "{}: None", dialect.as_str()).expect("text"),
+                (Some(_), None) => {
+                    panic!("{}: an audience and nothing to say to it: {what}", dialect.as_str())
+                }
+            }
+        }
+    }
+    text
+}
+
+#[test]
+fn every_event_in_every_dialect() {
+    let now = all();
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(FILE, &now).expect("the file to be written");
+    }
+    let before = std::fs::read_to_string(FILE).expect("the file");
+    for (before, now) in before.lines().zip(now.lines()) {
+        assert_eq!(before, now);
+    }
+    assert_eq!(before.lines().count(), now.lines().count());
+}

@@ -1,0 +1,131 @@
+//! Whatever is sent, no parser panics, and what it lets through is valid. A short run; a long one with
+//! `PROPTEST_CASES=1000000 cargo test --release --test it fuzz`.
+
+use clap::Parser;
+use ordercast::command::{Command, LocationReport};
+use ordercast::config::{Cli, Limits};
+use ordercast::dialect::{Dialect, orders_track, tracking};
+use ordercast::fanout::{Offset, Place};
+use ordercast::id::{OrderId, UserId};
+use ordercast::tracking::TrackingId;
+use ordercast::transport::conn::websocket;
+use ordercast::transport::socketio::incoming::rewrite_body;
+use proptest::prelude::*;
+
+/// What clients say, to begin from.
+const SAID: [&str; 16] = [
+    r#"["subscribe:order",{"orderId":"o1","since":3}]"#,
+    r#"["driver:location",{"latitude":5.6,"longitude":-0.2,"heading":359.9,"recordedAt":"2026-11-21T09:00:00Z"}]"#,
+    r#"["driver:location_batch",{"points":[{"latitude":5.6,"longitude":-0.2},7]}]"#,
+    r#"["order:status_update",{"orderId":"o1","status":"picked_up","note":"x","expectedSeq":4.0}]"#,
+    r#"["token:refresh",{"token":"a.b.c"}]"#,
+    r#"["ping:latency",{"t":1}]"#,
+    r#"["ping:latency"]"#,
+    r#"{"type":"subscribe","order_id":"o1","since":9223372036854775807}"#,
+    r#"{"type":"unsubscribe","order_id":"o1"}"#,
+    r#"{"type":"subscribe","orderId":"o1"}"#,
+    r#"{"type":"ping"}"#,
+    r#"{"type":"location_update","location":{"lat":5.6,"lng":-0.2,"status":"IN_TRANSIT"}}"#,
+    r#"{"order_id":"x","type":"subscribe","type":"ping"}"#,
+    "TRK-0000000000000000000000",
+    "41.0~7~2",
+    "20:40/realtime?token=a,",
+];
+
+/// Something that was said with pieces of it changed, or anything at all.
+fn anything() -> impl Strategy<Value = String> {
+    let changed = (
+        prop::sample::select(SAID.to_vec()),
+        prop::collection::vec(
+            (any::<prop::sample::Index>(), "\\PC{0,3}|[{}\\[\\]\",:0-9e.-]{1,3}|null|1e999|-1", 0_usize..4),
+            0..4,
+        ),
+    )
+        .prop_map(|(said, changes)| {
+            let mut chars: Vec<char> = said.chars().collect();
+            for (index, text, gone) in changes {
+                let at = index.index(chars.len() + 1);
+                let end = (at + gone).min(chars.len());
+                chars.splice(at..end, text.chars());
+            }
+            chars.into_iter().collect()
+        });
+    prop_oneof![4 => changed, 1 => any::<String>()]
+}
+
+fn limits() -> Limits {
+    Cli::try_parse_from(["ordercast"]).expect("defaults").serve.limits
+}
+
+fn check_fix(fix: &LocationReport) {
+    assert!((-90.0..=90.0).contains(&fix.latitude.0) && (-180.0..=180.0).contains(&fix.longitude.0));
+    assert!(fix.heading.is_none_or(|heading| (0.0..360.0).contains(&heading.0)));
+    assert!(fix.order_id.as_ref().is_none_or(|id| OrderId::parse(id.as_str()).is_ok()));
+}
+
+fn check(command: &Command) {
+    match command {
+        Command::Subscribe { order, since } => {
+            assert!(OrderId::parse(order.as_str()).is_ok() && since.is_none_or(|since| since >= 0));
+        }
+        Command::Unsubscribe { order }
+        | Command::Tracking { order }
+        | Command::ChangeStatus { order, .. } => {
+            assert!(OrderId::parse(order.as_str()).is_ok());
+        }
+        Command::Location(fix) => check_fix(fix),
+        Command::LocationBatch(points) => {
+            assert!(points.len() <= limits().location_batch_max);
+            points.iter().flatten().for_each(check_fix);
+        }
+        Command::TrackingUpdate(update) => {
+            assert!((-90.0..=90.0).contains(&update.lat.0) && (-180.0..=180.0).contains(&update.lng.0));
+        }
+        Command::Refresh { .. } | Command::Ping { .. } => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_clients_say(text in anything()) {
+        let limits = limits();
+        for dialect in Dialect::ALL {
+            match dialect.parse(&text, &limits).command {
+                Ok(command) => check(&command),
+                // What is refused can be said in the client's words.
+                Err(refusal) => {
+                    let said = dialect.failure(&refusal);
+                    prop_assert!(serde_json::from_str::<serde_json::Value>(said.get()).is_ok());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn words_and_ids(text in anything()) {
+        if let Some(status) = orders_track::status(&text) {
+            prop_assert_eq!(orders_track::status(orders_track::word(status)).map(orders_track::word), Some(orders_track::word(status)));
+        }
+        let _ = tracking::Word::try_from(text.clone());
+        prop_assert!(TrackingId::parse(&text).is_none_or(|id| id.as_str() == text));
+        prop_assert!(UserId::parse(&text).is_err() || (1..=128).contains(&text.len()));
+        if let Some(place) = Place::parse(&text) {
+            prop_assert_eq!(Place::parse(&place.to_string()), Some(place));
+        }
+        if let Some(offset) = Offset::parse(&text) {
+            prop_assert_eq!(Offset::parse(&offset.to_string()), Some(offset));
+        }
+    }
+
+    #[test]
+    fn bytes(mut bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        if let Some((begin, end)) = websocket::first(&bytes) {
+            prop_assert!(begin <= end);
+        }
+        let before = bytes.len();
+        rewrite_body(&mut bytes);
+        prop_assert_eq!(bytes.len(), before);
+    }
+}

@@ -1,0 +1,221 @@
+//! Tracking sessions end when they should, by a clock that the test moves; and the order service is told of deliveries.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use axum::{Json, Router};
+use chrono::TimeDelta;
+use futures_util::StreamExt;
+use ordercast::auth::Role;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use crate::harness::{PATIENCE, Server, until};
+use crate::on_both_databases;
+
+/// A session for an order that nobody knows; its id.
+async fn start(server: &Server, order: &str) -> String {
+    let rider = server.api("rider", Role::Driver);
+    let body = json!({"order_id": order, "rider_id": "rider", "dropoff_lat": 5.6037, "dropoff_lng": -0.1869});
+    let session = rider.post("/tracking/start", body).await;
+    assert_eq!(session.status, 200, "{}", session.body);
+    session.body["tracking_id"].as_str().expect("an id").to_owned()
+}
+
+/// Somebody who watches a session.
+struct Watcher(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Watcher {
+    async fn new(server: &Server, id: &str) -> Self {
+        let url = format!("ws://{}/ws/tracking/{id}", server.address);
+        Self(tokio_tungstenite::connect_async(url).await.expect("a WebSocket").0)
+    }
+
+    async fn next(&mut self) -> Message {
+        let next = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("something in time");
+        next.expect("a message").expect("no error")
+    }
+
+    async fn hears(&mut self, kind: &str) -> Value {
+        let text = self.next().await.into_text().expect("text");
+        let message: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(message["type"], kind, "{message}");
+        message
+    }
+
+    async fn is_told_that_it_is_over(&mut self) {
+        assert_eq!(self.hears("error").await["message"], "Tracking session expired");
+        let Message::Close(Some(close)) = self.next().await else { panic!("a close frame") };
+        assert_eq!((u16::from(close.code), close.reason.as_str()), (1008, "Session expired"));
+    }
+}
+
+on_both_databases! {
+    async fn a_day_after_the_start_or_an_hour_after_the_delivery(db: TestDb) {
+        let server = Server::start_with_manual_clock(&db, &[]).await;
+        let anyone = server.anonymous();
+        for (delivered, lasts) in [(false, TimeDelta::hours(24)), (true, TimeDelta::hours(1))] {
+            let id = start(&server, &format!("order-{delivered}")).await;
+            let path = format!("/tracking/{id}");
+            let mut watcher = Watcher::new(&server, &id).await;
+            watcher.hears("initial_state").await;
+            if delivered {
+                let body = json!({"lat": 5.6037, "lng": -0.1869, "status": "DELIVERED"});
+                let rider = server.api("rider", Role::Driver);
+                assert_eq!(rider.post(&format!("/tracking/update/{id}"), body).await.status, 200);
+                for kind in ["location_update", "location_update", "status_change"] {
+                    watcher.hears(kind).await;
+                }
+            }
+            server.clock.advance(lasts - TimeDelta::seconds(1));
+            assert_eq!(anyone.get(&path).await.status, 200);
+            server.clock.advance(TimeDelta::seconds(1));
+            anyone.get(&path).await.assert_problem(410, "expired");
+            watcher.is_told_that_it_is_over().await;
+            let mut late = Watcher::new(&server, &id).await;
+            late.is_told_that_it_is_over().await;
+            let rider = server.api("rider", Role::Driver);
+            let body = json!({"lat": 5.6, "lng": -0.18});
+            rider.post(&format!("/tracking/update/{id}"), body).await.assert_problem(410, "expired");
+            rider.get("/tracking/rider/rider").await.assert_problem(404, "not_found");
+        }
+        server.stop().await;
+    }
+
+    async fn an_order_that_is_cancelled_or_goes_to_somebody_else(db: TestDb) {
+        let server = Server::start(&db, &[]).await;
+        let admin = server.admin();
+        for (order, change) in [
+            ("cancelled", ("/orders/cancelled/cancel", json!({}))),
+            ("reassigned", ("/orders/reassigned/assign", json!({"driver": {"id": "other", "name": "O"}}))),
+        ] {
+            let id = start(&server, order).await;
+            let mut watcher = Watcher::new(&server, &id).await;
+            watcher.hears("initial_state").await;
+            assert_eq!(admin.post(change.0, change.1).await.status, 200);
+            loop {
+                let Message::Text(text) = watcher.next().await else { panic!("an error first") };
+                if text.contains("expired") {
+                    break;
+                }
+            }
+            assert!(matches!(watcher.next().await, Message::Close(_)));
+            server.anonymous().get(&format!("/tracking/{id}")).await.assert_problem(410, "expired");
+        }
+        server.stop().await;
+    }
+
+    async fn figures(db: TestDb) {
+        let server = Server::start_with_manual_clock(&db, &[]).await;
+        let first = start(&server, "one").await;
+        start(&server, "two").await;
+        let rider = server.api("rider", Role::Driver);
+        let body = json!({"lat": 5.6037, "lng": -0.1869, "status": "PICKED_UP"});
+        assert_eq!(rider.post(&format!("/tracking/update/{first}"), body).await.status, 200);
+        rider.get("/stats/tracking").await.assert_problem(403, "forbidden");
+        let mut watcher = Watcher::new(&server, &first).await;
+        watcher.hears("initial_state").await;
+        let stats = server.admin().get("/stats/tracking").await.body;
+        assert_eq!(stats, json!({
+            "total_active_sessions": 2,
+            "total_websocket_connections": 1,
+            "status_distribution": {"ASSIGNED": 1, "PICKED_UP": 1, "IN_TRANSIT": 0, "DELIVERED": 0},
+            "sessions_by_recency": {"last_5_min": 2, "last_hour": 0, "older": 0},
+        }));
+        for (minutes, recency) in [(30, [0, 2, 0]), (60, [0, 0, 2])] {
+            server.clock.advance(TimeDelta::minutes(minutes));
+            let found = server.admin().get("/stats/tracking").await.body["sessions_by_recency"].clone();
+            assert_eq!(found, json!({"last_5_min": recency[0], "last_hour": recency[1], "older": recency[2]}));
+        }
+        server.stop().await;
+    }
+
+    async fn the_same_order_by_two_at_once_is_made_once(db: TestDb) {
+        let server = Server::start(&db, &[]).await;
+        let starts = (0..8).map(|_| start(&server, "one"));
+        let ids: std::collections::HashSet<_> = futures_util::future::join_all(starts).await.into_iter().collect();
+        assert_eq!(ids.len(), 1, "the same rider has one session: {ids:?}");
+        let events = server.admin().get("/orders/one/events").await.body;
+        assert_eq!(events["seq"], 2, "{events}");
+        server.stop().await;
+    }
+}
+
+/// What an order service was told, and how it answers.
+#[derive(Clone, Default)]
+struct OrderService {
+    answers: Arc<Mutex<VecDeque<StatusCode>>>,
+    told: Arc<Mutex<Vec<(String, Value, String)>>>,
+}
+
+impl OrderService {
+    async fn start(&self) -> String {
+        async fn status(
+            State(service): State<OrderService>,
+            Path(id): Path<String>,
+            headers: HeaderMap,
+            Json(body): Json<Value>,
+        ) -> StatusCode {
+            let key = headers["idempotency-key"].to_str().expect("text").to_owned();
+            service.told.lock().expect("a lock").push((id, body, key));
+            service.answers.lock().expect("a lock").pop_front().unwrap_or(StatusCode::OK)
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/base/", listener.local_addr().expect("an address"));
+        let router = Router::new().route("/base/orders/{id}/status", post(status)).with_state(self.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await.expect("to serve") });
+        url
+    }
+
+    fn told(&self) -> usize {
+        self.told.lock().expect("a lock").len()
+    }
+}
+
+on_both_databases! {
+    // Whichever door it was delivered by; tried until it is accepted, across restarts, with one key.
+    async fn the_order_service_is_told_until_it_accepts(db: TestDb) {
+        let service = OrderService::default();
+        let refusals = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::BAD_REQUEST, StatusCode::FOUND];
+        service.answers.lock().expect("a lock").extend(refusals);
+        let url = service.start().await;
+        let flags = ["--order-service-url", url.as_str()];
+        let mut server = Server::start_with_manual_clock(&db, &flags).await;
+        start(&server, "a|b").await;
+        let now = server.clock.now();
+        server.admin().status("a|b", "delivered").await;
+        until("the first try", async || service.told() == 1).await;
+        // Nothing else is tried before its time: the second one comes a second later, the third after two more.
+        for (tries, wait) in [(2, 1), (3, 2)] {
+            server.clock.advance(TimeDelta::seconds(wait));
+            until("another try", async || service.told() == tries).await;
+        }
+        server.stop().await;
+        server = Server::start_with_manual_clock(&db, &flags).await;
+        server.clock.advance(TimeDelta::seconds(10));
+        until("the last try", async || service.told() == 4).await;
+        until("it is known to be accepted", async || {
+            server.metrics().await.contains("order_service_calls_total{outcome=\"accepted\"} 1")
+        })
+        .await;
+        server.clock.advance(TimeDelta::hours(1));
+        // An order without a session is nobody's business there.
+        server.order("plain").await;
+        server.admin().status("plain", "delivered").await;
+        start(&server, "next").await;
+        server.admin().status("next", "delivered").await;
+        until("the next order", async || service.told() == 5).await;
+        let told = service.told.lock().expect("a lock").clone();
+        for (id, body, key) in &told[..4] {
+            assert_eq!((id.as_str(), key.as_str()), ("a|b", "delivered:a|b"));
+            assert_eq!(*body, json!({"status": "DELIVERED", "delivered_at": now.timestamp()}));
+        }
+        assert_eq!(told[4].0, "next");
+        server.stop().await;
+    }
+}
