@@ -100,6 +100,15 @@ impl Dialect {
         }
     }
 
+    /// Whether a client that asks for all of an order is told of its creation: in `/realtime` that is no status update.
+    #[must_use]
+    pub const fn tells_creations(self) -> bool {
+        match self {
+            Self::OrdersTrack => true,
+            Self::Realtime | Self::Notices | Self::Ws | Self::Tracking => false,
+        }
+    }
+
     /// What the end of a token does.
     #[must_use]
     pub const fn expiry(self) -> Expiry {

@@ -38,8 +38,8 @@ impl Session {
         events
             .iter()
             .filter(move |event| event.order.seq > replay.after && event.position <= place.complete())
-            // The creation is no status update.
-            .filter(|event| event.kind != Kind::Created && !self.was_told(event))
+            .filter(|event| event.kind != Kind::Created || self.dialect().tells_creations())
+            .filter(|event| !self.was_told(event))
             .map(move |event| {
                 let progress = Progress { seq: event.order.seq, number: replay.number };
                 let offset = Offset { place, replay: Some(progress) };

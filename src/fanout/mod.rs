@@ -167,6 +167,11 @@ impl Fanout {
             if session.dialect() != dialect || (session.is_public() && !audience.public_too) {
                 continue;
             }
+            if let (LiveEvent::Location(location), Some(watched)) = (event, session.watched())
+                && watched.rider != location.driver
+            {
+                continue;
+            }
             if frame.is_none() {
                 frame = dialect.render_live(event);
             }

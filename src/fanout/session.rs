@@ -169,8 +169,11 @@ impl Session {
     /// As whom it may see an order; `None` when it is none of its.
     #[must_use]
     pub fn party(&self, order: &Order) -> Option<Party> {
-        let by_id = self.watched.as_ref().is_some_and(|watched| watched.order == order.id);
-        access::party(order, &self.principal).or(by_id.then_some(Party::Anonymous))
+        let party = access::party(order, &self.principal);
+        match &self.watched {
+            None => party,
+            Some(watched) => watched.shows(order).then(|| party.unwrap_or(Party::Anonymous)),
+        }
     }
 
     /// The id it may come back with.

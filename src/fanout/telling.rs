@@ -185,6 +185,17 @@ impl Session {
     /// Tells one event of the log, from where the client is on. Says `false` when the wire would not take all of it.
     pub(super) fn tell(self: &Arc<Self>, state: &mut State, told: &Told) -> bool {
         let position = told.event.position;
+        if let Some(watched) = self.watched()
+            && watched.order == told.event.order.id
+        {
+            let order = &told.event.order;
+            self.ends_at(state, watched.ends_at(order, &self.app().config.limits));
+            if !watched.shows(order) {
+                // What happens to the order from here on is not its business.
+                state.at = state.at.max(Place::after(position));
+                return true;
+            }
+        }
         let replayed = position <= state.replayed_until;
         let telling = if replayed { Telling::Replayed } else { Telling::Live };
         let messages = told.outgoing(self.dialect(), telling);
@@ -202,11 +213,6 @@ impl Session {
             state.at = place;
         }
         state.at = state.at.max(Place::after(position));
-        if let Some(watched) = self.watched()
-            && watched.order == told.event.order.id
-        {
-            self.ends_at(state, watched.ends_at(&told.event.order, &self.app().config.limits));
-        }
         if self.loses(told) && self.drop_order(state, &told.event.order.id) {
             let lost = Follow::Lost(position);
             self.fanout.recovery().note(self.holder(), &told.event.order.id, lost);

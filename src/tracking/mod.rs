@@ -90,21 +90,26 @@ impl TrackingSession {
         }
     }
 
+    /// Whether what the order is now belongs to the session: it is the order's, still with its rider, and not cancelled.
+    #[must_use]
+    pub fn shows(&self, order: &Order) -> bool {
+        let theirs = order.driver.as_ref().is_some_and(|driver| driver.id == self.rider);
+        theirs && order.id == self.order && order.status != OrderStatus::Cancelled
+    }
+
     /// When the session is over, as its order stands: some time after it started, less after the order was delivered, and
     /// at once when the order was cancelled or is no longer with this rider.
     #[must_use]
     pub fn ends_at(&self, order: &Order, limits: &Limits) -> Time {
         let last = self.started_at + TimeDelta::milliseconds(i64::from(limits.tracking_ttl_ms));
-        let theirs = order.driver.as_ref().is_some_and(|driver| driver.id == self.rider);
-        match order.status {
-            _ if !theirs => order.updated_at.min(last),
-            OrderStatus::Cancelled => order.updated_at.min(last),
-            OrderStatus::Delivered => {
-                let after = TimeDelta::milliseconds(i64::from(limits.tracking_delivered_ttl_ms));
-                (order.updated_at + after).min(last)
-            }
-            _ => last,
+        if !self.shows(order) {
+            return order.updated_at.min(last);
         }
+        if order.status == OrderStatus::Delivered {
+            let after = TimeDelta::milliseconds(i64::from(limits.tracking_delivered_ttl_ms));
+            return (order.updated_at + after).min(last);
+        }
+        last
     }
 
     fn check_alive(&self, app: &App, order: &Order) -> Result<(), Refusal> {

@@ -127,10 +127,12 @@ async fn subscribe(session: &Arc<Session>, order: &OrderId, since: Option<i64>, 
         Some(Refusal::TooMany { what: "subscriptions", limit })
     };
     if let Some(refusal) = refusal {
-        reply.send(Err(refusal));
         if session.watched().is_some() {
             // It is for nothing else.
-            session.close(CloseReason::Unreadable);
+            let over = matches!(refusal, Refusal::NotFound(_));
+            session.close(if over { CloseReason::Expired } else { CloseReason::Unreadable });
+        } else {
+            reply.send(Err(refusal));
         }
     }
 }

@@ -9,6 +9,7 @@ const columns = {
   status: [['changes/s', 'changes_per_s'], ['request p50 ms', 'request_ms.p50'], ['p99', 'request_ms.p99'], ['max', 'request_ms.max'],
     ['delivery p50 ms', 'delivery_ms.p50'], ['p99', 'delivery_ms.p99'], ['max', 'delivery_ms.max'], ['late p99', 'late_ms.p99'],
     ['server CPU', 'server_cpu'], ['generator CPU', 'generator_cpu']],
+  storm: [['all back s', 'all_back_s', 'x'], ['CPU s', 'server_cpu_s', 'x'], ['log reads', 'log_reads']],
 };
 
 const results = readFileSync(0, 'utf8').trim().split('\n').map((line) => JSON.parse(line));
@@ -16,10 +17,11 @@ const servers = [...new Set(results.map((result) => result.server))];
 const shown = columns[results[0].bench];
 const median = (server, path) => {
   const values = results.filter((result) => result.server === server)
-    .map((result) => path.split('.').reduce((value, name) => value[name], result)).sort((a, b) => a - b);
+    .map((result) => path.split('.').reduce((value, name) => value?.[name], result) ?? NaN).sort((a, b) => a - b);
   return (values[(values.length - 1) >> 1] + values[values.length >> 1]) / 2;
 };
-const text = (number) => (number >= 1000 ? Math.round(number).toString() : number.toFixed(number < 10 ? 2 : 1));
+// A bare relay has not got all of it.
+const text = (number) => (Number.isNaN(number) ? '-' : number >= 1000 ? Math.round(number).toString() : number.toFixed(number < 10 ? 2 : 1));
 
 const rows = [['server', ...shown.flatMap(([title, , ratio]) => (ratio ? [title, 'x ' + servers[0]] : [title]))]];
 for (const server of servers) {

@@ -98,13 +98,7 @@ on_both_databases! {
             let mut watcher = Watcher::new(&server, &id).await;
             watcher.hears("initial_state").await;
             assert_eq!(admin.post(change.0, change.1).await.status, 200);
-            loop {
-                let Message::Text(text) = watcher.next().await else { panic!("an error first") };
-                if text.contains("expired") {
-                    break;
-                }
-            }
-            assert!(matches!(watcher.next().await, Message::Close(_)));
+            watcher.is_told_that_it_is_over().await;
             server.anonymous().get(&format!("/tracking/{id}")).await.assert_problem(410, "expired");
         }
         server.stop().await;

@@ -5,6 +5,7 @@
 //! task for it, which gives the connection up when nothing was taken for too long.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use super::Shared;
 use super::out::{Out, Phase, Written};
 use crate::fanout::handing::{Handed, Urgency};
 use crate::fanout::session::Session;
+use crate::transport::socketio::Handshake;
 use crate::transport::socketio::greeting::Greeting;
 use crate::transport::socketio::incoming::Incoming;
 
@@ -61,14 +63,28 @@ impl Lane {
         })
     }
 
-    /// After the response that is written next, the connection is a WebSocket: Socket.IO's, of which something is to be
-    /// looked at, or a raw one, on which sessions may write at once.
-    pub fn becomes_websocket(&self, greeting: Option<Greeting>, incoming: Option<Incoming>) {
-        self.out().phase = Phase::Head([0; 4], greeting.map(Box::new));
-        if let Some(incoming) = incoming {
-            *self.incoming.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(incoming));
-            self.watched.store(true, Ordering::Release);
+    /// After the response that is written next, the connection is a WebSocket of Socket.IO's.
+    pub fn becomes_websocket(
+        &self,
+        greeting: Greeting,
+        incoming: Incoming,
+        handshake: Option<Arc<Handshake>>,
+    ) {
+        {
+            let mut out = self.out();
+            out.phase = Phase::Head([0; 4], Some(Box::new(greeting)));
+            out.handshake = handshake;
+            if out.tcp.is_none() {
+                self.end(&mut out);
+            }
         }
+        *self.incoming.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(incoming));
+        self.watched.store(true, Ordering::Release);
+    }
+
+    /// After the response that is written next, the connection is a raw WebSocket, on which a session may write at once.
+    pub fn becomes_raw_websocket(&self) {
+        self.out().phase = Phase::Head([0; 4], None);
     }
 
     /// The session writes here, from now on.
@@ -149,7 +165,7 @@ impl Lane {
                     tokio::spawn(Arc::clone(self).write_on());
                 }
             }
-            Err(_) => self.end(out),
+            Err(error) => self.fail(out, &error),
         }
     }
 
@@ -161,17 +177,17 @@ impl Lane {
             let Some(tcp) = self.out().tcp.clone() else { return };
             match tokio::time::timeout_at(deadline, tcp.writable()).await {
                 Ok(Ok(())) => {}
-                Ok(Err(_)) => return self.kill(),
-                Err(_) => {
-                    self.shared.metrics.stalls.inc();
-                    return self.abort();
-                }
+                Ok(Err(error)) => return self.fail(&mut self.out(), &error),
+                Err(_) => return self.abort(),
             }
             drop(tcp);
             let sessions: SmallVec<[_; 2]> = {
                 let mut out = self.out();
                 let before = out.waiting();
-                let Ok(written) = out.write() else { return self.end(&mut out) };
+                let written = match out.write() {
+                    Ok(written) => written,
+                    Err(error) => return self.fail(&mut out, &error),
+                };
                 if out.own.is_none() {
                     self.writer.wake();
                 }
@@ -230,13 +246,24 @@ impl Lane {
         {
             tracing::debug!(%error, "SO_LINGER cannot be set");
         }
-        self.end(&mut out);
+        self.fail(&mut out, &io::ErrorKind::TimedOut.into());
+    }
+
+    /// Ends a connection that failed. When it took nothing for too long, it is the kernel that may say so first.
+    pub(super) fn fail(&self, out: &mut Out, error: &io::Error) {
+        if out.tcp.is_some() && error.kind() == io::ErrorKind::TimedOut {
+            self.shared.metrics.stalls.inc();
+        }
+        self.end(out);
     }
 
     fn end(&self, out: &mut Out) {
         self.dead.store(true, Ordering::Release);
         if let Some(tcp) = out.tcp.take() {
             let _ = SockRef::from(tcp.as_ref().as_ref()).shutdown(std::net::Shutdown::Both);
+        }
+        if let Some(handshake) = out.handshake.take() {
+            handshake.is_over();
         }
         out.begun = Bytes::new();
         out.own = None;

@@ -10,6 +10,7 @@ use socket2::SockRef;
 use tokio::net::tcp::OwnedWriteHalf;
 
 use crate::fanout::session::Session;
+use crate::transport::socketio::Handshake;
 use crate::transport::socketio::greeting::Greeting;
 
 /// Most parts of one write.
@@ -39,6 +40,8 @@ pub(super) struct Out {
     pub closing: bool,
     /// Who writes here: one, or one for each namespace.
     pub sessions: SmallVec<[Weak<Session>; 1]>,
+    /// Of a client that came with a WebSocket: it is over when the connection is.
+    pub handshake: Option<Arc<Handshake>>,
 }
 
 /// What the bytes of a connection are.
@@ -71,6 +74,7 @@ impl Out {
             left: false,
             closing: false,
             sessions: SmallVec::new(),
+            handshake: None,
         }
     }
 

@@ -81,6 +81,9 @@ impl AsyncRead for Conn {
         } else if watched {
             this.look(&mut buf.filled_mut()[before..]);
         }
+        if let Poll::Ready(Err(error)) = &answer {
+            this.lane.fail(&mut this.lane.out(), error);
+        }
         if this.lane.is_dead() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Uri, header};
+use http::{HeaderValue, Method, StatusCode, Uri, header};
 use tower::Service;
 use tower::util::{BoxCloneSyncService, service_fn};
 
@@ -71,6 +71,14 @@ impl Engine {
             self.post(sid, 3, "1:1").await;
         } else {
             self.post(sid, 4, "1").await;
+        }
+    }
+
+    /// Whether it has this session: it takes a body without packets for one that it has.
+    pub(super) async fn knows(&self, sid: &str) -> bool {
+        match self.request(Method::POST, sid, 4, "") {
+            Some(request) => self.call(request).await.status() == StatusCode::OK,
+            None => false,
         }
     }
 

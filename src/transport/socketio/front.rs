@@ -52,7 +52,9 @@ pub struct Front {
     handshakes: Arc<AtomicUsize>,
 }
 
-/// A client that has shaken hands and is not in a namespace yet.
+/// A client that has shaken hands and is not in a namespace yet. It is over in time whatever the client does:
+/// socketioxide keeps the request that this comes with, but not for longer than `CONNECT_TIMEOUT`. When the client
+/// breaks off it is over at once; that alone would not free it, for the task behind that timeout keeps the request.
 pub struct Handshake {
     under_way: Arc<AtomicUsize>,
     over: AtomicBool,
@@ -61,7 +63,11 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// It has come in, or was turned away.
+    pub(super) fn is_under_way(&self) -> bool {
+        !self.over.load(Ordering::Acquire)
+    }
+
+    /// It has come in, was turned away, or has broken off.
     pub fn is_over(&self) {
         if !self.over.swap(true, Ordering::AcqRel) {
             self.under_way.fetch_sub(1, Ordering::AcqRel);
@@ -127,14 +133,29 @@ impl Front {
 
     async fn serve(self, request: Request, asked: Asked) -> Response {
         let polls = request.method() == Method::GET && !asked.websocket;
-        match &asked.sid {
-            _ if asked.websocket => self.upgrade(request, &asked).await,
-            None => self.open(request, asked.eio3).await,
-            Some(sid) if polls => self.poll(request, sid, asked.eio3).await,
-            Some(_) => match self.mend_posted(request, asked.eio3).await {
+        let sid = match &asked.sid {
+            _ if asked.websocket => return self.upgrade(request, &asked).await,
+            None => return self.open(request, asked.eio3).await,
+            Some(sid) => sid,
+        };
+        let response = if polls {
+            self.poll(request, sid, asked.eio3).await
+        } else {
+            match self.mend_posted(request, asked.eio3).await {
                 Ok(request) => self.engine.call(request).await,
                 Err(refusal) => refusal,
-            },
+            }
+        };
+        self.may_have_left(sid).await;
+        response
+    }
+
+    /// Gives the place of a client back that has ended its session on its way in.
+    async fn may_have_left(&self, sid: &str) {
+        if let Some(handshake) = self.peers.get(sid).and_then(|peer| peer.handshake())
+            && !self.engine.knows(sid).await
+        {
+            handshake.is_over();
         }
     }
 
@@ -144,6 +165,7 @@ impl Front {
             return gone();
         };
         let peer = asked.sid.as_ref().and_then(|sid| self.peers.get(sid));
+        let handshake = request.extensions().get::<Arc<Handshake>>().cloned();
         let response = match (&asked.sid, &peer) {
             (None, _) => self.engine.call(request).await,
             (Some(_), Some(peer)) if request.method() == Method::GET => {
@@ -159,13 +181,14 @@ impl Front {
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let incoming = Incoming::new(asked.eio3, peer.as_deref());
-            lane.becomes_websocket(Some(Greeting::new(asked.eio3, peer)), Some(incoming));
+            lane.becomes_websocket(Greeting::new(asked.eio3, peer), incoming, handshake);
         }
         response
     }
 
     /// The first request of a client that polls.
     async fn open(&self, request: Request, eio3: bool) -> Response {
+        let handshake = request.extensions().get::<Arc<Handshake>>().map_or_else(Weak::new, Arc::downgrade);
         let response = self.engine.call(request).await;
         if response.status() != StatusCode::OK {
             return response;
@@ -175,7 +198,7 @@ impl Front {
         // Version 3 puts the packet's length before it.
         let packet = body.iter().position(|byte| *byte == b'{').map_or(&[][..], |begin| &body[begin..]);
         if let Ok(Open { sid }) = serde_json::from_slice(packet) {
-            let peer = self.peers.begin(sid);
+            let peer = self.peers.begin(sid, handshake);
             peer.settled.store(eio3, Ordering::Release);
         }
         Response::from_parts(parts, Body::from(body))
@@ -183,9 +206,9 @@ impl Front {
 
     /// A client polls: what it gets is mended, and its session hears that there is room for more.
     async fn poll(&self, request: Request, sid: &str, eio3: bool) -> Response {
-        let mut guard = Aborted { engine: Some(self.engine.clone()), sid, eio3 };
+        let mut guard = Aborted { front: Some(self), sid, eio3 };
         let Some(peer) = self.peers.get(sid) else {
-            guard.engine = None;
+            guard.front = None;
             return self.engine.call(request).await;
         };
         let polled = tokio::select! {
@@ -193,7 +216,7 @@ impl Front {
             () = peer.until_probing() => Response::new(Body::from(if eio3 { "1:6" } else { "6" })),
             response = self.polled(request, sid, eio3, &peer) => response,
         };
-        guard.engine = None;
+        guard.front = None;
         polled
     }
 
@@ -208,7 +231,8 @@ impl Front {
                 response = Response::new(Body::from(if eio3 { "1:1" } else { "1" }));
                 break;
             }
-            if peer.settled.load(Ordering::Acquire) || response.status() != StatusCode::OK {
+            let settled = peer.settled.load(Ordering::Acquire) && peer.lane().is_none();
+            if settled || response.status() != StatusCode::OK {
                 break;
             }
             match self.mend(response, sid, peer).await {
@@ -265,16 +289,19 @@ fn gone() -> Response {
 /// Closes the session of a client that gives up waiting for what it polls, as Engine.IO's own server does: what it is
 /// sent next would be lost.
 struct Aborted<'a> {
-    engine: Option<Engine>,
+    front: Option<&'a Front>,
     sid: &'a str,
     eio3: bool,
 }
 
 impl Drop for Aborted<'_> {
     fn drop(&mut self) {
-        if let Some(engine) = self.engine.take() {
-            let (sid, eio3) = (self.sid.to_owned(), self.eio3);
-            tokio::spawn(async move { engine.close(&sid, eio3).await });
+        if let Some(front) = self.front.take() {
+            let (front, sid, eio3) = (front.clone(), self.sid.to_owned(), self.eio3);
+            tokio::spawn(async move {
+                front.engine.close(&sid, eio3).await;
+                front.may_have_left(&sid).await;
+            });
         }
     }
 }

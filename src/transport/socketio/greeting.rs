@@ -62,10 +62,11 @@ impl Greeting {
         self.sessions.push(Arc::downgrade(session));
     }
 
-    /// Whether there is nothing more to look for once the session writes. The first ping may come after that.
+    /// Whether there is nothing more to look for once the session writes. The first ping may come after that; and from who
+    /// moved here, a mark for each namespace.
     #[must_use]
     pub const fn is_done(&self) -> bool {
-        !self.ping
+        !self.ping && self.peer.is_none()
     }
 
     /// Who moves here from polling.
@@ -94,11 +95,12 @@ impl Greeting {
                 (None, None) => Seen::Pass,
             };
         }
-        if let Some((namespace, rest)) = in_namespace(packet, b"42")
-            && rest.strip_prefix(b"[\"").is_some_and(|rest| rest.starts_with(MARK.as_bytes()))
-            && let Some(session) = self.peer.as_ref().and_then(|peer| peer.session(namespace))
+        if let Some((namespace, _)) = in_namespace(packet, b"42")
+            && is_mark(packet)
         {
-            return Seen::Moved(session);
+            // Who has left meanwhile has left its mark behind.
+            let session = self.peer.as_ref().and_then(|peer| peer.session(namespace));
+            return session.map_or(Seen::Nothing, Seen::Moved);
         }
         Seen::Pass
     }
@@ -112,6 +114,12 @@ fn in_namespace<'a>(packet: &'a [u8], kind: &[u8]) -> Option<(&'a [u8], &'a [u8]
     }
     let end = rest.iter().position(|byte| *byte == b',').unwrap_or(rest.len());
     Some((&rest[..end], rest.get(end + 1..).unwrap_or_default()))
+}
+
+fn is_mark(packet: &[u8]) -> bool {
+    in_namespace(packet, b"42")
+        .and_then(|(_, rest)| rest.strip_prefix(b"[\""))
+        .is_some_and(|rest| rest.starts_with(MARK.as_bytes()))
 }
 
 /// The session that speaks in a namespace.
@@ -150,6 +158,10 @@ fn connect_reply(reply: &[u8], session: &Session) -> Option<String> {
 pub fn mend_polled(body: &str, peer: &Peer, answer_ping: &mut bool) -> Option<String> {
     let mut packets: Vec<String> = Vec::new();
     for packet in body.split(SEPARATOR) {
+        if is_mark(packet.as_bytes()) {
+            // Who polls on after it said that it would not.
+            continue;
+        }
         if packet == "2" && peer.ping() {
             *answer_ping = true;
             continue;

@@ -10,7 +10,7 @@ mod probe;
 pub mod wire;
 
 pub use engine::Engine;
-pub use front::Front;
+pub use front::{Front, Handshake};
 pub use probe::Rewound;
 
 use std::sync::atomic::AtomicUsize;
@@ -26,7 +26,6 @@ use socketioxide::socket::Socket;
 use socketioxide::{ProtocolVersion, SocketIo, TransportType};
 use tower::util::service_fn;
 
-use self::front::Handshake;
 use self::handler::Handler;
 use self::peers::{Peer, Peers};
 use self::wire::{Direct, Polled};

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use smallvec::SmallVec;
 use tokio::sync::watch;
 
+use super::front::Handshake;
 use super::greeting::find;
 use crate::fanout::session::Session;
 use crate::transport::conn::Lane;
@@ -29,6 +30,7 @@ pub struct Peer {
 
 #[derive(Default)]
 struct State {
+    handshake: Weak<Handshake>,
     /// One for each namespace that it is in.
     sessions: SmallVec<[Weak<Session>; 1]>,
     lane: Weak<Lane>,
@@ -46,6 +48,11 @@ impl Peer {
     /// The first ping is being dealt with. Says whether it had not been.
     pub fn ping(&self) -> bool {
         !self.pinged.swap(true, Ordering::AcqRel)
+    }
+
+    /// Its handshake, while it is under way.
+    pub(super) fn handshake(&self) -> Option<Arc<Handshake>> {
+        self.state().handshake.upgrade().filter(|handshake| handshake.is_under_way())
     }
 
     /// Its session in a namespace, once it is there.
@@ -146,8 +153,9 @@ impl Drop for Trial {
 pub struct Peers(Arc<Mutex<HashMap<Box<str>, Arc<Peer>>>>);
 
 impl Peers {
-    pub(super) fn begin(&self, sid: &str) -> Arc<Peer> {
+    pub(super) fn begin(&self, sid: &str, handshake: Weak<Handshake>) -> Arc<Peer> {
         let peer = Arc::<Peer>::default();
+        peer.state().handshake = handshake;
         self.all().insert(sid.into(), Arc::clone(&peer));
         peer
     }

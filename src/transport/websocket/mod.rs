@@ -147,7 +147,7 @@ async fn open(site: &Site, dialect: Dialect, tracking: Option<String>, mut reque
         // A fault of ours must not look like a refusal, after which clients do not come back.
         Err(refusal) => return problem::respond(&refusal),
     };
-    lane.becomes_websocket(None, None);
+    lane.becomes_raw_websocket();
     let site = site.clone();
     tokio::spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };
