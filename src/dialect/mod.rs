@@ -156,12 +156,21 @@ impl Dialect {
         }
     }
 
+    /// As whom those who hear a live event are told of it: for as few kinds of people as it takes.
+    #[must_use]
+    pub const fn told_as(self, party: Party) -> Party {
+        match self {
+            Self::Notices => party,
+            Self::Realtime | Self::OrdersTrack | Self::Ws | Self::Tracking => Party::Staff,
+        }
+    }
+
     /// A live event in this dialect; `None` if it is never said.
     #[must_use]
-    pub fn render_live(self, event: &LiveEvent) -> Option<Arc<Frame>> {
+    pub fn render_live(self, event: &LiveEvent, party: Party) -> Option<Arc<Frame>> {
         let frame = match self {
             Self::Realtime => Some(realtime::render_live(event)),
-            Self::Notices => notices::render_live(event),
+            Self::Notices => notices::render_live(event, party),
             Self::OrdersTrack => orders_track::render_live(event),
             Self::Ws => None,
             Self::Tracking => tracking::render_live(event),

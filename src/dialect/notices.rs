@@ -156,7 +156,7 @@ pub fn catch_up(event: &OrderEvent, outlook: Outlook, party: Party) -> Frame {
     tracking_notice(&event.order, &event.history, outlook, event.at, party)
 }
 
-/// A driver's position is for all who hear of the order.
+/// A driver's position is for all who hear of the order, with or without where that is.
 #[must_use]
 pub fn live_audience(event: &LiveEvent) -> Option<LiveAudience> {
     let LiveEvent::Location(location) = event else { return None };
@@ -170,13 +170,12 @@ pub fn live_audience(event: &LiveEvent) -> Option<LiveAudience> {
 
 /// The notice of a driver's position.
 #[must_use]
-pub fn render_live(event: &LiveEvent) -> Option<Frame> {
+pub fn render_live(event: &LiveEvent, party: Party) -> Option<Frame> {
     let LiveEvent::Location(location) = event else { return None };
     let about = &location.about;
     let place = Point::stored(location.latitude, location.longitude);
     let outlook = Outlook { eta: location.eta, position: Some((place, location.recorded_at)) };
-    // Everybody gets the same, so nobody's id is in it.
-    Some(tracking_notice(&about.order, &about.history, outlook, location.received_at, Party::Anonymous))
+    Some(tracking_notice(&about.order, &about.history, outlook, location.received_at, party))
 }
 
 /// Whatever a client sends here, it asks for nothing.

@@ -29,6 +29,7 @@ use crate::dialect::Dialect;
 use crate::event::{LiveEvent, OrderEvent};
 use crate::id::{OrderId, UserId};
 use crate::metrics::Metrics;
+use crate::order::access::Party;
 use crate::recovery::Recovery;
 use handing::CloseReason;
 use hub::Hub;
@@ -162,7 +163,7 @@ impl Fanout {
 
     fn live_in(&self, dialect: Dialect, event: &LiveEvent) {
         let Some(audience) = dialect.live_audience(event) else { return };
-        let mut frame = None;
+        let mut frames: SmallVec<[(Party, Arc<Frame>); 1]> = SmallVec::new();
         for session in self.hub().sessions(&audience.topics) {
             if session.dialect() != dialect || (session.is_public() && !audience.public_too) {
                 continue;
@@ -172,10 +173,15 @@ impl Fanout {
             {
                 continue;
             }
-            if frame.is_none() {
-                frame = dialect.render_live(event);
-            }
-            let Some(frame) = &frame else { return };
+            let party = dialect.told_as(session.hears_as());
+            let frame = if let Some((_, frame)) = frames.iter().find(|(known, _)| *known == party) {
+                Arc::clone(frame)
+            } else {
+                let Some(frame) = dialect.render_live(event, party) else { return };
+                frames.push((party, Arc::clone(&frame)));
+                frame
+            };
+            let frame = &frame;
             match &audience.key {
                 Some(key) => session.live(frame, key, session.has_room(&audience.topics)),
                 None => session.announce(frame),

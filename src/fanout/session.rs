@@ -195,6 +195,16 @@ impl Session {
         self.role().is_public() || self.watched().is_some_and(by_id)
     }
 
+    /// As what kind of person it is told of an order whose party it is.
+    #[must_use]
+    pub fn hears_as(&self) -> Party {
+        match (self.role(), self.is_public()) {
+            (Role::Anonymous, _) => Party::Anonymous,
+            (_, true) => Party::Customer,
+            (_, false) => Party::Staff,
+        }
+    }
+
     /// Whether it is a session that came back.
     #[must_use]
     pub const fn recovered(&self) -> bool {

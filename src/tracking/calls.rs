@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use entity::{order_service_call as row, tracking_session};
+use futures_util::{StreamExt, stream};
 use reqwest::redirect::Policy;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
@@ -20,8 +21,9 @@ use crate::order::Order;
 
 /// How often we look for what is due when nothing woke us.
 const LOOK: Duration = Duration::from_secs(1);
-/// Calls made one after the other before we look again.
-const BATCH: u64 = 50;
+/// Calls made before we look again, and how many of them at once: one that hangs must not hold up all others.
+const BATCH: u64 = 64;
+const AT_ONCE: usize = 16;
 /// How long the order service may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest time between two tries.
@@ -70,8 +72,10 @@ pub async fn make_forever(app: App) {
     loop {
         match due(&app).await {
             Ok(calls) if !calls.is_empty() => {
-                for call in calls {
-                    if let Err(error) = make(&app, &client, &url, call).await {
+                let calls = calls.into_iter().map(|call| make(&app, &client, &url, call));
+                let mut made = stream::iter(calls).buffer_unordered(AT_ONCE);
+                while let Some(made) = made.next().await {
+                    if let Err(error) = made {
                         tracing::warn!(%error, "a call of the order service could not be written down");
                     }
                 }

@@ -13,7 +13,7 @@ pub use start::{NewSession, start};
 pub use stats::{Recency, Stats, stats};
 
 use crate::app::App;
-use crate::auth::Principal;
+use crate::auth::{Principal, Role};
 use crate::clock::Time;
 use crate::command::LocationReport;
 use crate::config::Limits;
@@ -150,7 +150,8 @@ pub async fn of_rider(
     who: &Principal,
     rider: &UserId,
 ) -> Result<(TrackingSession, Order), Refusal> {
-    if who.id != *rider && !who.role.is_staff() {
+    let themself = who.role == Role::Driver && who.id == *rider;
+    if !themself && !who.role.is_staff() {
         return Err(Refusal::Forbidden("only the rider, admin and service may see this".to_owned()));
     }
     let oldest = app.clock.now() - TimeDelta::milliseconds(i64::from(app.config.limits.tracking_ttl_ms));
@@ -187,10 +188,11 @@ pub async fn update(
     update: Update,
 ) -> Result<(TrackingSession, Order), Refusal> {
     let (session, order) = find(app, id).await?;
-    if who.role == crate::auth::Role::Anonymous {
+    if who.role == Role::Anonymous {
         return Err(Refusal::Unauthorized("a token is required"));
     }
-    if who.id != session.rider && !who.role.is_staff() {
+    let themself = who.role == Role::Driver && who.id == session.rider;
+    if !themself && !who.role.is_staff() {
         return Err(Refusal::Forbidden("only the rider of this session may update it".to_owned()));
     }
     if who.expires_at <= app.clock.now() {

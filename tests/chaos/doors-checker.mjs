@@ -174,7 +174,8 @@ class TrackingCheck extends DoorCheck {
   /** The events that ended a driver's part in an order. */
   #ends({ order, rider }) {
     const { events = [] } = this.log.get(order) ?? {};
-    return events.filter((event, i) => events[i - 1]?.driver === rider && (event.driver !== rider || ['delivered', 'cancelled'].includes(event.status)));
+    const over = (event) => event.driver !== rider || ['delivered', 'cancelled'].includes(event.status);
+    return events.filter((event, i) => events[i - 1]?.driver === rider && over(event));
   }
 
   on_refused(item) {
@@ -195,7 +196,8 @@ class TrackingCheck extends DoorCheck {
     if ((name === 'initial_state') === state.greeted) problem('greeting', `${name} ${state.greeted ? 'came again' : 'came first'}`);
     state.greeted = true;
     if (RANKS.tracking.indexOf(status) < RANKS.tracking.indexOf(state.status)) problem('backwards', `${status} after ${state.status}`);
-    if (fix === null ? state.fix !== null && status !== 'DELIVERED' : fix < state.fix) problem('backwards', `the driver's place of ${fix} after that of ${state.fix}`);
+    const astray = fix === null ? state.fix !== null && status !== 'DELIVERED' : fix < state.fix;
+    if (astray) problem('backwards', `the driver's place of ${fix} after that of ${state.fix}`);
     // Each change is told by both, in this order; a change may leave the word as it is.
     if (name === 'status_change') {
       if (status !== state.told) problem('pair', `a status_change to ${status} without a location_update before`);
@@ -217,7 +219,8 @@ class TrackingCheck extends DoorCheck {
       return;
     }
     if (!state.expired) this.problem('expired', `${session} expired without a word`, state.order);
-    if (!this.#ends(state).some(({ status }) => status !== 'delivered')) this.problem('expired', `${session} expired, though ${state.rider} kept the order`, state.order);
+    const lost = this.#ends(state).some(({ status }) => status !== 'delivered');
+    if (!lost) this.problem('expired', `${session} expired, though ${state.rider} kept the order`, state.order);
     state.over = true;
   }
 

@@ -1,7 +1,7 @@
 // Apps that follow orders on the raw WebSockets `/orders/track` and `/ws`. doors-checker.mjs tells what their records are.
 import { Listener } from './listener.mjs';
 import { FINAL_WORDS, mine } from './doors-checker.mjs';
-import { Returning } from './returning.mjs';
+import { LATER, Returning } from './returning.mjs';
 
 const LATE_MS = 800;
 const AGAIN_MS = 200;
@@ -51,7 +51,7 @@ class Follower extends Listener {
 
   #heard(message) {
     if (message.type === 'pong') this.#pong();
-    else if (message.type === 'error' && ['unavailable', 'internal_error'].includes(message.code)) this.#later();
+    else if (message.type === 'error' && LATER.has(message.code)) this.#later();
     else if (!this.hear(message)) this.note({ at: 'fault', text: JSON.stringify(message) });
   }
 

@@ -4,6 +4,8 @@ import { ring } from '../clients/doors.mjs';
 /** The seeds' apps wait 1 s at first and 30 s at most. */
 const WAIT_MS = { first: 30, most: 250 };
 const HANDSHAKE_MS = 3000;
+/** Errors while the database is away: ask again later. */
+export const LATER = new Set(['unavailable', 'internal_error']);
 
 export class Returning {
   #wait = WAIT_MS.first;

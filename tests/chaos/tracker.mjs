@@ -4,7 +4,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { as } from '../clients/server.mjs';
 import { Listener } from './listener.mjs';
 import { EXPIRED } from './doors-checker.mjs';
-import { Returning } from './returning.mjs';
+import { LATER, Returning } from './returning.mjs';
 
 const RETRY_MS = 40;
 const PATIENCE_MS = 40_000;
@@ -77,14 +77,14 @@ export class Tracker extends Listener {
     this.note({ at: 'leave', session });
   }
 
-  #heard(session, { type, message, data }) {
+  #heard(session, { type, code, message, data }) {
     if (data) {
       this.counts.events += 1;
       const { order_id: order, rider_id: rider, status, current_location: fix, tracking_id: id } = data;
       if (id === session) this.note({ at: 'event', name: type, session, order, rider, status, fix: fix?.timestamp ?? null });
       else this.note({ at: 'fault', order, text: `the session ${session} was told of ${id}` });
     } else if (type === 'error' && message === 'Tracking session expired') this.note({ at: 'expired', session });
-    else this.note({ at: 'fault', text: `${type} ${message}` });
+    else if (type !== 'error' || !LATER.has(code)) this.note({ at: 'fault', text: `${type} ${message}` });
   }
 
   /** Which sessions are not over. All orders are, by now. */

@@ -27,29 +27,13 @@ export function closeAll() {
   for (const client of opened) client.close();
 }
 
-class Client {
+/** What happened to a client, in the order in which it did. */
+export class Recorder {
   events = [];
   #waiters = new Set();
   #read = new Map();
 
-  constructor(socket, version) {
-    this.socket = socket;
-    this.version = version;
-    opened.add(this);
-    // All three versions hand each event packet to `onevent`; only the newer two have `onAny`.
-    const { onevent } = socket;
-    socket.onevent = (packet) => {
-      const [name, payload, ...rest] = packet.data;
-      this.#record(name, payload, rest);
-      onevent.call(socket, packet);
-    };
-    for (const name of ['connect', 'disconnect']) socket.on(name, (detail) => this.#record(`(${name})`, detail));
-    // Before 3.0 the refusal of a namespace was called `error`; so is our own event, which comes with an object.
-    if (version === '2') socket.on('error', (error) => this.#record('(refused)', error));
-    else socket.on('connect_error', (error) => this.#record('(refused)', error));
-  }
-
-  #record(name, payload, rest = []) {
+  record(name, payload, rest = []) {
     this.events.push({ name, payload, rest });
     for (const look of [...this.#waiters]) look();
   }
@@ -100,6 +84,26 @@ class Client {
     await this.until(() => this.of(name).length >= n, `${n} × ${name}, not only ${this.of(name).length}`, ms);
     return this.of(name);
   }
+}
+
+class Client extends Recorder {
+  constructor(socket, version) {
+    super();
+    this.socket = socket;
+    this.version = version;
+    opened.add(this);
+    // All three versions hand each event packet to `onevent`; only the newer two have `onAny`.
+    const { onevent } = socket;
+    socket.onevent = (packet) => {
+      const [name, payload, ...rest] = packet.data;
+      this.record(name, payload, rest);
+      onevent.call(socket, packet);
+    };
+    for (const name of ['connect', 'disconnect']) socket.on(name, (detail) => this.record(`(${name})`, detail));
+    // Before 3.0 the refusal of a namespace was called `error`; so is our own event, which comes with an object.
+    if (version === '2') socket.on('error', (error) => this.record('(refused)', error));
+    else socket.on('connect_error', (error) => this.record('(refused)', error));
+  }
 
   /** Emits with an ack callback; the answer. The moment of the answer is recorded as the event `(ack)`. */
   request(event, ...payload) {
@@ -107,7 +111,7 @@ class Client {
       const timer = setTimeout(() => reject(new Error(`no ack of ${event} in ${WAIT_MS} ms`)), WAIT_MS);
       this.socket.emit(event, ...payload, (answer) => {
         clearTimeout(timer);
-        this.#record('(ack)', answer);
+        this.record('(ack)', answer);
         resolve(answer);
       });
     });
@@ -145,10 +149,10 @@ class Client {
 }
 
 /** Starts to connect. `via` says how the token travels; without a `user` and a `token` there is none. */
-export function open(server, { client = '4', transport = 'websocket', user, token, via, options = {} } = {}) {
+export function open(server, { client = '4', transport = 'websocket', namespace = '/realtime', user, token, via, options = {} } = {}) {
   const secret = token ?? (user && jwt(user));
   const way = via ?? (client === '2' ? 'query' : 'auth');
-  const socket = LIBRARIES[client].connect(`${server.base}/realtime`, {
+  const socket = LIBRARIES[client].connect(server.base + namespace, {
     transports: TRANSPORTS[transport],
     forceNew: true,
     reconnectionDelay: 100,

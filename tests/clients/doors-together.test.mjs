@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import { closeAll, connect } from './client.mjs';
-import { begin, hangUpAll, heard, trace, track, visit, watch, WORDS } from './doors.mjs';
+import { begin, hangUpAll, heard, install, onTheWay, trace, track, visit, watch, WORDS } from './doors.mjs';
 import { ADMIN, as, people, Server } from './server.mjs';
 
 const AT = { latitude: 45.25, longitude: 13.61 };
@@ -211,4 +211,28 @@ test('who loses the driver\'s seat loses it at every door', { timeout: 60_000 },
   for (const [one, message] of [[line, { type: 'subscribe', order_id: id }], [ws, { type: 'subscribe', orderId: id }]]) {
     assert.equal((await one.ask(message, 'error', ({ code }) => code === 'not_found')).code, 'not_found');
   }
+});
+
+test('SIGTERM: every door is closed so that its clients come back, which miss nothing', { timeout: 60_000 }, async (t) => {
+  const own = await Server.start();
+  t.after(() => own.close());
+  const { id, who, session, rider } = await onTheWay(own);
+  const user = as(who.customer, 'customer');
+  const page = await visit(own, { user });
+  const apps = {
+    track: await install(own, '/orders/track', user, (app) => app.send({ type: 'subscribe', order_id: id, since: app.of('order_update').at(-1)?.seq })),
+    ws: await install(own, '/ws', user, (app) => app.send({ type: 'subscribe', orderId: id })),
+    tracking: await install(own, `/ws/tracking/${session}`, rider, () => {}),
+  };
+  await Promise.all([apps.track.next('order_update'), apps.ws.next('order:updated'), apps.tracking.next('initial_state')]);
+  assert.equal(await own.stop(), 0);
+  for (const [door, app] of Object.entries(apps)) assert.deepEqual(await app.closed, { code: 1001, reason: 'Server going away' }, door);
+  await page.next('(disconnect)');
+  await own.run();
+  const { seq } = await own.status(id, 'picked_up', ADMIN);
+  assert.equal((await apps.track.next('order_update', (update) => update.seq === seq, 20_000)).status, 'out_for_delivery');
+  assert.equal((await apps.ws.next('order:updated', ({ data }) => data.seq === seq, 20_000)).data.status, 'OUT_FOR_DELIVERY');
+  await apps.tracking.until(() => apps.tracking.messages.some(({ data }) => data?.status === 'PICKED_UP'), 'the session to be picked up', 20_000);
+  await page.next('orderStatusUpdate', (update) => update.seq === seq, 20_000);
+  assert.equal(apps.track.of('order_update').filter((update) => update.seq === seq).length, 1);
 });

@@ -2,10 +2,9 @@
 // A raw one is `dialled`; then a test sends something, and awaits the `next` message, as it does with client.mjs.
 import assert from 'node:assert/strict';
 import WebSocket from 'ws';
-import { open } from './client.mjs';
-import { jwt } from './server.mjs';
+import { open, Recorder } from './client.mjs';
+import { as, jwt, people } from './server.mjs';
 
-const WAIT_MS = 10_000;
 /** The seeds' apps wait so long before they come back, twice as long after each failure, and begin anew when they are in. */
 const BACKOFF = { first: 1000, most: 30_000 };
 
@@ -34,57 +33,6 @@ export const MESSAGES = {
   cancelled: 'Your order has been cancelled',
 };
 
-/** What happened, in the order in which it did. */
-class Record {
-  events = [];
-  #waiters = new Set();
-  #read = new Map();
-
-  record(name, payload) {
-    this.events.push({ name, payload });
-    for (const look of [...this.#waiters]) look();
-  }
-
-  /** The payloads of all events of that name so far. */
-  of(name) { return this.events.filter((event) => event.name === name).map((event) => event.payload); }
-
-  /** Resolves with the first truthy value of `check`, which is asked again at each event. */
-  until(check, what, ms = WAIT_MS) {
-    return new Promise((resolve, reject) => {
-      const look = () => {
-        const value = check();
-        if (!value) return;
-        this.#waiters.delete(look);
-        clearTimeout(timer);
-        resolve(value);
-      };
-      const timer = setTimeout(() => {
-        this.#waiters.delete(look);
-        const seen = this.events.slice(-8).map((event) => JSON.stringify(event).slice(0, 500)).join('\n  ');
-        reject(new Error(`waited ${ms} ms for ${what}; the last events were\n  ${seen}`));
-      }, ms);
-      this.#waiters.add(look);
-      look();
-    });
-  }
-
-  /** The next event of that name that no `next` has returned or passed over yet. */
-  async next(name, match = () => true, ms = WAIT_MS) {
-    const index = await this.until(() => {
-      const from = this.#read.get(name) ?? 0;
-      return 1 + this.events.findIndex((event, i) => i >= from && event.name === name && match(event.payload));
-    }, name, ms);
-    this.#read.set(name, index);
-    return this.events[index - 1].payload;
-  }
-
-  /** Resolves when `n` events of that name have come; their payloads. */
-  async count(name, n, ms = WAIT_MS) {
-    await this.until(() => this.of(name).length >= n, `${n} × ${name}`, ms);
-    return this.of(name);
-  }
-}
-
 const dialled = new Set();
 /** For `afterEach`: a socket left open would keep the test process alive. */
 export function hangUpAll() {
@@ -92,7 +40,7 @@ export function hangUpAll() {
 }
 
 /** A raw WebSocket. Each message is recorded under its `type`; `(open)` and `(close)` are what becomes of the connection. */
-class Line extends Record {
+class Line extends Recorder {
   constructor(url, options) {
     super();
     Object.assign(this, { url, options });
@@ -198,8 +146,8 @@ export async function watch(server, user, order) {
   return line;
 }
 
-/** A page on the default namespace. What client.mjs adds to the address is no namespace behind a `#`. */
-export function enter({ base }, options) { return open({ base: `${base}/#` }, options); }
+/** A page on the default namespace. */
+export const enter = (server, options) => open(server, { namespace: '/', ...options });
 
 /** The same, connected. */
 export async function visit(server, options) {
@@ -249,3 +197,32 @@ export async function trace(server, id, user) {
   await line.next('initial_state');
   return line;
 }
+
+/** An order that is assigned to its driver, and its tracking session. */
+export async function onTheWay(server, more) {
+  const who = people();
+  const { id } = await server.create(who, more);
+  await server.status(id, 'ready_for_pickup');
+  await server.assign(id, who.driver);
+  const rider = as(who.driver, 'driver');
+  const { tracking_id: session } = await begin(server, rider, id);
+  return { id, who, session, rider };
+}
+
+// --- what the raw doors have in common
+
+/** How one gets in and follows an order that is `onTheWay`, what one is told of its changes, where the driver is, and what one may ask. */
+export const RAW = {
+  '/orders/track': {
+    path: () => '/orders/track', follow: (server, user, { id }) => track(server, user, id), told: 'order_update', place: ({ type, lat }) => type === 'driver_location' && lat,
+    subscribe: (id, more) => ({ type: 'subscribe', order_id: id, ...more }), unsubscribe: (id) => ({ type: 'unsubscribe', order_id: id }), member: 'order_id',
+  },
+  '/ws': {
+    path: () => '/ws', follow: (server, user, { id }) => watch(server, user, id), told: 'order:updated',
+    subscribe: (id) => ({ type: 'subscribe', orderId: id }), unsubscribe: (id) => ({ type: 'unsubscribe', orderId: id }), member: 'orderId',
+  },
+  '/ws/tracking': {
+    path: ({ session }) => `/ws/tracking/${session}`, follow: (server, user, { session }) => trace(server, session, user), told: 'status_change',
+    place: ({ type, data }) => type === 'location_update' && data.current_location?.lat,
+  },
+};

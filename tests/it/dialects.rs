@@ -11,6 +11,7 @@ use ordercast::driver::live::Outlook;
 use ordercast::event::{About, Announcement, Audience, EtaChange, Kind, LiveEvent, Location, OrderEvent};
 use ordercast::fanout::{ForPublic, Frame};
 use ordercast::id::{OrderId, Point, UserId};
+use ordercast::order::access::Party;
 use ordercast::order::read::Past;
 use ordercast::order::{Chef, Customer, Delivery, Driver, Item, Order, OrderStatus, PaymentStatus};
 use ordercast::tracking::TrackingSession;
@@ -253,7 +254,8 @@ fn all() -> String {
     for (what, event) in live() {
         writeln!(text, "\n=== {what}").expect("text");
         for dialect in Dialect::ALL {
-            let (audience, frame) = (dialect.live_audience(&event), dialect.render_live(&event));
+            let (audience, frame) =
+                (dialect.live_audience(&event), dialect.render_live(&event, Party::Staff));
             // An announcement says nothing to a dialect that has no names for it, and so on.
             match (audience, frame) {
                 (Some(audience), Some(frame)) => {

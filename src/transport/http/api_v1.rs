@@ -11,7 +11,7 @@ use super::extract::{Body, Caller, OrderPath, Query};
 use super::order_changes::{Cancellation, PaymentVerification};
 use super::orders::page_size;
 use super::orders_track::set_status;
-use super::problem::Problem;
+use super::problem::{self, Problem};
 use crate::app::App;
 use crate::auth::Principal;
 use crate::dialect::canonical::OrderView;
@@ -67,8 +67,8 @@ pub(super) async fn change_status(
     Caller(who): Caller,
     OrderPath(id): OrderPath,
     Body { value, .. }: Body<StatusChange>,
-) -> Result<Response, Refusal> {
-    let to = status(&value.status)?;
+) -> Result<Response, Response> {
+    let to = status(&value.status).map_err(|refusal| problem::respond(&refusal))?;
     let order = set_status(&site.app, &id, &who, to, dialect::word).await?;
     Ok(answer(&site.app, &order, &who))
 }
@@ -87,9 +87,10 @@ pub(super) async fn cancel(
     Caller(who): Caller,
     OrderPath(id): OrderPath,
     Body { value, .. }: Body<Cancellation>,
-) -> Result<Response, Refusal> {
+) -> Result<Response, Response> {
     let action = Action::Status { to: OrderStatus::Cancelled, note: value.reason(), expected_seq: None };
-    let order = change::change(&site.app, &id, &who, action).await?;
+    let cancelled = change::change(&site.app, &id, &who, action).await;
+    let order = cancelled.map_err(|refusal| problem::respond_in(&refusal, dialect::word))?;
     Ok(answer(&site.app, &order, &who))
 }
 

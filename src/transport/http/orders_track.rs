@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::Site;
 use super::extract::{Body, Caller, OrderPath, Reader};
-use super::problem::Problem;
+use super::problem::{self, Problem};
 use crate::app::App;
 use crate::auth::Principal;
 use crate::clock::rfc3339;
@@ -23,21 +23,22 @@ use crate::order::{Order, OrderStatus};
 /// the order already has has what they asked for.
 ///
 /// # Errors
-/// Those of [`change::change`].
+/// Those of [`change::change`], as they are answered in that vocabulary.
 pub(super) async fn set_status(
     app: &App,
     id: &OrderId,
     who: &Principal,
     to: OrderStatus,
     word: impl Fn(OrderStatus) -> &'static str,
-) -> Result<Order, Refusal> {
+) -> Result<Order, Response> {
     let action = Action::Status { to, note: None, expected_seq: None };
-    match change::change(app, id, who, action).await {
+    let moved = match change::change(app, id, who, action).await {
         Err(Refusal::Illegal { status, .. }) if word(status) == word(to) => {
-            Ok(read::order(app, id, who).await?.0)
+            read::order(app, id, who).await.map(|(order, _)| order)
         }
         answer => answer,
-    }
+    };
+    moved.map_err(|refusal| problem::respond_in(&refusal, word))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -73,9 +74,9 @@ pub(super) async fn change_status(
     Caller(who): Caller,
     OrderPath(id): OrderPath,
     Body { value, .. }: Body<StatusChange>,
-) -> Result<Response, Refusal> {
-    let to = dialect::status(&value.status)
-        .ok_or_else(|| Refusal::invalid("status", format!("must be one of {}", dialect::WORDS)))?;
+) -> Result<Response, Response> {
+    let unknown = || Refusal::invalid("status", format!("must be one of {}", dialect::WORDS));
+    let to = dialect::status(&value.status).ok_or_else(|| problem::respond(&unknown()))?;
     let order = set_status(&site.app, &id, &who, to, dialect::word).await?;
     let changed = Changed {
         success: true,

@@ -8,6 +8,7 @@ use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
 use crate::error::Refusal;
+use crate::order::OrderStatus;
 
 /// Seconds after which a client should try again when we are not available.
 const RETRY_AFTER: u64 = 2;
@@ -61,6 +62,11 @@ const fn status(refusal: &Refusal) -> StatusCode {
 /// The refusal as a response.
 #[must_use]
 pub fn respond(refusal: &Refusal) -> Response {
+    respond_in(refusal, OrderStatus::as_str)
+}
+
+/// The refusal as a response whose statuses are in a client's own words.
+pub fn respond_in(refusal: &Refusal, word: impl Fn(OrderStatus) -> &'static str) -> Response {
     if let Refusal::Internal(error) = refusal {
         // The cause is for us; the client learns only that it was our fault.
         tracing::error!(%error, "a request failed");
@@ -69,7 +75,10 @@ pub fn respond(refusal: &Refusal) -> Response {
     match refusal {
         Refusal::Invalid { member, .. } => body.member = Some(member.clone()),
         Refusal::Illegal { allowed, .. } => {
-            body.allowed = Some(allowed.iter().map(|status| status.as_str().to_owned()).collect());
+            let mut words: Vec<_> = allowed.iter().map(|status| word(*status).to_owned()).collect();
+            // Statuses that share a word come one after the other.
+            words.dedup();
+            body.allowed = Some(words);
         }
         Refusal::StaleSeq { seq, .. } => body.seq = Some(*seq),
         _ => {}

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::Site;
 use super::extract::{Body, Caller, UserPath};
-use super::problem::Problem;
+use super::problem::{self, Problem};
 use crate::app::App;
 use crate::command::Phone;
 use crate::dialect::Dialect;
@@ -91,9 +91,10 @@ pub(super) async fn update(
     Caller(who): Caller,
     Path(id): Path<String>,
     Body { value, .. }: Body<Update>,
-) -> Result<Response, Refusal> {
-    let (session, order) = tracking::update(&site.app, &who, &id, value).await?;
-    let view = whole(&site.app, &session, &order).await?;
+) -> Result<Response, Response> {
+    let refuse = |refusal| problem::respond_in(&refusal, word);
+    let (session, order) = tracking::update(&site.app, &who, &id, value).await.map_err(refuse)?;
+    let view = whole(&site.app, &session, &order).await.map_err(refuse)?;
     Ok(Json(View { order_id: None, rider_id: None, dropoff: None, ..view }).into_response())
 }
 

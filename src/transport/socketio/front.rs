@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use axum::body::Body;
@@ -22,7 +22,6 @@ use super::peers::{Peer, Peers};
 use super::probe;
 use crate::app::App;
 use crate::error::Refusal;
-use crate::fanout::session::Session;
 use crate::transport::http::problem;
 use crate::transport::{conn, websocket};
 
@@ -58,8 +57,6 @@ pub struct Front {
 pub struct Handshake {
     under_way: Arc<AtomicUsize>,
     over: AtomicBool,
-    /// The session of a client of Engine.IO 3 in the default namespace, where all of them come first, wherever they go.
-    pub(super) first: Mutex<Weak<Session>>,
 }
 
 impl Handshake {
@@ -198,7 +195,8 @@ impl Front {
         // Version 3 puts the packet's length before it.
         let packet = body.iter().position(|byte| *byte == b'{').map_or(&[][..], |begin| &body[begin..]);
         if let Ok(Open { sid }) = serde_json::from_slice(packet) {
-            let peer = self.peers.begin(sid, handshake);
+            let peer = self.peers.begin(sid);
+            peer.came_with(handshake);
             peer.settled.store(eio3, Ordering::Release);
         }
         Response::from_parts(parts, Body::from(body))
@@ -351,11 +349,8 @@ impl Service<Request> for Front {
         };
         if asked.sid.is_none() {
             self.handshakes.fetch_add(1, Ordering::AcqRel);
-            let handshake = Handshake {
-                under_way: Arc::clone(&self.handshakes),
-                over: AtomicBool::new(false),
-                first: Mutex::default(),
-            };
+            let handshake =
+                Handshake { under_way: Arc::clone(&self.handshakes), over: AtomicBool::new(false) };
             request.extensions_mut().insert(Arc::new(handshake));
         }
         let front = self.clone();

@@ -13,8 +13,8 @@ pub use engine::Engine;
 pub use front::{Front, Handshake};
 pub use probe::Rewound;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -103,7 +103,6 @@ fn serve_realtime(io: &SocketIo, door: &Door) {
     let admit = move |visitor: Visitor| {
         let door = door.clone();
         async move {
-            visitor.leave_default_namespace();
             let admitted = match verify(&door, &visitor).await {
                 Ok(principal) => admit(&door, &visitor, Dialect::Realtime, principal).await,
                 Err(denied) => Err(denied),
@@ -115,8 +114,8 @@ fn serve_realtime(io: &SocketIo, door: &Door) {
     io.ns(realtime::NAMESPACE, enter.with(admit));
 }
 
-/// The default namespace. Protocol 3 puts every client there first, on its way to another one: who has no token is let
-/// pass, and hears nothing.
+/// The default namespace. Protocol 3 puts every client there first, on its way to another one; there is no telling which of
+/// them are, and what they are told there nobody listens to.
 fn serve_notices(io: &SocketIo, door: &Door) {
     let door = door.clone();
     let admit = move |visitor: Visitor| {
@@ -125,7 +124,6 @@ fn serve_notices(io: &SocketIo, door: &Door) {
             let open = door.fanout.app().config.legacy_open;
             let principal = match visitor.token() {
                 None if open => Ok(Principal::anonymous()),
-                None if visitor.is_eio3() => return Ok(()),
                 _ => verify(&door, &visitor).await,
             };
             let admitted = match principal {
@@ -227,29 +225,9 @@ impl Visitor {
         self.socket.req_parts().extensions.get::<conn::Handle>().cloned()
     }
 
-    fn handshake(&self) -> Option<&Arc<Handshake>> {
-        self.socket.req_parts().extensions.get::<Arc<Handshake>>()
-    }
-
     fn shaken_hands(&self) {
-        if let Some(handshake) = self.handshake() {
+        if let Some(handshake) = self.socket.req_parts().extensions.get::<Arc<Handshake>>() {
             handshake.is_over();
-        }
-    }
-
-    /// Who came through the default namespace only because their protocol says so hears nothing there.
-    fn leave_default_namespace(&self) {
-        let first = self.handshake().map(|handshake| {
-            std::mem::take(&mut *handshake.first.lock().unwrap_or_else(PoisonError::into_inner))
-        });
-        if let Some(session) = first.and_then(|first| first.upgrade()) {
-            session.leave();
-        }
-    }
-
-    fn came_first(&self, session: &Arc<Session>) {
-        if let Some(handshake) = self.handshake() {
-            *handshake.first.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(session);
         }
     }
 }
@@ -322,13 +300,14 @@ async fn admit(door: &Door, visitor: &Visitor, dialect: Dialect, principal: Prin
         // There is no telling whose it is.
         begun.beginning.holder = None;
     }
-    let peer = door.peers.get(&sid);
+    let polls = visitor.socket.transport_type() == TransportType::Polling;
+    let peer = if polls { Some(door.peers.begin(&sid)) } else { door.peers.get(&sid) };
     let socket = Arc::downgrade(&visitor.socket);
     let lane = match &peer {
         // A WebSocket from the start.
         None => visitor.connection().and_then(|connection| connection.lane()),
         // It has moved to one before it came in.
-        Some(peer) if visitor.socket.transport_type() == TransportType::Websocket => peer.lane(),
+        Some(peer) if !polls => peer.lane(),
         Some(_) => None,
     };
     let wire = match &lane {
@@ -344,9 +323,6 @@ async fn admit(door: &Door, visitor: &Visitor, dialect: Dialect, principal: Prin
     };
     let session = Session::new(door.fanout.clone(), principal, dialect, wire, begun.beginning);
     visitor.socket.on_fallback(Handler(Inbox::new(Arc::clone(&session))));
-    if dialect == Dialect::Notices && visitor.is_eio3() {
-        visitor.came_first(&session);
-    }
     let entry = Entry { door: door.clone(), session: Arc::clone(&session), resync: begun.resync, peer };
     let leaving = entry.clone();
     visitor.socket.on_disconnect(

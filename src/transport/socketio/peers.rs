@@ -50,6 +50,10 @@ impl Peer {
         !self.pinged.swap(true, Ordering::AcqRel)
     }
 
+    pub(super) fn came_with(&self, handshake: Weak<Handshake>) {
+        self.state().handshake = handshake;
+    }
+
     /// Its handshake, while it is under way.
     pub(super) fn handshake(&self) -> Option<Arc<Handshake>> {
         self.state().handshake.upgrade().filter(|handshake| handshake.is_under_way())
@@ -153,11 +157,10 @@ impl Drop for Trial {
 pub struct Peers(Arc<Mutex<HashMap<Box<str>, Arc<Peer>>>>);
 
 impl Peers {
-    pub(super) fn begin(&self, sid: &str, handshake: Weak<Handshake>) -> Arc<Peer> {
-        let peer = Arc::<Peer>::default();
-        peer.state().handshake = handshake;
-        self.all().insert(sid.into(), Arc::clone(&peer));
-        peer
+    /// The client of this id, which polls. Its session may be made before its first request is answered: whoever comes
+    /// first makes the peer.
+    pub(super) fn begin(&self, sid: &str) -> Arc<Peer> {
+        Arc::clone(self.all().entry(sid.into()).or_default())
     }
 
     #[must_use]
