@@ -11,7 +11,7 @@ use crate::clock::{Clock, Time};
 use crate::db::Db;
 use crate::error::Refusal;
 use crate::event::bus::Bus;
-use crate::event::{About, EtaChange, LiveEvent, OrderEvent};
+use crate::event::{About, EtaChange, Kind, LiveEvent, OrderEvent};
 use crate::id::{OrderId, Point, UserId};
 use crate::order::read::{self, Past};
 use crate::order::{Order, OrderStatus, status};
@@ -151,6 +151,20 @@ impl Live {
     pub fn outlook(&self, order: &Order, now: Time) -> Outlook {
         let position = order.driver.as_ref().and_then(|driver| self.position(&driver.id));
         Outlook { eta: self.eta(order, now), position }
+    }
+
+    /// Finds out where a driver was last who is given an order and was not seen since we started.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn recall(&self, db: &Db, event: &OrderEvent) -> Result<(), Refusal> {
+        if let (Kind::Assigned, Some(driver)) = (event.kind, &event.order.driver)
+            && self.position(&driver.id).is_none()
+            && let Some(stored) = read::stored_position(db.reader(), &driver.id).await?
+        {
+            self.driver(&driver.id).state().last.get_or_insert(stored);
+        }
+        Ok(())
     }
 
     /// Takes note of a durable event. Called by the relay only, in the log's order.

@@ -109,6 +109,10 @@ pub async fn run(app: App, deliver: impl Fn(OrderEvent) + Send, stop: Cancellati
                 let count = events.len();
                 for event in events {
                     let (order, position) = (event.order.id.clone(), event.position);
+                    if let Err(error) = app.live.recall(&app.db, &event).await {
+                        // The next fix tells.
+                        tracing::debug!(%error, "where a driver was last cannot be read");
+                    }
                     app.live.apply(&event);
                     app.snapshots.outdate(&order, position);
                     deliver(event);

@@ -139,7 +139,8 @@ export class Wire {
     wire.dribble = dribble;
     wire.socket = net.connect({ port: server.port, host: '127.0.0.1', noDelay: true });
     wire.socket.on('error', () => {});
-    wire.ended = once(wire.socket, 'close');
+    // not `once`, which fails when an error comes first, as it does when the other side has closed
+    wire.ended = new Promise((resolve) => { wire.socket.once('close', resolve); });
     wire.ended.then(() => { wire.gone = true; wire.#look(); });
     await within(once(wire.socket, 'connect'), 'a TCP connection');
     const query = `EIO=${version}&transport=websocket${sid ? `&sid=${sid}` : ''}`;

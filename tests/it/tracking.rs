@@ -17,6 +17,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::harness::{PATIENCE, Server, until};
 use crate::on_both_databases;
+use crate::socket::Socket;
 
 /// A session for an order that nobody knows; its id.
 async fn start(server: &Server, order: &str) -> String {
@@ -101,6 +102,27 @@ on_both_databases! {
             watcher.is_told_that_it_is_over().await;
             server.anonymous().get(&format!("/tracking/{id}")).await.assert_problem(410, "expired");
         }
+        server.stop().await;
+    }
+
+    // Where a driver was is known from the database after a restart, also when they are given an order only then.
+    async fn a_driver_who_was_not_seen_since_the_start(db: TestDb) {
+        let server = Server::start(&db, &[]).await;
+        server.order_with_driver("o1", "in_transit").await;
+        let mut driver = Socket::connect(&server, "driver", Role::Driver).await;
+        let fix = json!({"latitude": 47.141, "longitude": 9.531});
+        assert_eq!(driver.ask("driver:location", fix).await["ok"], true);
+        server.admin().status("o1", "delivered").await;
+        server.stop().await;
+        let server = Server::start(&db, &[]).await;
+        server.order_with_driver("o2", "assigned_to_driver").await;
+        let session = json!({"order_id": "o2", "rider_id": "driver"});
+        let session = server.admin().post("/tracking/start", session).await.body;
+        let mut watcher = Watcher::new(&server, session["tracking_id"].as_str().expect("an id")).await;
+        let place = watcher.hears("initial_state").await["data"]["current_location"].clone();
+        assert_eq!((&place["lat"], &place["lng"]), (&json!(47.141), &json!(9.531)));
+        server.admin().status("o2", "picked_up").await;
+        assert_eq!(watcher.hears("location_update").await["data"]["current_location"], place);
         server.stop().await;
     }
 
