@@ -1,6 +1,8 @@
 //! Whatever is sent, no parser panics, and what it lets through is valid. A short run; a long one with
 //! `PROPTEST_CASES=1000000 cargo test --release --test it fuzz`.
 
+use std::sync::LazyLock;
+
 use clap::Parser;
 use ordercast::command::{Command, LocationReport};
 use ordercast::config::{Cli, Limits};
@@ -53,8 +55,10 @@ fn anything() -> impl Strategy<Value = String> {
     prop_oneof![4 => changed, 1 => any::<String>()]
 }
 
-fn limits() -> Limits {
-    Cli::try_parse_from(["ordercast"]).expect("defaults").serve.limits
+fn limits() -> &'static Limits {
+    static LIMITS: LazyLock<Limits> =
+        LazyLock::new(|| Cli::try_parse_from(["ordercast"]).expect("defaults").serve.limits);
+    &LIMITS
 }
 
 fn check_fix(fix: &LocationReport) {
@@ -92,7 +96,7 @@ proptest! {
     fn what_clients_say(text in anything()) {
         let limits = limits();
         for dialect in Dialect::ALL {
-            match dialect.parse(&text, &limits).command {
+            match dialect.parse(&text, limits).command {
                 Ok(command) => check(&command),
                 // What is refused can be said in the client's words.
                 Err(refusal) => {
