@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use socket2::SockRef;
 use tokio::net::tcp::OwnedWriteHalf;
 
+use super::websocket;
 use crate::fanout::session::Session;
 use crate::transport::socketio::Handshake;
 use crate::transport::socketio::greeting::Greeting;
@@ -144,6 +145,16 @@ impl Out {
             Phase::Head(_, greeting) => Phase::Head(tail, greeting),
             other => other,
         };
+    }
+
+    /// Takes a whole frame that is not a session's. After a close frame nothing may come, of nobody.
+    pub(super) fn passes(&mut self, frame: Bytes) {
+        if frame.first() == Some(&websocket::CLOSE) {
+            self.closing = true;
+            self.queue = VecDeque::new();
+            self.queued = 0;
+        }
+        self.own = Some(frame);
     }
 
     pub(super) fn attach(&mut self, session: &Arc<Session>) {

@@ -4,8 +4,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 /// First byte of a text frame that is a whole message.
 pub const TEXT: u8 = 0x81;
+/// First byte of a close frame.
+pub const CLOSE: u8 = 0x88;
 /// A close frame of the server: 1001, going away.
-pub const GOING_AWAY: Bytes = Bytes::from_static(&[0x88, 2, 0x03, 0xE9]);
+pub const GOING_AWAY: Bytes = Bytes::from_static(&[CLOSE, 2, 0x03, 0xE9]);
 
 /// A ping of the server, with nothing in it.
 pub const PING: Bytes = Bytes::from_static(&[0x89, 0]);
@@ -15,7 +17,7 @@ pub const PING: Bytes = Bytes::from_static(&[0x89, 0]);
 pub fn close(code: u16, reason: &str) -> Bytes {
     let reason = reason.as_bytes().get(..123).unwrap_or(reason.as_bytes());
     let mut frame = BytesMut::with_capacity(4 + reason.len());
-    frame.put_u8(0x88);
+    frame.put_u8(CLOSE);
     frame.put_u8(u8::try_from(2 + reason.len()).unwrap_or(2));
     frame.put_u16(code);
     frame.put_slice(reason);

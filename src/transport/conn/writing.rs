@@ -102,7 +102,7 @@ impl Lane {
         let Some((_, end)) = websocket::first(buf).filter(|(_, end)| *end <= buf.len()) else {
             return Poll::Ready(Err(not_whole()));
         };
-        out.own = Some(Bytes::copy_from_slice(&buf[..end]));
+        out.passes(Bytes::copy_from_slice(&buf[..end]));
         if !out.blocked {
             self.write(out);
         }
@@ -133,7 +133,7 @@ impl Lane {
             then = Then::Mark(Arc::clone(peer));
         }
         match seen {
-            Seen::Pass => out.own = Some(Bytes::copy_from_slice(&buf[..end])),
+            Seen::Pass => out.passes(Bytes::copy_from_slice(&buf[..end])),
             Seen::Nothing => {}
             Seen::Instead(frame) => out.own = Some(frame),
             Seen::Ping => {
