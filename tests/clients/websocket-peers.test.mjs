@@ -43,6 +43,24 @@ async function caughtUp(wire) {
   await hears(wire, ({ type }) => type === 'pong');
 }
 
+// --- who says goodbye in a stream of events
+
+test('after its close frame the server says nothing more, however much there is to say', { timeout: 60_000 }, async () => {
+  for (let round = 0; round < 30; round += 1) {
+    const session = await startTracking(server, `goodbye-${round}`);
+    const wire = await knock(server, { path: `/ws/tracking/${session.tracking_id}` });
+    assert.equal((await said(wire)).type, 'initial_state');
+    const updates = Array.from({ length: 30 }, (_, i) => (
+      server.ok('POST', `/tracking/update/${session.tracking_id}`, { lat: 45 + i / 1000, lng: 13.5 })));
+    for (let heard = 0; heard <= round % 6; heard += 1) await said(wire);
+    await wire.write(framed(closing(1000), { opcode: OPCODE.close }));
+    const opcodes = [];
+    for (let frame = await wire.frame(); frame; frame = await wire.frame()) opcodes.push(frame.opcode);
+    assert.equal(opcodes.indexOf(OPCODE.close), opcodes.length - 1, `frames of round ${round}: ${opcodes}`);
+    await Promise.all(updates);
+  }
+});
+
 // --- who breaks off
 
 const BROKEN_OFF = {
