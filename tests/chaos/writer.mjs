@@ -82,8 +82,9 @@ export class Writer {
         this.#acknowledged(order, answer.body);
         return;
       }
-      if (answer?.status === 409 && unclear && await this.#wentOn(order)) return;
-      if (answer) {
+      const wentOn = answer?.status === 409 && unclear ? await this.#wentOn(order) : false;
+      if (wentOn) return;
+      if (answer && wentOn === false) {
         const { status } = answer;
         const excused = status === 503 || (status === 500 && (troubled || world.troubled()));
         if (!excused) throw new Error(`${method} ${url} said ${status} ${JSON.stringify(answer.body)}${unclear ? ', when asked again' : ''}`);
@@ -95,10 +96,14 @@ export class Writer {
     }
   }
 
-  /** "Illegal" when asked again may mean that it went on beyond: ready, and to the driver who was assigned early. */
+  /**
+   * "Illegal" when asked again may mean that it went on beyond: ready, and to the driver who was assigned early. `undefined` when
+   * the server is away again before it says so.
+   */
   async #wentOn(order) {
     const { status, body } = await this.world.server.call('GET', `/orders/${order.id}`, undefined, SERVICE).catch(() => ({}));
-    if (status !== 200 || body.seq <= order.seq) return false;
+    if (status !== 200) return undefined;
+    if (body.seq <= order.seq) return false;
     Object.assign(order, { seq: body.seq, status: body.status });
     return true;
   }

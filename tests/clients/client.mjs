@@ -144,7 +144,10 @@ class Client extends Recorder {
     opened.delete(this);
     this.socket.io.reconnection(false);
     this.socket.close();
-    this.socket.io.engine?.close();
+    const { engine } = this.socket.io;
+    engine?.close();
+    // In the middle of a move it waits for the other side, which may be gone: until the next heartbeat, 45 s from now.
+    if (engine?.readyState === 'closing') (engine._onClose ?? engine.onClose).call(engine, 'forced close');
   }
 }
 

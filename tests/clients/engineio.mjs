@@ -17,7 +17,7 @@ export const somebody = () => ({ sub: `somebody-${counter += 1}`, role: 'custome
 /** How many sockets of theirs are connected. */
 export const connections = async (server, { sub }) => (await server.ok('GET', `/users/${sub}/presence`)).connections;
 /** Resolves when none is left. */
-export const gone = (server, user, what) => eventually(async () => await connections(server, user) === 0, `${what}: no connection left`);
+export const gone = (server, user, what, ms) => eventually(async () => await connections(server, user) === 0, `${what}: no connection left`, ms);
 
 /** Does `step` again and again while `act` is under way. */
 export async function meanwhile(step, act) {

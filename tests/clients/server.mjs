@@ -87,7 +87,10 @@ export class Server {
       // Nothing of the caller's environment may configure the server under test.
       env: { PATH: process.env.PATH, DRAIN_MS: '300', ...this.env },
     });
-    this.exited = once(this.child, 'exit').then(([code, signal]) => code ?? signal);
+    this.exited = once(this.child, 'exit').then(([code, signal]) => {
+      this.exitedAt = Date.now();
+      return code ?? signal;
+    });
     this.base = await this.#address();
     this.port = Number(new URL(this.base).port);
     await this.#ready();

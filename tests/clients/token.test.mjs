@@ -6,7 +6,8 @@ import { recovered } from './recovery.mjs';
 import { as, jwt, people, Server } from './server.mjs';
 import { Story } from './story.mjs';
 
-const [WARNING, GRACE] = [700, 1500];
+// Between two of these moments a test does a few things for six clients at once, also on a busy machine.
+const [LIFE, WARNING, GRACE] = [4000, 2000, 2000];
 const server = await Server.start({ env: { TOKEN_WARNING_MS: `${WARNING}`, TOKEN_GRACE_MS: `${GRACE}` } });
 after(() => server.close());
 after(closeAll);
@@ -29,7 +30,7 @@ describe('tokens that end', { concurrency: true }, () => {
     const who = people();
     const user = as(who.customer, 'customer');
     const story = await Story.begin(server, who);
-    const first = mortal(user, 1500);
+    const first = mortal(user, LIFE);
     const client = await connect(server, { ...combo, token: first.token });
     await client.ask('subscribe:order', { orderId: story.id });
     const rooms = [who.customer.id];
@@ -69,7 +70,7 @@ describe('tokens that end', { concurrency: true }, () => {
 
   test('a refresh in time: the old end passes unnoticed, the new one does not', { timeout: 60_000 }, () => each(async (combo, what) => {
     const user = as(people().customer, 'customer');
-    const [first, second] = [mortal(user, 1200), mortal(user, 2400)];
+    const [first, second] = [mortal(user, LIFE - 1000), mortal(user, LIFE + 1000)];
     const client = await connect(server, { ...combo, token: first.token });
     await client.next('token:expiring');
     await client.ask('token:refresh', { token: second.token });
@@ -84,7 +85,7 @@ describe('tokens that end', { concurrency: true }, () => {
       const who = people();
       const user = as(who.customer, 'customer');
       const story = await Story.begin(server, who);
-      const first = mortal(user, 1000);
+      const first = mortal(user, WARNING);
       let { token } = first;
       const client = await connect(server, { transport, options: { auth: (give) => give({ token }) } });
       client.pid = client.socket._pid;
@@ -102,7 +103,7 @@ describe('tokens that end', { concurrency: true }, () => {
   });
 
   test('whoever comes back with the old token is told so', { timeout: 60_000 }, () => each(async (combo, what) => {
-    const client = await connect(server, { ...combo, token: mortal(as(people().customer, 'customer'), 800).token });
+    const client = await connect(server, { ...combo, token: mortal(as(people().customer, 'customer'), WARNING).token });
     await client.next('(disconnect)');
     const why = await client.refusal();
     assert.ok(why.startsWith('token_expired: '), `${what}: ${why}`);
@@ -116,7 +117,7 @@ describe('tokens that end', { concurrency: true }, () => {
 
   test('a refresh with a token that will not do changes nothing', { timeout: 60_000 }, () => each(async (combo, what) => {
     const user = as(people().customer, 'customer');
-    const own = mortal(user, 1500);
+    const own = mortal(user, LIFE);
     const client = await connect(server, { ...combo, token: own.token });
     const wrong = [
       ['another user', jwt(as(people().customer, 'customer')), 'forbidden'],
