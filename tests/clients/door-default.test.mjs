@@ -193,6 +193,8 @@ describe('an admin updates the status, and every page shows it', { concurrency: 
       }
     });
 
+    // Version 2 is put into `/` on its way anywhere: there it hears nothing once it is in `/realtime` (rights.test.mjs counts its sockets).
+    if (combo.client === '2') continue;
     test(`${label(combo)}: one connection joins / and /realtime, and hears both vocabularies`, { timeout: 120_000 }, async (t) => {
       // the second namespace may be joined before, during and after an upgrade
       for (let round = 0; round < (combo.transport === 'upgrade' ? 10 : 1); round += 1) await both(t, combo);

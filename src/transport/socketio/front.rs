@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 
 use axum::body::Body;
@@ -22,6 +22,7 @@ use super::peers::{Peer, Peers};
 use super::probe;
 use crate::app::App;
 use crate::error::Refusal;
+use crate::fanout::session::Session;
 use crate::transport::http::problem;
 use crate::transport::{conn, websocket};
 
@@ -57,6 +58,26 @@ pub struct Front {
 pub struct Handshake {
     under_way: Arc<AtomicUsize>,
     over: AtomicBool,
+    /// The session in the default namespace of a client of Engine.IO 3.
+    pub(super) first: First,
+}
+
+/// A session that may have to end when its client goes on to another namespace.
+#[derive(Default)]
+pub(super) struct First(Mutex<Weak<Session>>);
+
+impl First {
+    pub(super) fn set(&self, session: &Arc<Session>) {
+        *self.session() = Arc::downgrade(session);
+    }
+
+    pub(super) fn take(&self) -> Option<Arc<Session>> {
+        std::mem::take(&mut *self.session()).upgrade()
+    }
+
+    fn session(&self) -> MutexGuard<'_, Weak<Session>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Handshake {
@@ -349,8 +370,11 @@ impl Service<Request> for Front {
         };
         if asked.sid.is_none() {
             self.handshakes.fetch_add(1, Ordering::AcqRel);
-            let handshake =
-                Handshake { under_way: Arc::clone(&self.handshakes), over: AtomicBool::new(false) };
+            let handshake = Handshake {
+                under_way: Arc::clone(&self.handshakes),
+                over: AtomicBool::new(false),
+                first: First::default(),
+            };
             request.extensions_mut().insert(Arc::new(handshake));
         }
         let front = self.clone();

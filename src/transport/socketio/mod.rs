@@ -103,6 +103,7 @@ fn serve_realtime(io: &SocketIo, door: &Door) {
     let admit = move |visitor: Visitor| {
         let door = door.clone();
         async move {
+            visitor.leave_default_namespace();
             let admitted = match verify(&door, &visitor).await {
                 Ok(principal) => admit(&door, &visitor, Dialect::Realtime, principal).await,
                 Err(denied) => Err(denied),
@@ -114,8 +115,8 @@ fn serve_realtime(io: &SocketIo, door: &Door) {
     io.ns(realtime::NAMESPACE, enter.with(admit));
 }
 
-/// The default namespace. Protocol 3 puts every client there first, on its way to another one; there is no telling which of
-/// them are, and what they are told there nobody listens to.
+/// The default namespace. Protocol 3 puts every client there first, wherever it goes: who goes on to another namespace has
+/// nothing to hear in this one.
 fn serve_notices(io: &SocketIo, door: &Door) {
     let door = door.clone();
     let admit = move |visitor: Visitor| {
@@ -130,7 +131,8 @@ fn serve_notices(io: &SocketIo, door: &Door) {
                 Ok(principal) => admit(&door, &visitor, Dialect::Notices, principal).await,
                 Err(denied) => Err(denied),
             };
-            if !visitor.is_eio3() {
+            if admitted.is_ok() || !visitor.is_eio3() {
+                // Otherwise it may still go on to another namespace.
                 visitor.shaken_hands();
             }
             admitted
@@ -225,9 +227,20 @@ impl Visitor {
         self.socket.req_parts().extensions.get::<conn::Handle>().cloned()
     }
 
+    fn handshake(&self) -> Option<&Arc<Handshake>> {
+        self.socket.req_parts().extensions.get::<Arc<Handshake>>()
+    }
+
     fn shaken_hands(&self) {
-        if let Some(handshake) = self.socket.req_parts().extensions.get::<Arc<Handshake>>() {
+        if let Some(handshake) = self.handshake() {
             handshake.is_over();
+        }
+    }
+
+    /// Ends the session in the default namespace of a client that came there only because its protocol says so.
+    fn leave_default_namespace(&self) {
+        if let Some(session) = self.handshake().and_then(|handshake| handshake.first.take()) {
+            session.leave();
         }
     }
 }
@@ -323,6 +336,12 @@ async fn admit(door: &Door, visitor: &Visitor, dialect: Dialect, principal: Prin
     };
     let session = Session::new(door.fanout.clone(), principal, dialect, wire, begun.beginning);
     visitor.socket.on_fallback(Handler(Inbox::new(Arc::clone(&session))));
+    if dialect == Dialect::Notices
+        && visitor.is_eio3()
+        && let Some(handshake) = visitor.handshake()
+    {
+        handshake.first.set(&session);
+    }
     let entry = Entry { door: door.clone(), session: Arc::clone(&session), resync: begun.resync, peer };
     let leaving = entry.clone();
     visitor.socket.on_disconnect(
