@@ -17,6 +17,7 @@ use smallvec::{SmallVec, smallvec};
 pub use self::answer::{Answer, Request};
 
 use self::canonical::Telling;
+use crate::auth::Role;
 use crate::clock::Time;
 use crate::command::Command;
 use crate::config::Limits;
@@ -87,6 +88,12 @@ impl Dialect {
             Self::Realtime | Self::Notices | Self::Ws => true,
             Self::OrdersTrack | Self::Tracking => false,
         }
+    }
+
+    /// Whether it tells this role of every order, beside admins.
+    #[must_use]
+    pub const fn tells_all(self, role: Role) -> bool {
+        matches!((self, role), (Self::Notices, Role::Service | Role::Anonymous))
     }
 
     /// What a client is told first.

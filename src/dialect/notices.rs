@@ -102,12 +102,13 @@ fn tracking_notice(order: &Order, history: &[Past], outlook: Outlook, at: Time, 
     )
 }
 
-/// The parties of an order, and admins.
+/// The parties of an order, and those who see every order.
 fn parties(order: &Order) -> SmallVec<[Topic; 5]> {
     let mut to = smallvec![
         Topic::User(order.customer.id.clone()),
         Topic::User(order.chef.id.clone()),
         Topic::Role(Role::Admin),
+        Topic::Role(Role::Service),
     ];
     to.extend(order.driver.iter().map(|driver| Topic::User(driver.id.clone())));
     to

@@ -6,10 +6,9 @@ use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
     QueryOrder, QuerySelect,
 };
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 use super::{Audience, OrderEvent};
-use crate::auth::{Principal, Role};
 use crate::error::Refusal;
 use crate::id::OrderId;
 
@@ -126,18 +125,6 @@ pub enum Share {
 }
 
 impl Share {
-    /// What a caller hears of the log, beside `orders` they follow: those are others' only for a service, all other roles
-    /// follow nothing but their own.
-    pub fn new(who: &Principal, orders: impl FnOnce() -> Vec<OrderId>) -> Self {
-        match who.role {
-            Role::Admin => Self::All,
-            Role::Service | Role::Anonymous => Self::Orders(orders()),
-            Role::Customer | Role::Chef | Role::Driver => {
-                Self::Audiences(smallvec![Audience::User(who.id.clone()), Audience::Role(who.role)])
-            }
-        }
-    }
-
     fn condition(&self, after: i64, limit: u64) -> Condition {
         let newer = Condition::all().add(order_event::Column::Position.gt(after));
         match self {

@@ -3,17 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::smallvec;
+
 use super::handing::CloseReason;
 use super::outbox::{Aside, Replay};
 use super::session::{Session, State};
 use super::window::Told;
-use super::{Fanout, Offset, Place, Progress};
-use crate::auth::Principal;
+use super::{Fanout, Offset, Place, Progress, Topic};
+use crate::auth::{Principal, Role};
+use crate::dialect::Dialect;
 use crate::dialect::canonical::Telling;
 use crate::driver::live::Outlook;
 use crate::error::Refusal;
 use crate::event::log::{self, Share};
-use crate::event::{Kind, OrderEvent};
+use crate::event::{Audience, Kind, OrderEvent};
 use crate::id::OrderId;
 
 /// How long we wait after the database failed.
@@ -115,7 +118,7 @@ impl Session {
         // Before the read: what it brings is complete at least up to here.
         let head = app.relay.position();
         app.metrics.log_reads.inc();
-        let share = Share::new(self.principal(), || orders);
+        let share = share(self.principal(), self.dialect(), orders);
         let events = log::of_share(app.db.reader(), &share, after.complete()).await?;
         let all = (events.len() as u64) < log::PAGE;
         let mut state = self.state();
@@ -135,6 +138,22 @@ impl Session {
     }
 }
 
+/// What a caller hears of the log, who follows these orders.
+fn share(who: &Principal, dialect: Dialect, orders: Vec<OrderId>) -> Share {
+    if !dialect.has_rooms() {
+        return Share::Orders(orders);
+    }
+    match who.role {
+        Role::Admin => Share::All,
+        Role::Service | Role::Anonymous if dialect.tells_all(who.role) => Share::All,
+        // The orders that a service follows are others'; all other roles follow nothing but their own.
+        Role::Service | Role::Anonymous => Share::Orders(orders),
+        Role::Customer | Role::Chef | Role::Driver => {
+            Share::Audiences(smallvec![Audience::User(who.id.clone()), Audience::Role(who.role)])
+        }
+    }
+}
+
 /// How many events after a place are for a caller who follows these orders; beyond `limit` they are not all counted.
 ///
 /// # Errors
@@ -142,23 +161,24 @@ impl Session {
 pub async fn missed(
     fanout: &Fanout,
     who: &Principal,
+    dialect: Dialect,
     orders: &[OrderId],
     place: Place,
     limit: u64,
 ) -> Result<u64, Refusal> {
-    use super::Topic;
-    use crate::auth::Role;
     let (app, window, after) = (fanout.app(), fanout.window(), place.complete());
     if window.can_reach(after) {
         window.reach(app, after).await?;
-        let mut topics = vec![Topic::User(who.id.clone()), Topic::Role(who.role)];
-        if matches!(who.role, Role::Service | Role::Anonymous) {
+        let mut topics = vec![Topic::User(who.id.clone())];
+        if who.role == Role::Service && !dialect.tells_all(who.role) {
             topics.extend(orders.iter().cloned().map(Topic::Order));
+        } else {
+            topics.push(Topic::Role(who.role));
         }
         if let Some(count) = window.count(after, &topics) {
             return Ok(count);
         }
     }
     app.metrics.log_reads.inc();
-    log::count_share(app.db.reader(), &Share::new(who, || orders.to_vec()), after, limit).await
+    log::count_share(app.db.reader(), &share(who, dialect, orders.to_vec()), after, limit).await
 }

@@ -47,6 +47,7 @@ impl Told {
         let mut topics: SmallVec<[Topic; 6]> = smallvec![
             Topic::Order(self.event.order.id.clone()),
             Topic::Role(Role::Admin),
+            Topic::Role(Role::Service),
             Topic::Role(Role::Anonymous)
         ];
         topics.extend(self.event.audience().into_iter().map(|audience| match audience {

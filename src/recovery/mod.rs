@@ -93,7 +93,8 @@ pub async fn begin(
         None => (now, None),
         Some(position) if known(app, position).await? => {
             let limit = app.config.limits.replay_limit;
-            let missed = crate::fanout::missed(fanout, who, &[], Place::after(position), limit).await?;
+            let missed =
+                crate::fanout::missed(fanout, who, dialect, &[], Place::after(position), limit).await?;
             if missed > limit { (now, Some("too_many_events")) } else { (position, None) }
         }
         Some(_) => (now, Some("unknown_position")),
@@ -182,7 +183,7 @@ async fn resume(
         }
     }
     let limit = app.config.limits.recovery_limit;
-    if crate::fanout::missed(fanout, who, &orders, offset.place, limit).await? > limit {
+    if crate::fanout::missed(fanout, who, dialect, &orders, offset.place, limit).await? > limit {
         return Ok(Err(Lost::TooMany));
     }
     replays.sort_by_key(|replay| replay.number);

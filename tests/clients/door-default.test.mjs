@@ -39,8 +39,9 @@ describe('an admin updates the status, and every page shows it', { concurrency: 
       const who = people();
       const stranger = people();
       const page = (user) => visit(server, { ...combo, user });
-      const [customer, chef, driver, admin] = await Promise.all([
-        page(as(who.customer, 'customer')), page(as(who.chef, 'chef')), page(as(who.driver, 'driver')), page({ ...ADMIN, sub: `root-${who.chef.id}` })]);
+      const [customer, chef, driver, admin, backend] = await Promise.all([
+        page(as(who.customer, 'customer')), page(as(who.chef, 'chef')), page(as(who.driver, 'driver')), page({ ...ADMIN, sub: `root-${who.chef.id}` }),
+        page(as(who.chef, 'service'))]);
       const strangers = await Promise.all(['customer', 'chef', 'driver'].map((role) => page(as(stranger[role], role))));
 
       const { id, orderNumber } = await server.create(who, { trackingNumber: `TN-${who.customer.id}` });
@@ -56,7 +57,7 @@ describe('an admin updates the status, and every page shows it', { concurrency: 
       ];
       assert.deepEqual(steps.map(([, seq]) => seq), steps.map((_, i) => i + 2));
       const all = steps.flatMap((step) => changed(...step));
-      for (const [name, one, wanted] of [['customer', customer, all], ['chef', chef, all], ['admin', admin, all], ['driver', driver, all.slice(8)]]) {
+      for (const [name, one, wanted] of [['customer', customer, all], ['chef', chef, all], ['admin', admin, all], ['service', backend, all], ['driver', driver, all.slice(8)]]) {
         await hears(one, id, wanted, name);
       }
 

@@ -302,7 +302,7 @@ async fn hear(
                 if lane.push(websocket::PING, Urgency::Live) == Handed::Gone {
                     return ended("transport_close", None);
                 }
-                next = (now + beat.interval).min(heard + beat.patience).max(now + beat.interval / 2);
+                next = (now + beat.interval).min(heard + beat.patience);
                 continue;
             }
         };
