@@ -228,7 +228,8 @@ async fn known(app: &App, position: i64) -> Result<bool, Refusal> {
         return Ok(false);
     }
     app.relay.handed_on(position).await;
-    Ok(position <= app.relay.position())
+    // Still behind: a fault of ours. As somebody new the client would be told again what it has heard already.
+    if position > app.relay.position() { Err(Refusal::Unavailable) } else { Ok(true) }
 }
 
 /// What the database knows of a session.

@@ -14,7 +14,8 @@ use crate::error::Refusal;
 use crate::fanout::handing::CloseReason;
 use crate::fanout::session::Session;
 
-/// Requests that may wait behind one that needs the database; a client with more is flooding us.
+/// Requests that may wait behind one that needs the database. More are refused: that the database is slow is not the
+/// client's fault.
 const QUEUE_LIMIT: usize = 256;
 
 /// Takes every request of one socket, on the task that reads its connection, in order.
@@ -96,7 +97,7 @@ impl Inbox {
         }
         if state.waiting.len() >= QUEUE_LIMIT {
             drop(state);
-            self.session.close(CloseReason::Flood);
+            request.reply.send(Err(Refusal::Unavailable));
             return;
         }
         state.waiting.push_back(request);
