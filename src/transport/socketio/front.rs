@@ -159,7 +159,7 @@ impl Front {
         let response = if polls {
             self.poll(request, sid, asked.eio3).await
         } else {
-            match self.mend_posted(request, asked.eio3).await {
+            match self.mend_posted(request, sid, asked.eio3).await {
                 Ok(request) => self.engine.call(request).await,
                 Err(refusal) => refusal,
             }
@@ -236,6 +236,10 @@ impl Front {
             response = self.polled(request, sid, eio3, &peer) => response,
         };
         guard.front = None;
+        if peer.said_goodbye() && polled.status() == StatusCode::BAD_REQUEST {
+            // Its last poll and its goodbye have overtaken each other on their way: answered as if they had not.
+            return Response::new(Body::from("6"));
+        }
         polled
     }
 
@@ -287,16 +291,25 @@ impl Front {
     }
 
     /// Makes what a client of version 2 posts readable: see [`incoming`].
-    async fn mend_posted(&self, request: Request, eio3: bool) -> Result<Request, Response> {
-        if !eio3 {
+    async fn mend_posted(&self, request: Request, sid: &str, eio3: bool) -> Result<Request, Response> {
+        let short = request.headers().get(header::CONTENT_LENGTH).is_some_and(|length| length == "1");
+        if !eio3 && !short {
             return Ok(request);
         }
         let (parts, body) = request.into_parts();
         let Ok(bytes) = axum::body::to_bytes(body, self.body_limit).await else {
             return Err(problem::plain(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large"));
         };
+        if !eio3
+            && *bytes == *b"1"
+            && let Some(peer) = self.peers.get(sid)
+        {
+            peer.says_goodbye();
+        }
         let mut bytes = Vec::from(bytes);
-        incoming::rewrite_body(&mut bytes);
+        if eio3 {
+            incoming::rewrite_body(&mut bytes);
+        }
         Ok(Request::from_parts(parts, Body::from(bytes)))
     }
 }

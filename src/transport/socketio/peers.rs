@@ -21,6 +21,8 @@ pub struct Peer {
     pub(super) settled: AtomicBool,
     /// We are ending its session.
     closing: AtomicBool,
+    /// It has ended its session itself, and has not polled since.
+    goodbye: AtomicBool,
     /// It is trying a WebSocket.
     trying: AtomicBool,
     /// It has probed it: polls end at once, so that it can stop polling.
@@ -101,6 +103,16 @@ impl Peer {
     /// Its CONNECT reply has been polled: if the first ping has as well, there is nothing more to look for.
     pub(super) fn settle(&self) {
         self.settled.store(self.was_pinged(), Ordering::Release);
+    }
+
+    /// It ends its session.
+    pub(super) fn says_goodbye(&self) {
+        self.goodbye.store(true, Ordering::Release);
+    }
+
+    /// Whether it has ended its session since it last polled.
+    pub(super) fn said_goodbye(&self) -> bool {
+        self.goodbye.swap(false, Ordering::AcqRel)
     }
 
     /// It tries a WebSocket. `None` if it is trying one already.
