@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_with::skip_serializing_none;
 
-use super::json;
+use super::{json, typed};
 use crate::clock::Time;
 use crate::command::Command;
 use crate::driver::eta::Eta;
@@ -67,4 +67,20 @@ pub fn error_message(refusal: &Refusal) -> Box<RawValue> {
         _ => None,
     };
     json(&Error { r#type: "error", code: refusal.code(), message: refusal.to_string(), member })
+}
+
+/// The answer of those who have words for nothing else.
+#[must_use]
+pub fn pong(answer: &Answer<'_>) -> Option<Box<RawValue>> {
+    match answer {
+        Answer::Pong { .. } => Some(typed("pong", None)),
+        Answer::Subscribed { .. }
+        | Answer::Unsubscribed { .. }
+        | Answer::Changed(_)
+        | Answer::Tracking { .. }
+        | Answer::Received { .. }
+        | Answer::BatchReceived { .. }
+        | Answer::Refreshed { .. }
+        | Answer::Updated => None,
+    }
 }

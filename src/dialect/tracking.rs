@@ -2,12 +2,11 @@
 //! seconds, four statuses, and an ETA of its own.
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use serde_with::skip_serializing_none;
 use smallvec::{SmallVec, smallvec};
 use utoipa::ToSchema;
 
-use super::{Answer, Request, canonical, json, read_typed, to_followers, typed};
+use super::{Request, canonical, json, read_typed, to_followers, typed};
 use crate::clock::Time;
 use crate::command::Command;
 use crate::driver::live::Outlook;
@@ -264,20 +263,4 @@ pub fn parse(text: &str) -> Request {
             _ => return None,
         })
     })
-}
-
-/// The answer to what was carried out: an update is answered by what all who watch are told.
-#[must_use]
-pub fn answer(answer: &Answer<'_>) -> Option<Box<RawValue>> {
-    match answer {
-        Answer::Pong { .. } => Some(typed("pong", None)),
-        Answer::Subscribed { .. }
-        | Answer::Unsubscribed { .. }
-        | Answer::Changed(_)
-        | Answer::Tracking { .. }
-        | Answer::Received { .. }
-        | Answer::BatchReceived { .. }
-        | Answer::Refreshed { .. }
-        | Answer::Updated => None,
-    }
 }

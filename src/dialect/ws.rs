@@ -4,11 +4,10 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use smallvec::{SmallVec, smallvec};
 
 use super::canonical::OrderView;
-use super::{Answer, Request, json, read_typed, to_followers, typed};
+use super::{Request, json, read_typed, to_followers};
 use crate::auth::Role;
 use crate::command::Command;
 use crate::driver::eta::Eta;
@@ -115,20 +114,4 @@ pub fn parse(text: &str) -> Request {
             _ => return None,
         })
     })
-}
-
-/// The answer to what was carried out: a subscription is answered by the order itself.
-#[must_use]
-pub fn answer(answer: &Answer<'_>) -> Option<Box<RawValue>> {
-    match answer {
-        Answer::Pong { .. } => Some(typed("pong", None)),
-        Answer::Subscribed { .. }
-        | Answer::Unsubscribed { .. }
-        | Answer::Changed(_)
-        | Answer::Tracking { .. }
-        | Answer::Received { .. }
-        | Answer::BatchReceived { .. }
-        | Answer::Refreshed { .. }
-        | Answer::Updated => None,
-    }
 }
