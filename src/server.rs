@@ -119,7 +119,7 @@ pub async fn run(
     let background = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let told = fanout.clone();
-    let tell = move |event| told.durable(event);
+    let tell = move |event, outlook| told.durable(event, outlook);
     supervise(&mut tasks, "relay", relay::run(app.clone(), tell, background.clone()));
     supervise(&mut tasks, "trail", trail::write_forever(app.clone(), fixes, background.clone()));
     supervise(&mut tasks, "keys", until(background.clone(), refresh_keys(app.clone())));

@@ -176,7 +176,8 @@ pub fn render_live(event: &LiveEvent, party: Party) -> Option<Frame> {
     let about = &location.about;
     let place = Point::stored(location.latitude, location.longitude);
     let outlook = Outlook { eta: location.eta, position: Some((place, location.recorded_at)) };
-    Some(tracking_notice(&about.order, &about.history, outlook, location.received_at, party))
+    let notice = tracking_notice(&about.order, &about.history, outlook, location.received_at, party);
+    Some(notice.as_of(about.order.seq))
 }
 
 /// Whatever a client sends here, it asks for nothing.

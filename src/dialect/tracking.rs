@@ -235,7 +235,8 @@ pub fn render_live(event: &LiveEvent) -> Option<Frame> {
     let LiveEvent::Location(location) = event else { return None };
     let place = Point::stored(location.latitude, location.longitude);
     let position = Some((place, location.recorded_at));
-    Some(frame("location_update", &location.about.order, position, location.received_at))
+    let order = &location.about.order;
+    Some(frame("location_update", order, position, location.received_at).as_of(order.seq))
 }
 
 /// The session has ended; after this the socket is closed.

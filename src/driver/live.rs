@@ -108,7 +108,7 @@ impl Live {
                     driver.state().last = known;
                 }
                 let history = read::history(db.reader(), order).await?;
-                self.carry(&driver, order, &history);
+                carry(&mut driver.state(), order, &history, self.clock.now());
             }
         }
     }
@@ -135,15 +135,11 @@ impl Live {
     /// When an order arrives, as far as anybody can tell now.
     #[must_use]
     pub fn eta(&self, order: &Order, now: Time) -> Option<Eta> {
-        if status::is_final(order.status) {
-            return None;
+        let driver = order.driver.as_ref().and_then(|driver| self.known(&driver.id));
+        match driver {
+            Some(driver) => eta_of(order, &driver.state().orders, now),
+            None => eta_of(order, &[], now),
         }
-        if let Some(at) = order.estimated_delivery_time {
-            return Some(Eta::overridden(at, now));
-        }
-        let driver = self.known(&order.driver.as_ref()?.id)?;
-        let state = driver.state();
-        state.orders.iter().find(|carried| *carried.order() == order.id)?.eta
     }
 
     /// What can be said of an order beside the order itself.
@@ -167,35 +163,31 @@ impl Live {
         Ok(())
     }
 
-    /// Takes note of a durable event. Called by the relay only, in the log's order.
-    pub fn apply(&self, event: &OrderEvent) {
+    /// Takes note of a durable event, and has it told with what can be said of its order then. Meanwhile its driver does
+    /// not move: nobody is told of a position with a status that is over, or of the event with a place that is. Called by
+    /// the relay only, in the log's order.
+    pub fn apply(&self, event: OrderEvent, tell: impl FnOnce(OrderEvent, Outlook)) {
+        let (order, now) = (&event.order, self.clock.now());
         if let Some(former) = event.former_driver.as_ref().and_then(|id| self.known(id)) {
-            former.state().orders.retain(|carried| *carried.order() != event.order.id);
+            former.state().orders.retain(|carried| *carried.order() != order.id);
         }
-        let Some(driver) = &event.order.driver else { return };
-        if status::is_final(event.order.status) {
-            if let Some(driver) = self.known(&driver.id) {
-                driver.state().orders.retain(|carried| *carried.order() != event.order.id);
-            }
-        } else if event.order.status >= OrderStatus::Accepted {
-            self.carry(&self.driver(&driver.id), &event.order, &event.history);
-        }
-    }
-
-    /// Puts an order into its driver's hands, or brings what is known of it up to date.
-    fn carry(&self, driver: &Driver, order: &Order, history: &[Past]) {
-        let now = self.clock.now();
+        let carries = order.status >= OrderStatus::Accepted && !status::is_final(order.status);
+        let driver = order
+            .driver
+            .as_ref()
+            .and_then(|driver| if carries { Some(self.driver(&driver.id)) } else { self.known(&driver.id) });
+        let Some(driver) = driver else {
+            let eta = eta_of(order, &[], now);
+            return tell(event, Outlook { eta, position: None });
+        };
         let mut state = driver.state();
-        let reckoned = state.last.map(|(from, _)| Eta::reckon(from, order.destination(), now));
-        let known = state.orders.iter().position(|carried| *carried.order() == order.id);
-        match known {
-            Some(index) if state.orders[index].about.order.seq > order.seq => {}
-            Some(index) => {
-                let eta = state.orders[index].eta.or(reckoned);
-                state.orders[index] = Carried::new(order, history, now, eta);
-            }
-            None => state.orders.push(Carried::new(order, history, now, reckoned)),
+        if carries {
+            carry(&mut state, order, &event.history, now);
+        } else {
+            state.orders.retain(|carried| *carried.order() != order.id);
         }
+        let outlook = Outlook { eta: eta_of(order, &state.orders, now), position: state.last };
+        tell(event, outlook);
     }
 
     /// Takes note of an ETA set by hand, and tells those who watch the order.
@@ -241,5 +233,30 @@ impl Live {
         #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
         let index = self.hasher.hash_one(id) as usize % SHARDS;
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Puts an order into its driver's hands, or brings what is known of it up to date.
+fn carry(state: &mut State, order: &Order, history: &[Past], now: Time) {
+    let reckoned = state.last.map(|(from, _)| Eta::reckon(from, order.destination(), now));
+    let known = state.orders.iter().position(|carried| *carried.order() == order.id);
+    match known {
+        Some(index) if state.orders[index].about.order.seq > order.seq => {}
+        Some(index) => {
+            let eta = state.orders[index].eta.or(reckoned);
+            state.orders[index] = Carried::new(order, history, now, eta);
+        }
+        None => state.orders.push(Carried::new(order, history, now, reckoned)),
+    }
+}
+
+/// When an order arrives, with what its driver carries.
+fn eta_of(order: &Order, carried: &[Carried], now: Time) -> Option<Eta> {
+    if status::is_final(order.status) {
+        return None;
+    }
+    match order.estimated_delivery_time {
+        Some(at) => Some(Eta::overridden(at, now)),
+        None => carried.iter().find(|carried| *carried.order() == order.id)?.eta,
     }
 }

@@ -160,10 +160,10 @@ fn show(
         if !late {
             state.last = Some((place, recorded_at));
         }
-        // The lock ends here: fan-out happens outside it.
-    }
-    for event in events.iter().chain(&etas) {
-        app.bus.publish(event);
+        // Under the lock, so that no event of an order comes in between: see `Live::apply`.
+        for event in events.iter().chain(&etas) {
+            app.bus.publish(event);
+        }
     }
     keep(app, driver, fix, recorded_at, now);
     Ok(Reported { orders, received_at: now })

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{OrderEvent, log};
 use crate::app::App;
+use crate::driver::live::Outlook;
 use crate::id::OrderId;
 
 /// How often the log is looked at when nothing woke us: other nodes write to it too.
@@ -99,7 +100,7 @@ pub async fn start(app: &App) -> Result<(), crate::error::Refusal> {
 
 /// Hands on events until told to stop: to the live state first, so that a driver who hears of an assignment can
 /// report for it at once, then to `deliver`.
-pub async fn run(app: App, deliver: impl Fn(OrderEvent) + Send, stop: CancellationToken) {
+pub async fn run(app: App, deliver: impl Fn(OrderEvent, Outlook) + Send, stop: CancellationToken) {
     loop {
         let started = Instant::now();
         app.metrics.log_reads.inc();
@@ -113,9 +114,10 @@ pub async fn run(app: App, deliver: impl Fn(OrderEvent) + Send, stop: Cancellati
                         // The next fix tells.
                         tracing::debug!(%error, "where a driver was last cannot be read");
                     }
-                    app.live.apply(&event);
-                    app.snapshots.outdate(&order, position);
-                    deliver(event);
+                    app.live.apply(event, |event, outlook| {
+                        app.snapshots.outdate(&order, position);
+                        deliver(event, outlook);
+                    });
                     app.relay.tell_waiting(&order);
                     app.relay.done.send_replace(position);
                 }

@@ -29,6 +29,8 @@ pub struct Frame {
     pub offset: Option<Box<str>>,
     /// A place in it where each session puts something of its own.
     pub personal: Option<Personal>,
+    /// For a live event that says how its order stands: after which of its events.
+    pub seq: Option<i64>,
     /// The message as bytes of a connection, once somebody needed them.
     bytes: OnceLock<Bytes>,
 }
@@ -36,13 +38,20 @@ pub struct Frame {
 impl Frame {
     #[must_use]
     pub const fn new(name: Cow<'static, str>, json: Box<RawValue>) -> Self {
-        Self { name, json, offset: None, personal: None, bytes: OnceLock::new() }
+        Self { name, json, offset: None, personal: None, seq: None, bytes: OnceLock::new() }
     }
 
     /// A message of a raw WebSocket, which says its name itself.
     #[must_use]
     pub const fn message(json: Box<RawValue>) -> Self {
         Self::new(Cow::Borrowed(""), json)
+    }
+
+    /// The same, saying how an order stands after its event of this seq.
+    #[must_use]
+    pub const fn as_of(mut self, seq: i64) -> Self {
+        self.seq = Some(seq);
+        self
     }
 
     /// The same, with a place for what is each session's own.
@@ -72,6 +81,6 @@ impl Frame {
         let json = RawValue::from_string(format!("{members},\"conflated\":{skipped}}}"));
         let json = json.unwrap_or_else(|_| self.json.clone());
         let (name, offset) = (self.name.clone(), self.offset.clone());
-        Self { name, json, offset, personal: self.personal, bytes: OnceLock::new() }
+        Self { name, json, offset, personal: self.personal, seq: self.seq, bytes: OnceLock::new() }
     }
 }

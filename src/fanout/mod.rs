@@ -26,6 +26,7 @@ pub use place::{Offset, Place, Progress};
 use crate::app::App;
 use crate::auth::Role;
 use crate::dialect::Dialect;
+use crate::driver::live::Outlook;
 use crate::event::{LiveEvent, OrderEvent};
 use crate::id::{OrderId, UserId};
 use crate::metrics::Metrics;
@@ -137,10 +138,8 @@ impl Fanout {
 
     /// Hands on a durable event; called by the relay, in the log's order. The window has it before anybody is told, so
     /// that whoever is not told now finds it there.
-    pub fn durable(&self, event: OrderEvent) {
+    pub fn durable(&self, event: OrderEvent, outlook: Outlook) {
         let started = Instant::now();
-        let app = self.app();
-        let outlook = app.live.outlook(&event.order, app.clock.now());
         let told = Told::new(event, outlook);
         self.window().push(&told);
         for session in self.hub().sessions(&told.topics()) {

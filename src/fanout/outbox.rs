@@ -82,6 +82,13 @@ impl Latest {
         self.count(taken);
     }
 
+    /// Forgets what waits of an order and says how it stood before an event of it.
+    pub fn overtaken(&mut self, order: &OrderId, seq: i64) {
+        let before = self.events.len();
+        self.events.retain(|key, (frame, _)| key.order != *order || frame.seq.is_none_or(|says| says >= seq));
+        self.count(before - self.events.len());
+    }
+
     /// Forgets what waits of an order.
     pub fn forget(&mut self, order: &OrderId) {
         let before = self.events.len();

@@ -38,7 +38,8 @@ impl Session {
             return;
         }
         let metrics = self.fanout.metrics();
-        if state.latest.is_none() && !state.upgrading && !state.held {
+        // Who is behind hears of what has happened first: a live event may say how things stand.
+        if state.live && state.latest.is_none() && !state.upgrading && !state.held {
             match state.wire.hand(frame, Urgency::Live) {
                 Handed::Taken => {
                     metrics.events_out_live.inc();
@@ -185,6 +186,12 @@ impl Session {
     /// Tells one event of the log, from where the client is on. Says `false` when the wire would not take all of it.
     pub(super) fn tell(self: &Arc<Self>, state: &mut State, told: &Told) -> bool {
         let position = told.event.position;
+        if let Some(latest) = &mut state.latest {
+            latest.overtaken(&told.event.order.id, told.event.order.seq);
+            if latest.is_empty() {
+                state.latest = None;
+            }
+        }
         if let Some(watched) = self.watched()
             && watched.order == told.event.order.id
         {

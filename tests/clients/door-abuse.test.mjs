@@ -96,7 +96,8 @@ for (const [name, door] of Object.entries(RAW)) {
         const { length } = line.messages;
         for (let i = 0; i < 10_000; i += 1) line.send(message);
         assert.deepEqual(await line.closed, { code: 1008, reason: 'Too many requests' });
-        assert.equal(line.messages.at(-1).code, 'rate_limited');
+        // something that was under way may still come after it
+        assert.equal(line.messages.filter(({ code }) => code === 'rate_limited').length, 1);
         assert.ok(line.messages.length - length <= 250, `${line.messages.length - length} messages came`);
       }
       await witness.unharmed(name);
