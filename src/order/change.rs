@@ -90,6 +90,10 @@ pub async fn change(app: &App, id: &OrderId, who: &Principal, action: Action) ->
             tracking::calls::note(&tx, &app, &order, now).await?;
         }
         app.commit(tx, &mut events).await?;
+        if order.status == OrderStatus::Delivered {
+            // There may be a call to make, and it is on disk now.
+            app.calls.notify_one();
+        }
         Ok(order)
     };
     crate::app::uninterrupted(work).await

@@ -52,7 +52,6 @@ pub(crate) async fn note(
         };
         let once = OnConflict::column(row::Column::OrderId).do_nothing().to_owned();
         row::Entity::insert(call).on_conflict(once).exec_without_returning(tx).await?;
-        app.calls.notify_one();
     }
     Ok(())
 }
@@ -74,10 +73,16 @@ pub async fn make_forever(app: App) {
             Ok(calls) if !calls.is_empty() => {
                 let calls = calls.into_iter().map(|call| make(&app, &client, &url, call));
                 let mut made = stream::iter(calls).buffer_unordered(AT_ONCE);
+                let mut all = true;
                 while let Some(made) = made.next().await {
                     if let Err(error) = made {
+                        all = false;
                         tracing::warn!(%error, "a call of the order service could not be written down");
                     }
+                }
+                if !all {
+                    // What could not be written down is still due: not again at once.
+                    tokio::time::sleep(LOOK).await;
                 }
                 continue;
             }

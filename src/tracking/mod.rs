@@ -21,7 +21,6 @@ use crate::dialect::tracking::{Update, Word};
 use crate::driver::report;
 use crate::error::Refusal;
 use crate::id::{OrderId, Point, UserId};
-use crate::order::access::{Party, party};
 use crate::order::change::{self, Action};
 use crate::order::{Order, OrderStatus, read};
 
@@ -133,12 +132,6 @@ pub async fn find(app: &App, id: &str) -> Result<(TrackingSession, Order), Refus
     let order = order.ok_or(Refusal::NotFound("tracking session"))?;
     session.check_alive(app, &order)?;
     Ok((session, order))
-}
-
-/// As whom somebody who has a session's id looks at its order.
-#[must_use]
-pub fn watches_as(order: &Order, who: &Principal) -> Party {
-    party(order, who).unwrap_or(Party::Anonymous)
 }
 
 /// A rider's newest session that is not over.

@@ -17,6 +17,7 @@ use crate::auth::Principal;
 use crate::dialect::canonical::OrderView;
 use crate::dialect::ws as dialect;
 use crate::error::Refusal;
+use crate::id::OrderId;
 use crate::order::access::{Party, party};
 use crate::order::change::{self, Action};
 use crate::order::read::{self, Cursor};
@@ -109,9 +110,19 @@ pub(super) async fn verify_payment(
     Caller(who): Caller,
     OrderPath(id): OrderPath,
     Body { value, .. }: Body<PaymentVerification>,
-) -> Result<Response, Refusal> {
-    let reference = value.reference();
-    match read::order(&site.app, &id, &who).await? {
+) -> Result<Response, Response> {
+    let paid = verify(&site.app, &id, &who, value.reference()).await;
+    let order = paid.map_err(|refusal| problem::respond_in(&refusal, dialect::word))?;
+    Ok(answer(&site.app, &order, &who))
+}
+
+async fn verify(
+    app: &App,
+    id: &OrderId,
+    who: &Principal,
+    reference: Option<String>,
+) -> Result<Order, Refusal> {
+    match read::order(app, id, who).await? {
         (_, Party::Staff) => {}
         (_, Party::Customer) if reference.is_some() => {}
         (_, Party::Customer) => return Err(Refusal::invalid("reference", "is required")),
@@ -119,9 +130,7 @@ pub(super) async fn verify_payment(
             return Err(Refusal::Forbidden("only the customer, admin and service may do this".to_owned()));
         }
     }
-    let action = Action::VerifyPayment { reference, accept: true };
-    let order = change::change(&site.app, &id, &who, action).await?;
-    Ok(answer(&site.app, &order, &who))
+    change::change(app, id, who, Action::VerifyPayment { reference, accept: true }).await
 }
 
 /// One order
