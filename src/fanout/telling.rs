@@ -196,7 +196,7 @@ impl Session {
             && watched.order == told.event.order.id
         {
             let order = &told.event.order;
-            self.ends_at(state, watched.ends_at(order, &self.app().config.limits));
+            self.ends_at(state, watched.ends_at(order, &told.event.history, &self.app().config.limits));
             if !watched.shows(order) {
                 // What happens to the order from here on is not its business.
                 state.at = state.at.max(Place::after(position));

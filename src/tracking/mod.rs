@@ -22,7 +22,8 @@ use crate::driver::report;
 use crate::error::Refusal;
 use crate::id::{OrderId, Point, UserId};
 use crate::order::change::{self, Action};
-use crate::order::{Order, OrderStatus, read};
+use crate::order::read::{self, Past};
+use crate::order::{Order, OrderStatus};
 
 /// Characters of an id after `TRK-`: 22 of base62 are 131 bits.
 const ID_LENGTH: usize = 22;
@@ -99,24 +100,29 @@ impl TrackingSession {
     /// When the session is over, as its order stands: some time after it started, less after the order was delivered, and
     /// at once when the order was cancelled or is no longer with this rider.
     #[must_use]
-    pub fn ends_at(&self, order: &Order, limits: &Limits) -> Time {
+    pub fn ends_at(&self, order: &Order, history: &[Past], limits: &Limits) -> Time {
         let last = self.started_at + TimeDelta::milliseconds(i64::from(limits.tracking_ttl_ms));
         if !self.shows(order) {
             return order.updated_at.min(last);
         }
         if order.status == OrderStatus::Delivered {
+            // The order may have changed since: it may be paid late.
+            let delivered = history.iter().rfind(|past| past.status == OrderStatus::Delivered);
             let after = TimeDelta::milliseconds(i64::from(limits.tracking_delivered_ttl_ms));
-            return (order.updated_at + after).min(last);
+            return (delivered.map_or(order.updated_at, |past| past.at) + after).min(last);
         }
         last
     }
 
-    fn check_alive(&self, app: &App, order: &Order) -> Result<(), Refusal> {
-        if app.clock.now() < self.ends_at(order, &app.config.limits) {
-            Ok(())
-        } else {
-            Err(Refusal::Gone("tracking session"))
-        }
+    /// When it is over, as far as can be told now.
+    ///
+    /// # Errors
+    /// [`Refusal::Gone`] when it is, or those of the database.
+    pub async fn end(&self, app: &App, order: &Order) -> Result<Time, Refusal> {
+        let delivered = order.status == OrderStatus::Delivered;
+        let history = if delivered { read::history(app.db.reader(), order).await? } else { Vec::new() };
+        let ends_at = self.ends_at(order, &history, &app.config.limits);
+        if app.clock.now() < ends_at { Ok(ends_at) } else { Err(Refusal::Gone("tracking session")) }
     }
 }
 
@@ -130,7 +136,7 @@ pub async fn find(app: &App, id: &str) -> Result<(TrackingSession, Order), Refus
     let session = row.map(TrackingSession::from_row).ok_or(Refusal::NotFound("tracking session"))?;
     let order = read::load(app.db.reader(), &session.order).await?;
     let order = order.ok_or(Refusal::NotFound("tracking session"))?;
-    session.check_alive(app, &order)?;
+    session.end(app, &order).await?;
     Ok((session, order))
 }
 
@@ -156,10 +162,12 @@ pub async fn of_rider(
         .paginate(app.db.reader(), SESSIONS_PAGE);
     while let Some(page) = newest_first.fetch_and_next().await? {
         for session in page.into_iter().map(TrackingSession::from_row) {
-            if let Some(order) = read::load(app.db.reader(), &session.order).await?
-                && session.check_alive(app, &order).is_ok()
-            {
-                return Ok((session, order));
+            if let Some(order) = read::load(app.db.reader(), &session.order).await? {
+                match session.end(app, &order).await {
+                    Ok(_) => return Ok((session, order)),
+                    Err(Refusal::Gone(_)) => {}
+                    Err(refusal) => return Err(refusal),
+                }
             }
         }
     }

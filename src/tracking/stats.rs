@@ -1,7 +1,7 @@
 //! Figures of all sessions that are not over.
 
 use chrono::TimeDelta;
-use entity::{driver_position, order, tracking_session as row};
+use entity::{driver_position, order, status_history, tracking_session as row};
 use sea_orm::sea_query::{Alias, Expr, ExprTrait, Func, IntoCondition, Query, SelectStatement};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait};
 
@@ -39,9 +39,16 @@ pub async fn stats(app: &App) -> Result<Stats, Refusal> {
         .add(Expr::col((order::Entity, order::Column::DriverId)).equals((row::Entity, row::Column::RiderId)))
         .add(order::Column::Status.ne(OrderStatus::Cancelled))
         .add(
-            Condition::any()
-                .add(order::Column::Status.ne(OrderStatus::Delivered))
-                .add(order::Column::UpdatedAt.gt(since(limits.tracking_delivered_ttl_ms))),
+            Condition::any().add(order::Column::Status.ne(OrderStatus::Delivered)).add(
+                order::Column::Id.in_subquery(
+                    Query::select()
+                        .column(status_history::Column::OrderId)
+                        .from(status_history::Entity)
+                        .and_where(status_history::Column::Status.eq(OrderStatus::Delivered))
+                        .and_where(status_history::Column::At.gt(since(limits.tracking_delivered_ttl_ms)))
+                        .to_owned(),
+                ),
+            ),
         );
     let mut select = sessions(&alive);
     select

@@ -74,6 +74,11 @@ on_both_databases! {
                 }
             }
             server.clock.advance(lasts - TimeDelta::seconds(1));
+            if delivered {
+                // Paid late: that is no delivery.
+                let paid = server.admin().post("/orders/order-true/payment/verify", json!({})).await;
+                assert_eq!(paid.status, 200, "{}", paid.body);
+            }
             assert_eq!(anyone.get(&path).await.status, 200);
             server.clock.advance(TimeDelta::seconds(1));
             anyone.get(&path).await.assert_problem(410, "expired");

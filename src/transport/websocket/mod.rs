@@ -198,7 +198,7 @@ async fn admit(
         None => None,
         Some(id) => match tracking::find(app, id).await {
             Ok((session, order)) => {
-                let ends_at = session.ends_at(&order, &app.config.limits);
+                let ends_at = session.end(app, &order).await?;
                 Some((Arc::new(session), ends_at))
             }
             Err(Refusal::NotFound(_)) => return Ok(Err(Turned::away("Tracking not found"))),
