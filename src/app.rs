@@ -4,9 +4,7 @@ use std::future::Future;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
-use sea_orm::DatabaseTransaction;
 use tracing::Instrument;
 
 use crate::auth::Auth;
@@ -18,9 +16,9 @@ use crate::driver::trail::Trail;
 use crate::error::Refusal;
 use crate::event::bus::Bus;
 use crate::event::relay::Relay;
-use crate::event::{OrderEvent, log};
 use crate::metrics::Metrics;
 use crate::order::snapshot::Snapshots;
+use crate::order::writer::Writer;
 
 /// Shared by every use case; cheap to clone.
 #[derive(Clone)]
@@ -31,6 +29,7 @@ pub struct Parts {
     pub config: Serve,
     pub db: Db,
     pub auth: Arc<Auth>,
+    pub writer: Writer,
     pub relay: Relay,
     pub live: Live,
     pub snapshots: Snapshots,
@@ -58,23 +57,6 @@ impl App {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
-    }
-
-    /// Logs the events of a change, commits, and waits until they were handed on here. After it returns, the
-    /// change is on disk.
-    ///
-    /// # Errors
-    /// Those of the database; then nothing was changed.
-    pub async fn commit(&self, tx: DatabaseTransaction, events: &mut [OrderEvent]) -> Result<(), Refusal> {
-        log::append(&tx, events).await?;
-        let started = Instant::now();
-        tx.commit().await?;
-        self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
-        self.relay.wake();
-        if let Some(last) = events.last() {
-            self.relay.handed_on(last.position).await;
-        }
-        Ok(())
     }
 
     /// Takes note of whether the database answers.

@@ -10,10 +10,15 @@ use sea_orm::{
     SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long anybody waits for a connection.
+pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const SLOW_STATEMENT: Duration = Duration::from_millis(250);
 const SQLITE_READERS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 20;
+/// Rows that one statement inserts at most.
+const PIECE: usize = 64;
+/// Statements that a connection keeps prepared.
+const PREPARED: usize = 256;
 /// A statement of ours that takes longer on `PostgreSQL` is given up.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -115,6 +120,7 @@ fn sqlite(url: &str, connections: u32) -> ConnectOptions {
             .busy_timeout(ACQUIRE_TIMEOUT)
             .foreign_keys(true)
             .pragma("cache_size", "-16000")
+            .statement_cache_capacity(PREPARED)
     });
     // A full disk makes SQLite roll back by itself, and sqlx goes on to believe that it is inside a transaction: what
     // comes next on that connection would never be committed. Such a connection is not used again.
@@ -137,7 +143,8 @@ fn postgres(url: &str) -> ConnectOptions {
     options
         .min_connections(2)
         .test_before_acquire_if_idle_for(Duration::from_secs(30))
-        .statement_timeout(STATEMENT_TIMEOUT);
+        .statement_timeout(STATEMENT_TIMEOUT)
+        .map_sqlx_postgres_opts(|postgres| postgres.statement_cache_capacity(PREPARED));
     options
 }
 
@@ -164,4 +171,23 @@ pub fn is_outage(error: &DbErr) -> bool {
 #[must_use]
 pub fn is_unique_violation(error: &DbErr) -> bool {
     matches!(error.sql_err(), Some(sea_orm::SqlErr::UniqueConstraintViolation(_)))
+}
+
+/// Repeats the last key until there are 1, 2, 4, 8… of them: statements with a list of keys come in few lengths, and a
+/// connection keeps each of them prepared.
+#[must_use]
+pub fn padded<K: Clone>(mut keys: Vec<K>) -> Vec<K> {
+    if let Some(last) = keys.last().cloned() {
+        keys.resize(keys.len().next_power_of_two(), last);
+    }
+    keys
+}
+
+/// Cuts rows to be inserted into pieces of at most [`PIECE`], each a power of two long, for the same reason.
+pub fn pieces<R>(mut rows: Vec<R>) -> impl Iterator<Item = Vec<R>> {
+    std::iter::from_fn(move || {
+        let size = rows.len().checked_ilog2().map(|power| (1 << power).min(PIECE))?;
+        let rest = rows.split_off(size);
+        Some(std::mem::replace(&mut rows, rest))
+    })
 }

@@ -70,12 +70,14 @@ pub struct Inner {
     pub replayed: Count,
     pub stalls: Count,
     pub log_reads: Count,
+    pub events_committed: Count,
     recoveries: Family<OutcomeLabel, Count>,
     pub sessions_behind: Gauge,
     pub outbox_depth: Gauge,
     closed: Family<ReasonLabel, Count>,
     pub trail_dropped: Count,
     pub trail_depth: Gauge,
+    pub writes_waiting: Gauge,
     pub relay_lag: Gauge,
     pub inbox_depth: Gauge,
     pub http_connections: Gauge,
@@ -131,6 +133,11 @@ impl Inner {
             ("conflated", "Live events that a newer one took the place of", &self.conflated),
             ("replayed", "Durable events told to sockets that were behind", &self.replayed),
             ("stalls", "Connections ended because they took nothing for too long", &self.stalls),
+            (
+                "events_committed",
+                "Durable events written; commit_seconds counts the commits they shared",
+                &self.events_committed,
+            ),
             ("log_reads", "Reads of the event log and of orders to be told", &self.log_reads),
         ] {
             registry.register(name, help, count.clone());
@@ -162,6 +169,11 @@ impl Inner {
             self.trail_dropped.clone(),
         );
         registry.register("trail_depth", "Positions waiting to be written", self.trail_depth.clone());
+        registry.register(
+            "writes_waiting",
+            "Changes that wait for their commit",
+            self.writes_waiting.clone(),
+        );
         registry.register("relay_lag", "Events in the log and not handed on yet", self.relay_lag.clone());
         registry.register(
             "inbox_depth",
@@ -208,12 +220,14 @@ impl Metrics {
             replayed: Count::default(),
             stalls: Count::default(),
             log_reads: Count::default(),
+            events_committed: Count::default(),
             recoveries: Family::default(),
             sessions_behind: Gauge::default(),
             outbox_depth: Gauge::default(),
             closed: Family::default(),
             trail_dropped: Count::default(),
             trail_depth: Gauge::default(),
+            writes_waiting: Gauge::default(),
             relay_lag: Gauge::default(),
             inbox_depth: Gauge::default(),
             http_connections: Gauge::default(),

@@ -28,6 +28,7 @@ use crate::fanout::Fanout;
 use crate::fanout::handing::CloseReason;
 use crate::metrics::Metrics;
 use crate::order::snapshot::Snapshots;
+use crate::order::writer::{self, Writer};
 use crate::recovery::{self, Recovery};
 use crate::tracking;
 use crate::transport::socketio::peers::Peers;
@@ -83,12 +84,8 @@ pub async fn run(
     let db = Db::open(&url).await.map_err(Failure::Database)?;
     let metrics = Metrics::new();
     let (trail, fixes) = Trail::new(metrics.clone());
-    if config.legacy_open {
-        tracing::warn!(
-            "LEGACY_OPEN: without a token, anyone may hear of every order in the default Socket.IO namespace, and read any \
-             order whose id they know at /orders/track and GET /api/orders/{{id}}; without names, phones and addresses"
-        );
-    }
+    let (writer, changes) = Writer::new();
+    warn_of_open_doors(&config);
     let drain = Duration::from_millis(config.limits.drain_ms);
     let reuse_port = config.reuse_port;
     let app = App::new(Parts {
@@ -97,6 +94,7 @@ pub async fn run(
         config,
         db,
         auth,
+        writer,
         relay: Relay::default(),
         bus: Bus::local(),
         trail,
@@ -121,6 +119,7 @@ pub async fn run(
     let told = fanout.clone();
     let tell = move |event, outlook| told.durable(event, outlook);
     supervise(&mut tasks, "relay", relay::run(app.clone(), tell, background.clone()));
+    supervise(&mut tasks, "writer", writer::run(app.clone(), changes, background.clone()));
     supervise(&mut tasks, "trail", trail::write_forever(app.clone(), fixes, background.clone()));
     supervise(&mut tasks, "keys", until(background.clone(), refresh_keys(app.clone())));
     supervise(&mut tasks, "housekeeping", until(background.clone(), keep_house(app.clone(), peers.clone())));
@@ -181,6 +180,15 @@ pub async fn run(
     }
     app.db.close().await;
     early.map_or(Ok(()), |task| Err(Failure::Task(task)))
+}
+
+fn warn_of_open_doors(config: &Serve) {
+    if config.legacy_open {
+        tracing::warn!(
+            "LEGACY_OPEN: without a token, anyone may hear of every order in the default Socket.IO namespace, and read any \
+             order whose id they know at /orders/track and GET /api/orders/{{id}}; without names, phones and addresses"
+        );
+    }
 }
 
 fn supervise(

@@ -9,6 +9,7 @@ use sea_orm::{
 use smallvec::SmallVec;
 
 use super::{Audience, OrderEvent};
+use crate::db::pieces;
 use crate::error::Refusal;
 use crate::id::OrderId;
 
@@ -45,10 +46,15 @@ pub async fn append(tx: &DatabaseTransaction, events: &mut [OrderEvent]) -> Resu
             body: Set(serde_json::to_string(event)?),
         });
     }
-    order_event::Entity::insert_many(rows).exec_without_returning(tx).await?;
+    for rows in pieces(rows) {
+        order_event::Entity::insert_many(rows).exec_without_returning(tx).await?;
+    }
     // Somebody may be two parties of one order.
     let once = OnConflict::new().do_nothing().to_owned();
-    event_audience::Entity::insert_many(audiences).on_conflict(once).exec_without_returning(tx).await?;
+    for audiences in pieces(audiences) {
+        let rows = event_audience::Entity::insert_many(audiences).on_conflict(once.clone());
+        rows.exec_without_returning(tx).await?;
+    }
     Ok(())
 }
 

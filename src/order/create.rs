@@ -1,10 +1,13 @@
 //! A new order, once: the same `Idempotency-Key` never makes a second one.
 
-use entity::{idempotency_key, order as row, order_item, order_number};
+use std::sync::Arc;
+
+use entity::{idempotency_key, order as row, order_item, order_number, status_history};
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
 
-use super::{Chef, Customer, Delivery, Item, Order, OrderStatus, PaymentStatus, change};
+use super::writer::{Other, Work};
+use super::{Chef, Customer, Delivery, Item, Order, OrderStatus, PaymentStatus, draft, read};
 use crate::app::App;
 use crate::auth::{Principal, Role};
 use crate::clock::Time;
@@ -48,20 +51,25 @@ pub async fn create(
             return Err(Refusal::Forbidden("only customers, admin and service may create orders".to_owned()));
         }
     }
-    let (app, who) = (app.clone(), who.clone());
-    let work = async move {
-        let mut order = build(&app, new);
-        let numbered = !order.order_number.is_empty();
-        for attempt in 1.. {
-            match insert(&app, &who, &mut order, numbered, idempotency.as_ref()).await {
-                // Another request with the same key or number was faster: look again.
-                Err(Refusal::Internal(error)) if attempt < TRIES && lost_race(&*error) => {}
-                answer => return answer,
-            }
+    let new = build(app, new);
+    // The writer may try it more than once.
+    let asked = Arc::new((who.clone(), new.clone(), idempotency));
+    for attempt in 1.. {
+        let (shared, asked) = (app.clone(), Arc::clone(&asked));
+        let work: Other = Box::new(move |tx| {
+            let (app, asked) = (shared.clone(), Arc::clone(&asked));
+            Box::pin(async move {
+                let (who, new, idempotency) = &*asked;
+                insert(&app, tx, who, new.clone(), idempotency.as_ref()).await
+            })
+        });
+        match app.writer.write(app, new.id.clone(), Work::Other(work)).await {
+            // Another request with the same key or number was faster: look again.
+            Err(Refusal::Internal(error)) if attempt < TRIES && lost_race(&*error) => {}
+            answer => return answer,
         }
-        Err(Refusal::Unavailable)
-    };
-    crate::app::uninterrupted(work).await
+    }
+    Err(Refusal::Unavailable)
 }
 
 /// Whether another writer took the same id, number or key first.
@@ -114,26 +122,21 @@ fn item(new: crate::command::ItemIn) -> Item {
 
 async fn insert(
     app: &App,
+    tx: &DatabaseTransaction,
     who: &Principal,
-    order: &mut Order,
-    numbered: bool,
+    mut order: Order,
     idempotency: Option<&Idempotency>,
-) -> Result<Order, Refusal> {
-    let tx = app.db.begin().await?;
+) -> Result<(Order, Vec<OrderEvent>), Refusal> {
     let now = order.created_at;
     if let Some(asked) = idempotency
-        && let Some(first) = first_answer(app, &tx, who, asked, now).await?
+        && let Some(first) = first_answer(app, tx, who, asked, now).await?
     {
-        return Ok(first);
+        return Ok((first, Vec::new()));
     }
-    if row::Entity::find_by_id(order.id.as_str()).one(&tx).await?.is_some() {
+    if row::Entity::find_by_id(order.id.as_str()).one(tx).await?.is_some() {
         return Err(Refusal::Taken("id"));
     }
-    if !numbered {
-        // Another try may have left its number.
-        order.order_number.clear();
-    }
-    let mut events = [write(&tx, order, &who.id).await?];
+    let created = write(tx, &mut order, &who.id).await?;
     if let Some(asked) = idempotency {
         let key = idempotency_key::ActiveModel {
             user_id: Set(who.id.to_string()),
@@ -142,10 +145,9 @@ async fn insert(
             order_id: Set(order.id.to_string()),
             created_at: Set(now),
         };
-        idempotency_key::Entity::insert(key).exec_without_returning(&tx).await?;
+        idempotency_key::Entity::insert(key).exec_without_returning(tx).await?;
     }
-    app.commit(tx, &mut events).await?;
-    Ok(order.clone())
+    Ok((order, vec![created]))
 }
 
 /// Writes the rows of a new order, which gets a number if it has none. Says what has happened.
@@ -166,7 +168,8 @@ pub(crate) async fn write(
     if !items.is_empty() {
         order_item::Entity::insert_many(items).exec_without_returning(tx).await?;
     }
-    let first = change::write_history(tx, order, by, None, now).await?;
+    let (history, first) = draft::history_row(order, by, None, now);
+    status_history::Entity::insert(history).exec_without_returning(tx).await?;
     Ok(OrderEvent {
         position: 0,
         kind: Kind::Created,
@@ -200,8 +203,12 @@ async fn first_answer(
     if known.request_hash != asked.request_hash {
         return Err(Refusal::KeyReused);
     }
-    let first = log::of_order(tx, &OrderId::stored(&known.order_id), 0, 1).await?;
-    Ok(first.into_iter().next().map(|event| event.order))
+    let order = OrderId::stored(&known.order_id);
+    match log::of_order(tx, &order, 0, 1).await?.pop() {
+        Some(created) => Ok(Some(created.order)),
+        // It was made in this very transaction, and is not in the log yet.
+        None => read::load(tx, &order).await,
+    }
 }
 
 /// The next free number of the day, `RND-YYYYMMDD-NNNN`.
@@ -231,14 +238,15 @@ async fn number_taken(tx: &DatabaseTransaction, number: &str) -> Result<bool, Re
     Ok(found.is_some())
 }
 
-fn active(order: &Order) -> row::ActiveModel {
+/// The row of an order as it is in memory; of the payment, only what is known of it there.
+pub(super) fn active(order: &Order) -> row::ActiveModel {
     row::ActiveModel {
         id: Set(order.id.to_string()),
         order_number: Set(order.order_number.clone()),
         tracking_number: Set(order.tracking_number.clone()),
         status: Set(order.status),
         payment_status: Set(order.payment_status),
-        payment_confirmed_at: Set(None),
+        payment_confirmed_at: Set(order.payment_confirmed_at),
         payment_reference: Set(None),
         customer_id: Set(order.customer.id.to_string()),
         customer_name: Set(order.customer.name.clone()),
@@ -252,13 +260,13 @@ fn active(order: &Order) -> row::ActiveModel {
         delivery_address: Set(order.delivery.address.clone()),
         delivery_latitude: Set(order.delivery.latitude),
         delivery_longitude: Set(order.delivery.longitude),
-        driver_id: Set(None),
-        driver_name: Set(None),
-        driver_phone: Set(None),
+        driver_id: Set(order.driver.as_ref().map(|driver| driver.id.to_string())),
+        driver_name: Set(order.driver.as_ref().map(|driver| driver.name.clone())),
+        driver_phone: Set(order.driver.as_ref().and_then(|driver| driver.phone.clone())),
         total: Set(order.total),
         currency: Set(order.currency.clone()),
         notes: Set(order.notes.clone()),
-        estimated_delivery_time: Set(None),
+        estimated_delivery_time: Set(order.estimated_delivery_time),
         seq: Set(order.seq),
         created_at: Set(order.created_at),
         updated_at: Set(order.updated_at),

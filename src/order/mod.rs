@@ -3,9 +3,11 @@
 pub mod access;
 pub mod change;
 pub mod create;
+pub(crate) mod draft;
 pub mod read;
 pub mod snapshot;
 pub mod status;
+pub mod writer;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

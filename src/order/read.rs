@@ -1,5 +1,7 @@
 //! Reading orders: one, a page of them, and the whole of one for tracking.
 
+use std::collections::HashMap;
+
 use entity::{driver_position, order as row, order_item, status_history};
 use sea_orm::sea_query::ExprTrait;
 use sea_orm::{
@@ -9,10 +11,11 @@ use sea_orm::{
 use serde::{Deserialize, Serialize};
 
 use super::access::{self, Party};
-use super::{Chef, Customer, Delivery, Driver, Item, Order, OrderStatus, change};
+use super::{Chef, Customer, Delivery, Driver, Item, Order, OrderStatus};
 use crate::app::App;
 use crate::auth::Principal;
 use crate::clock::{Time, from_millis, wire};
+use crate::db::padded;
 use crate::error::Refusal;
 use crate::id::{OrderId, Point, UserId};
 
@@ -78,19 +81,36 @@ pub async fn tracking(app: &App, id: &OrderId, who: &Principal) -> Result<Tracki
 /// # Errors
 /// Those of the database.
 pub async fn history(db: &impl ConnectionTrait, order: &Order) -> Result<Vec<Past>, Refusal> {
-    let history = status_history::Entity::find()
-        .filter(status_history::Column::OrderId.eq(order.id.as_str()))
-        .filter(status_history::Column::Seq.lte(order.seq))
+    let mut history = histories(db, &[order]).await?.remove(&order.id).unwrap_or_default();
+    history.retain(|past| past.seq <= order.seq);
+    Ok(history)
+}
+
+/// The statuses that orders have had, oldest first.
+///
+/// # Errors
+/// Those of the database.
+pub async fn histories(
+    db: &impl ConnectionTrait,
+    orders: &[&Order],
+) -> Result<HashMap<OrderId, Vec<Past>>, Refusal> {
+    let ids = padded(orders.iter().map(|order| order.id.as_str()).collect());
+    let rows = status_history::Entity::find()
+        .filter(status_history::Column::OrderId.is_in(ids))
+        .order_by_asc(status_history::Column::OrderId)
         .order_by_asc(status_history::Column::Seq)
         .all(db)
         .await?;
-    let past = |row: status_history::Model| Past {
-        seq: row.seq,
-        status: row.status,
-        at: row.at,
-        changed_by: row.changed_by,
-    };
-    Ok(history.into_iter().map(past).collect())
+    let mut histories: HashMap<OrderId, Vec<Past>> = HashMap::new();
+    for row in rows {
+        histories.entry(OrderId::stored(&row.order_id)).or_default().push(Past {
+            seq: row.seq,
+            status: row.status,
+            at: row.at,
+            changed_by: row.changed_by,
+        });
+    }
+    Ok(histories)
 }
 
 /// Where the driver of an order was last, and when.
@@ -194,9 +214,19 @@ pub async fn count_by_status(db: &impl ConnectionTrait) -> Result<Vec<(OrderStat
     Ok(counts)
 }
 
-pub(crate) async fn load_locked(tx: &DatabaseTransaction, id: &OrderId) -> Result<Option<Order>, Refusal> {
-    let row = change::locked(id).one(tx).await?;
-    one(tx, row).await
+/// Reads and locks orders, in the order of their ids, so that two transactions never wait for each other. On `SQLite` the
+/// transaction is the lock.
+pub(crate) async fn load_locked(
+    tx: &DatabaseTransaction,
+    ids: impl IntoIterator<Item = &OrderId>,
+) -> Result<Vec<Order>, Refusal> {
+    let rows = row::Entity::find()
+        .filter(row::Column::Id.is_in(padded(ids.into_iter().map(OrderId::as_str).collect())))
+        .order_by_asc(row::Column::Id)
+        .lock_exclusive()
+        .all(tx)
+        .await?;
+    with_items(tx, rows).await
 }
 
 pub(crate) async fn load(db: &impl ConnectionTrait, id: &OrderId) -> Result<Option<Order>, Refusal> {
@@ -213,12 +243,12 @@ async fn with_items(db: &impl ConnectionTrait, rows: Vec<row::Model>) -> Result<
         return Ok(Vec::new());
     }
     let items = order_item::Entity::find()
-        .filter(order_item::Column::OrderId.is_in(rows.iter().map(|row| row.id.as_str())))
+        .filter(order_item::Column::OrderId.is_in(padded(rows.iter().map(|row| row.id.as_str()).collect())))
         .order_by_asc(order_item::Column::Line)
         .all(db)
         .await?;
     let mut orders: Vec<Order> = rows.into_iter().map(from_row).collect();
-    let mut by_id: std::collections::HashMap<OrderId, Vec<Item>> = std::collections::HashMap::new();
+    let mut by_id: HashMap<OrderId, Vec<Item>> = HashMap::new();
     for item in items {
         by_id.entry(OrderId::stored(&item.order_id)).or_default().push(Item {
             name: item.name,

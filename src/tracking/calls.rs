@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::app::App;
 use crate::clock::Time;
 use crate::error::Refusal;
-use crate::order::Order;
+use crate::id::OrderId;
 
 /// How often we look for what is due when nothing woke us.
 const LOOK: Duration = Duration::from_secs(1);
@@ -33,19 +33,19 @@ const MAX_WAIT: Duration = Duration::from_secs(300);
 pub(crate) async fn note(
     tx: &DatabaseTransaction,
     app: &App,
-    order: &Order,
+    order: &OrderId,
     now: Time,
 ) -> Result<(), Refusal> {
     if app.config.order_service_url.is_none() {
         return Ok(());
     }
     let sessions = tracking_session::Entity::find()
-        .filter(tracking_session::Column::OrderId.eq(order.id.as_str()))
+        .filter(tracking_session::Column::OrderId.eq(order.as_str()))
         .count(tx)
         .await?;
     if sessions > 0 {
         let call = row::ActiveModel {
-            order_id: Set(order.id.to_string()),
+            order_id: Set(order.to_string()),
             delivered_at: Set(now),
             tries: Set(0),
             next_at: Set(now),

@@ -1,17 +1,24 @@
 //! A rider sets out with an order.
 
+use std::sync::Arc;
+
 use chrono::TimeDelta;
 use entity::tracking_session as row;
 use sea_orm::{ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder};
+use tokio::sync::Mutex;
 
 use super::{TrackingId, TrackingSession};
 use crate::app::App;
 use crate::auth::{Principal, Role};
 use crate::clock::Time;
 use crate::error::Refusal;
+use crate::event::OrderEvent;
 use crate::id::{OrderId, Point, UserId};
+use crate::order::change::Step;
+use crate::order::draft::Draft;
+use crate::order::writer::{Other, Work};
 use crate::order::{
-    Chef, Customer, Delivery, Driver, Order, OrderStatus, PaymentStatus, change, create, read, status,
+    Chef, Customer, Delivery, Driver, Order, OrderStatus, PaymentStatus, create, read, status,
 };
 
 /// What a rider says as they set out.
@@ -47,42 +54,57 @@ pub async fn start(app: &App, who: &Principal, new: NewSession) -> Result<(Track
             return Err(Refusal::Forbidden("only drivers, admin and service may start tracking".to_owned()));
         }
     };
-    let (app, who) = (app.clone(), who.clone());
-    let work = async move {
-        for attempt in 1.. {
-            match try_start(&app, &who, &new, &rider).await {
-                Err(Refusal::Internal(error)) if attempt < TRIES && create::lost_race(&*error) => {}
-                answer => return answer,
+    let id = new.order.clone();
+    // The writer may try it more than once; what stays is the last.
+    let asked = Arc::new((who.clone(), new, rider, Mutex::new(None)));
+    for attempt in 1.. {
+        let (shared, same) = (app.clone(), Arc::clone(&asked));
+        let work: Other = Box::new(move |tx| {
+            let (app, asked) = (shared.clone(), Arc::clone(&same));
+            Box::pin(async move {
+                let (who, new, rider, started) = &*asked;
+                let (session, order, events) = try_start(&app, tx, who, new, rider).await?;
+                *started.lock().await = Some(session);
+                Ok((order, events))
+            })
+        });
+        match app.writer.write(app, id.clone(), Work::Other(work)).await {
+            Err(Refusal::Internal(error)) if attempt < TRIES && create::lost_race(&*error) => {}
+            Err(refusal) => return Err(refusal),
+            Ok(order) => {
+                let session = asked.3.lock().await.take().ok_or(Refusal::Unavailable)?;
+                return Ok((session, order));
             }
         }
-        Err(Refusal::Unavailable)
-    };
-    crate::app::uninterrupted(work).await
+    }
+    Err(Refusal::Unavailable)
 }
 
 async fn try_start(
     app: &App,
+    tx: &DatabaseTransaction,
     who: &Principal,
     new: &NewSession,
     rider: &UserId,
-) -> Result<(TrackingSession, Order), Refusal> {
-    let tx = app.db.begin().await?;
+) -> Result<(TrackingSession, Order, Vec<OrderEvent>), Refusal> {
     let now = app.clock.now();
     let id = TrackingId::random();
     let mut events = Vec::new();
-    let order = if let Some(order) = read::load_locked(&tx, &new.order).await? {
+    let order = if let Some(order) = read::load_locked(tx, [&new.order]).await?.pop() {
         check(&order, who, rider)?;
-        if let Some(session) = present(app, &tx, &order, rider, now).await? {
-            return Ok((session, order));
+        if let Some(session) = present(app, tx, &order, rider, now).await? {
+            return Ok((session, order, events));
         }
         order
     } else {
         let dropoff = new.dropoff.ok_or_else(|| Refusal::invalid("dropoff_lat", "is required"))?;
         let mut order = minimal(new, &id, dropoff, now);
-        let created = create::write(&tx, &mut order, &who.id).await?;
+        let mut draft = Draft::new(now);
+        draft.add(create::write(tx, &mut order, &who.id).await?);
         let driver = Driver { id: rider.clone(), name: rider.to_string(), phone: None };
-        let assigned = change::hand_over(&tx, &mut order, &created.history, driver, who, now).await?;
-        events.extend([created, assigned]);
+        order = draft.step(&order.id, Step::hand_over(driver), &who.id)?;
+        draft.write(tx, app).await?;
+        events = draft.events;
         order
     };
     let session = TrackingSession {
@@ -92,9 +114,8 @@ async fn try_start(
         dropoff: new.dropoff.unwrap_or_else(|| order.destination()),
         started_at: now,
     };
-    row::Entity::insert(active(&session)).exec_without_returning(&tx).await?;
-    app.commit(tx, &mut events).await?;
-    Ok((session, order))
+    row::Entity::insert(active(&session)).exec_without_returning(tx).await?;
+    Ok((session, order, events))
 }
 
 fn check(order: &Order, who: &Principal, rider: &UserId) -> Result<(), Refusal> {

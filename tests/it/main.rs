@@ -6,6 +6,7 @@ mod binary;
 mod concurrency;
 mod dialects;
 mod fuzz;
+mod group;
 mod harness;
 mod hostile;
 mod location;

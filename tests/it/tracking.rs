@@ -44,7 +44,7 @@ impl Watcher {
 
     async fn hears(&mut self, kind: &str) -> Value {
         let text = self.next().await.into_text().expect("text");
-        let message: Value = serde_json::from_str(&text).expect("JSON");
+        let message: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text:?}"));
         assert_eq!(message["type"], kind, "{message}");
         message
     }

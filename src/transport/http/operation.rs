@@ -52,6 +52,7 @@ pub(super) async fn metrics(State(site): State<Site>) -> Result<Response, Refusa
         metrics.relay_lag.set(head - site.app.relay.position());
     }
     metrics.trail_depth.set(gauge(site.app.trail.depth()));
+    metrics.writes_waiting.set(gauge(site.app.writer.waiting()));
     metrics.http_connections.set(gauge(site.connections.open().count()));
     let text = metrics.render().map_err(|error| Refusal::Internal(Box::new(error)))?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

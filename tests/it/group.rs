@@ -1,0 +1,136 @@
+//! Changes that come while the database is busy share one commit, and each has its own answer.
+
+use std::collections::BTreeMap;
+
+use ordercast::auth::Role;
+use ordercast::db::Db;
+use sea_orm::{ConnectionTrait, Database, DatabaseTransaction};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::harness::{Answer, Api, Server, TestDb, new_order, until};
+use crate::on_both_databases;
+use crate::socket::Socket;
+
+async fn figure(server: &Server, name: &str) -> u64 {
+    let metrics = server.metrics().await;
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.expect("a metric").parse().expect("a number")
+}
+
+/// Keeps everybody from writing to the log until it is dropped.
+async fn hold_log(db: &TestDb) -> DatabaseTransaction {
+    let other = Db::connect(&db.url()).await.expect("the database");
+    let tx = other.begin().await.expect("a transaction");
+    tx.execute_unprepared("UPDATE log_head SET position = position").await.expect("held");
+    tx
+}
+
+/// Requests that are under way together, and their answers in the order in which they were asked.
+struct Together(JoinSet<(usize, Answer)>);
+
+impl Together {
+    fn ask(&mut self, request: reqwest::RequestBuilder) {
+        let index = self.0.len();
+        self.0.spawn(async move { (index, Api::send(request).await) });
+    }
+
+    async fn answers(self) -> Vec<Answer> {
+        let mut answers = self.0.join_all().await;
+        answers.sort_by_key(|(index, _)| *index);
+        answers.into_iter().map(|(_, answer)| answer).collect()
+    }
+}
+
+on_both_databases! {
+    async fn of_many_changes_is_one_commit_with_an_answer_for_each(db: TestDb) {
+        let server = Server::start(&db, &[]).await;
+        let admin = server.admin();
+        for index in 0..20 {
+            server.order(&format!("o{index}")).await;
+        }
+        let mut customer = Socket::connect(&server, "customer", Role::Customer).await;
+        let change = |id: &str, body| admin.request("PATCH", &format!("/orders/{id}/status")).json(&body);
+        let (commits, events) =
+            (figure(&server, "ordercast_commit_seconds_count").await, figure(&server, "ordercast_events_committed_total").await);
+
+        let held = hold_log(&db).await;
+        let mut together = Together(JoinSet::new());
+        for index in 0..20 {
+            together.ask(change(&format!("o{index}"), json!({"status": "accepted"})));
+        }
+        together.ask(admin.request("POST", "/orders/o1/payment/verify").json(&json!({})));
+        together.ask(change("o2", json!({"status": "preparing", "expectedSeq": 7})));
+        together.ask(change("nobody", json!({"status": "accepted"})));
+        let stranger = server.api("stranger", Role::Customer);
+        together.ask(stranger.request("PATCH", "/orders/o3/status").json(&json!({"status": "accepted"})));
+        for _ in 0..3 {
+            together.ask(admin.request("POST", "/orders").header("idempotency-key", "once").json(&new_order("new")));
+        }
+        together.ask(admin.request("POST", "/orders").json(&new_order("o4")));
+        until("all to wait", async || figure(&server, "ordercast_writes_waiting").await == 28).await;
+        held.rollback().await.expect("released");
+
+        let answers = together.answers().await;
+        for answer in &answers[..20] {
+            assert_eq!(answer.status, 200, "{}", answer.body);
+        }
+        assert_eq!(answers[20].status, 200, "{}", answers[20].body);
+        answers[21].assert_problem(409, "stale_seq");
+        answers[22].assert_problem(404, "not_found");
+        answers[23].assert_problem(404, "not_found");
+        for answer in &answers[24..27] {
+            assert_eq!((answer.status, &answer.body["id"]), (201, &json!("new")), "{}", answer.body);
+        }
+        answers[27].assert_problem(409, "already_exists");
+        let made = figure(&server, "ordercast_events_committed_total").await - events;
+        assert_eq!(made, 22, "20 accepted, one paid, one new");
+        let shared = figure(&server, "ordercast_commit_seconds_count").await - commits;
+        assert!(shared <= 3, "{made} events in {shared} commits");
+        assert_eq!(admin.get("/orders/o1").await.body["seq"], 3);
+        let mut last = BTreeMap::new();
+        for _ in 0..21 {
+            let update = customer.event("order:status_update").await;
+            let seq = update["seq"].as_i64().expect("a seq");
+            let before = last.insert(update["orderId"].to_string(), seq).unwrap_or(1);
+            assert_eq!(seq, before + 1, "out of order: {update}");
+        }
+        server.stop().await;
+    }
+
+    async fn a_statement_that_fails_is_the_fault_of_one(db: TestDb) {
+        let server = Server::start(&db, &[]).await;
+        for index in 0..6 {
+            server.order(&format!("o{index}")).await;
+        }
+        let other = Database::connect(db.url()).await.expect("the database");
+        let trap = match &db {
+            TestDb::Sqlite(_) => "CREATE TRIGGER trap BEFORE INSERT ON status_history WHEN NEW.note = 'poison' BEGIN SELECT RAISE(ABORT, 'poison'); END",
+            TestDb::Postgres { .. } => "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'poison'; END $$;
+                CREATE TRIGGER trap BEFORE INSERT ON status_history FOR EACH ROW WHEN (NEW.note = 'poison') EXECUTE FUNCTION poison()",
+        };
+        other.execute_unprepared(trap).await.expect("a trap");
+        let admin = server.admin();
+        let held = hold_log(&db).await;
+        let mut together = Together(JoinSet::new());
+        for index in 0..6 {
+            let note = if index == 3 { "poison" } else { "good" };
+            let body = json!({"status": "accepted", "note": note});
+            together.ask(admin.request("PATCH", &format!("/orders/o{index}/status")).json(&body));
+        }
+        until("all to wait", async || figure(&server, "ordercast_writes_waiting").await == 6).await;
+        held.rollback().await.expect("released");
+        for (index, answer) in together.answers().await.into_iter().enumerate() {
+            if index == 3 {
+                answer.assert_problem(500, "internal_error");
+            } else {
+                assert_eq!((answer.status, answer.body["seq"].as_i64()), (200, Some(2)), "{}", answer.body);
+            }
+            let order = admin.get(&format!("/orders/o{index}")).await.body;
+            assert_eq!(order["seq"], if index == 3 { 1 } else { 2 });
+        }
+        // Nothing is left half-way: the same change without the poison works.
+        assert_eq!(admin.status("o3", "accepted").await["seq"], 2);
+        server.stop().await;
+    }
+}
