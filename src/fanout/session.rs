@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use smallvec::SmallVec;
 use tokio::sync::Notify;
@@ -27,6 +27,7 @@ use crate::order::access::{self, Party};
 use crate::recovery::Holder;
 use crate::tracking::TrackingSession;
 use crate::transport::Wire;
+use crate::transport::inbox::Inbox;
 
 /// A connected client.
 pub struct Session {
@@ -46,6 +47,8 @@ pub struct Session {
     closing: AtomicBool,
     /// Its token has ended: it hears nothing until that is refreshed.
     pub(super) expired: AtomicBool,
+    /// Where what it sends goes.
+    inbox: OnceLock<Weak<Inbox>>,
     /// Notified when the session becomes live.
     pub(super) became_live: Notify,
     pub(super) state: Mutex<State>,
@@ -125,9 +128,21 @@ impl Session {
             watched: watched.map(|(watched, _)| watched),
             closing: AtomicBool::new(false),
             expired: AtomicBool::new(false),
+            inbox: OnceLock::new(),
             became_live: Notify::new(),
             state: Mutex::new(state),
         })
+    }
+
+    /// What it sends goes there.
+    pub fn sends_to(&self, inbox: &Arc<Inbox>) {
+        self.inbox.get_or_init(|| Arc::downgrade(inbox));
+    }
+
+    /// Where what it sends goes.
+    #[must_use]
+    pub fn inbox(&self) -> Option<&Weak<Inbox>> {
+        self.inbox.get()
     }
 
     /// What it may use.

@@ -42,7 +42,9 @@ impl Inbox {
         let app = session.app();
         let bucket = Bucket::full(app.config.limits.socket_requests_per_second, app.clock.now());
         let state = Mutex::new(State { waiting: VecDeque::new(), busy: false, bucket });
-        Arc::new(Self { session, state })
+        let inbox = Arc::new(Self { session, state });
+        inbox.session.sends_to(&inbox);
+        inbox
     }
 
     /// Takes a message in text. With `ack` it is answered; without, only told what went wrong.
@@ -52,6 +54,26 @@ impl Inbox {
             return self.session.close(CloseReason::TooLarge);
         }
         self.request(self.session.dialect().parse(text, limits), ack);
+    }
+
+    /// The Socket.IO namespace that its session is in.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&'static str> {
+        self.session.dialect().namespace()
+    }
+
+    /// Takes an event of Socket.IO's that has not been looked at yet: its JSON. Leaves it, saying `false`, when the session
+    /// is not there any more, or this is not JSON: what becomes of that, socketioxide decides.
+    pub fn event(self: &Arc<Self>, json: &str, ack: Option<i64>) -> bool {
+        if self.session.has_left() {
+            return false;
+        }
+        let request = self.session.dialect().parse(json, &self.app().config.limits);
+        if matches!(request.command, Err(Refusal::Malformed(_))) {
+            return false;
+        }
+        self.request(request, ack);
+        true
     }
 
     /// Takes a binary message: no dialect has any.

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::harness::{Api, Server, TestDb};
-use crate::socket::Socket;
+use crate::socket::{Incoming, Socket};
 
 #[tokio::test]
 async fn bad_payloads_name_the_member_and_the_socket_stays() {
@@ -105,6 +105,50 @@ async fn ten_thousand_events_at_once_disconnect_the_one_who_sends_them() {
     assert_eq!(healthy.ask("order:tracking", json!({"orderId": "o1"})).await["ok"], true);
     let metrics = server.metrics().await;
     assert!(metrics.contains("ordercast_sockets_closed_total{reason=\"flood\"} 1"), "{metrics}");
+    server.stop().await;
+}
+
+/// A client's frame; its mask moves every byte.
+fn frame(first: u8, payload: &str) -> Vec<u8> {
+    let mask = [0x37, 0xFA, 0x21, 0x3D];
+    let length = u8::try_from(payload.len()).expect("short");
+    assert!(length <= 125);
+    let masked = payload.bytes().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask);
+    [first, 0x80 | length].into_iter().chain(mask).chain(masked).collect()
+}
+
+#[tokio::test]
+async fn events_are_carried_out_in_the_order_sent_however_they_come() {
+    let db = TestDb::sqlite();
+    let server = Server::start(&db, &["--socket-requests-per-second", "0"]).await;
+    let mut driver = Socket::connect(&server, "driver", Role::Driver).await;
+    let ask = |number: u64| format!("42/realtime,{number}[\"ping:latency\",{{\"t\":{number}}}]");
+    for size in [1, 5, 64, 10_000] {
+        let second = ask(902);
+        let all = [
+            frame(0x81, &ask(901)),
+            // In fragments, with a ping between them.
+            frame(0x01, &second[..10]),
+            frame(0x89, "here?"),
+            frame(0x00, &second[10..20]),
+            frame(0x80, &second[20..]),
+            frame(0x81, &ask(903)),
+            frame(0x81, "3"),
+            frame(0x81, &ask(904)),
+            frame(0x81, &ask(905)),
+        ]
+        .concat();
+        for piece in all.chunks(size) {
+            driver.bytes(piece).await;
+        }
+        for number in 901..=905 {
+            let next = |incoming: &Incoming| match incoming {
+                Incoming::Ack(number, answer) => Some((*number, answer["t"].clone())),
+                _ => None,
+            };
+            assert_eq!(driver.wait_for(next).await, (number, json!(number)), "in pieces of {size}");
+        }
+    }
     server.stop().await;
 }
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use futures_util::{SinkExt, StreamExt};
 use ordercast::auth::Role;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
@@ -79,6 +80,14 @@ impl Socket {
     }
 
     /// Sends one binary frame as it is.
+    /// Sends bytes below the WebSocket.
+    pub async fn bytes(&mut self, bytes: &[u8]) {
+        let MaybeTlsStream::Plain(tcp) = self.stream.get_mut() else {
+            unreachable!("there is no TLS in tests")
+        };
+        tcp.write_all(bytes).await.expect("sent");
+    }
+
     pub async fn raw_binary(&mut self, bytes: &'static [u8]) {
         let _ = self.stream.send(Message::binary(bytes)).await;
     }

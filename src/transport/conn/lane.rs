@@ -21,6 +21,7 @@ use super::Shared;
 use super::out::{Out, Phase, Written};
 use crate::fanout::handing::{Handed, Urgency};
 use crate::fanout::session::Session;
+use crate::transport::inbox::Inbox;
 use crate::transport::socketio::Handshake;
 use crate::transport::socketio::greeting::Greeting;
 use crate::transport::socketio::incoming::Incoming;
@@ -42,11 +43,20 @@ pub struct Lane {
     pub(super) reader: AtomicWaker,
     pub(super) writer: AtomicWaker,
     dead: AtomicBool,
-    incoming: Mutex<Option<Box<Incoming>>>,
-    /// The read side has to look at what comes in: see [`super::stream`].
-    pub(super) watched: AtomicBool,
+    for_reader: Mutex<ForReader>,
+    /// There is something new for the read side.
+    news: AtomicBool,
     /// The answer to the server's first ping has to be put into what comes in.
     pub(super) pong_due: AtomicBool,
+}
+
+/// What the write side has for the read side.
+#[derive(Default)]
+struct ForReader {
+    /// What looks at all that comes in from now on.
+    incoming: Option<Box<Incoming>>,
+    /// Sessions that are in.
+    inboxes: SmallVec<[Weak<Inbox>; 1]>,
 }
 
 impl Lane {
@@ -57,8 +67,8 @@ impl Lane {
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
             dead: AtomicBool::new(false),
-            incoming: Mutex::default(),
-            watched: AtomicBool::new(false),
+            for_reader: Mutex::default(),
+            news: AtomicBool::new(false),
             pong_due: AtomicBool::new(false),
         })
     }
@@ -78,8 +88,17 @@ impl Lane {
                 self.end(&mut out);
             }
         }
-        *self.incoming.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(incoming));
-        self.watched.store(true, Ordering::Release);
+        self.for_reader(|news| news.incoming = Some(Box::new(incoming)));
+    }
+
+    /// The session is in: what it sends goes straight to its inbox.
+    pub(super) fn hears(&self, session: &Session) {
+        self.for_reader(|news| news.inboxes.extend(session.inbox().cloned()));
+    }
+
+    fn for_reader(&self, tell: impl FnOnce(&mut ForReader)) {
+        tell(&mut self.for_reader.lock().unwrap_or_else(PoisonError::into_inner));
+        self.news.store(true, Ordering::Release);
     }
 
     /// After the response that is written next, the connection is a raw WebSocket, on which a session may write at once.
@@ -92,9 +111,20 @@ impl Lane {
         self.out().attach(session);
     }
 
-    /// What the read side has to look for, once.
-    pub(super) fn take_incoming(&self) -> Option<Box<Incoming>> {
-        self.incoming.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Tells the read side what is new for it.
+    pub(super) fn tell_reader(&self, incoming: &mut Option<Box<Incoming>>) {
+        if !self.news.load(Ordering::Acquire) || !self.news.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let mut news = self.for_reader.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(new) = news.incoming.take() {
+            *incoming = Some(new);
+        }
+        if let Some(incoming) = incoming {
+            for inbox in std::mem::take(&mut news.inboxes) {
+                incoming.hears(inbox);
+            }
+        }
     }
 
     /// The session writes here once the namespace's CONNECT reply has passed.

@@ -16,6 +16,8 @@ use crate::transport::socketio::greeting::Greeting;
 
 /// Most parts of one write.
 const PARTS: usize = 64;
+/// Bytes of several parts that are put together for a write.
+const TOGETHER: usize = 1024;
 /// Writes in a row before others get their turn.
 const WRITES: usize = 16;
 
@@ -94,7 +96,7 @@ impl Out {
                 *part = IoSlice::new(bytes);
                 count += 1;
             }
-            match tcp.try_write_vectored(&parts[..count]) {
+            match write_parts(tcp, &parts[..count]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => self.written(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Written::Some),
@@ -166,6 +168,23 @@ impl Out {
         if let Some(tcp) = &self.tcp {
             let _ = SockRef::from(tcp.as_ref().as_ref()).shutdown(std::net::Shutdown::Write);
         }
+    }
+}
+
+/// Writes parts, as much as the kernel takes. It takes one piece faster than a list of them, so that a few small ones are
+/// put together first.
+fn write_parts(tcp: &OwnedWriteHalf, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    match parts {
+        [only] => tcp.try_write(only),
+        parts if parts.iter().map(|part| part.len()).sum::<usize>() <= TOGETHER => {
+            let (mut together, mut end) = ([0; TOGETHER], 0);
+            for part in parts {
+                together[end..end + part.len()].copy_from_slice(part);
+                end += part.len();
+            }
+            tcp.try_write(&together[..end])
+        }
+        parts => tcp.try_write_vectored(parts),
     }
 }
 

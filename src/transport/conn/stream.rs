@@ -1,24 +1,33 @@
 //! A connection as hyper and socketioxide see it: a stream of bytes. What it writes goes through its [`Lane`].
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::lane::Lane;
-use crate::transport::socketio::incoming::{Incoming, PONG};
+use crate::transport::socketio::incoming::Incoming;
+
+/// Bytes that are read at a time from a WebSocket of Socket.IO's.
+const READ: usize = 16 * 1024;
+
+thread_local! {
+    /// Where they are read to: one for all connections, for most of the time none of them has anything to read.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// A TCP connection that others can write to and end. It holds its place among the connections for as long as it lives,
 /// as HTTP and then as a WebSocket.
 pub struct Conn {
     tcp: OwnedReadHalf,
     lane: Arc<Lane>,
-    /// What is looked for in what comes in, as long as something is.
+    /// Looks at what comes in, once this is a WebSocket of Socket.IO's.
     incoming: Option<Box<Incoming>>,
     number: u64,
     _place: OwnedSemaphorePermit,
@@ -28,28 +37,38 @@ impl Conn {
     pub(super) fn new(tcp: OwnedReadHalf, lane: Arc<Lane>, number: u64, place: OwnedSemaphorePermit) -> Self {
         Self { tcp, lane, incoming: None, number, _place: place }
     }
+}
 
-    /// Looks at what has come in while a WebSocket of Socket.IO's begins.
-    fn look(&mut self, bytes: &mut [u8]) {
-        let Some(incoming) = &mut self.incoming else { return };
-        incoming.take(bytes);
-        if incoming.is_done() {
-            self.incoming = None;
-            self.lane.watched.store(false, Ordering::Release);
+/// Reads until there is something for socketioxide.
+fn poll_frames(
+    tcp: &mut OwnedReadHalf,
+    incoming: &mut Incoming,
+    lane: &Lane,
+    cx: &mut Context<'_>,
+    buf: &mut ReadBuf<'_>,
+) -> Poll<io::Result<()>> {
+    let before = buf.filled().len();
+    incoming.asked();
+    loop {
+        if incoming.give(buf) {
+            return Poll::Ready(Ok(()));
         }
-    }
-
-    /// Answers the server's first ping, which the client was not shown.
-    fn pong(&mut self, buf: &mut ReadBuf<'_>) -> bool {
-        let Some(incoming) = &mut self.incoming else { return false };
-        let due = incoming.at_boundary()
-            && buf.remaining() >= PONG.len()
-            && self.lane.pong_due.swap(false, Ordering::AcqRel);
-        if due {
-            buf.put_slice(&PONG);
-            incoming.ponged();
+        if lane.pong_due.load(Ordering::Acquire) && incoming.pong(buf) {
+            lane.pong_due.store(false, Ordering::Release);
+            return Poll::Ready(Ok(()));
         }
-        due
+        let mut scratch = SCRATCH.take();
+        scratch.resize(READ, 0);
+        let mut read = ReadBuf::new(&mut scratch);
+        let answer = Pin::new(&mut *tcp).poll_read(cx, &mut read);
+        let bytes = read.filled_mut();
+        let ended = bytes.is_empty();
+        incoming.take(bytes, buf);
+        SCRATCH.set(scratch);
+        ready!(answer)?;
+        if ended || buf.filled().len() > before || lane.is_dead() {
+            return Poll::Ready(Ok(()));
+        }
     }
 }
 
@@ -64,23 +83,12 @@ impl Drop for Conn {
 impl AsyncRead for Conn {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let watched = this.lane.watched.load(Ordering::Acquire);
-        if watched {
-            if this.incoming.is_none() {
-                this.incoming = this.lane.take_incoming();
-            }
-            this.lane.reader.register(cx.waker());
-            if this.pong(buf) {
-                return Poll::Ready(Ok(()));
-            }
-        }
-        let before = buf.filled().len();
-        let answer = Pin::new(&mut this.tcp).poll_read(cx, buf);
-        if answer.is_pending() {
-            this.lane.reader.register(cx.waker());
-        } else if watched {
-            this.look(&mut buf.filled_mut()[before..]);
-        }
+        this.lane.reader.register(cx.waker());
+        this.lane.tell_reader(&mut this.incoming);
+        let answer = match &mut this.incoming {
+            Some(incoming) => poll_frames(&mut this.tcp, incoming, &this.lane, cx, buf),
+            None => Pin::new(&mut this.tcp).poll_read(cx, buf),
+        };
         if let Poll::Ready(Err(error)) = &answer {
             this.lane.fail(&mut this.lane.out(), error);
         }

@@ -59,6 +59,60 @@ pub fn first(bytes: &[u8]) -> Option<(usize, usize)> {
     Some((head, head.checked_add(length)?))
 }
 
+/// The head of a frame that a client sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    first: u8,
+    masked: bool,
+    pub mask: [u8; 4],
+    /// Bytes of the head itself.
+    pub length: usize,
+    /// Bytes that follow it.
+    pub payload: u64,
+}
+
+impl Head {
+    /// The head that the bytes begin with.
+    ///
+    /// # Errors
+    /// How many bytes it takes to tell more, when it is not all there.
+    pub fn read(bytes: &[u8]) -> Result<Self, usize> {
+        let [first, second, ..] = *bytes else { return Err(2) };
+        let masked = second & 0x80 != 0;
+        let extended = match second & 0x7F {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        let length = 2 + extended + if masked { 4 } else { 0 };
+        let head = bytes.get(2..length).ok_or(length)?;
+        let (size, key) = head.split_at(extended);
+        let payload = match extended {
+            0 => u64::from(second & 0x7F),
+            _ => size.iter().fold(0, |sum, byte| (sum << 8) | u64::from(*byte)),
+        };
+        Ok(Self { first, masked, mask: key.try_into().unwrap_or_default(), length, payload })
+    }
+
+    /// Whether it is a text message, whole and masked.
+    #[must_use]
+    pub const fn is_text(&self) -> bool {
+        self.first == TEXT && self.masked
+    }
+
+    /// Whether it is a message or a part of one, and no control frame.
+    #[must_use]
+    pub const fn is_data(&self) -> bool {
+        self.first & 0x08 == 0
+    }
+
+    /// Whether a message ends with it.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        self.first & 0x80 != 0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +126,31 @@ mod tests {
             assert_eq!((frame[0], &frame[begin..end], end), (TEXT, payload.as_slice(), frame.len()));
             for cut in 0..begin {
                 assert_eq!(first(&frame[..cut]), None, "a head cut at {cut} of a frame with {length} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn heads_of_clients() {
+        for (bytes, payload, is_text) in [
+            (&[0x81, 0x85, 1, 2, 3, 4][..], 5, true),
+            (&[0x81, 0xFE, 1, 2, 1, 2, 3, 4], 258, true),
+            (&[0x81, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 7, 1, 2, 3, 4], 0xFF00_0000_0000_0007, true),
+            (&[0x81, 5], 5, false),
+            (&[0x01, 0x85, 1, 2, 3, 4], 5, false),
+            (&[0x89, 0x85, 1, 2, 3, 4], 5, false),
+            (&[0xC1, 0x85, 1, 2, 3, 4], 5, false),
+        ] {
+            let head = Head::read(bytes).expect("a head");
+            assert_eq!(
+                (head.length, head.payload, head.is_text()),
+                (bytes.len(), payload, is_text),
+                "{bytes:?}"
+            );
+            for cut in 0..bytes.len() {
+                // Asking for as much as it says leads to the end, and no further.
+                let needed = Head::read(&bytes[..cut]).expect_err("cut");
+                assert!(needed > cut && needed <= bytes.len(), "{bytes:?} cut at {cut} needs {needed}");
             }
         }
     }

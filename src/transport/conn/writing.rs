@@ -56,8 +56,14 @@ impl Lane {
                 drop(out);
                 match then {
                     Then::Nothing => {}
-                    Then::Pump(session) => session.pump(),
-                    Then::Move(session) => session.upgraded(self),
+                    Then::Pump(session) => {
+                        self.hears(&session);
+                        session.pump();
+                    }
+                    Then::Move(session) => {
+                        self.hears(&session);
+                        session.upgraded(self);
+                    }
                     Then::Mark(peer) => peer.mark(),
                 }
                 written

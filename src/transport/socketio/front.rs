@@ -134,6 +134,11 @@ impl Front {
         Self { engine, peers, app, body_limit, handshakes: Arc::default() }
     }
 
+    /// The longest message that one packet may bring, in bytes.
+    fn longest(&self) -> usize {
+        self.app.as_ref().map_or(self.body_limit, |app| app.config.limits.max_message_bytes)
+    }
+
     fn refuse(&self, request: &Request, asked: &Asked) -> Option<Response> {
         let app = self.app.as_ref()?;
         if asked.sid.is_none() {
@@ -198,7 +203,7 @@ impl Front {
             }
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let incoming = Incoming::new(asked.eio3, peer.as_deref());
+            let incoming = Incoming::new(asked.eio3, peer.as_deref(), self.longest());
             lane.becomes_websocket(Greeting::new(asked.eio3, peer), incoming, handshake);
         }
         response
