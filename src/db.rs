@@ -17,6 +17,8 @@ const SQLITE_READERS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 20;
 /// Rows that one statement inserts at most.
 const PIECE: usize = 64;
+/// Rows that a connection of `SQLite` hands over at a time.
+const ROWS: usize = 512;
 /// Statements that a connection keeps prepared.
 const PREPARED: usize = 256;
 /// A statement of ours that takes longer on `PostgreSQL` is given up.
@@ -121,6 +123,8 @@ fn sqlite(url: &str, connections: u32) -> ConnectOptions {
             .foreign_keys(true)
             .pragma("cache_size", "-16000")
             .statement_cache_capacity(PREPARED)
+            // Rows come from a thread of their own, so many at a time.
+            .row_buffer_size(ROWS)
     });
     // A full disk makes SQLite roll back by itself, and sqlx goes on to believe that it is inside a transaction: what
     // comes next on that connection would never be committed. Such a connection is not used again.

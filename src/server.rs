@@ -133,7 +133,7 @@ pub async fn run(
     }
 
     let shared = conn::Shared::new(&app.config.limits, app.metrics.clone());
-    supervise(&mut tasks, "flusher", until(background.clone(), Arc::clone(&shared).flush_forever()));
+    supervise(&mut tasks, "flusher", Arc::clone(&shared).flush());
     let under_way = Arc::new(AtomicUsize::new(0));
     let router = http::router(&fanout, Arc::clone(&shared), Arc::clone(&under_way));
     let front = socketio::service(&fanout, &peers);
@@ -174,6 +174,7 @@ pub async fn run(
     connections.close();
     let _ = tokio::time::timeout(TASKS_END, connections.wait()).await;
     background.cancel();
+    shared.stop_flushing();
     let ending = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(TASKS_END, ending).await.is_err() {
         tracing::warn!("background tasks did not end in time");

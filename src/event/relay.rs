@@ -1,7 +1,8 @@
-//! Reads the log in position order and hands every event on. A wake-up makes it prompt, a sweep makes it sure.
+//! Hands every event of the log on, in position order. What this node has just written it hands on from memory; what is
+//! missing before that, other nodes have written, and is read. A wake-up makes it prompt, a sweep makes it sure.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
@@ -10,34 +11,86 @@ use tokio_util::sync::CancellationToken;
 use super::{OrderEvent, log};
 use crate::app::App;
 use crate::driver::live::Outlook;
+use crate::error::Refusal;
 use crate::id::OrderId;
 
 /// How often the log is looked at when nothing woke us: other nodes write to it too.
 const SWEEP: Duration = Duration::from_secs(1);
 /// How long we wait after the database failed.
 const RETRY: Duration = Duration::from_millis(200);
+/// Events that may wait in memory; more are read from the log.
+const FRESH: usize = 1024;
 /// How long a writer waits for its event to be handed on before it answers all the same.
 const RELAY_WAIT: Duration = Duration::from_secs(2);
 
 /// The relay's side of the log: who waits for what.
 pub struct Relay {
     wake: Notify,
+    /// What this node has written since it last handed on.
+    fresh: Mutex<Fresh>,
     /// Position up to which every event was handed on here.
     done: watch::Sender<i64>,
     /// Long polls, by order. An entry lives as long as somebody waits on it.
     waiting: Mutex<HashMap<OrderId, Weak<Notify>>>,
 }
 
+/// Events that are on disk, in position order.
+#[derive(Default)]
+struct Fresh {
+    events: VecDeque<OrderEvent>,
+    /// There were too many.
+    missed: bool,
+}
+
 impl Default for Relay {
     fn default() -> Self {
-        Self { wake: Notify::new(), done: watch::Sender::new(0), waiting: Mutex::default() }
+        Self {
+            wake: Notify::new(),
+            fresh: Mutex::default(),
+            done: watch::Sender::new(0),
+            waiting: Mutex::default(),
+        }
     }
 }
 
 impl Relay {
-    /// Says that the log has grown.
-    pub fn wake(&self) {
+    /// The log has grown by these events.
+    pub fn wake(&self, events: Vec<OrderEvent>) {
+        {
+            let mut fresh = self.fresh();
+            if fresh.events.len() + events.len() > FRESH {
+                *fresh = Fresh { events: VecDeque::new(), missed: true };
+            } else {
+                fresh.events.extend(events);
+            }
+        }
         self.wake.notify_one();
+    }
+
+    /// The events that come next, as far as this node has written them itself; `None` if the log has to be looked at.
+    fn next(&self) -> Option<Vec<OrderEvent>> {
+        let mut fresh = self.fresh();
+        if std::mem::take(&mut fresh.missed) {
+            return None;
+        }
+        let mut next = self.position() + 1;
+        let mut events = Vec::new();
+        while let Some(event) = fresh.events.pop_front() {
+            if event.position > next {
+                // Somebody else's come first.
+                fresh.events.push_front(event);
+                return if events.is_empty() { None } else { Some(events) };
+            }
+            if event.position == next {
+                events.push(event);
+                next += 1;
+            }
+        }
+        Some(events)
+    }
+
+    fn fresh(&self) -> MutexGuard<'_, Fresh> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The position up to which every event was handed on.
@@ -92,7 +145,7 @@ impl Relay {
 ///
 /// # Errors
 /// Those of the database.
-pub async fn start(app: &App) -> Result<(), crate::error::Refusal> {
+pub async fn start(app: &App) -> Result<(), Refusal> {
     let head = log::head(app.db.reader()).await?;
     app.relay.done.send_replace(head);
     app.live.load(&app.db).await
@@ -101,46 +154,104 @@ pub async fn start(app: &App) -> Result<(), crate::error::Refusal> {
 /// Hands on events until told to stop: to the live state first, so that a driver who hears of an assignment can
 /// report for it at once, then to `deliver`.
 pub async fn run(app: App, deliver: impl Fn(OrderEvent, Outlook) + Send, stop: CancellationToken) {
+    let mut swept = true;
     loop {
         let started = Instant::now();
-        app.metrics.log_reads.inc();
-        match log::after(app.db.reader(), app.relay.position()).await {
-            Ok(events) => {
-                app.healthy(true);
-                let count = events.len();
-                for event in events {
-                    let (order, position) = (event.order.id.clone(), event.position);
-                    if let Err(error) = app.live.recall(&app.db, &event).await {
-                        // The next fix tells.
-                        tracing::debug!(%error, "where a driver was last cannot be read");
+        let known = if swept { None } else { app.relay.next() };
+        let from_memory = known.is_some();
+        let events = match known {
+            Some(events) => events,
+            None => match read(&app).await {
+                Ok(events) => events,
+                Err(error) => {
+                    app.healthy(false);
+                    tracing::warn!(%error, "the log cannot be read; trying again");
+                    swept = true;
+                    tokio::select! {
+                        () = tokio::time::sleep(RETRY) => continue,
+                        () = stop.cancelled() => return,
                     }
-                    app.live.apply(event, |event, outlook| {
-                        app.snapshots.outdate(&order, position);
-                        deliver(event, outlook);
-                    });
-                    app.relay.tell_waiting(&order);
-                    app.relay.done.send_replace(position);
                 }
-                if count > 0 {
-                    app.metrics.relay_seconds.observe(started.elapsed().as_secs_f64());
-                }
-                if count as u64 == log::PAGE {
-                    continue;
-                }
-            }
-            Err(error) => {
-                app.healthy(false);
-                tracing::warn!(%error, "the log cannot be read; trying again");
-                tokio::select! {
-                    () = tokio::time::sleep(RETRY) => continue,
-                    () = stop.cancelled() => return,
-                }
-            }
+            },
+        };
+        let count = events.len();
+        for event in events {
+            hand_on(&app, event, &deliver).await;
+        }
+        if count > 0 {
+            app.metrics.relay_seconds.observe(started.elapsed().as_secs_f64());
+        }
+        // A whole page has more behind it; and whatever it was, something may have been written meanwhile.
+        swept = !from_memory && count as u64 == log::PAGE;
+        if swept || count > 0 {
+            continue;
         }
         tokio::select! {
             () = app.relay.wake.notified() => {}
-            () = tokio::time::sleep(SWEEP) => {}
+            () = tokio::time::sleep(SWEEP) => swept = true,
             () = stop.cancelled() => return,
         }
+    }
+}
+
+async fn read(app: &App) -> Result<Vec<OrderEvent>, Refusal> {
+    app.metrics.log_reads.inc();
+    let events = log::after(app.db.reader(), app.relay.position()).await?;
+    app.healthy(true);
+    Ok(events)
+}
+
+async fn hand_on(app: &App, event: OrderEvent, deliver: &(impl Fn(OrderEvent, Outlook) + Send)) {
+    let (order, position) = (event.order.id.clone(), event.position);
+    if let Err(error) = app.live.recall(&app.db, &event).await {
+        // The next fix tells.
+        tracing::debug!(%error, "where a driver was last cannot be read");
+    }
+    app.live.apply(event, |event, outlook| {
+        app.snapshots.outdate(&order, position);
+        deliver(event, outlook);
+    });
+    app.relay.tell_waiting(&order);
+    app.relay.done.send_replace(position);
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn event_at(position: i64) -> OrderEvent {
+        let at = "2026-11-21T12:00:00.000Z";
+        let event = json!({
+            "kind": "created", "previousStatus": "pending", "at": at,
+            "order": {
+                "id": "o", "orderNumber": "1", "customer": {"id": "c", "name": "Clara"}, "chef": {"id": "d", "name": "Chiara"},
+                "delivery": {"address": "Linden Lane 12", "latitude": 47.15, "longitude": 9.53}, "items": [],
+                "status": "pending", "paymentStatus": "pending", "seq": 1, "createdAt": at, "updatedAt": at,
+            },
+        });
+        OrderEvent { position, ..serde_json::from_value(event).expect("an event") }
+    }
+
+    #[test]
+    fn from_memory_without_a_gap_or_not_at_all() {
+        let relay = Relay::default();
+        let positions = |relay: &Relay| {
+            relay.next().map(|events| events.iter().map(|event| event.position).collect::<Vec<_>>())
+        };
+        assert_eq!(positions(&relay), Some(vec![]));
+        relay.wake([1, 2, 5, 6].map(event_at).into());
+        assert_eq!(positions(&relay), Some(vec![1, 2]));
+        relay.done.send_replace(2);
+        assert_eq!(positions(&relay), None, "3 and 4 are another node's");
+        relay.done.send_replace(5);
+        relay.wake(vec![event_at(7)]);
+        assert_eq!(positions(&relay), Some(vec![6, 7]), "5 was in the log as well");
+        relay.done.send_replace(7);
+        let many = 8 + i64::try_from(FRESH).expect("few");
+        relay.wake((8..=many).map(event_at).collect());
+        assert_eq!(positions(&relay), None, "too many to be kept");
+        assert_eq!(positions(&relay), Some(vec![]));
     }
 }

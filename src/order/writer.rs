@@ -201,21 +201,25 @@ async fn together(app: &App, group: &[Request]) -> Result<Vec<Answer>, Refusal> 
             });
         }
     }
-    commit(app, tx, &mut events, delivers).await?;
+    log_and_commit(app, tx, &mut events).await?;
     let placed = |(order, events_up_to): (Order, Option<usize>)| {
         let last = events_up_to.and_then(|count| events.get(count - 1));
         (order, last.map(|event| event.position))
     };
-    Ok(answers.into_iter().flatten().map(|answer| answer.map(placed)).collect())
+    let answers = answers.into_iter().flatten().map(|answer| answer.map(placed)).collect();
+    app.relay.wake(events);
+    if delivers {
+        // There may be a call of the order service to make, and it is on disk now.
+        app.calls.notify_one();
+    }
+    Ok(answers)
 }
 
-/// Logs the events, commits, and wakes those who tell of them. Without events there may be rows all the same; a commit of
-/// nothing costs nothing.
-async fn commit(
+/// Logs the events and commits. Without events there may be rows all the same; a commit of nothing costs nothing.
+async fn log_and_commit(
     app: &App,
     tx: DatabaseTransaction,
     events: &mut [OrderEvent],
-    delivers: bool,
 ) -> Result<(), Refusal> {
     if events.is_empty() {
         return Ok(tx.commit().await?);
@@ -225,10 +229,5 @@ async fn commit(
     tx.commit().await?;
     app.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
     app.metrics.events_committed.inc_by(events.len() as u64);
-    app.relay.wake();
-    if delivers {
-        // There may be a call of the order service to make, and it is on disk now.
-        app.calls.notify_one();
-    }
     Ok(())
 }

@@ -18,7 +18,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::Instant;
 
 use super::Shared;
-use super::out::{Out, Phase, Written};
+use super::out::{self, Out, Phase, Written};
 use crate::fanout::handing::{Handed, Urgency};
 use crate::fanout::session::Session;
 use crate::transport::inbox::Inbox;
@@ -155,6 +155,9 @@ impl Lane {
         if full {
             return Handed::Full;
         }
+        if urgency != Urgency::Reply && !waiting && self.is_alone(&mut out) {
+            return self.write_now(&mut out, frame);
+        }
         out.queued += frame.len();
         out.queue.push_back(frame);
         if !waiting {
@@ -167,10 +170,38 @@ impl Lane {
         Handed::Taken
     }
 
+    /// Whether this frame seems to be the only one of its round: nothing waits, nothing was written in this round, and lately
+    /// no others came. Then it is cheaper to write it at once than to come back to the connection for it.
+    fn is_alone(&self, out: &mut Out) -> bool {
+        let round = self.shared.flusher.round();
+        let again = std::mem::replace(&mut out.round, round) == round;
+        out.bursts |= again;
+        !out.bursts && !out.left && out.waiting() == 0
+    }
+
+    fn write_now(self: &Arc<Self>, out: &mut Out, frame: Bytes) -> Handed {
+        let Some(tcp) = &out.tcp else { return Handed::Gone };
+        match out::send(tcp, &frame) {
+            Ok(written) if written == frame.len() => return Handed::Taken,
+            Ok(written) => out.begun = frame.slice(written..),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                out.queued += frame.len();
+                out.queue.push_back(frame);
+            }
+            Err(error) => {
+                self.fail(out, &error);
+                return Handed::Gone;
+            }
+        }
+        self.write(out);
+        Handed::Taken
+    }
+
     /// Writes what was left.
     pub(super) fn flush(self: &Arc<Self>) {
         let mut out = self.out();
         out.left = false;
+        out.bursts = out.queue.len() > 1;
         if !out.blocked {
             self.write(&mut out);
         }

@@ -91,9 +91,14 @@ impl Shared {
         &self.open
     }
 
-    /// Writes what is left for the end of each round, until the task is dropped.
-    pub async fn flush_forever(self: Arc<Self>) {
+    /// Writes what is left for the end of each round, until [`stop_flushing`](Self::stop_flushing).
+    pub async fn flush(self: Arc<Self>) {
         self.flusher.run().await;
+    }
+
+    /// Ends [`flush`](Self::flush).
+    pub fn stop_flushing(&self) {
+        self.flusher.stop();
     }
 }
 

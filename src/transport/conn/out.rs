@@ -39,6 +39,10 @@ pub(super) struct Out {
     pub blocked: bool,
     /// The flusher knows of it.
     pub left: bool,
+    /// The round in which a frame was written at once.
+    pub round: u64,
+    /// More than one frame came in a round lately.
+    pub bursts: bool,
     /// When it is all written, that was it.
     pub closing: bool,
     /// Who writes here: one, or one for each namespace.
@@ -75,6 +79,8 @@ impl Out {
             queued: 0,
             blocked: false,
             left: false,
+            round: 0,
+            bursts: false,
             closing: false,
             sessions: SmallVec::new(),
             handshake: None,
@@ -175,16 +181,25 @@ impl Out {
 /// put together first.
 fn write_parts(tcp: &OwnedWriteHalf, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     match parts {
-        [only] => tcp.try_write(only),
+        [only] => send(tcp, only),
         parts if parts.iter().map(|part| part.len()).sum::<usize>() <= TOGETHER => {
             let (mut together, mut end) = ([0; TOGETHER], 0);
             for part in parts {
                 together[end..end + part.len()].copy_from_slice(part);
                 end += part.len();
             }
-            tcp.try_write(&together[..end])
+            send(tcp, &together[..end])
         }
         parts => tcp.try_write_vectored(parts),
+    }
+}
+
+/// Sends without asking tokio whether the kernel will take it, which costs a look at memory that nothing else needs. When
+/// it does not, tokio has to know, so that it can say when it does.
+pub(super) fn send(tcp: &OwnedWriteHalf, bytes: &[u8]) -> io::Result<usize> {
+    match SockRef::from(tcp.as_ref()).send(bytes) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => tcp.try_write(bytes),
+        done => done,
     }
 }
 

@@ -68,7 +68,7 @@ async fn serve(flags: Flags) -> std::io::Result<()> {
         .route_service("/engine.io/", front(Engine::new(engine, "/engine.io/")))
         .route_service("/socket.io/", front(Engine::new(socket, "/socket.io/")));
     let shared = Shared::new(&limits()?, Metrics::new());
-    tokio::spawn(Arc::clone(&shared).flush_forever());
+    tokio::spawn(Arc::clone(&shared).flush());
     let never = CancellationToken::new();
     conn::serve(shared, listener, router, never.clone(), never, TaskTracker::new()).await;
     Ok(())
