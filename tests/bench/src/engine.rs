@@ -28,7 +28,7 @@ pub struct Engine {
 /// The sockets, by number.
 pub struct Lines {
     wire: Wire,
-    lines: Vec<Line>,
+    all: Vec<Line>,
     text: Vec<u8>,
     write: Vec<u8>,
 }
@@ -41,7 +41,7 @@ struct Line {
 
 impl Engine {
     pub fn new(wire: Wire) -> Result<Self> {
-        let lines = Lines { wire, lines: Vec::new(), text: Vec::new(), write: Vec::new() };
+        let lines = Lines { wire, all: Vec::new(), text: Vec::new(), write: Vec::new() };
         Ok(Self { poll: Poll::new()?, events: Events::with_capacity(1024), buffer: vec![0; BUFFER], lines })
     }
 
@@ -49,22 +49,22 @@ impl Engine {
     pub fn add(&mut self, socket: Socket) -> Result<usize> {
         let (tcp, rest) = socket.into_parts()?;
         let mut tcp = TcpStream::from_std(tcp);
-        let line = self.lines.lines.len();
+        let line = self.lines.all.len();
         self.poll.registry().register(&mut tcp, Token(line), Interest::READABLE)?;
-        self.lines.lines.push(Line { tcp, rest });
+        self.lines.all.push(Line { tcp, rest });
         Ok(line)
     }
 
     /// Never read from this socket again.
     pub fn mute(&mut self, line: usize) -> Result<()> {
-        Ok(self.poll.registry().deregister(&mut self.lines.lines[line].tcp)?)
+        Ok(self.poll.registry().deregister(&mut self.lines.all[line].tcp)?)
     }
 
     /// Whether the server has given a muted socket up: reads what is left, until the end or for a second in vain.
     pub fn is_cut(&mut self, line: usize) -> bool {
         let mut quiet = 0;
         while quiet < 10 {
-            match self.lines.lines[line].tcp.read(&mut self.buffer) {
+            match self.lines.all[line].tcp.read(&mut self.buffer) {
                 Ok(0) => return true,
                 Ok(_) => quiet = 0,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -93,7 +93,7 @@ impl Engine {
         for event in &self.events {
             let line = event.token().0;
             loop {
-                let count = match self.lines.lines[line].tcp.read(&mut self.buffer) {
+                let count = match self.lines.all[line].tcp.read(&mut self.buffer) {
                     Ok(0) => bail!("the server closed a connection"),
                     Ok(count) => count,
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -121,7 +121,7 @@ impl Lines {
     }
 
     fn send(&mut self, line: usize) -> Result<()> {
-        let sent = self.lines[line].tcp.write(&self.write).context("the server does not read")?;
+        let sent = self.all[line].tcp.write(&self.write).context("the server does not read")?;
         ensure!(sent == self.write.len(), "the server does not read");
         Ok(())
     }
@@ -134,7 +134,7 @@ impl Lines {
         hear: &mut impl FnMut(&mut Self, usize, Packet<'_>, Instant) -> Result<()>,
     ) -> Result<()> {
         let (now, wire) = (Instant::now(), self.wire);
-        let mut joined = mem::take(&mut self.lines[line].rest);
+        let mut joined = mem::take(&mut self.all[line].rest);
         let mut bytes = read;
         if !joined.is_empty() {
             joined.extend_from_slice(read);
@@ -148,7 +148,7 @@ impl Lines {
             }
             bytes = &bytes[frame.payload.end..];
         }
-        self.lines[line].rest = bytes.to_vec();
+        self.all[line].rest = bytes.to_vec();
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 
 mod engine;
 mod idle;
+mod kernel;
 mod load;
 mod measure;
 mod relay;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Target,
+    kernel::Kernel,
     load::{Load, Pace, Shape},
     measure::{merged, resident_kb},
     rest::{Rest, order_id},
@@ -47,7 +48,10 @@ pub async fn run(target: &Target, options: &Options) -> Result<Value> {
     load.open(&paces, 1.0)?;
     let half = |load: &mut Load| {
         let measured = load.measure(&paces, seconds)?;
-        anyhow::Ok(merged(measured, json!({ "rss_kb": resident_kb(target.pid)? })))
+        anyhow::Ok(merged(
+            measured,
+            json!({ "rss_kb": resident_kb(target.pid)?, "kernel_kb": Kernel::now()?.buffers_kb }),
+        ))
     };
     let healthy = half(&mut load)?;
     load.engine.mute(one)?;

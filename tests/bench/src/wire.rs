@@ -5,7 +5,7 @@
 
 use std::{io::Write, ops::Range};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 const TEXT: u8 = 0x81;
 const PING: u8 = 0x89;
@@ -136,12 +136,12 @@ pub fn push_text(out: &mut Vec<u8>, text: &[u8]) -> Result<()> {
 
 /// The mask is zero, which leaves the payload as it is and costs the server no less.
 fn push(out: &mut Vec<u8>, kind: u8, payload: &[u8]) -> Result<()> {
-    ensure!(payload.len() <= usize::from(u16::MAX), "a frame over 64 KB");
+    let length = u16::try_from(payload.len()).context("a frame over 64 KB")?;
     out.push(kind);
-    match u16::try_from(payload.len())?.to_be_bytes() {
+    match length.to_be_bytes() {
         [0, short @ ..=125] => out.push(0x80 | short),
         long => {
-            out.push(0x80 | 126);
+            out.push(0xFE);
             out.extend(long);
         }
     }
@@ -208,10 +208,10 @@ mod tests {
             assert_eq!(found.payload.len(), length);
             assert_eq!(super::text(&found, &bytes, &mut Vec::new())?, Some(text.as_slice()));
         }
-        let mut pong = Vec::new();
+        let mut answer = Vec::new();
         let ping = b"\x81\x012";
-        assert_eq!(text(&frame(ping)?.expect("whole"), ping, &mut pong)?, None);
-        assert_eq!(pong, b"\x81\x81\0\0\0\x003");
+        assert_eq!(text(&frame(ping)?.expect("whole"), ping, &mut answer)?, None);
+        assert_eq!(answer, b"\x81\x81\0\0\0\x003");
         Ok(())
     }
 }

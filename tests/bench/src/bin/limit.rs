@@ -33,8 +33,9 @@ struct Connection {
     rest: Vec<u8>,
 }
 
+#[derive(Default)]
 struct Order {
-    /// The same frame, over and over.
+    /// The same frame, over and over; none before the first report.
     frames: Vec<u8>,
     watchers: Vec<usize>,
     reports: usize,
@@ -95,18 +96,22 @@ impl Limit {
                     push_frame(&mut out, br#"40/realtime,{"sid":"limit"}"#);
                 } else if let Some(request) = text.strip_prefix(b"42/realtime,") {
                     let digits = request.iter().take_while(|byte| byte.is_ascii_digit()).count();
-                    let order = order(request).context("no order")?;
-                    let order = *self.numbers.entry(order.to_vec()).or_insert_with(|| {
-                        self.orders.push(Order::new(order));
+                    let id = order(request).context("no order")?;
+                    let order = *self.numbers.entry(id.to_vec()).or_insert_with(|| {
+                        self.orders.push(Order::default());
                         self.orders.len() - 1
                     });
                     if request[digits..].starts_with(b"[\"subscribe:order\"") {
                         self.orders[order].watchers.push(number);
                     } else {
-                        if self.orders[order].reports == 0 {
+                        let Order { frames, reports, .. } = &mut self.orders[order];
+                        if frames.is_empty() {
+                            *frames = event(id).repeat(BURST);
+                        }
+                        if *reports == 0 {
                             self.moved.push(order);
                         }
-                        self.orders[order].reports += 1;
+                        *reports += 1;
                     }
                     let answer = [
                         b"43/realtime,",
@@ -149,17 +154,16 @@ impl Limit {
     }
 }
 
-impl Order {
-    fn new(id: &[u8]) -> Self {
-        let mut frame = Vec::new();
-        let event: [&[u8]; 3] = [
-            br#"42/realtime,["driver:location_update",{"orderId":""#,
-            id,
-            br#"","driverId":"bench-driver-1000","latitude":52.366211,"longitude":4.900354,"heading":45,"speed":8.3,"timestamp":"2026-11-21T12:00:00.000Z","receivedAt":"2026-11-21T12:00:00.000Z","ageMs":0,"conflated":0}]"#,
-        ];
-        push_frame(&mut frame, &event.concat());
-        Self { frames: frame.repeat(BURST), watchers: Vec::new(), reports: 0 }
-    }
+/// The frame that tells of an order.
+fn event(order: &[u8]) -> Vec<u8> {
+    let pieces: [&[u8]; 3] = [
+        br#"42/realtime,["driver:location_update",{"orderId":""#,
+        order,
+        br#"","driverId":"bench-driver-1000","latitude":52.366211,"longitude":4.900354,"heading":45,"speed":8.3,"timestamp":"2026-11-21T12:00:00.000Z","receivedAt":"2026-11-21T12:00:00.000Z","ageMs":0,"conflated":0}]"#,
+    ];
+    let mut frame = Vec::new();
+    push_frame(&mut frame, &pieces.concat());
+    frame
 }
 
 /// Say yes to an upgrade, and open the Engine.IO session.

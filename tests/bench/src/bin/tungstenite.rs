@@ -8,7 +8,10 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
 };
-use tokio_tungstenite::{WebSocketStream, accept_async, tungstenite::Message};
+use tokio_tungstenite::{
+    WebSocketStream, accept_async_with_config,
+    tungstenite::{Message, protocol::WebSocketConfig},
+};
 
 /// Who watches an order: connections by number.
 type Rooms = Rc<RefCell<HashMap<String, HashMap<u64, UnboundedSender<Message>>>>>;
@@ -35,7 +38,9 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn connection(tcp: TcpStream, number: u64, rooms: &Rooms) -> anyhow::Result<()> {
-    let (sink, mut stream) = accept_async(tcp).await?.split();
+    // The default is 128 KiB for each connection, which is for few connections with big messages.
+    let config = WebSocketConfig::default().read_buffer_size(4096);
+    let (sink, mut stream) = accept_async_with_config(tcp, Some(config)).await?.split();
     let (out, queue) = unbounded_channel();
     tokio::task::spawn_local(write(sink, queue));
     while let Some(message) = stream.next().await {
