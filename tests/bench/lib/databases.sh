@@ -63,7 +63,7 @@ fill() {
   port=$((port + 1))
   run_server "$ORDERCAST" serve --listen "127.0.0.1:$port" --database-url "$database_url"
   token=$(JWT_SECRET=$secret "$ORDERCAST" token --sub bench-admin --role admin)
-  curl -sS --fail --retry 50 --retry-delay 1 --retry-connrefused -o "$WORK/template.json" \
+  curl -s --fail --retry 50 --retry-delay 1 --retry-connrefused -o "$WORK/template.json" \
     -H "Authorization: Bearer $token" -H 'Content-Type: application/json' -d @tests/bench/lib/template.json \
     "http://127.0.0.1:$port/orders" || return 1
   end_server

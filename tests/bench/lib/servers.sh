@@ -14,13 +14,13 @@ prefer() {
 # start_server NAME DATABASE ORDERS: leaves the process in $server, the generator's options for it in $options.
 start_server() {
   local name=$1 database=$2 orders=$3
+  if [ "$name" = ordercast ]; then make_database "$database" "$orders" || return 1; fi
   port=$((port + 1))
   options=(--addr "127.0.0.1:$port" --label "$name")
   case $name in tungstenite | fastify | fastapi) options+=(--wire ws) ;; esac
   case $name in
     ordercast)
       options+=(--jwt-secret "$secret")
-      make_database "$database" "$orders" || return 1
       run_server "${ordercast[@]}" --listen "127.0.0.1:$port" --database-url "$database_url"
       ;;
     bare | limit | tungstenite) run_server "$(dirname "$GENERATOR")/$name" ;;
@@ -34,12 +34,9 @@ start_server() {
     kill -0 "$server" 2>/dev/null || break
     sleep 0.1
   done
-  tail -n 1 "$out/server.log" >"$WORK/errors"
+  { echo 'the server does not listen: '; tail -n 1 "$out/server.log"; } | tr -d '\n' >"$WORK/errors"
   return 1
 }
-
-# Everything as it is by default, but for the limits on how much one client may send.
-ordercast=("$ORDERCAST" serve --location-rate-per-second 0 --socket-requests-per-second 0)
 
 run_server() {
   PORT=$port NODE_ENV=production JWT_SECRET=$secret taskset -c 0 "$@" >"$out/server.log" 2>&1 &
@@ -68,12 +65,13 @@ stop_server() {
 }
 
 run_generator() {
-  local background=''
+  local background='' status=0
   if [ "$1${options[3]}" = stormordercast ]; then set -- "$@" --restart "$(restart)"; fi
   if [[ $database_url = postgres* ]]; then prefer_postgres & background=$!; fi
   # In the foreground: in our process group, so that it ends with us.
-  timeout --foreground 180 taskset -c 1 "$GENERATOR" "$@" "${options[@]}"
-  [ -z "$background" ] || wait "$background" || true
+  RUST_BACKTRACE=0 timeout --foreground 90 taskset -c 1 "$GENERATOR" "$@" "${options[@]}" || status=$?
+  if [ -n "$background" ]; then wait "$background" || true; fi
+  return "$status"
 }
 
 # The command with which the generator restarts Ordercast: the same port and database, after a kill -9.
