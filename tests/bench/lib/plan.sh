@@ -2,8 +2,8 @@
 # shellcheck shell=bash disable=SC2154,SC2034 # the variables are those of `run` and its other parts
 
 all_servers='ordercast limit bare tungstenite bun node nest fastify python fastapi'
-rounds=${ROUNDS:-5} long=3 half=2 idle=25
-if [ -n "${QUICK:-}" ]; then rounds=${ROUNDS:-1} long=2 half=1 idle=3; fi
+rounds=${ROUNDS:-5} long=2 half=2 idle=25
+if [ -n "${QUICK:-}" ]; then rounds=${ROUNDS:-1} long=1 half=1 idle=3; fi
 
 # plan SECONDS SERVER DATABASE ORDERS ARGUMENT…: a line of the plan, if that server is wanted. SECONDS is about how long
 # it takes, for the time left; DATABASE and ORDERS, what it holds beforehand, are Ordercast's alone.
