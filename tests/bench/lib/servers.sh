@@ -85,16 +85,9 @@ restart() {
 
 # What a result says first, for who is watching.
 headline() {
-  local field line
-  case $1 in
-    idle) field=kb_per_socket ;;
-    room) field=deliveries_per_s ;;
-    storm) field=all_back_s ;;
-    stall) field=dropped ;;
-    *) field='\(changes\|reports\)_per_s' ;;
-  esac
-  read -r line
-  echo "$line" | sed -n 's/.*"server":"\([a-z]*\)".*/\1/p' | tr '\n' ' '
-  if [[ $line = *'"failed"'* ]]; then field=failed; fi
-  echo "$line" | grep -om1 "\"$field\":\(\"[^\"]*\"\|[0-9a-z]*\)" | head -n 1 | tr -d '"' || echo
+  node -e '
+    const line = JSON.parse(require("fs").readFileSync(0, "utf8"));
+    const field = ["failed", "changes_per_s", "all_back_s", "kb_per_socket", "reports_per_s", "stalled"].find((name) => name in line);
+    const value = field === "stalled" ? line.stalled.delivery_ms.p99 : line[field];
+    console.log(`${line.server.padEnd(12)}${typeof value === "number" ? value.toFixed(1) : value} ${field}`);'
 }
