@@ -85,6 +85,7 @@ restart() {
 
 # What a result says first, for who is watching.
 headline() {
+  # shellcheck disable=SC2016 # it is JavaScript's
   node -e '
     const line = JSON.parse(require("fs").readFileSync(0, "utf8"));
     const field = ["failed", "changes_per_s", "all_back_s", "kb_per_socket", "reports_per_s", "stalled"].find((name) => name in line);
