@@ -77,17 +77,15 @@ impl Engine {
         false
     }
 
-    /// Wait for something to be read, at most `timeout`, and hand over every packet that came, with its socket and the
-    /// moment of reading. Pings are answered here. The last millisecond is not slept but spun, because the kernel
-    /// wakes by the millisecond.
+    /// Wait for something to be read, at most so many whole milliseconds, and hand over every packet that came, with its
+    /// socket and the moment of reading. Pings are answered here. Returns whether there was something to read.
     pub fn turn(
         &mut self,
         timeout: Duration,
         mut hear: impl FnMut(&mut Lines, usize, Packet<'_>, Instant) -> Result<()>,
-    ) -> Result<()> {
-        let whole = Duration::from_millis(u64::try_from(timeout.as_millis())?);
-        match self.poll.poll(&mut self.events, Some(whole)) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+    ) -> Result<bool> {
+        match self.poll.poll(&mut self.events, Some(timeout)) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(false),
             other => other?,
         }
         for event in &self.events {
@@ -106,7 +104,7 @@ impl Engine {
                 }
             }
         }
-        Ok(())
+        Ok(!self.events.is_empty())
     }
 }
 

@@ -15,6 +15,7 @@ mod socket;
 mod stall;
 mod status;
 mod storm;
+mod traffic;
 mod wire;
 
 use std::net::SocketAddr;
