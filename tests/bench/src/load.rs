@@ -135,8 +135,8 @@ impl Load {
         let end = Span::begin(self.server)?;
         self.open(paces, seconds)?;
         let mut span = end()?;
-        // What the generator used for its work.
-        span.generator = (span.generator - self.idle.as_secs_f64()).max(0.0);
+        // The time in which it had work, whether it got the CPU for it or not.
+        span.generator = span.seconds - self.idle.as_secs_f64();
         let Tally { acks, deliveries, conflated } = self.traffic.take_tally();
         let (reports, delivered) = (float(acks.count()), float(deliveries.count()));
         ensure!(reports > 0.0, "no report was acknowledged");
