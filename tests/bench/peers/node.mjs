@@ -1,29 +1,14 @@
-// Bare Node socket.io doing only the relay: no tokens, no checks, no storage. PORT says where to listen.
+// Bare Node socket.io doing only the relay. PORT says where to listen.
+import { createServer } from 'node:http';
 import { Server } from 'socket.io';
+import { relay } from './relay.mjs';
 
-const io = new Server(Number(process.env.PORT), { transports: ['websocket'] });
-const realtime = io.of('/realtime');
-
-realtime.on('connection', (socket) => {
-  socket.on('subscribe:order', ({ orderId }, ack) => {
-    socket.join(`order:${orderId}`);
-    ack({ ok: true, orderId });
-  });
-  socket.on('driver:location', (fix, ack) => {
-    const receivedAt = new Date().toISOString();
-    realtime.to(`order:${fix.orderId}`).emit('driver:location_update', {
-      orderId: fix.orderId,
-      driverId: socket.id,
-      latitude: fix.latitude,
-      longitude: fix.longitude,
-      heading: fix.heading,
-      speed: fix.speed,
-      timestamp: receivedAt,
-      receivedAt,
-      ageMs: 0,
-      conflated: 0,
-    });
-    ack({ ok: true, receivedAt });
-  });
+const http = createServer();
+const io = new Server(http, { transports: ['websocket'] });
+relay(io);
+// Its documentation's advice for memory: the request that opened a connection need not be kept.
+io.engine.on('connection', (socket) => {
+  socket.request = null;
 });
-console.log('ready');
+
+http.listen(Number(process.env.PORT), '127.0.0.1', () => console.log('ready'));

@@ -3,13 +3,20 @@
 //! One thread, one command a run, one line of JSON on standard output. `tests/bench/run` starts the servers, calls
 //! this program once for each of them and round, and prints the medians.
 
+mod engine;
 mod idle;
+mod kernel;
+mod load;
 mod measure;
 mod relay;
 mod rest;
+mod room;
 mod socket;
+mod stall;
 mod status;
 mod storm;
+mod traffic;
+mod wire;
 
 use std::net::SocketAddr;
 
@@ -36,6 +43,9 @@ pub struct Target {
     /// Its `JWT_SECRET`; without one the server is a bare relay: no tokens, no REST
     #[arg(long, global = true)]
     jwt_secret: Option<String>,
+    /// What it speaks
+    #[arg(long, global = true, value_enum, default_value_t = wire::Wire::Socketio)]
+    wire: wire::Wire,
     /// Copied to the result
     #[arg(long, global = true, default_value = "server")]
     label: String,
@@ -43,12 +53,17 @@ pub struct Target {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Drivers report positions in a closed loop; the watchers of each one's order receive them
+    /// Drivers report positions in a closed loop; the watchers of each one's order receive them. Then the same, open,
+    /// at half of that rate
     Relay(relay::Options),
-    /// Resident memory per idle authenticated socket
+    /// One driver reports, many sockets watch
+    Room(room::Options),
+    /// Memory and CPU per idle authenticated socket, and what it costs to connect
     Idle(idle::Options),
-    /// Status changes over REST at a fixed rate; latency until the order's watcher has them
+    /// Durable status changes, through REST or a socket, until the order's watcher has them
     Status(status::Options),
+    /// One listener of a room stops reading; what the others notice of it
+    Stall(stall::Options),
     /// All clients are lost at once and come back at once; time until each has what it missed
     Storm(storm::Options),
 }
@@ -58,8 +73,10 @@ async fn main() -> anyhow::Result<()> {
     let Cli { command, target } = Cli::parse();
     let (name, mut result) = match &command {
         Command::Relay(options) => ("relay", relay::run(&target, options).await?),
+        Command::Room(options) => ("room", room::run(&target, options).await?),
         Command::Idle(options) => ("idle", idle::run(&target, options).await?),
         Command::Status(options) => ("status", status::run(&target, options).await?),
+        Command::Stall(options) => ("stall", stall::run(&target, options).await?),
         Command::Storm(options) => ("storm", storm::run(&target, options).await?),
     };
     result["bench"] = name.into();

@@ -1,7 +1,6 @@
-//! CPU time and memory from `/proc`, and latency samples.
+//! CPU time and memory from `/proc`, and latencies.
 
 use std::{
-    cell::RefCell,
     fs,
     time::{Duration, Instant},
 };
@@ -45,33 +44,113 @@ impl Span {
             Ok(Self { seconds, server: cpu_seconds(server)? - cpu.0, generator: cpu_seconds(own)? - cpu.1 })
         })
     }
+
+    /// What every result says: CPU in cores, the server's seconds per million messages, and whether it was the
+    /// generator that could not do more.
+    pub fn report(&self, messages: f64) -> Value {
+        let (server, generator) = (self.server / self.seconds, self.generator / self.seconds);
+        json!({
+            "server_cpu": server,
+            "generator_cpu": generator,
+            "generator_bound": generator > 0.95 && server < 0.9,
+            "server_cpu_s_per_million_messages": self.server / messages * 1e6,
+        })
+    }
 }
 
-/// Latency samples in microseconds.
+/// The members of both objects.
+pub fn merged(mut one: Value, other: Value) -> Value {
+    if let (Value::Object(one), Value::Object(other)) = (&mut one, other) {
+        one.extend(other);
+    }
+    one
+}
+
+/// A count as a number to reckon with.
+#[expect(clippy::cast_precision_loss, reason = "nothing here is counted to 2^52")]
+pub const fn float(count: u64) -> f64 {
+    count as f64
+}
+
+/// Latencies in microseconds, counted in buckets less than 1 % wide, so that millions cost neither memory nor time.
 #[derive(Default)]
-pub struct Samples(RefCell<Vec<u32>>);
+pub struct Samples {
+    buckets: Vec<u64>,
+    count: u64,
+    max: u64,
+}
+
+/// Each power of two is divided into so many buckets.
+const DIVISIONS: u64 = 128;
 
 impl Samples {
-    pub fn add(&self, latency: Duration) {
-        self.0.borrow_mut().push(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
+    pub fn add(&mut self, latency: Duration) {
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        let bucket = bucket(micros);
+        if self.buckets.len() <= bucket {
+            self.buckets.resize(bucket + 1, 0);
+        }
+        self.buckets[bucket] += 1;
+        self.count += 1;
+        self.max = self.max.max(micros);
     }
 
-    pub fn clear(&self) {
-        self.0.borrow_mut().clear();
+    pub const fn count(&self) -> u64 {
+        self.count
     }
 
-    pub fn count(&self) -> f64 {
-        f64::from(u32::try_from(self.0.borrow().len()).unwrap_or(u32::MAX))
-    }
-
-    /// Percentiles in milliseconds.
+    /// Percentiles and the maximum in milliseconds; null without samples.
     pub fn percentiles(&self) -> Value {
-        let mut all = self.0.borrow_mut();
-        all.sort_unstable();
-        let at = |per_cent: usize| {
-            let index = (all.len() * per_cent / 100).min(all.len().saturating_sub(1));
-            all.get(index).map(|micros| f64::from(*micros) / 1000.0)
-        };
-        json!({"p50": at(50), "p99": at(99), "max": at(100)})
+        let some = self.count > 0;
+        let at = |per_mille| some.then(|| float(self.at(per_mille)) / 1000.0);
+        json!({"p50": at(500), "p99": at(990), "p999": at(999), "max": some.then(|| float(self.max) / 1000.0)})
+    }
+
+    /// Microseconds that so many in a thousand did not exceed.
+    fn at(&self, per_mille: u64) -> u64 {
+        let wanted = (self.count * per_mille).div_ceil(1000);
+        let mut seen = 0;
+        let found = self.buckets.iter().position(|count| {
+            seen += count;
+            seen >= wanted
+        });
+        found.map_or(0, upper_bound).min(self.max)
+    }
+}
+
+/// Microseconds below twice [`DIVISIONS`] have a bucket each; above, the leading eight bits decide.
+fn bucket(micros: u64) -> usize {
+    let shift = (micros / DIVISIONS).checked_ilog2().unwrap_or(0);
+    usize::try_from(u64::from(shift) * DIVISIONS + (micros >> shift)).unwrap_or(usize::MAX)
+}
+
+/// The most that falls into a bucket.
+fn upper_bound(bucket: usize) -> u64 {
+    let bucket = bucket as u64;
+    let shift = (bucket / DIVISIONS).saturating_sub(1);
+    ((bucket - shift * DIVISIONS + 1) << shift) - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_narrow_and_in_order() {
+        for micros in (0..2000).chain((11..40).flat_map(|bit| [(1 << bit) - 1, 1 << bit, (1 << bit) + 1])) {
+            let upper = upper_bound(bucket(micros));
+            assert!(upper >= micros && upper - micros <= micros / DIVISIONS, "{micros} up to {upper}");
+            assert_eq!(bucket(upper), bucket(micros), "{micros}");
+            assert_eq!(bucket(upper + 1), bucket(micros) + 1, "{micros}");
+        }
+    }
+
+    #[test]
+    fn percentiles() {
+        let mut samples = Samples::default();
+        assert_eq!(samples.percentiles()["p50"], Value::Null);
+        (1..=100).for_each(|micros| samples.add(Duration::from_micros(micros)));
+        let expected = json!({"p50": 0.05, "p99": 0.099, "p999": 0.1, "max": 0.1});
+        assert_eq!(samples.percentiles(), expected);
     }
 }

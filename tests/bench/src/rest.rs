@@ -65,6 +65,16 @@ impl Rest {
         self.call(Method::POST, "/orders", &body).await.map(drop)
     }
 
+    /// Create the `index`th order, and have the `driver`th driver on the way with it.
+    pub async fn on_the_way(&mut self, index: usize, driver: usize) -> Result<()> {
+        self.create(index).await?;
+        self.status(index, "accepted").await?;
+        let driver = json!({"id": user_id("driver", driver), "name": "Driver", "phone": "+31600000000"});
+        let path = format!("/orders/{}/assign", order_id(index));
+        self.call(Method::POST, &path, &json!({ "driver": driver })).await?;
+        self.status(index, "in_transit").await
+    }
+
     /// Move the `index`th order on.
     pub async fn status(&mut self, index: usize, status: &str) -> Result<()> {
         let path = format!("/orders/{}/status", order_id(index));

@@ -1,22 +1,27 @@
-//! A Socket.IO client of the barest kind: one WebSocket, one namespace, frames made and read by hand.
+//! A client of the barest kind: one WebSocket, one namespace, frames made and read by hand.
 //!
-//! The generator has to be cheaper than any server it measures. A general WebSocket client spends about as much on a
-//! frame as a server does; this one makes one system call for it and little else.
+//! It connects, subscribes and waits, as one task of many. Where packets come by the hundred thousand,
+//! [`Engine`](crate::engine::Engine) takes its connection over.
 
-use std::ops::Range;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    time::timeout,
 };
 
 use crate::{
     Target,
     rest::{order_id, token, user_id},
+    wire::{self, Packet, Wire},
 };
+
+/// How long a server may take to let a socket in, or to answer it.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where a client was: its session, and the last offset it has.
 #[derive(Clone, Debug, Default)]
@@ -25,8 +30,9 @@ pub struct Place {
     pub offset: Option<String>,
 }
 
-/// A connected socket in `/realtime`.
+/// A connected socket, on Socket.IO in `/realtime`.
 pub struct Socket {
+    wire: Wire,
     tcp: TcpStream,
     /// What was read, of which the first `used` bytes are done with.
     read: Vec<u8>,
@@ -35,7 +41,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Upgrade, connect to the namespace as the `index`th user in a role, and wait for the server's consent.
+    /// Connect as the `index`th user in a role, and wait for the server's consent.
     pub async fn connect(target: &Target, role: &str, index: usize) -> Result<Self> {
         Ok(Self::resume(target, role, index, &Place::default()).await?.0)
     }
@@ -47,18 +53,73 @@ impl Socket {
         index: usize,
         place: &Place,
     ) -> Result<(Self, Option<String>)> {
-        let addr = target.addr;
-        let token = target
-            .jwt_secret
-            .as_ref()
-            .map(|secret| token(secret, &user_id(role, index), role))
-            .transpose()?;
+        let secret = target.jwt_secret.as_ref();
+        let token = secret.map(|secret| token(secret, &user_id(role, index), role)).transpose()?;
+        timeout(PATIENCE, async {
+            let mut socket = Self::upgrade(target).await?;
+            let pid = match target.wire {
+                Wire::Socketio => socket.enter(token, place).await?,
+                Wire::Ws => None,
+            };
+            Ok((socket, pid))
+        })
+        .await
+        .context("the server does not let a socket in")?
+    }
+
+    /// One subscribed to the `order`th order, as the `index`th user in a role.
+    pub async fn watcher(target: &Target, role: &str, index: usize, order: usize) -> Result<Self> {
+        let mut socket = Self::connect(target, role, index).await?;
+        socket.subscribe(&order_id(order)).await?;
+        Ok(socket)
+    }
+
+    /// Follow an order.
+    pub async fn subscribe(&mut self, order: &str) -> Result<()> {
+        self.request("subscribe:order", &json!({ "orderId": order })).await
+    }
+
+    /// Ask for something, and wait for the answer, which must be yes.
+    pub async fn request(&mut self, event: &str, data: &Value) -> Result<()> {
+        self.ask(event, data).await?;
+        let answered = async {
+            loop {
+                if let Packet::Answer { body, .. } = self.next().await? {
+                    ensure!(wire::says_yes(body), "{event}: refused: {}", String::from_utf8_lossy(body));
+                    return Ok(());
+                }
+            }
+        };
+        timeout(PATIENCE, answered).await.with_context(|| format!("{event} is not answered"))?
+    }
+
+    /// Ask for something.
+    pub async fn ask(&mut self, event: &str, data: &Value) -> Result<()> {
+        let mut text = Vec::new();
+        self.wire.request(&mut text, 0, event, &[&data.to_string()]);
+        self.send(&text).await
+    }
+
+    /// The next packet.
+    pub async fn next(&mut self) -> Result<Packet<'_>> {
+        let wire = self.wire;
+        Ok(wire.packet(self.text().await?))
+    }
+
+    /// The connection, and what was read from it and not used.
+    pub fn into_parts(mut self) -> Result<(std::net::TcpStream, Vec<u8>)> {
+        Ok((self.tcp.into_std()?, self.read.split_off(self.used)))
+    }
+
+    async fn upgrade(target: &Target) -> Result<Self> {
+        let (addr, wire) = (target.addr, target.wire);
         let tcp = TcpStream::connect(addr).await?;
         tcp.set_nodelay(true)?;
-        let mut socket = Self { tcp, read: Vec::with_capacity(1024), used: 0, write: Vec::new() };
+        let mut socket = Self { wire, tcp, read: Vec::with_capacity(1024), used: 0, write: Vec::new() };
         let request = format!(
-            "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {addr}\r\nUpgrade: websocket\r\n\
-             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            "GET {} HTTP/1.1\r\nHost: {addr}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            wire.path()
         );
         socket.tcp.write_all(request.as_bytes()).await?;
         let head = loop {
@@ -70,91 +131,43 @@ impl Socket {
         let status = socket.read.split(|byte| *byte == b'\r').next().unwrap_or_default();
         ensure!(status.starts_with(b"HTTP/1.1 101"), "handshake: {}", String::from_utf8_lossy(status));
         socket.used = head;
-        socket.expect(b"0{").await?;
-        let auth = json!({ "token": token, "pid": place.pid, "offset": place.offset });
-        socket.send(&format!("40/realtime,{auth}")).await?;
-        let reply = socket.next().await?;
-        let Some(reply) = reply.strip_prefix(b"40/realtime,") else {
-            bail!("unexpected {}", String::from_utf8_lossy(reply));
-        };
-        let reply: Value = serde_json::from_slice(reply)?;
-        let pid = reply["pid"].as_str().map(str::to_owned);
-        Ok((socket, pid))
-    }
-
-    /// The customer of the `index`th order, subscribed to it.
-    pub async fn watcher(target: &Target, index: usize) -> Result<Self> {
-        let mut socket = Self::connect(target, "customer", index).await?;
-        let order = json!({ "orderId": order_id(index) });
-        socket.send(&format!("42/realtime,0[\"subscribe:order\",{order}]")).await?;
-        socket.acknowledged().await?;
         Ok(socket)
     }
 
-    /// Send one packet. The mask is zero, which leaves the text as it is and costs the server no less.
-    pub async fn send(&mut self, packet: &str) -> Result<()> {
+    /// Enter the namespace; returns the session's id.
+    async fn enter(&mut self, token: Option<String>, place: &Place) -> Result<Option<String>> {
+        let opened = self.text().await?;
+        ensure!(opened.starts_with(b"0{"), "unexpected {}", String::from_utf8_lossy(opened));
+        let auth = json!({ "token": token, "pid": place.pid, "offset": place.offset });
+        self.send(format!("40/realtime,{auth}").as_bytes()).await?;
+        let reply = self.text().await?;
+        let session = reply.strip_prefix(b"40/realtime,");
+        let session = session.with_context(|| format!("unexpected {}", String::from_utf8_lossy(reply)))?;
+        let session: Value = serde_json::from_slice(session)?;
+        Ok(session["pid"].as_str().map(str::to_owned))
+    }
+
+    async fn send(&mut self, text: &[u8]) -> Result<()> {
         self.write.clear();
-        self.write.push(0x81);
-        if let Ok(short @ ..=125) = u8::try_from(packet.len()) {
-            self.write.push(0x80 | short);
-        } else {
-            self.write.push(0xFE);
-            self.write.extend(u16::try_from(packet.len())?.to_be_bytes());
-        }
-        self.write.extend([0; 4]);
-        self.write.extend(packet.as_bytes());
+        wire::push_text(&mut self.write, text)?;
         Ok(self.tcp.write_all(&self.write).await?)
     }
 
-    /// The next packet that is not a ping; pings are answered.
-    pub async fn next(&mut self) -> Result<&[u8]> {
+    /// The next text that is not a ping; pings are answered.
+    async fn text(&mut self) -> Result<&[u8]> {
         loop {
-            let Some(packet) = self.frame()? else {
+            let from = self.used;
+            let Some(frame) = wire::frame(&self.read[from..])? else {
                 self.fill().await?;
                 continue;
             };
-            if self.read[packet.clone()] == *b"2" {
-                self.send("3").await?;
-            } else {
-                return Ok(&self.read[packet]);
+            self.used += frame.payload.end;
+            self.write.clear();
+            if wire::text(&frame, &self.read[from..], &mut self.write)?.is_some() {
+                return Ok(&self.read[from..][frame.payload]);
             }
+            self.tcp.write_all(&self.write).await?;
         }
-    }
-
-    /// Wait for the answer to the one request in flight.
-    pub async fn acknowledged(&mut self) -> Result<()> {
-        loop {
-            let packet = self.next().await?;
-            if packet.starts_with(b"43/realtime,") {
-                let says_yes = packet.windows(9).any(|bytes| bytes == b"\"ok\":true");
-                ensure!(says_yes, "refused: {}", String::from_utf8_lossy(packet));
-                return Ok(());
-            }
-        }
-    }
-
-    async fn expect(&mut self, prefix: &[u8]) -> Result<()> {
-        let packet = self.next().await?;
-        ensure!(packet.starts_with(prefix), "unexpected {}", String::from_utf8_lossy(packet));
-        Ok(())
-    }
-
-    /// The payload of the next whole frame that has been read.
-    fn frame(&mut self) -> Result<Option<Range<usize>>> {
-        let rest = &self.read[self.used..];
-        let (header, length) = match *rest {
-            [_, 126, high, low, ..] => (4, usize::from(u16::from_be_bytes([high, low]))),
-            [_, 127, ..] => bail!("a frame over 64 KB"),
-            [_, length @ ..=125, ..] => (2, usize::from(length)),
-            _ => return Ok(None),
-        };
-        if rest.len() < header + length {
-            return Ok(None);
-        }
-        ensure!(rest[0] == 0x81, "unexpected frame type {:#x}", rest[0]);
-        let start = self.used + header;
-        self.used = start + length;
-        Ok(Some(start..self.used))
     }
 
     async fn fill(&mut self) -> Result<()> {

@@ -1,7 +1,10 @@
-//! Status changes over REST at a fixed rate, and how long until the order's watcher has them.
+//! Durable status changes, one after another by so many writers, and how long until the order's watcher has them.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -15,97 +18,184 @@ use tokio::{
 
 use crate::{
     Target,
-    measure::{Samples, Span},
-    rest,
+    measure::{Samples, Span, float, merged},
+    rest::{self, Rest, order_id},
     socket::{self, Socket},
+    wire::Packet,
 };
 
 /// The legal chain that each order walks, one step at a time.
-const CHAIN: [&str; 5] = ["payment_confirmed", "accepted", "preparing", "ready_for_pickup", "cancelled"];
+const CHAIN: [&str; 8] = [
+    "payment_confirmed",
+    "accepted",
+    "preparing",
+    "ready_for_pickup",
+    "assigned_to_driver",
+    "picked_up",
+    "in_transit",
+    "delivered",
+];
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// Status changes per second
-    #[arg(long, default_value_t = 200)]
-    rate: u32,
+    /// Connections that change orders, one request of each under way
+    #[arg(long, default_value_t = 8)]
+    writers: usize,
+    /// How they ask
+    #[arg(long, value_enum, default_value = "rest")]
+    door: Door,
+    /// Orders to change, each with eight changes and a watcher; it ends early when all are delivered
+    #[arg(long, default_value_t = 2000)]
+    orders: usize,
     /// Seconds
-    #[arg(long, default_value_t = 20)]
-    seconds: u32,
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Changes per second, rather than as fast as they are answered; latencies count from when a change was due
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Measure what an fsync costs in this directory
+    #[arg(long)]
+    fsync_dir: Option<PathBuf>,
 }
 
-/// An order's last request: when it was sent, and how many steps were asked for.
-type Asked = Rc<Cell<(Instant, usize)>>;
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Door {
+    /// `PATCH /orders/{id}/status`
+    Rest,
+    /// `order:status_update`, as a service
+    Socket,
+}
+
+/// Where a writer's requests go.
+enum Writer {
+    Rest(Rest),
+    Socket(Socket),
+}
+
+/// When each step of an order was asked for.
+type Asked = Rc<[Cell<Option<Instant>>; CHAIN.len()]>;
 
 #[derive(Default)]
 struct Tally {
-    /// How late a request left, because its connection was still waiting for an earlier answer
-    late: Samples,
-    requests: Samples,
-    deliveries: Samples,
+    requests: RefCell<Samples>,
+    deliveries: RefCell<Samples>,
 }
 
 pub async fn run(target: &Target, options: &Options) -> Result<Value> {
-    let changes = usize::try_from(options.rate * options.seconds)?;
-    let orders = changes.div_ceil(CHAIN.len());
+    let &Options { writers, door, orders, seconds, .. } = options;
+    let secret = target.jwt_secret.as_deref().context("a bare relay has no status")?;
     rest::each(target, orders, async |rest, index| rest.create(index).await).await?;
     let (tally, mut tasks) = (Rc::new(Tally::default()), JoinSet::new());
-    let asked: Vec<Asked> = (0..orders).map(|_| Rc::new(Cell::new((Instant::now(), 0)))).collect();
-    let make = async |index| Ok((index, Socket::watcher(target, index).await?));
-    for (index, socket) in socket::many(orders, make).await? {
+    let asked: Vec<Asked> = (0..orders).map(|_| Asked::default()).collect();
+    let watcher = async |index| Ok((index, Socket::watcher(target, "customer", index, index).await?));
+    for (index, socket) in socket::many(orders, watcher).await? {
         tasks.spawn_local(watch(socket, Rc::clone(&asked[index]), Rc::clone(&tally)));
     }
+    let connect = async |index| {
+        Ok(match door {
+            Door::Rest => Writer::Rest(Rest::connect(target.addr, secret).await?),
+            Door::Socket => Writer::Socket(Socket::connect(target, "service", index).await?),
+        })
+    };
+    let connections = socket::many(writers, connect).await?;
     // The snapshots that follow the subscriptions are over by then.
     sleep(Duration::from_secs(1)).await;
+    let fsync = options.fsync_dir.as_deref().map(fsync).transpose()?;
 
     let end = Span::begin(target.pid)?;
     let begun = Instant::now();
-    let change = async |rest: &mut rest::Rest, change: usize| {
-        let due = begun + Duration::from_secs(1) / options.rate * u32::try_from(change)?;
-        sleep_until(due.into()).await;
-        let (sent, order, step) = (Instant::now(), change % orders, change / orders);
-        tally.late.add(sent - due);
-        asked[order].set((sent, step + 1));
-        rest.status(order, CHAIN[step]).await?;
-        tally.requests.add(sent.elapsed());
-        Ok(())
-    };
+    let stop = begun + Duration::from_secs_f64(seconds);
+    let mut writing = JoinSet::new();
+    for (writer, mut connection) in connections.into_iter().enumerate() {
+        let (asked, tally, rate) = (asked.clone(), Rc::clone(&tally), options.rate);
+        writing.spawn_local(async move {
+            let steps = (writer..orders)
+                .step_by(writers)
+                .flat_map(|order| (0..).zip(CHAIN).map(move |step| (order, step)));
+            for (turn, (order, (step, status))) in steps.enumerate() {
+                let mut due = Instant::now();
+                if let Some(rate) = rate {
+                    let change = float((turn * writers + writer) as u64);
+                    due = begun + Duration::from_secs_f64(change / rate);
+                    sleep_until(due.into()).await;
+                }
+                if Instant::now() >= stop {
+                    break;
+                }
+                let asked: &Cell<_> = &asked[order][step];
+                asked.set(Some(due));
+                connection.change(order, status).await?;
+                tally.requests.borrow_mut().add(due.elapsed());
+            }
+            anyhow::Ok(())
+        });
+    }
     tokio::select! {
-        done = rest::each(target, changes, change) => done?,
+        done = writing.join_all() => done.into_iter().collect::<Result<()>>()?,
         Some(ended) = tasks.join_next() => ended??,
     }
     let span = end()?;
     sleep(Duration::from_secs(1)).await;
-    let (wanted, delivered) = (f64::from(u32::try_from(changes)?), tally.deliveries.count());
-    ensure!((delivered - wanted).abs() < 0.5, "{delivered} of {changes} changes were delivered");
-    Ok(json!({
-        "rate": options.rate,
+    let (requests, deliveries) = (tally.requests.borrow(), tally.deliveries.borrow());
+    let (changes, delivered) = (requests.count(), deliveries.count());
+    ensure!(changes > 0 && delivered == changes, "{delivered} of {changes} changes were delivered");
+    let result = json!({
+        "writers": writers,
+        "door": match door { Door::Rest => "rest", Door::Socket => "socket" },
         "orders": orders,
-        "changes_per_s": wanted / span.seconds,
-        "request_ms": tally.requests.percentiles(),
-        "delivery_ms": tally.deliveries.percentiles(),
-        "late_ms": tally.late.percentiles(),
-        "server_cpu": span.server / span.seconds,
-        "generator_cpu": span.generator / span.seconds,
-    }))
+        "rate": options.rate,
+        "seconds": span.seconds,
+        "changes": changes,
+        "changes_per_s": float(changes) / span.seconds,
+        "request_ms": requests.percentiles(),
+        "delivery_ms": deliveries.percentiles(),
+        "server_cpu_ms_per_change": span.server * 1000.0 / float(changes),
+        "fsync_ms": fsync,
+    });
+    Ok(merged(result, span.report(3.0 * float(changes))))
+}
+
+impl Writer {
+    async fn change(&mut self, order: usize, status: &str) -> Result<()> {
+        match self {
+            Self::Rest(rest) => rest.status(order, status).await,
+            Self::Socket(socket) => {
+                let change = json!({"orderId": order_id(order), "status": status});
+                socket.request("order:status_update", &change).await
+            }
+        }
+    }
 }
 
 /// A watcher takes the event of each step asked for, in order and once; any other but a snapshot is an error.
 async fn watch(mut socket: Socket, asked: Asked, tally: Rc<Tally>) -> Result<()> {
-    let mut steps = 0;
+    let mut steps = CHAIN.iter().zip(&*asked);
     loop {
-        let packet = socket.next().await?;
-        let Some(payload) = packet.strip_prefix(b"42/realtime,[\"order:status_update\",") else {
-            continue;
-        };
-        let (sent, step) = asked.get();
-        let latency = sent.elapsed();
-        // A durable event may have an offset after its payload.
-        let mut arguments = serde_json::Deserializer::from_slice(payload).into_iter::<Value>();
+        let Packet::Event { name: b"order:status_update", data } = socket.next().await? else { continue };
+        let now = Instant::now();
+        // A durable event has an offset after its payload.
+        let mut arguments = serde_json::Deserializer::from_slice(data).into_iter::<Value>();
         let event = arguments.next().context("no payload")??;
         if event["snapshot"] != true {
-            ensure!(step == steps + 1 && event["status"] == CHAIN[steps], "out of turn: {event}");
-            steps = step;
-            tally.deliveries.add(latency);
+            let (status, asked) = steps.next().context("more than was asked for")?;
+            let asked = asked.get().filter(|_| event["status"] == *status);
+            let asked = asked.with_context(|| format!("out of turn: {event}"))?;
+            tally.deliveries.borrow_mut().add(now - asked);
         }
     }
+}
+
+/// What it costs to append 4 KiB to a file and have them on disk.
+fn fsync(directory: &Path) -> Result<Value> {
+    let path = directory.join(format!("fsync-{}", std::process::id()));
+    let mut file = File::create_new(&path)?;
+    let mut samples = Samples::default();
+    for _ in 0..200 {
+        let begun = Instant::now();
+        file.write_all(&[0; 4096])?;
+        file.sync_data()?;
+        samples.add(begun.elapsed());
+    }
+    fs::remove_file(path)?;
+    Ok(samples.percentiles())
 }

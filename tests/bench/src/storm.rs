@@ -15,6 +15,7 @@ use crate::Target;
 use crate::measure::cpu_seconds;
 use crate::rest::{Rest, order_id};
 use crate::socket::{self, Place, Socket};
+use crate::wire::Packet;
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -97,9 +98,9 @@ async fn recovered(target: &Target, options: &Options, secret: &str) -> Result<V
 async fn watch(target: &Target, index: usize) -> Result<(usize, Place)> {
     let (mut socket, pid) = Socket::resume(target, "customer", index, &Place::default()).await?;
     let order = json!({ "orderId": order_id(index) });
-    socket.send(&format!("42/realtime,0[\"subscribe:order\",{order}]")).await?;
+    socket.ask("subscribe:order", &order).await?;
     let offset = loop {
-        if let Some(offset) = offset_of_update(socket.next().await?) {
+        if let Some(offset) = offset_of_update(&socket.next().await?) {
             break offset;
         }
     };
@@ -110,15 +111,15 @@ async fn watch(target: &Target, index: usize) -> Result<(usize, Place)> {
 async fn come_back(target: &Target, index: usize, place: &Place) -> Result<Socket> {
     let (mut socket, pid) = Socket::resume(target, "customer", index, place).await?;
     ensure!(pid == place.pid, "not recovered");
-    while offset_of_update(socket.next().await?).is_none() {}
+    while offset_of_update(&socket.next().await?).is_none() {}
     Ok(socket)
 }
 
 /// The last argument of an `order:status_update`.
-fn offset_of_update(packet: &[u8]) -> Option<String> {
-    let arguments = packet.strip_prefix(b"42/realtime,")?;
-    let arguments: Vec<Value> = serde_json::from_slice(arguments).ok()?;
-    (arguments.first()? == "order:status_update").then(|| arguments.last()?.as_str().map(str::to_owned))?
+fn offset_of_update(packet: &Packet<'_>) -> Option<String> {
+    let Packet::Event { name: b"order:status_update", data } = packet else { return None };
+    let offset = data.strip_suffix(b"\"")?.rsplit(|byte| *byte == b'"').next()?;
+    Some(String::from_utf8_lossy(offset).into_owned())
 }
 
 async fn log_reads(rest: &mut Rest) -> Result<f64> {

@@ -1,0 +1,97 @@
+# What is measured, in which order, for how long.
+# shellcheck shell=bash disable=SC2154,SC2034 # the variables are those of `run` and its other parts
+
+all_servers='ordercast limit bare tungstenite bun node nest fastify python fastapi'
+rounds=${ROUNDS:-5} long=2 half=2 idle=25
+if [ -n "${QUICK:-}" ]; then rounds=${ROUNDS:-1} long=1 half=1 idle=3; fi
+
+# plan SECONDS SERVER DATABASE ORDERS ARGUMENT…: a line of the plan, if that server is wanted. SECONDS is about how long
+# it takes, for the time left; DATABASE and ORDERS, what it holds beforehand, are Ordercast's alone.
+plan() {
+  local seconds=$1
+  shift
+  if serves "$1"; then echo "$seconds $round $measure $*"; fi
+}
+
+# make_plan ROUND: one round of all measures that are wanted.
+make_plan() {
+  local round=$1 measure
+  for measure in $measures; do "plan_$measure"; done
+}
+
+# A server that needs three seconds for what others do in milliseconds is watched longer.
+seconds_for() {
+  case $1 in python) echo $((long + 4)) ;; *) echo "$long" ;; esac
+}
+
+plan_idle() {
+  local name seconds
+  for name in $all_servers; do
+    # All sockets of a server are pinged once in 25 seconds. That CPU time hardly varies from round to round, so after the
+    # first round only two servers are given so long.
+    case $round$name in 1* | *ordercast | *node) seconds=$idle ;; *) seconds=0 ;; esac
+    plan $((8 + seconds)) "$name" sqlite 0 idle --sockets 10000 --settle 1 --idle-seconds "$seconds"
+  done
+  for name in ordercast limit bare node; do
+    plan 14 "$name" sqlite 0 idle --sockets 19000 --settle 1 --idle-seconds 0
+  done
+}
+
+plan_room() {
+  local name listeners
+  for listeners in 1000 10000; do
+    for name in $all_servers; do
+      plan $((4 + long + half + listeners / 2000)) "$name" sqlite 0 \
+        room --listeners "$listeners" --warm-up 1 --seconds "$(seconds_for "$name")" --half-seconds "$half"
+    done
+  done
+}
+
+plan_relay() {
+  local name
+  for name in $all_servers; do
+    plan $((7 + long + half)) "$name" sqlite 0 \
+      relay --drivers 2000 --watchers 3 --warm-up 2 --seconds "$(seconds_for "$name")" --half-seconds "$half"
+  done
+}
+
+plan_status() {
+  local database door writers
+  for database in sqlite postgres; do
+    for door in rest socket; do
+      for writers in 1 8 64; do
+        plan $((5 + long)) ordercast "$database" 0 status --writers "$writers" --door "$door" \
+          --orders $((500 + writers * 70)) --seconds "$long" --fsync-dir "$WORK"
+      done
+    done
+  done
+}
+
+plan_storm() {
+  plan 10 bare - 0 storm
+  plan 12 ordercast sqlite 0 storm
+}
+
+plan_stall() {
+  local name
+  for name in $all_servers; do
+    plan $((6 + 2 * long)) "$name" sqlite 0 stall --listeners 1000 --seconds $((2 * long + 2))
+  done
+}
+
+plan_growth() {
+  local drivers name database orders
+  # Five orders a driver, three watchers an order: 100 to 15,000 watchers' sockets, and never 20,000 in all.
+  for drivers in 7 67 333 1000; do
+    for name in ordercast limit; do
+      plan $((5 + long + drivers / 150)) "$name" sqlite 0 relay --drivers "$drivers" --orders-per-driver 5 --watchers 3 \
+        --warm-up 1 --seconds "$long" --half-seconds 0
+    done
+  done
+  for orders in 1000 100000 1000000; do
+    for database in sqlite postgres; do
+      plan $((5 + long + orders / 100000)) ordercast "$database" "$orders" status --writers 8 --door rest --orders 1000 \
+        --seconds "$long"
+    done
+  done
+}

@@ -1,0 +1,38 @@
+// Reads the results of a run: one file a measure, of which the first line says when and where.
+import { readFileSync } from 'node:fs';
+
+export const titles = {
+  ordercast: 'Ordercast',
+  limit: 'the limit (epoll)',
+  bare: 'socketioxide',
+  tungstenite: 'tungstenite, raw',
+  bun: 'Socket.IO on Bun',
+  node: 'Socket.IO on Node',
+  nest: 'NestJS gateway',
+  fastify: 'Fastify, raw',
+  python: 'python-socketio',
+  fastapi: 'FastAPI, raw',
+};
+
+export function read(file) {
+  const [header, ...lines] = readFileSync(file, 'utf8').trim().split('\n').map((line) => JSON.parse(line));
+  return { header, lines: lines.filter((line) => !line.failed), failed: lines.filter((line) => line.failed) };
+}
+
+/** The lines in which all of `wanted` holds. */
+export const select = (lines, wanted) => lines.filter((line) => Object.entries(wanted).every(([name, value]) => line[name] === value));
+
+/** What a field, or a path of fields, has been in these lines: its median, least and most; undefined if in none. */
+export function summary(lines, path) {
+  const values = lines.map((line) => path.split('.').reduce((value, name) => value?.[name], line))
+    .filter((value) => typeof value === 'number').sort((a, b) => a - b);
+  if (values.length === 0) return undefined;
+  const median = (values[(values.length - 1) >> 1] + values[values.length >> 1]) / 2;
+  return { median, min: values[0], max: values.at(-1), count: values.length };
+}
+
+/** Three figures that matter, thousands apart. */
+export function text(number) {
+  const digits = number === 0 ? 0 : Math.max(0, 2 - Math.floor(Math.log10(Math.abs(number))));
+  return number.toFixed(Math.min(digits, 3)).replace(/\B(?=(\d{3})+(?!\d))(?<!\.\d*)/g, ',');
+}

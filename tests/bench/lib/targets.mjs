@@ -1,0 +1,44 @@
+// What was to be reached, and whether it is: [what, value, bound, reached].
+import { select, summary, text } from './results.mjs';
+
+const median = (lines, path) => summary(lines, path)?.median ?? NaN;
+const at_least = (what, value, bound, unit = '×') => [what, `${text(value)}${unit}`, `≥ ${bound}${unit}`, value >= bound];
+const at_most = (what, value, bound, unit = '×') => [what, `${text(value)}${unit}`, `≤ ${bound}${unit}`, value <= bound];
+const under = (what, value, bound, unit = '×') => [what, `${text(value)}${unit}`, `< ${bound}${unit}`, value < bound];
+const unique = (lines, name) => [...new Set(lines.map((line) => line[name]))];
+
+const of = (lines, server, path, wanted = {}) => median(select(lines, { server, ...wanted }), path);
+const against = (lines, peer, path, wanted) => of(lines, 'ordercast', path, wanted) / of(lines, peer, path, wanted);
+
+/** How much more the dearest of some cases costs than the cheapest. */
+function spread(lines, name, path) {
+  const costs = unique(lines, name).map((value) => median(select(lines, { [name]: value }), path));
+  return (Math.max(...costs) / Math.min(...costs) - 1) * 100;
+}
+
+export const targets = {
+  idle: (lines) => unique(lines, 'sockets').flatMap((sockets) => [
+    at_most(`${sockets} sockets: resident memory of each`, of(lines, 'ordercast', 'kb_per_socket', { sockets }), 16, ' KB'),
+    under(`${sockets} sockets: CPU of each`, of(lines, 'ordercast', 'cpu_us_per_s_per_socket', { sockets }), 3, ' µs/s'),
+  ]),
+  room: (lines) => unique(lines, 'listeners').map((listeners) =>
+    at_least(`${listeners} listeners: deliveries, tungstenite`, against(lines, 'tungstenite', 'deliveries_per_s', { listeners }), 0.85)),
+  relay: (lines) => [['node', 2.5], ['nest', 4], ['limit', 0.7]].map(([peer, bound]) =>
+    at_least(`reports, ${peer}`, against(lines, peer, 'reports_per_s'), bound)),
+  status: (lines) => unique(lines, 'database').flatMap((database) => unique(lines, 'door').flatMap((door) => {
+    const writers = (number) => select(lines, { database, door, writers: number });
+    const fsyncs = (number) => median(writers(number), 'delivery_ms.p99') / median(writers(number), 'fsync_ms.p50');
+    return [
+      at_least(`${database}, ${door}: 64 writers, one writer`, median(writers(64), 'changes_per_s') / median(writers(1), 'changes_per_s'), 8),
+      ...[1, 64].map((number) => under(`${database}, ${door}, ${number} writing: p99 from request to watcher, in fsyncs`, fsyncs(number), 3, '')),
+    ];
+  })),
+  storm: (lines) => [under('all back, bare socketioxide lets all in', against(lines, 'bare', 'all_back_s'), 1.5)],
+  stall: () => [],
+  growth: (lines) => [
+    at_most('CPU per report, 100 to 15,000 watchers: dearest over cheapest',
+      spread(select(lines, { bench: 'relay', server: 'ordercast' }), 'drivers', 'server_cpu_s_per_million_reports'), 15, ' %'),
+    ...['sqlite', 'postgres'].map((database) => at_most(`CPU per change, 1,000 to 1,000,000 orders, ${database}: the same`,
+      spread(select(lines, { bench: 'status', database }), 'orders_in_database', 'server_cpu_ms_per_change'), 15, ' %')),
+  ],
+};
