@@ -194,7 +194,7 @@ impl Session {
     /// The id it may come back with.
     #[must_use]
     pub fn pid(&self) -> Option<&str> {
-        self.holder.as_ref().map(|holder| holder.pid.as_str())
+        self.holder.as_ref().map(|holder| &*holder.pid)
     }
 
     /// The id, and the connection that has it.

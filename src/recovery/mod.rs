@@ -79,7 +79,7 @@ pub async fn begin(
 ) -> Result<Begun, Refusal> {
     let app = fanout.app();
     if let Some(pid) = &claim.pid {
-        let holder = Holder { pid: pid.clone(), socket: socket.to_owned() };
+        let holder = Holder { pid: pid.as_str().into(), socket: socket.into() };
         match resume(fanout, who, dialect, &holder, claim.offset.as_deref()).await? {
             Ok(beginning) => {
                 app.metrics.recovery("recovered");
@@ -102,8 +102,8 @@ pub async fn begin(
     let made = pid::Pid { position: place, made_at: app.clock.now() };
     let beginning = Beginning {
         holder: Some(Holder {
-            pid: fanout.recovery().signer().make(who, dialect, made, rand::random()),
-            socket: socket.to_owned(),
+            pid: fanout.recovery().signer().make(who, dialect, made, rand::random()).into(),
+            socket: socket.into(),
         }),
         recovered: false,
         place: Place::after(place),
@@ -130,7 +130,7 @@ async fn resume(
     holder: &Holder,
     offset: Option<&str>,
 ) -> Result<Result<Beginning, Lost>, Refusal> {
-    let (app, recovery, pid) = (fanout.app(), fanout.recovery(), holder.pid.as_str());
+    let (app, recovery, pid) = (fanout.app(), fanout.recovery(), &*holder.pid);
     let Some(made) = recovery.signer().read(who, dialect, pid) else { return Ok(Err(Lost::Forged)) };
     let began = Offset { place: Place::after(made.position), replay: None };
     let offset = match offset.map(Offset::parse) {

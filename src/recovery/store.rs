@@ -73,8 +73,8 @@ enum Change {
 /// must not undo what the client asks for now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
-    pub pid: String,
-    pub socket: String,
+    pub pid: Arc<str>,
+    pub socket: Arc<str>,
 }
 
 /// What a session has to do with an order.
@@ -182,7 +182,7 @@ impl Recovery {
 #[derive(Default)]
 struct Pending {
     /// Which connection has which session, here and now.
-    holders: HashMap<String, String>,
+    holders: HashMap<Arc<str>, Arc<str>>,
     began: HashMap<String, socket_session::Model>,
     ended: HashMap<String, Time>,
     /// And whether somebody waits for it.
@@ -240,21 +240,21 @@ impl Pending {
         match change {
             Change::Began { holder: Holder { pid, socket }, user, at } => {
                 let row = socket_session::Model {
-                    id: pid.clone(),
+                    id: pid.to_string(),
                     user_id: user.to_string(),
-                    socket: socket.clone(),
+                    socket: socket.to_string(),
                     node: node.to_owned(),
                     began_at: at,
                     ended_at: None,
                 };
-                self.holders.insert(pid.clone(), socket);
-                self.began.insert(pid, row);
+                self.began.insert(row.id.clone(), row);
+                self.holders.insert(pid, socket);
             }
             Change::Ended { holder: Holder { pid, socket }, at } => {
                 if self.holders.get(&pid) == Some(&socket) {
                     self.holders.remove(&pid);
                 }
-                self.ended.insert(socket, at);
+                self.ended.insert(socket.to_string(), at);
             }
             Change::Order { holder: Holder { pid, socket }, order, follow, done } => {
                 if self.holders.get(&pid) != Some(&socket) {
@@ -263,7 +263,7 @@ impl Pending {
                     }
                     return;
                 }
-                self.orders.insert((pid, order.to_string()), (follow, done.is_some()));
+                self.orders.insert((pid.to_string(), order.to_string()), (follow, done.is_some()));
                 self.waiting.extend(done);
             }
         }

@@ -158,6 +158,10 @@ impl Lane {
         if urgency != Urgency::Reply && !waiting && self.is_alone(&mut out) {
             return self.write_now(&mut out, frame);
         }
+        if out.queue.capacity() == 0 {
+            // Room for one: most sockets never have more at a time, and are many.
+            out.queue.reserve_exact(1);
+        }
         out.queued += frame.len();
         out.queue.push_back(frame);
         if !waiting {

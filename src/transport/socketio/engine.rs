@@ -17,7 +17,7 @@ use super::probe::Rewound;
 #[derive(Clone)]
 pub struct Engine {
     service: BoxCloneSyncService<Request, Response, Infallible>,
-    streams: Arc<dyn Fn(Rewound, http::Request<()>) + Send + Sync>,
+    streams: Arc<dyn Fn(Box<Rewound>, http::Request<()>) + Send + Sync>,
     path: &'static str,
 }
 
@@ -27,7 +27,7 @@ impl Engine {
     pub fn new<S, B>(service: S, path: &'static str) -> Self
     where
         S: Service<Request, Response = http::Response<B>, Error = Infallible>
-            + Service<(Rewound, http::Request<()>), Response = ()>
+            + Service<(Box<Rewound>, http::Request<()>), Response = ()>
             + Clone
             + Send
             + Sync
@@ -43,13 +43,13 @@ impl Engine {
         });
         let streams = move |stream, request| {
             // It goes on in a task of its own; a request that it cannot read ends with the stream.
-            drop(Service::<(Rewound, http::Request<()>)>::call(&mut streams.clone(), (stream, request)));
+            drop(Service::<(Box<Rewound>, http::Request<()>)>::call(&mut streams.clone(), (stream, request)));
         };
         Self { service: BoxCloneSyncService::new(requests), streams: Arc::new(streams), path }
     }
 
-    /// Gives it a WebSocket whose handshake is done.
-    pub(super) fn take_over(&self, stream: Rewound, request: http::Request<()>) {
+    /// Gives it a WebSocket whose handshake is done. Boxed: the task that reads it has room for the stream four times over.
+    pub(super) fn take_over(&self, stream: Box<Rewound>, request: http::Request<()>) {
         (self.streams)(stream, request);
     }
 

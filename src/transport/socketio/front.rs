@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use serde::Deserialize;
 use tower::Service;
 
+use super::begin;
 use super::engine::Engine;
 use super::greeting::{Greeting, mend_polled};
 use super::incoming::{self, Incoming};
@@ -107,6 +108,8 @@ struct Open<'a> {
 
 /// What a request is about, by its query.
 struct Asked {
+    /// Its version of the protocol is one that there is.
+    known: bool,
     eio3: bool,
     sid: Option<String>,
     websocket: bool,
@@ -114,10 +117,13 @@ struct Asked {
 
 impl Asked {
     fn new(request: &Request) -> Self {
-        let mut asked = Self { eio3: false, sid: None, websocket: false };
+        let mut asked = Self { known: false, eio3: false, sid: None, websocket: false };
         for pair in request.uri().query().unwrap_or_default().split('&') {
             match pair.split_once('=') {
-                Some(("EIO", version)) => asked.eio3 = version == "3",
+                Some(("EIO", version)) => {
+                    asked.eio3 = version == "3";
+                    asked.known = asked.eio3 || version == "4";
+                }
                 Some(("sid", sid)) => asked.sid = Some(sid.to_owned()),
                 Some(("transport", name)) => asked.websocket = name == "websocket",
                 _ => {}
@@ -190,7 +196,17 @@ impl Front {
         let peer = asked.sid.as_ref().and_then(|sid| self.peers.get(sid));
         let handshake = request.extensions().get::<Arc<Handshake>>().cloned();
         let response = match (&asked.sid, &peer) {
-            (None, _) => self.engine.call(request).await,
+            (None, _) => {
+                let known = asked.known && request.method() == Method::GET;
+                match websocket::switching(request.headers()).filter(|_| known) {
+                    Some(switching) => {
+                        begin::go_on(&self.engine, request);
+                        switching
+                    }
+                    // What is wrong with it socketioxide says.
+                    None => self.engine.call(request).await,
+                }
+            }
             (Some(_), Some(peer)) if request.method() == Method::GET => {
                 probe::accept(&self.engine, Arc::clone(peer), Arc::clone(&lane), request)
             }

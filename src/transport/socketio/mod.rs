@@ -1,5 +1,6 @@
 //! Socket.IO: socketioxide speaks the protocol, we decide who may come in and what happens then.
 
+mod begin;
 mod engine;
 mod front;
 pub mod greeting;
@@ -10,6 +11,7 @@ mod probe;
 mod visitor;
 pub mod wire;
 
+pub(super) use begin::upgraded;
 pub use engine::Engine;
 pub use front::{Front, Handshake};
 pub use probe::Rewound;
@@ -44,17 +46,16 @@ const PATH: &str = "/socket.io/";
 /// A connection that does not get as far as a namespace is closed after this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Read buffer of a WebSocket; our clients' messages are small.
-const READ_BUFFER: usize = 1_024;
+const READ_BUFFER: usize = 512;
 /// Engine.IO packets of protocol 3 carry no limits of their own; attachments have no use here.
 const MAX_ATTACHMENTS: usize = 4;
 /// How many messages of the largest size one polling body may hold.
 const MESSAGES_PER_BODY: usize = 8;
 
 /// What the namespaces share.
-#[derive(Clone)]
-pub struct Door {
-    pub fanout: Fanout,
-    pub peers: Peers,
+struct Door {
+    fanout: Fanout,
+    peers: Peers,
     engine: Engine,
 }
 
@@ -65,7 +66,7 @@ pub fn service(fanout: &Fanout, peers: &Peers) -> Front {
     let limits = &app.config.limits;
     let (service, io) = builder(limits).build_with_inner_svc(service_fn(not_found));
     let engine = Engine::new(service, PATH);
-    let door = Door { fanout: fanout.clone(), peers: peers.clone(), engine: engine.clone() };
+    let door = Arc::new(Door { fanout: fanout.clone(), peers: peers.clone(), engine: engine.clone() });
     serve_realtime(&io, &door);
     serve_notices(&io, &door);
     let body_limit = limits.max_message_bytes.saturating_mul(MESSAGES_PER_BODY);
@@ -97,10 +98,10 @@ fn builder(limits: &Limits) -> socketioxide::SocketIoBuilder {
 }
 
 /// The main door.
-fn serve_realtime(io: &SocketIo, door: &Door) {
-    let door = door.clone();
+fn serve_realtime(io: &SocketIo, door: &Arc<Door>) {
+    let door = Arc::clone(door);
     let admit = move |visitor: Visitor| {
-        let door = door.clone();
+        let door = Arc::clone(&door);
         async move {
             visitor.leave_default_namespace();
             let admitted = match verify(&door, &visitor).await {
@@ -116,10 +117,10 @@ fn serve_realtime(io: &SocketIo, door: &Door) {
 
 /// The default namespace. Protocol 3 puts every client there first, wherever it goes: who goes on to another namespace has
 /// nothing to hear in this one.
-fn serve_notices(io: &SocketIo, door: &Door) {
-    let door = door.clone();
+fn serve_notices(io: &SocketIo, door: &Arc<Door>) {
+    let door = Arc::clone(door);
     let admit = move |visitor: Visitor| {
-        let door = door.clone();
+        let door = Arc::clone(&door);
         async move {
             let open = door.fanout.app().config.legacy_open;
             let principal = match visitor.token() {
@@ -142,7 +143,7 @@ fn serve_notices(io: &SocketIo, door: &Door) {
 
 /// The session was made by the middleware; it enters its rooms now that the client is connected.
 async fn enter(visitor: Visitor) {
-    if let Some(entry) = visitor.socket.extensions.get::<Entry>() {
+    if let Some(entry) = visitor.socket.extensions.get::<Arc<Entry>>() {
         entry.enter(&visitor.socket);
     }
 }
@@ -197,7 +198,12 @@ async fn verify(door: &Door, visitor: &Visitor) -> Result<Principal, Denied> {
 
 /// Lets a client in, or not. Everything is put in place here: the CONNECT reply leaves before the connect handler
 /// has run, and the client's first events may come right after it.
-async fn admit(door: &Door, visitor: &Visitor, dialect: Dialect, principal: Principal) -> Result<(), Denied> {
+async fn admit(
+    door: &Arc<Door>,
+    visitor: &Visitor,
+    dialect: Dialect,
+    principal: Principal,
+) -> Result<(), Denied> {
     let namespace = dialect.namespace().unwrap_or_default();
     let sid = visitor.socket.id.to_string();
     let begun = match visitor.claim() {
@@ -238,8 +244,9 @@ async fn admit(door: &Door, visitor: &Visitor, dialect: Dialect, principal: Prin
     {
         handshake.first.set(&session);
     }
-    let entry = Entry { door: door.clone(), session: Arc::clone(&session), resync: begun.resync, peer };
-    let leaving = entry.clone();
+    let entry =
+        Arc::new(Entry { door: Arc::clone(door), session: Arc::clone(&session), resync: begun.resync, peer });
+    let leaving = Arc::clone(&entry);
     visitor.socket.on_disconnect(
         async move |_: SocketRef, reason: socketioxide::socket::DisconnectReason| {
             leaving.leave();
@@ -258,10 +265,9 @@ async fn admit(door: &Door, visitor: &Visitor, dialect: Dialect, principal: Prin
     Ok(())
 }
 
-/// A session and where it belongs, between the middleware and the connect handler.
-#[derive(Clone)]
+/// A session and where it belongs, from the middleware on.
 struct Entry {
-    door: Door,
+    door: Arc<Door>,
     session: Arc<Session>,
     resync: Option<&'static str>,
     peer: Option<Arc<Peer>>,

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use axum::extract::Request;
 use axum::response::Response;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+use super::begin::upgraded;
 use super::engine::Engine;
 use super::peers::Peer;
 use crate::error::Refusal;
@@ -34,20 +34,18 @@ pub(super) fn accept(engine: &Engine, peer: Arc<Peer>, lane: Arc<Lane>, mut requ
     // not while it is still taking the first one over.
     let trial = peer.tries().filter(|_| peer.lane().is_none());
     tokio::spawn(async move {
-        let Ok(upgraded) = upgrade.await else { return };
-        let Ok(parts) = upgraded.downcast::<TokioIo<Conn>>() else { return };
+        let Some(mut stream) = upgraded(upgrade).await else { return };
         let Some(_trial) = trial else { return };
-        let mut stream = Rewound { before: parts.read_buf.to_vec(), at: 0, conn: parts.io.into_inner() };
         let moved = tokio::time::timeout(PATIENCE, probed(&mut stream, &peer)).await;
         if let Ok(Ok(frames)) = moved {
             peer.moves_to(&lane);
             // What was read here is read again by socketioxide.
             let rest = stream.before.split_off(stream.at);
-            stream = Rewound { before: [frames, rest].concat(), at: 0, conn: stream.conn };
+            let stream = Rewound::new([frames, rest].concat(), stream.conn);
+            // What the client came with is known from its first request.
             let mut copy = http::Request::new(());
             *copy.uri_mut() = request.uri().clone();
-            *copy.headers_mut() = std::mem::take(request.headers_mut());
-            engine.take_over(stream, copy);
+            engine.take_over(Box::new(stream), copy);
         }
     });
     response

@@ -15,7 +15,6 @@ use axum::routing::get;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use hyper_util::rt::TokioIo;
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
@@ -24,10 +23,10 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role as Side, WebSocketConfig};
 
 use super::Wire;
-use super::conn::{self, Conn, LAST_WORDS, Lane, websocket};
+use super::conn::{self, LAST_WORDS, Lane, websocket};
 use super::http::{Site, problem, token_of};
 use super::inbox::Inbox;
-use super::socketio::Rewound;
+use super::socketio::{self, Rewound};
 use crate::app::App;
 use crate::auth::Principal;
 use crate::command::Command;
@@ -150,9 +149,7 @@ async fn open(site: &Site, dialect: Dialect, tracking: Option<String>, mut reque
     lane.becomes_raw_websocket();
     let site = site.clone();
     tokio::spawn(async move {
-        let Ok(upgraded) = upgrade.await else { return };
-        let Ok(parts) = upgraded.downcast::<TokioIo<Conn>>() else { return };
-        let stream = Rewound::new(parts.read_buf.to_vec(), parts.io.into_inner());
+        let Some(stream) = socketio::upgraded(upgrade).await else { return };
         match entrant {
             Ok(entrant) => serve(&site, dialect, entrant, stream, lane).await,
             Err(Turned { words, close }) => {
