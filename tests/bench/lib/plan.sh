@@ -2,8 +2,8 @@
 # shellcheck shell=bash disable=SC2154,SC2034 # the variables are those of `run` and its other parts
 
 all_servers='ordercast limit bare tungstenite bun node nest fastify python fastapi'
-rounds=${ROUNDS:-5} long=2 half=2 idle=25
-if [ -n "${QUICK:-}" ]; then rounds=${ROUNDS:-1} long=1 half=1 idle=3; fi
+rounds=${ROUNDS:-5} long=2 half=2 idle=25 stall=13
+if [ -n "${QUICK:-}" ]; then rounds=${ROUNDS:-1} long=1 half=1 idle=3 stall=3; fi
 
 # plan SECONDS SERVER DATABASE ORDERS ARGUMENT…: a line of the plan, if that server is wanted. SECONDS is about how long
 # it takes, for the time left; DATABASE and ORDERS, what it holds beforehand, are Ordercast's alone.
@@ -28,11 +28,11 @@ plan_idle() {
   local name seconds
   for name in $all_servers; do
     # All sockets of a server are pinged once in 25 seconds. That CPU time hardly varies from round to round, so after the
-    # first round only two servers are given so long.
-    case $round$name in 1* | *ordercast | *node) seconds=$idle ;; *) seconds=0 ;; esac
+    # first round only Ordercast is given so long.
+    case $round$name in 1* | *ordercast) seconds=$idle ;; *) seconds=0 ;; esac
     plan $((8 + seconds)) "$name" sqlite 0 idle --sockets 10000 --settle 1 --idle-seconds "$seconds"
   done
-  for name in ordercast limit bare node; do
+  for name in ordercast limit node; do
     plan 14 "$name" sqlite 0 idle --sockets 19000 --settle 1 --idle-seconds 0
   done
 }
@@ -73,9 +73,11 @@ plan_storm() {
 }
 
 plan_stall() {
-  local name
+  local name seconds
   for name in $all_servers; do
-    plan $((6 + 2 * long)) "$name" sqlite 0 stall --listeners 1000 --seconds $((2 * long + 2))
+    # Ordercast gives up a connection that has taken nothing for ten seconds: long enough to see that.
+    case $name in ordercast) seconds=$stall ;; *) seconds=3 ;; esac
+    plan $((4 + 2 * seconds)) "$name" sqlite 0 stall --listeners 1000 --seconds "$seconds"
   done
 }
 
