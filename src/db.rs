@@ -187,7 +187,7 @@ pub fn padded<K: Clone>(mut keys: Vec<K>) -> Vec<K> {
     keys
 }
 
-/// Cuts rows to be inserted into pieces of at most [`PIECE`], each a power of two long, for the same reason.
+/// Cuts rows to be inserted into pieces of at most 64, each a power of two long, for the same reason.
 pub fn pieces<R>(mut rows: Vec<R>) -> impl Iterator<Item = Vec<R>> {
     std::iter::from_fn(move || {
         let size = rows.len().checked_ilog2().map(|power| (1 << power).min(PIECE))?;

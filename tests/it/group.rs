@@ -117,6 +117,10 @@ on_both_databases! {
             let note = if index == 3 { "poison" } else { "good" };
             let body = json!({"status": "accepted", "note": note});
             together.ask(admin.request("PATCH", &format!("/orders/o{index}/status")).json(&body));
+            if index == 0 {
+                // It waits for the log, and the others for it: they will be a group.
+                until("the first to wait", async || figure(&server, "ordercast_writes_waiting").await == 1).await;
+            }
         }
         until("all to wait", async || figure(&server, "ordercast_writes_waiting").await == 6).await;
         held.rollback().await.expect("released");
