@@ -19,7 +19,8 @@ function spread(lines, name, path) {
 export const targets = {
   idle: (lines) => unique(lines, 'sockets').flatMap((sockets) => [
     at_most(`${sockets} sockets: resident memory of each`, of(lines, 'ordercast', 'kb_per_socket', { sockets }), 16, ' KB'),
-    under(`${sockets} sockets: CPU of each`, of(lines, 'ordercast', 'cpu_us_per_s_per_socket', { sockets }), 3, ' µs/s'),
+    ...[of(lines, 'ordercast', 'cpu_us_per_s_per_socket', { sockets })].filter((value) => !Number.isNaN(value))
+      .map((value) => under(`${sockets} sockets: CPU of each`, value, 3, ' µs/s')),
   ]),
   room: (lines) => unique(lines, 'listeners').map((listeners) =>
     at_least(`${listeners} listeners: deliveries, tungstenite`, against(lines, 'tungstenite', 'deliveries_per_s', { listeners }), 0.85)),

@@ -66,7 +66,8 @@ pub async fn run(target: &Target, options: &Options) -> Result<Value> {
         "kernel_slab_kb_per_socket": slab,
         "connects_per_s": count / connecting.seconds,
         "cpu_ms_per_connect": connecting.server * 1000.0 / count,
-        "cpu_us_per_s_per_socket": idle.server * 1e6 / idle.seconds / all,
+        // Without a ping period there is nothing to say.
+        "cpu_us_per_s_per_socket": (options.idle_seconds > 0.0).then(|| idle.server * 1e6 / idle.seconds / all),
     });
     Ok(merged(result, connecting.report(count)))
 }
