@@ -27,6 +27,7 @@ use crate::order::access::{self, Party};
 use crate::recovery::Holder;
 use crate::tracking::TrackingSession;
 use crate::transport::Wire;
+use crate::transport::conn::Lane;
 use crate::transport::inbox::Inbox;
 
 /// A connected client.
@@ -315,6 +316,24 @@ impl Session {
             Topic::Role(role) => *role == self.role(),
             Topic::Order(_) | Topic::Door(_) => false,
         })
+    }
+
+    /// Whether it is in its rooms, and to stay.
+    #[must_use]
+    pub fn is_in(&self) -> bool {
+        self.state().joined && !self.is_closing()
+    }
+
+    /// The connection that it writes to itself.
+    #[must_use]
+    pub fn lane(&self) -> Option<Arc<Lane>> {
+        self.state().wire.lane().cloned()
+    }
+
+    /// Whether its connection was taken over from socketioxide.
+    #[must_use]
+    pub fn is_established(&self) -> bool {
+        self.state().wire.lane().is_some_and(|lane| lane.is_established())
     }
 
     /// Closes the connection; its rooms are left when the transport says that it is gone.

@@ -56,6 +56,12 @@ impl Inbox {
         self.request(self.session.dialect().parse(text, limits), ack);
     }
 
+    /// Whose it is.
+    #[must_use]
+    pub const fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
     /// The Socket.IO namespace that its session is in.
     #[must_use]
     pub fn namespace(&self) -> Option<&'static str> {

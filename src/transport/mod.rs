@@ -60,6 +60,16 @@ impl Wire {
         }
     }
 
+    /// The connection that the session writes to itself.
+    #[must_use]
+    pub const fn lane(&self) -> Option<&Arc<Lane>> {
+        match self {
+            Self::Direct(wire) => Some(&wire.lane),
+            Self::Raw(wire) => Some(&wire.lane),
+            Self::Polled(_) => None,
+        }
+    }
+
     /// The client has fetched all that was handed over.
     pub fn drained(&self) {
         match self {
@@ -82,13 +92,13 @@ impl Wire {
 
     /// The client has moved to this WebSocket.
     pub fn move_to(&mut self, lane: &Arc<Lane>) {
-        let (socket, namespace) = match self {
-            Self::Direct(wire) => (wire.socket.clone(), wire.namespace),
-            Self::Polled(wire) => (wire.socket.clone(), wire.namespace),
+        let namespace = match self {
+            Self::Direct(wire) => wire.namespace,
+            Self::Polled(wire) => wire.namespace,
             // It has nowhere to move from.
             Self::Raw(_) => return,
         };
-        *self = Self::Direct(Direct { lane: Arc::clone(lane), socket, namespace });
+        *self = Self::Direct(Direct { lane: Arc::clone(lane), namespace });
     }
 }
 

@@ -48,6 +48,8 @@ pub struct Lane {
     news: AtomicBool,
     /// The answer to the server's first ping has to be put into what comes in.
     pub(super) pong_due: AtomicBool,
+    /// The connection was taken over from socketioxide.
+    established: AtomicBool,
 }
 
 /// What the write side has for the read side.
@@ -70,6 +72,7 @@ impl Lane {
             for_reader: Mutex::default(),
             news: AtomicBool::new(false),
             pong_due: AtomicBool::new(false),
+            established: AtomicBool::new(false),
         })
     }
 
@@ -92,13 +95,34 @@ impl Lane {
     }
 
     /// The session is in: what it sends goes straight to its inbox.
-    pub(super) fn hears(&self, session: &Session) {
+    pub fn hears(&self, session: &Session) {
         self.for_reader(|news| news.inboxes.extend(session.inbox().cloned()));
     }
 
     fn for_reader(&self, tell: impl FnOnce(&mut ForReader)) {
         tell(&mut self.for_reader.lock().unwrap_or_else(PoisonError::into_inner));
         self.news.store(true, Ordering::Release);
+        self.reader.wake();
+    }
+
+    /// Has the read side look at what is new.
+    pub fn wake_reader(&self) {
+        self.reader.wake();
+    }
+
+    /// The connection is taken over from socketioxide, which has nothing more to say on it.
+    pub(super) fn establish(&self) {
+        let mut out = self.out();
+        if let Phase::Frames(greeting) = &mut out.phase {
+            *greeting = None;
+        }
+        self.established.store(true, Ordering::Release);
+    }
+
+    /// Whether the connection was taken over from socketioxide.
+    #[must_use]
+    pub fn is_established(&self) -> bool {
+        self.established.load(Ordering::Acquire)
     }
 
     /// After the response that is written next, the connection is a raw WebSocket, on which a session may write at once.
@@ -172,6 +196,18 @@ impl Lane {
             }
         }
         Handed::Taken
+    }
+
+    /// Writes a frame that is not a session's before those that wait, unless there is one already.
+    pub fn push_first(self: &Arc<Self>, frame: Bytes) {
+        let mut out = self.out();
+        if out.tcp.is_none() || out.closing || out.own.is_some() {
+            return;
+        }
+        out.passes(frame);
+        if !out.blocked {
+            self.write(&mut out);
+        }
     }
 
     /// Whether this frame seems to be the only one of its round: nothing waits, nothing was written in this round, and lately

@@ -107,6 +107,12 @@ impl Shared {
 pub struct Handle(Weak<Lane>);
 
 impl Handle {
+    /// Reaches the connection with this write side.
+    #[must_use]
+    pub fn of(lane: &Arc<Lane>) -> Self {
+        Self(Arc::downgrade(lane))
+    }
+
     /// Its write side.
     #[must_use]
     pub fn lane(&self) -> Option<Arc<Lane>> {
@@ -147,7 +153,7 @@ pub async fn serve(
                 prepare(&tcp, &shared.limits);
                 let (read, write) = tcp.into_split();
                 let lane = Lane::new(write, Arc::clone(&shared));
-                let handle = Handle(Arc::downgrade(&lane));
+                let handle = Handle::of(&lane);
                 shared.open.handles().insert(number, handle.clone());
                 let conn = Conn::new(read, lane, number, place);
                 tasks.spawn(one(conn, handle, router.clone(), end.clone()));

@@ -22,9 +22,12 @@ thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// A TCP connection that others can write to and end. It holds its place among the connections for as long as it lives,
-/// as HTTP and then as a WebSocket.
-pub struct Conn {
+/// A TCP connection that others can write to and end; or what is left of one that was taken over: nothing comes in there,
+/// and what is written goes nowhere.
+pub struct Conn(Option<Stream>);
+
+/// It holds its place among the connections for as long as it lives, as HTTP and then as a WebSocket.
+struct Stream {
     tcp: OwnedReadHalf,
     lane: Arc<Lane>,
     /// Looks at what comes in, once this is a WebSocket of Socket.IO's.
@@ -35,7 +38,23 @@ pub struct Conn {
 
 impl Conn {
     pub(super) fn new(tcp: OwnedReadHalf, lane: Arc<Lane>, number: u64, place: OwnedSemaphorePermit) -> Self {
-        Self { tcp, lane, incoming: None, number, _place: place }
+        Self(Some(Stream { tcp, lane, incoming: None, number, _place: place }))
+    }
+}
+
+impl Stream {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let answer = match &mut self.incoming {
+            Some(incoming) => poll_frames(&mut self.tcp, incoming, &self.lane, cx, buf),
+            None => Pin::new(&mut self.tcp).poll_read(cx, buf),
+        };
+        if let Poll::Ready(Err(error)) = &answer {
+            self.lane.fail(&mut self.lane.out(), error);
+        }
+        if self.lane.is_dead() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        answer
     }
 }
 
@@ -48,7 +67,6 @@ fn poll_frames(
     buf: &mut ReadBuf<'_>,
 ) -> Poll<io::Result<()>> {
     let before = buf.filled().len();
-    incoming.asked();
     loop {
         if incoming.give(buf) {
             return Poll::Ready(Ok(()));
@@ -72,7 +90,7 @@ fn poll_frames(
     }
 }
 
-impl Drop for Conn {
+impl Drop for Stream {
     fn drop(&mut self) {
         self.lane.shared.open.closed(self.number);
         self.lane.kill();
@@ -83,25 +101,27 @@ impl Drop for Conn {
 impl AsyncRead for Conn {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.lane.reader.register(cx.waker());
-        this.lane.tell_reader(&mut this.incoming);
-        let answer = match &mut this.incoming {
-            Some(incoming) => poll_frames(&mut this.tcp, incoming, &this.lane, cx, buf),
-            None => Pin::new(&mut this.tcp).poll_read(cx, buf),
-        };
-        if let Poll::Ready(Err(error)) = &answer {
-            this.lane.fail(&mut this.lane.out(), error);
+        let Some(stream) = &mut this.0 else { return Poll::Ready(Ok(())) };
+        stream.lane.reader.register(cx.waker());
+        stream.lane.tell_reader(&mut stream.incoming);
+        if let Some(incoming) = &mut stream.incoming {
+            incoming.asked();
+            if let Some(establishing) = incoming.establishes() {
+                stream.lane.establish();
+                establishing.go_on(Self(this.0.take()));
+                return Poll::Ready(Ok(()));
+            }
         }
-        if this.lane.is_dead() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
-        answer
+        stream.poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Conn {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.lane.poll_write(cx, &[io::IoSlice::new(buf)])
+        match &self.0 {
+            Some(stream) => stream.lane.poll_write(cx, &[io::IoSlice::new(buf)]),
+            None => Poll::Ready(Ok(buf.len())),
+        }
     }
 
     fn poll_write_vectored(
@@ -109,7 +129,10 @@ impl AsyncWrite for Conn {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.lane.poll_write(cx, bufs)
+        match &self.0 {
+            Some(stream) => stream.lane.poll_write(cx, bufs),
+            None => Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum())),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -122,6 +145,9 @@ impl AsyncWrite for Conn {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.lane.poll_shutdown(cx)
+        match &self.0 {
+            Some(stream) => stream.lane.poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }

@@ -16,15 +16,16 @@ use serde::Deserialize;
 use tower::Service;
 
 use super::begin;
+use super::door::Door;
 use super::engine::Engine;
 use super::greeting::{Greeting, mend_polled};
-use super::incoming::{self, Incoming};
+use super::incoming::{self, Arrival, Incoming};
 use super::peers::{Peer, Peers};
 use super::probe;
 use crate::app::App;
 use crate::error::Refusal;
 use crate::fanout::session::Session;
-use crate::transport::http::problem;
+use crate::transport::http::{problem, token_of};
 use crate::transport::{conn, websocket};
 
 /// The headers that Socket.IO, and the token, need.
@@ -48,7 +49,7 @@ pub struct Front {
     engine: Engine,
     peers: Peers,
     /// `None` in front of a server that is not Ordercast: the protocol's own test suites have one.
-    app: Option<App>,
+    door: Option<Arc<Door>>,
     body_limit: usize,
     handshakes: Arc<AtomicUsize>,
 }
@@ -134,19 +135,23 @@ impl Asked {
 }
 
 impl Front {
-    /// `app` decides who may come; without one everybody may.
+    /// `door` decides who may come; without one everybody may.
     #[must_use]
-    pub fn new(engine: Engine, peers: Peers, app: Option<App>, body_limit: usize) -> Self {
-        Self { engine, peers, app, body_limit, handshakes: Arc::default() }
+    pub fn new(engine: Engine, peers: Peers, door: Option<Arc<Door>>, body_limit: usize) -> Self {
+        Self { engine, peers, door, body_limit, handshakes: Arc::default() }
+    }
+
+    fn app(&self) -> Option<&App> {
+        self.door.as_ref().map(|door| door.fanout.app())
     }
 
     /// The longest message that one packet may bring, in bytes.
     fn longest(&self) -> usize {
-        self.app.as_ref().map_or(self.body_limit, |app| app.config.limits.max_message_bytes)
+        self.app().map_or(self.body_limit, |app| app.config.limits.max_message_bytes)
     }
 
     fn refuse(&self, request: &Request, asked: &Asked) -> Option<Response> {
-        let app = self.app.as_ref()?;
+        let app = self.app()?;
         if asked.sid.is_none() {
             // Not a `connect_error`: after a 503 clients try again by themselves.
             let many = self.handshakes.load(Ordering::Acquire) >= app.config.limits.max_handshakes;
@@ -195,6 +200,10 @@ impl Front {
         };
         let peer = asked.sid.as_ref().and_then(|sid| self.peers.get(sid));
         let handshake = request.extensions().get::<Arc<Handshake>>().cloned();
+        let (parts, body) = request.into_parts();
+        let arrival =
+            self.door.clone().map(|door| Arrival { door, token: token_of(&parts), peer: peer.clone() });
+        let request = Request::from_parts(parts, body);
         let response = match (&asked.sid, &peer) {
             (None, _) => {
                 let known = asked.known && request.method() == Method::GET;
@@ -219,7 +228,7 @@ impl Front {
             }
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let incoming = Incoming::new(asked.eio3, peer.as_deref(), self.longest());
+            let incoming = Incoming::new(asked.eio3, peer.as_deref(), self.longest(), arrival);
             lane.becomes_websocket(Greeting::new(asked.eio3, peer), incoming, handshake);
         }
         response
@@ -311,25 +320,20 @@ impl Front {
         Ok(Response::from_parts(parts, Body::from(mended)))
     }
 
-    /// Makes what a client of version 2 posts readable: see [`incoming`].
+    /// Makes what a client of version 2 posts readable: see [`incoming`]. Of what others post, takes notice.
     async fn mend_posted(&self, request: Request, sid: &str, eio3: bool) -> Result<Request, Response> {
-        let short = request.headers().get(header::CONTENT_LENGTH).is_some_and(|length| length == "1");
-        if !eio3 && !short {
-            return Ok(request);
-        }
         let (parts, body) = request.into_parts();
         let Ok(bytes) = axum::body::to_bytes(body, self.body_limit).await else {
             return Err(problem::plain(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large"));
         };
-        if !eio3
-            && *bytes == *b"1"
-            && let Some(peer) = self.peers.get(sid)
-        {
-            peer.says_goodbye();
-        }
         let mut bytes = Vec::from(bytes);
         if eio3 {
             incoming::rewrite_body(&mut bytes);
+        } else if let Some(peer) = self.peers.get(sid) {
+            peer.posts(&bytes);
+            if bytes == b"1" {
+                peer.says_goodbye();
+            }
         }
         Ok(Request::from_parts(parts, Body::from(bytes)))
     }

@@ -135,6 +135,31 @@ fn prefix(namespace: &str) -> [&str; 2] {
     if namespace == "/" { ["", ""] } else { [namespace, ","] }
 }
 
+/// A packet of this kind in a namespace, with what it says, as a WebSocket frame.
+fn packet(kind: &str, namespace: &str, says: &str) -> Bytes {
+    let [namespace, comma] = prefix(namespace);
+    websocket::text(&[kind.as_bytes(), namespace.as_bytes(), comma.as_bytes(), says.as_bytes()])
+}
+
+/// The packet that ends a session for good.
+#[must_use]
+pub fn disconnect_frame(namespace: &str) -> Bytes {
+    packet("41", namespace, "")
+}
+
+/// The reply to CONNECT.
+#[must_use]
+pub fn connect_frame(namespace: &str, sid: &str, session: &Session) -> Bytes {
+    let reply = serde_json::json!({ "sid": sid }).to_string();
+    with_pid(reply.as_bytes(), session).unwrap_or_else(|| packet("40", namespace, &reply))
+}
+
+/// The reply to a CONNECT that is refused.
+#[must_use]
+pub fn refusal_frame(namespace: &str, why: &str) -> Bytes {
+    packet("44", namespace, &serde_json::json!({ "message": why }).to_string())
+}
+
 /// The reply to CONNECT with the session's id in it; `None` for clients of Engine.IO 3, whose reply says nothing.
 fn with_pid(reply: &[u8], session: &Session) -> Option<Bytes> {
     Some(websocket::text(&[connect_reply(reply, session)?.as_bytes()]))
@@ -157,7 +182,7 @@ fn connect_reply(reply: &[u8], session: &Session) -> Option<String> {
 /// is left of it.
 pub fn mend_polled(body: &str, peer: &Peer, answer_ping: &mut bool) -> Option<String> {
     let mut packets: Vec<String> = Vec::new();
-    for packet in body.split(SEPARATOR) {
+    for packet in body.split(char::from(SEPARATOR)) {
         if is_mark(packet.as_bytes()) {
             // Who polls on after it said that it would not.
             continue;
@@ -176,11 +201,11 @@ pub fn mend_polled(body: &str, peer: &Peer, answer_ping: &mut bool) -> Option<St
             None => packets.push(packet.to_owned()),
         }
     }
-    (!packets.is_empty()).then(|| packets.join(&SEPARATOR.to_string()))
+    (!packets.is_empty()).then(|| packets.join(&char::from(SEPARATOR).to_string()))
 }
 
 /// What is between two packets of a polling body.
-const SEPARATOR: char = '\u{1e}';
+pub(super) const SEPARATOR: u8 = b'\x1E';
 
 /// An event as a WebSocket frame, made once for all who get it.
 #[must_use]

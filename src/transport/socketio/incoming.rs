@@ -7,11 +7,12 @@
 //!   that for the namespace's name. Here one byte of such a packet is changed: `40/realtime,token=…,`, so that the query
 //!   becomes what later versions send in its place, the auth payload. To be deleted when upstream does these.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use smallvec::SmallVec;
 use tokio::io::ReadBuf;
 
+use super::door::Door;
 use super::peers::Peer;
 use crate::dialect::realtime::NAMESPACE;
 use crate::transport::conn::websocket::Head;
@@ -42,12 +43,32 @@ pub struct Incoming {
     ready: Vec<u8>,
     /// Something was passed on that the reader may not have dealt with. What comes after it goes the same way.
     ahead: bool,
+    /// Packets other than events and their answers that were passed on: as many as it takes to come in, and no others, as
+    /// long as the client can do without socketioxide.
+    steps: usize,
+    /// How the client came, until it does without socketioxide.
+    arrival: Option<Box<Arrival>>,
+}
+
+/// How a client came.
+pub struct Arrival {
+    pub(super) door: Arc<Door>,
+    /// The token in its first request.
+    pub(super) token: Option<String>,
+    /// Who has been polling, if it was there before.
+    pub(super) peer: Option<Arc<Peer>>,
+}
+
+/// A client that can do without socketioxide from now on.
+pub struct Establishing {
+    pub(super) arrival: Box<Arrival>,
+    pub(super) inbox: Arc<Inbox>,
 }
 
 impl Incoming {
     /// For a WebSocket that begins; `peer` is the client that has been polling, if it was there before.
     #[must_use]
-    pub fn new(eio3: bool, peer: Option<&Peer>, longest: usize) -> Self {
+    pub fn new(eio3: bool, peer: Option<&Peer>, longest: usize, arrival: Option<Arrival>) -> Self {
         let pong = !eio3 && peer.is_none_or(|peer| !peer.was_pinged());
         Self {
             eio3,
@@ -60,7 +81,20 @@ impl Incoming {
             fragmented: false,
             ready: Vec::new(),
             ahead: false,
+            steps: 0,
+            arrival: arrival.map(Box::new),
         }
+    }
+
+    /// Whether nothing is left for socketioxide to do: the client is in, in one namespace, it has done nothing else, and
+    /// nothing of it is on its way through. Protocol 3 is left where it is. Says so once.
+    pub fn establishes(&mut self) -> Option<Establishing> {
+        let busy = self.ahead || self.pong || self.fragmented || self.eio3;
+        let arrival = self.arrival.as_ref().filter(|_| !busy)?;
+        let steps = self.steps + arrival.peer.as_ref().map_or(0, |peer| peer.steps());
+        let [inbox] = &self.inboxes[..] else { return None };
+        let inbox = inbox.upgrade().filter(|inbox| steps == 1 && inbox.session().is_in())?;
+        Some(Establishing { arrival: self.arrival.take()?, inbox })
     }
 
     /// A session is in: its events go to its inbox from here on.
@@ -131,6 +165,7 @@ impl Incoming {
             if !head.is_text() || self.fragmented || head.payload > self.longest as u64 {
                 if head.is_data() {
                     self.fragmented = !head.is_final();
+                    self.steps += 1;
                 }
                 self.passing = head.payload.saturating_add(head.length as u64);
                 continue;
@@ -141,6 +176,9 @@ impl Incoming {
             }
             let (frame, rest) = bytes.split_at_mut(whole);
             if !self.hear(&mut frame[head.length..], head.mask) {
+                self.steps += usize::from(is_step(
+                    frame[head.length..].iter().zip(head.mask).map(|(byte, mask)| byte ^ mask),
+                ));
                 if self.eio3 {
                     mend(&mut frame[head.length..], head.mask);
                 }
@@ -191,6 +229,18 @@ impl Incoming {
             && inboxes
                 .find(|inbox| inbox.namespace() == Some(namespace))
                 .is_some_and(|inbox| inbox.event(json, ack))
+    }
+}
+
+/// Whether a packet, given by how it begins, is more than a sign of life, a change of transports, an event or an answer to
+/// one.
+pub(super) fn is_step(begins: impl IntoIterator<Item = u8>) -> bool {
+    let mut begins = begins.into_iter();
+    match begins.next() {
+        Some(b'4') => !matches!(begins.next(), Some(b'2' | b'3')),
+        Some(b'2' | b'3' | b'5' | b'6') => false,
+        // Also what is binary.
+        _ => true,
     }
 }
 
@@ -295,7 +345,7 @@ mod tests {
 
     /// What the reader gets of these bytes, cut into pieces of a size, with room for `room` bytes at a time.
     fn passed(bytes: &[u8], size: usize, room: usize) -> Vec<u8> {
-        let mut incoming = Incoming::new(true, None, 400);
+        let mut incoming = Incoming::new(true, None, 400, None);
         let mut bytes = bytes.to_vec();
         let mut got = Vec::new();
         let mut space = vec![0; room];

@@ -1,14 +1,15 @@
 //! Clients that began with polling, by their Engine.IO id: where their session is, and which connection they move to.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use smallvec::SmallVec;
 use tokio::sync::watch;
 
 use super::front::Handshake;
-use super::greeting::find;
+use super::greeting::{SEPARATOR, find};
+use super::incoming::is_step;
 use crate::fanout::session::Session;
 use crate::transport::conn::Lane;
 
@@ -25,6 +26,8 @@ pub struct Peer {
     goodbye: AtomicBool,
     /// It is trying a WebSocket.
     trying: AtomicBool,
+    /// Packets that it has posted other than events and their answers.
+    steps: AtomicUsize,
     /// It has probed it: polls end at once, so that it can stop polling.
     probing: watch::Sender<bool>,
     state: Mutex<State>,
@@ -88,6 +91,18 @@ impl Peer {
     #[must_use]
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
+    }
+
+    /// It posts these packets.
+    pub(super) fn posts(&self, body: &[u8]) {
+        let packets = body.split(|byte| *byte == SEPARATOR);
+        let steps = packets.filter(|packet| is_step(packet.iter().copied())).count();
+        self.steps.fetch_add(steps, Ordering::AcqRel);
+    }
+
+    /// How many packets it has posted other than events and their answers.
+    pub(super) fn steps(&self) -> usize {
+        self.steps.load(Ordering::Acquire)
     }
 
     /// It has a session now, whose CONNECT reply is still to be polled.

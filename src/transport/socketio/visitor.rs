@@ -1,13 +1,14 @@
 //! A Socket.IO client at the door, with what it brings: its token, and where it was.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use socketioxide::ProtocolVersion;
 use socketioxide::adapter::LocalAdapter;
 use socketioxide::handler::{FromConnectParts, Value};
 use socketioxide::socket::Socket;
+use socketioxide::{ProtocolVersion, TransportType};
 
 use super::front::Handshake;
 use crate::error::Refusal;
@@ -15,10 +16,23 @@ use crate::id::Whole;
 use crate::recovery::Claim;
 use crate::transport::{conn, http};
 
+/// Random bytes of an id that we give out; socketioxide's are as long.
+const SID: usize = 12;
+
 /// A socket at the door, with what it brings.
 pub(super) struct Visitor {
-    pub(super) socket: Arc<Socket<LocalAdapter>>,
-    auth: Option<String>,
+    /// Its id, as the client knows it.
+    pub(super) sid: String,
+    pub(super) is_eio3: bool,
+    pub(super) polls: bool,
+    pub(super) connection: Option<conn::Handle>,
+    pub(super) handshake: Option<Arc<Handshake>>,
+    /// The token that its first request came with.
+    pub(super) token: Option<String>,
+    /// The auth payload of its CONNECT, JSON.
+    pub(super) auth: Option<String>,
+    /// As socketioxide knows it.
+    pub(super) socket: Weak<Socket<LocalAdapter>>,
 }
 
 impl FromConnectParts<LocalAdapter> for Visitor {
@@ -28,11 +42,25 @@ impl FromConnectParts<LocalAdapter> for Visitor {
         socket: &Arc<Socket<LocalAdapter>>,
         auth: &Option<Value>,
     ) -> Result<Self, Self::Error> {
-        let auth = match auth {
-            Some(Value::Str(json, _)) => Some(json.to_string()),
-            Some(Value::Bytes(_)) | None => None,
-        };
-        Ok(Self { socket: Arc::clone(socket), auth })
+        let came_with = socket.req_parts();
+        Ok(Self {
+            sid: socket.id.to_string(),
+            is_eio3: socket.protocol() == ProtocolVersion::V4,
+            polls: socket.transport_type() == TransportType::Polling,
+            connection: came_with.extensions.get().cloned(),
+            handshake: came_with.extensions.get().cloned(),
+            token: http::token_of(came_with),
+            auth: auth.as_ref().and_then(json),
+            socket: Arc::downgrade(socket),
+        })
+    }
+}
+
+/// The auth payload, if it is one.
+pub(super) fn json(auth: &Value) -> Option<String> {
+    match auth {
+        Value::Str(json, _) => Some(json.to_string()),
+        Value::Bytes(_) => None,
     }
 }
 
@@ -49,13 +77,23 @@ struct AuthPayload<'a> {
 }
 
 impl Visitor {
-    pub(super) fn is_eio3(&self) -> bool {
-        self.socket.protocol() == ProtocolVersion::V4
+    /// A client that is on its WebSocket already, with what it says now and the token that it came with.
+    pub(super) fn returning(auth: Option<String>, token: Option<String>, connection: conn::Handle) -> Self {
+        Self {
+            sid: URL_SAFE_NO_PAD.encode(rand::random::<[u8; SID]>()),
+            is_eio3: false,
+            polls: false,
+            connection: Some(connection),
+            handshake: None,
+            token,
+            auth,
+            socket: Weak::new(),
+        }
     }
 
     /// What version 2, which has no auth payload, said in its query: see [`incoming`].
     fn query(&self) -> Option<&str> {
-        self.auth.as_deref().filter(|_| self.is_eio3()).map(|query| query.trim_end_matches(','))
+        self.auth.as_deref().filter(|_| self.is_eio3).map(|query| query.trim_end_matches(','))
     }
 
     fn payload(&self) -> AuthPayload<'_> {
@@ -65,10 +103,7 @@ impl Visitor {
     /// The token, from `auth.token` (version 2: the query it joins with), the `Authorization` header or the `token`
     /// query parameter, in this order.
     pub(super) fn token(&self) -> Option<String> {
-        self.payload()
-            .token
-            .or_else(|| self.query().and_then(http::token_in))
-            .or_else(|| http::token_of(self.socket.req_parts()))
+        self.payload().token.or_else(|| self.query().and_then(http::token_in)).or_else(|| self.token.clone())
     }
 
     /// Where it says that it was.
@@ -90,23 +125,15 @@ impl Visitor {
         Ok(Claim { pid: text(payload.pid), offset: text(payload.offset), position })
     }
 
-    pub(super) fn connection(&self) -> Option<conn::Handle> {
-        self.socket.req_parts().extensions.get::<conn::Handle>().cloned()
-    }
-
-    pub(super) fn handshake(&self) -> Option<&Arc<Handshake>> {
-        self.socket.req_parts().extensions.get::<Arc<Handshake>>()
-    }
-
     pub(super) fn shaken_hands(&self) {
-        if let Some(handshake) = self.handshake() {
+        if let Some(handshake) = &self.handshake {
             handshake.is_over();
         }
     }
 
     /// Ends the session in the default namespace of a client that came there only because its protocol says so.
     pub(super) fn leave_default_namespace(&self) {
-        if let Some(session) = self.handshake().and_then(|handshake| handshake.first.take()) {
+        if let Some(session) = self.handshake.as_ref().and_then(|handshake| handshake.first.take()) {
             session.leave();
         }
     }

@@ -12,7 +12,7 @@ use socketioxide::socket::Socket;
 use socketioxide::{SendError, SocketError};
 
 use super::engine::Engine;
-use super::greeting::{MARK, ack_frame, event_frame};
+use super::greeting::{MARK, ack_frame, disconnect_frame, event_frame};
 use super::peers::Peer;
 use crate::fanout::Frame;
 use crate::fanout::handing::{Handed, Urgency};
@@ -30,14 +30,13 @@ const FRAMING: usize = 256;
 /// How long a client has to read why it is disconnected.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// A WebSocket that the session writes to. Weak: the socket owns the session through its handlers.
+/// A WebSocket that the session writes to.
 pub struct Direct {
     pub lane: Arc<Lane>,
-    pub socket: Weak<Socket<LocalAdapter>>,
     pub namespace: &'static str,
 }
 
-/// A client that polls.
+/// A client that polls. Weak: the socket owns the session through its handlers.
 pub struct Polled {
     pub socket: Weak<Socket<LocalAdapter>>,
     pub namespace: &'static str,
@@ -59,18 +58,10 @@ impl Direct {
         self.lane.push(ack_frame(self.namespace, ack, json), Urgency::Reply)
     }
 
+    /// Ends the connection. Who is told that it is for good does not come back by itself.
     pub fn close(&self, is_final: bool) {
-        if is_final && let Some(socket) = self.socket.upgrade() {
-            // The packet that says so goes through socketioxide; the connection ends after it.
-            let _ = socket.disconnect();
-            let lane = Arc::clone(&self.lane);
-            tokio::spawn(async move {
-                tokio::time::sleep(LAST_WORDS).await;
-                lane.kill();
-            });
-        } else {
-            self.lane.finish(websocket::GOING_AWAY);
-        }
+        let told = is_final.then(|| disconnect_frame(self.namespace)).unwrap_or_default();
+        self.lane.finish([told, websocket::GOING_AWAY].concat().into());
     }
 }
 

@@ -15,7 +15,7 @@ use axum::routing::get;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error};
@@ -227,12 +227,7 @@ async fn serve(site: &Site, dialect: Dialect, entrant: Entrant, stream: Rewound,
         let command = Ok(Command::Subscribe { order: watched.order.clone(), since: None });
         inbox.request(Asked { event: "subscribe:order", command }, ANSWERED);
     }
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(0)
-        .max_message_size(Some(limits.max_message_bytes))
-        .max_frame_size(Some(limits.max_message_bytes));
-    let mut socket = WebSocketStream::from_raw_socket(stream, Side::Server, Some(config)).await;
+    let mut socket = speak(stream, READ_BUFFER, limits.max_message_bytes).await;
     let reason = hear(&mut socket, &inbox, &lane, Heartbeat::new(limits)).await;
     drop(entered);
     if !session.is_closing() {
@@ -242,6 +237,20 @@ async fn serve(site: &Site, dialect: Dialect, entrant: Entrant, stream: Rewound,
         lane.finish(close);
         listen_out(socket.into_inner()).await;
     }
+}
+
+/// The server's end of a WebSocket whose handshake is done; with a buffer to read to, and messages of at most so many bytes.
+pub(super) async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    buffer: usize,
+    longest: usize,
+) -> WebSocketStream<S> {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(buffer)
+        .write_buffer_size(0)
+        .max_message_size(Some(longest))
+        .max_frame_size(Some(longest));
+    WebSocketStream::from_raw_socket(stream, Side::Server, Some(config)).await
 }
 
 /// Takes the session out of its rooms.
@@ -254,10 +263,42 @@ impl Drop for Entered {
 }
 
 /// How a socket ended.
-struct Ending {
-    name: &'static str,
+pub(super) struct Ending {
+    /// Why, as it is counted.
+    pub name: &'static str,
     /// What it is still to be told.
-    close: Option<Bytes>,
+    pub close: Option<Bytes>,
+}
+
+impl Ending {
+    /// There is nobody to be told anything.
+    pub fn silent(name: &'static str) -> Self {
+        Self { name, close: None }
+    }
+
+    fn told(name: &'static str, code: u16, reason: &str) -> Self {
+        Self { name, close: Some(websocket::close(code, reason)) }
+    }
+
+    /// The client says what it must not.
+    pub fn protocol() -> Self {
+        Self::told("protocol_error", 1002, "Protocol error")
+    }
+
+    /// By what reading ended with.
+    pub fn of(error: Option<Error>) -> Self {
+        match error {
+            Some(Error::Capacity(CapacityError::MessageTooLong { .. })) => {
+                Self::told("too_large", 1009, "Message too large")
+            }
+            Some(Error::Utf8(_)) => Self::told("protocol_error", 1007, "Not UTF-8"),
+            Some(Error::Protocol(error)) => {
+                tracing::debug!(%error, "a WebSocket broke the protocol");
+                Self::protocol()
+            }
+            Some(_) | None => Self::silent("transport_close"),
+        }
+    }
 }
 
 /// When a socket is asked whether it is there, and when it is not.
@@ -284,20 +325,16 @@ async fn hear(
 ) -> Ending {
     let mut heard = Instant::now();
     let mut next = heard + beat.interval;
-    let ended = |name, close: Option<(u16, &str)>| Ending {
-        name,
-        close: close.map(|(code, reason)| websocket::close(code, reason)),
-    };
     loop {
         let message = tokio::select! {
             message = socket.next() => message,
             () = tokio::time::sleep_until(next) => {
                 let now = Instant::now();
                 if now >= heard + beat.patience {
-                    return ended("heartbeat_timeout", None);
+                    return Ending::silent("heartbeat_timeout");
                 }
                 if lane.push(websocket::PING, Urgency::Live) == Handed::Gone {
-                    return ended("transport_close", None);
+                    return Ending::silent("transport_close");
                 }
                 next = (now + beat.interval).min(heard + beat.patience);
                 continue;
@@ -309,21 +346,14 @@ async fn hear(
             Some(Ok(Message::Binary(bytes))) => inbox.binary(bytes.len(), ANSWERED),
             // Pings are answered as they are read.
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_))) => {}
-            Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => {
-                return ended("too_large", Some((1009, "Message too large")));
-            }
-            Some(Err(Error::Utf8(_))) => return ended("protocol_error", Some((1007, "Not UTF-8"))),
-            Some(Err(Error::Protocol(error))) => {
-                tracing::debug!(%error, "a WebSocket broke the protocol");
-                return ended("protocol_error", Some((1002, "Protocol error")));
-            }
-            Some(Err(_)) | None => return ended("transport_close", None),
+            Some(Err(error)) => return Ending::of(Some(error)),
+            None => return Ending::of(None),
         }
     }
 }
 
 /// Lets a client read the last it was told: closing with something of its unread would take that back.
-async fn listen_out(mut stream: Rewound) {
+pub(super) async fn listen_out(mut stream: impl AsyncRead + Unpin) {
     let mut nothing = [0; 512];
     let listen = async { while stream.read(&mut nothing).await.is_ok_and(|count| count > 0) {} };
     let _ = tokio::time::timeout(LAST_WORDS, listen).await;

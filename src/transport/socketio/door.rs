@@ -1,0 +1,168 @@
+//! Who comes in, and what they become: a session.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use super::engine::Engine;
+use super::peers::{Peer, Peers};
+use super::visitor::Visitor;
+use super::wire::{Direct, Polled};
+use crate::auth::{Principal, Role};
+use crate::dialect::{Dialect, realtime};
+use crate::error::Refusal;
+use crate::fanout::Fanout;
+use crate::fanout::session::Session;
+use crate::recovery;
+use crate::transport::inbox::Inbox;
+use crate::transport::{Wire, conn};
+
+/// What the namespaces share.
+pub struct Door {
+    pub(super) fanout: Fanout,
+    pub(super) peers: Peers,
+    pub(super) engine: Engine,
+}
+
+/// Why a client may not come in: what its `connect_error` says.
+pub(super) struct Denied(String);
+
+impl std::fmt::Display for Denied {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Door {
+    /// Lets a client in, or not. It is not in its rooms yet: see [`Entry::enter`].
+    pub(super) async fn let_in(
+        self: &Arc<Self>,
+        visitor: &Visitor,
+        dialect: Dialect,
+    ) -> Result<Arc<Entry>, Denied> {
+        let notices = dialect == Dialect::Notices;
+        if !notices {
+            visitor.leave_default_namespace();
+        }
+        let app = self.fanout.app();
+        let principal = match visitor.token() {
+            None if notices && app.config.legacy_open => Ok(Principal::anonymous()),
+            None => Err(Refusal::Unauthorized("no token was given")),
+            Some(token) => app.auth.verify(&token).await,
+        };
+        let admitted = match principal {
+            Ok(principal) => self.admit(visitor, dialect, principal).await,
+            Err(refusal) => Err(refusal),
+        };
+        // Protocol 3 puts every client into the default namespace first, wherever it goes: who is not let in there may still
+        // go on to another one.
+        if admitted.is_ok() || !notices || !visitor.is_eio3 {
+            visitor.shaken_hands();
+        }
+        admitted.map_err(|refusal| self.deny(visitor, &refusal))
+    }
+
+    async fn admit(
+        self: &Arc<Self>,
+        visitor: &Visitor,
+        dialect: Dialect,
+        principal: Principal,
+    ) -> Result<Arc<Entry>, Refusal> {
+        let namespace = dialect.namespace().unwrap_or_default();
+        let sid = &visitor.sid;
+        let claim = visitor.claim()?;
+        let mut begun = recovery::begin(&self.fanout, &principal, dialect, &claim, sid).await?;
+        if visitor.is_eio3 || principal.role == Role::Anonymous {
+            // There is no telling whose it is.
+            begun.beginning.holder = None;
+        }
+        let peer = if visitor.polls { Some(self.peers.begin(sid)) } else { self.peers.get(sid) };
+        let lane = match &peer {
+            // A WebSocket from the start.
+            None => visitor.connection.as_ref().and_then(conn::Handle::lane),
+            // It has moved to one before it came in.
+            Some(peer) if !visitor.polls => peer.lane(),
+            Some(_) => None,
+        };
+        let wire = match lane {
+            Some(lane) => Wire::Direct(Direct { lane, namespace }),
+            None => Wire::Polled(Polled {
+                socket: visitor.socket.clone(),
+                namespace,
+                engine: self.engine.clone(),
+                peer: peer.clone(),
+                waiting: AtomicUsize::new(0),
+                bytes: AtomicUsize::new(0),
+            }),
+        };
+        let session = Session::new(self.fanout.clone(), principal, dialect, wire, begun.beginning);
+        let inbox = Inbox::new(Arc::clone(&session));
+        Ok(Arc::new(Entry { session, inbox, sid: sid.as_str().into(), resync: begun.resync, peer }))
+    }
+
+    fn deny(&self, visitor: &Visitor, refusal: &Refusal) -> Denied {
+        self.fanout.metrics().rejected(refusal.code());
+        // A fault of ours must not look like a refusal, after which clients never come back: cut the line.
+        if matches!(refusal, Refusal::Unavailable | Refusal::Internal(_)) {
+            if let Refusal::Internal(error) = refusal {
+                tracing::error!(%error, "a client could not be let in");
+            }
+            match self.peers.get(&visitor.sid) {
+                None => visitor.connection.iter().for_each(conn::Handle::kill),
+                Some(peer) => {
+                    // Whatever it polls next tells it that the connection has ended, and nothing else.
+                    peer.close();
+                    peer.lane().iter().for_each(|lane| lane.kill());
+                    let (engine, sid, eio3) = (self.engine.clone(), visitor.sid.clone(), visitor.is_eio3);
+                    tokio::spawn(async move { engine.close(&sid, eio3).await });
+                }
+            }
+        }
+        Denied(format!("{}: {refusal}", refusal.code()))
+    }
+}
+
+/// A session and what comes with it, from the time it was let in.
+pub(super) struct Entry {
+    pub(super) session: Arc<Session>,
+    pub(super) inbox: Arc<Inbox>,
+    /// Its id, as the client knows it.
+    pub(super) sid: Box<str>,
+    resync: Option<&'static str>,
+    pub(super) peer: Option<Arc<Peer>>,
+}
+
+impl Entry {
+    /// Puts the session into its rooms, and greets the client.
+    pub(super) fn enter(&self) {
+        let (session, fanout) = (&self.session, self.session.fanout());
+        let now = fanout.app().clock.now();
+        fanout.recovery().began(session.holder(), session.principal(), session.dialect());
+        session.enter(
+            |place| session.dialect().greeting(&self.sid, session, place, now),
+            self.resync.filter(|_| session.dialect() == Dialect::Realtime).map(realtime::resync),
+        );
+        if let Some(peer) = &self.peer {
+            // It may be on the move to a WebSocket already.
+            peer.mark();
+        }
+        if let Some(lane) = session.lane() {
+            lane.wake_reader();
+        }
+    }
+}
+
+/// Takes a session out of its rooms.
+pub(super) fn leave(session: &Session) {
+    let fanout = session.fanout();
+    if session.leave() {
+        fanout.recovery().ended(session.holder(), fanout.app().clock.now());
+    }
+}
+
+/// The client is gone. Who is closed by us is counted with our reason.
+pub(super) fn ended(session: &Session, reason: &'static str) {
+    leave(session);
+    if !session.is_closing() {
+        session.fanout().metrics().closed(reason);
+    }
+}

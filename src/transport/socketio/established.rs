@@ -1,0 +1,234 @@
+//! Clients that are in, on a WebSocket. What they need from then on is little, and it is spoken here: socketioxide, which
+//! keeps 12 KB and three tasks for each, is told that the connection has ended, and forgets it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use smallvec::{SmallVec, smallvec};
+use socketioxide_core::Str;
+use socketioxide_core::Value;
+use socketioxide_core::packet::{Packet, PacketData};
+use socketioxide_core::parser::{Parse, ParseConfig, ParseError, ParserState};
+use socketioxide_parser_common::CommonParser;
+use tokio::time::Instant;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::Message;
+
+use super::door::{Door, ended, leave};
+use super::greeting::{connect_frame, refusal_frame};
+use super::incoming::Establishing;
+use super::visitor::{self, Visitor};
+use super::{MAX_ATTACHMENTS, READ_BUFFER};
+use crate::config::Limits;
+use crate::dialect::Dialect;
+use crate::fanout::handing::Urgency;
+use crate::transport::conn::{self, Conn, Lane, websocket};
+use crate::transport::inbox::Inbox;
+use crate::transport::websocket::{Ending, listen_out, speak};
+
+/// `2`, a ping, and `1`, the end, as the server's WebSocket frames.
+const PING: Bytes = Bytes::from_static(&[websocket::TEXT, 1, b'2']);
+const END: &[u8] = &[websocket::TEXT, 1, b'1'];
+
+impl Establishing {
+    /// Takes the connection over.
+    pub fn go_on(self, conn: Conn) {
+        let Self { arrival, inbox } = self;
+        let Some(lane) = inbox.session().lane() else { return };
+        let (door, token) = (arrival.door, arrival.token);
+        let client = Client { door, lane, token, inboxes: smallvec![inbox], partial: None };
+        tokio::spawn(client.serve(conn));
+    }
+}
+
+/// A client and the namespaces it is in.
+struct Client {
+    door: Arc<Door>,
+    lane: Arc<Lane>,
+    token: Option<String>,
+    inboxes: SmallVec<[Arc<Inbox>; 1]>,
+    /// A packet that waits for its attachments.
+    partial: Option<Box<ParserState>>,
+}
+
+/// However this ends, the rooms are left.
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.inboxes.iter().for_each(|inbox| leave(inbox.session()));
+    }
+}
+
+/// When the client is asked whether it is there, or has to have said that it is.
+struct Heartbeat {
+    interval: Duration,
+    timeout: Duration,
+    asked: Instant,
+    waiting: bool,
+}
+
+impl Heartbeat {
+    fn new(limits: &Limits) -> Self {
+        Self {
+            interval: Duration::from_millis(limits.ping_interval_ms),
+            timeout: Duration::from_millis(limits.ping_timeout_ms),
+            asked: Instant::now(),
+            waiting: false,
+        }
+    }
+
+    fn due(&self) -> Instant {
+        self.asked + if self.waiting { self.timeout } else { self.interval }
+    }
+}
+
+impl Client {
+    async fn serve(mut self, conn: Conn) {
+        let longest = self.limits().max_message_bytes;
+        let mut socket = speak(conn, READ_BUFFER, longest).await;
+        let ending = self.hear(&mut socket).await;
+        for inbox in &self.inboxes {
+            ended(inbox.session(), ending.name);
+        }
+        if let Some(close) = ending.close {
+            self.lane.finish([END, &close].concat().into());
+            listen_out(socket.into_inner()).await;
+        }
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.door.fanout.app().config.limits
+    }
+
+    /// Hears what a client says, until it has left or says what it must not. Events mostly do not come this way, but past it:
+    /// see [`incoming`](super::incoming).
+    async fn hear(&mut self, socket: &mut WebSocketStream<Conn>) -> Ending {
+        let mut beat = Heartbeat::new(self.limits());
+        loop {
+            let message = tokio::select! {
+                message = socket.next() => message,
+                () = tokio::time::sleep_until(beat.due()) => {
+                    if beat.waiting {
+                        return Ending { name: "heartbeat_timeout", close: Some(websocket::GOING_AWAY) };
+                    }
+                    self.lane.push_first(PING);
+                    (beat.asked, beat.waiting) = (Instant::now(), true);
+                    continue;
+                }
+            };
+            let heard = match message {
+                Some(Ok(Message::Text(text))) => match text.as_bytes().first() {
+                    Some(b'2' | b'3') => {
+                        beat.waiting = false;
+                        Ok(())
+                    }
+                    Some(b'4') => {
+                        self.packet(|parser, config, state| {
+                            parser.decode_str(config, state, Str::copy_from_slice(&text[1..]))
+                        })
+                        .await
+                    }
+                    Some(b'1') => Err(Ending::silent("transport_close")),
+                    _ => Err(Ending::protocol()),
+                },
+                Some(Ok(Message::Binary(bytes))) => {
+                    self.packet(|parser, config, state| parser.decode_bin(config, state, bytes)).await
+                }
+                // Pings are answered as they are read.
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_))) => {
+                    Ok(())
+                }
+                Some(Err(error)) => Err(Ending::of(Some(error))),
+                None => Err(Ending::of(None)),
+            };
+            if let Err(ending) = heard {
+                return ending;
+            }
+        }
+    }
+
+    /// Takes a packet, once all of it is there.
+    async fn packet(
+        &mut self,
+        decode: impl FnOnce(CommonParser, &ParseConfig, &ParserState) -> Result<Packet, ParseError>,
+    ) -> Result<(), Ending> {
+        let config = ParseConfig {
+            max_incoming_binaries: MAX_ATTACHMENTS,
+            max_incoming_binary_buf_size: self.limits().max_message_bytes,
+            ..ParseConfig::default()
+        };
+        let state = self.partial.take().unwrap_or_default();
+        match decode(CommonParser, &config, &state) {
+            Ok(packet) => self.take(packet).await,
+            Err(ParseError::NeedsMoreBinaryData) => {
+                self.partial = Some(state);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a packet cannot be read");
+                Err(Ending::protocol())
+            }
+        }
+    }
+
+    async fn take(&mut self, packet: Packet) -> Result<(), Ending> {
+        let namespace = &*packet.ns;
+        match packet.inner {
+            PacketData::Connect(auth) => {
+                self.leave(namespace);
+                self.connect(namespace, auth.as_ref().and_then(visitor::json)).await;
+            }
+            PacketData::Disconnect => self.leave(namespace),
+            PacketData::Event(Value::Str(json, _), ack)
+            | PacketData::BinaryEvent(Value::Str(json, _), ack) => {
+                let inbox = self.inboxes.iter().find(|inbox| inbox.namespace() == Some(namespace));
+                if !inbox.is_some_and(|inbox| inbox.event(&json, ack)) {
+                    return Err(Ending::protocol());
+                }
+            }
+            // Nothing is asked of clients, and nothing comes in bytes.
+            PacketData::EventAck(..)
+            | PacketData::BinaryAck(..)
+            | PacketData::ConnectError(_)
+            | PacketData::Event(Value::Bytes(_), _)
+            | PacketData::BinaryEvent(Value::Bytes(_), _) => {}
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, namespace: &str) {
+        self.inboxes.retain(|inbox| {
+            let stays = inbox.namespace() != Some(namespace);
+            if !stays {
+                ended(inbox.session(), "client_left");
+            }
+            stays
+        });
+    }
+
+    /// Lets the client into another namespace, or into one that it has left.
+    async fn connect(&mut self, namespace: &str, auth: Option<String>) {
+        let dialect = Dialect::ALL.into_iter().find(|dialect| dialect.namespace() == Some(namespace));
+        let let_in = match dialect {
+            None => Err("Invalid namespace".to_owned()),
+            Some(dialect) => {
+                let visitor = Visitor::returning(auth, self.token.clone(), conn::Handle::of(&self.lane));
+                self.door.let_in(&visitor, dialect).await.map_err(|denied| denied.to_string())
+            }
+        };
+        match let_in {
+            Ok(entry) => {
+                let session = &entry.session;
+                self.lane.attach(session);
+                let _ = self.lane.push(connect_frame(namespace, &entry.sid, session), Urgency::Reply);
+                entry.enter();
+                self.lane.hears(session);
+                self.inboxes.push(Arc::clone(&entry.inbox));
+            }
+            Err(why) => {
+                let _ = self.lane.push(refusal_frame(namespace, &why), Urgency::Reply);
+            }
+        }
+    }
+}
