@@ -73,6 +73,8 @@ pub struct Inner {
     pub events_committed: Count,
     recoveries: Family<OutcomeLabel, Count>,
     pub sessions_behind: Gauge,
+    /// Socket.IO clients whose connections were taken over from socketioxide.
+    pub established: Gauge,
     pub outbox_depth: Gauge,
     closed: Family<ReasonLabel, Count>,
     pub trail_dropped: Count,
@@ -153,6 +155,11 @@ impl Inner {
             self.sessions_behind.clone(),
         );
         registry.register(
+            "established",
+            "Socket.IO clients whose connections were taken over from socketioxide",
+            self.established.clone(),
+        );
+        registry.register(
             "outbox_depth",
             "Live events that wait for sockets that cannot take them now",
             self.outbox_depth.clone(),
@@ -223,6 +230,7 @@ impl Metrics {
             events_committed: Count::default(),
             recoveries: Family::default(),
             sessions_behind: Gauge::default(),
+            established: Gauge::default(),
             outbox_depth: Gauge::default(),
             closed: Family::default(),
             trail_dropped: Count::default(),

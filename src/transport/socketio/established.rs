@@ -38,6 +38,7 @@ impl Establishing {
         let Self { arrival, inbox } = self;
         let Some(lane) = inbox.session().lane() else { return };
         let (door, token) = (arrival.door, arrival.token);
+        door.fanout.metrics().established.inc();
         let client = Client { door, lane, token, inboxes: smallvec![inbox], partial: None };
         tokio::spawn(client.serve(conn));
     }
@@ -57,6 +58,7 @@ struct Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.inboxes.iter().for_each(|inbox| leave(inbox.session()));
+        self.door.fanout.metrics().established.dec();
     }
 }
 
@@ -175,8 +177,10 @@ impl Client {
     async fn take(&mut self, packet: Packet) -> Result<(), Ending> {
         let namespace = &*packet.ns;
         match packet.inner {
+            // It is there already: as socketioxide has it, nothing comes of that.
+            PacketData::Connect(_)
+                if self.inboxes.iter().any(|inbox| inbox.namespace() == Some(namespace)) => {}
             PacketData::Connect(auth) => {
-                self.leave(namespace);
                 self.connect(namespace, auth.as_ref().and_then(visitor::json)).await;
             }
             PacketData::Disconnect => self.leave(namespace),
