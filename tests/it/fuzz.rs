@@ -11,7 +11,7 @@ use ordercast::fanout::{Offset, Place};
 use ordercast::id::{OrderId, UserId};
 use ordercast::tracking::TrackingId;
 use ordercast::transport::conn::websocket;
-use ordercast::transport::socketio::incoming::rewrite_body;
+use ordercast::transport::socketio::query::rewrite_body;
 use proptest::prelude::*;
 
 /// What clients say, to begin from.

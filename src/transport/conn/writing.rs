@@ -61,8 +61,8 @@ impl Lane {
                         session.pump();
                     }
                     Then::Move(session) => {
-                        self.hears(&session);
                         session.upgraded(self);
+                        self.hears(&session);
                     }
                     Then::Mark(peer) => peer.mark(),
                 }

@@ -1,14 +1,27 @@
-//! A client that begins with a WebSocket. Its handshake is ours: socketioxide is given the bare connection, and nothing of
-//! HTTP stays in memory with it.
+//! How clients begin, so that little of HTTP stays in memory with them. With a WebSocket, the handshake is ours, and
+//! socketioxide is given the bare connection.
 
 use axum::extract::Request;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use super::engine::Engine;
 use super::probe::Rewound;
-use crate::transport::conn::Conn;
+use crate::transport::conn::{self, Conn};
+
+/// The headers that Socket.IO, and the token, need.
+const KEPT: [HeaderName; 9] = [
+    header::HOST,
+    header::AUTHORIZATION,
+    header::CONNECTION,
+    header::UPGRADE,
+    header::SEC_WEBSOCKET_KEY,
+    header::SEC_WEBSOCKET_VERSION,
+    header::CONTENT_TYPE,
+    header::CONTENT_LENGTH,
+    header::ORIGIN,
+];
 
 /// Goes on behind the answer to a request for a WebSocket.
 pub(super) fn go_on(engine: &Engine, mut request: Request) {
@@ -31,4 +44,29 @@ pub(in crate::transport) async fn upgraded(upgrade: OnUpgrade) -> Option<Rewound
     let parts = upgrade.await.ok()?.downcast::<TokioIo<Conn>>().ok()?;
     // A copy: what was read lies in a buffer of 16 KiB.
     Some(Rewound::new(parts.read_buf.to_vec(), parts.io.into_inner()))
+}
+
+/// A copy of the request that shares no memory with hyper's read buffer. Socket.IO keeps a request's parts as
+/// long as the socket lives, and they would keep 16 KiB of buffer each.
+pub(super) fn unpinned(request: Request) -> Option<Request> {
+    let (mut parts, body) = request.into_parts();
+    let uri: Uri = String::from(parts.uri.path_and_query()?.as_str()).parse().ok()?;
+    let mut headers = HeaderMap::with_capacity(KEPT.len());
+    for name in KEPT {
+        if let Some(value) = parts.headers.get(&name) {
+            headers.insert(name, HeaderValue::from_bytes(value.as_bytes()).ok()?);
+        }
+    }
+    let mut copy = Request::new(body);
+    *copy.method_mut() = parts.method;
+    *copy.uri_mut() = uri;
+    *copy.version_mut() = parts.version;
+    *copy.headers_mut() = headers;
+    if let Some(upgrade) = parts.extensions.remove::<hyper::upgrade::OnUpgrade>() {
+        copy.extensions_mut().insert(upgrade);
+    }
+    if let Some(connection) = parts.extensions.remove::<conn::Handle>() {
+        copy.extensions_mut().insert(connection);
+    }
+    Some(copy)
 }

@@ -35,8 +35,7 @@ const END: &[u8] = &[websocket::TEXT, 1, b'1'];
 impl Establishing {
     /// Takes the connection over.
     pub fn go_on(self, conn: Conn) {
-        let Self { arrival, inbox } = self;
-        let Some(lane) = inbox.session().lane() else { return };
+        let Self { arrival, inbox, lane } = self;
         let (door, token) = (arrival.door, arrival.token);
         door.fanout.metrics().established.inc();
         let client = Client { door, lane, token, inboxes: smallvec![inbox], partial: None };
@@ -62,29 +61,6 @@ impl Drop for Client {
     }
 }
 
-/// When the client is asked whether it is there, or has to have said that it is.
-struct Heartbeat {
-    interval: Duration,
-    timeout: Duration,
-    asked: Instant,
-    waiting: bool,
-}
-
-impl Heartbeat {
-    fn new(limits: &Limits) -> Self {
-        Self {
-            interval: Duration::from_millis(limits.ping_interval_ms),
-            timeout: Duration::from_millis(limits.ping_timeout_ms),
-            asked: Instant::now(),
-            waiting: false,
-        }
-    }
-
-    fn due(&self) -> Instant {
-        self.asked + if self.waiting { self.timeout } else { self.interval }
-    }
-}
-
 impl Client {
     async fn serve(mut self, conn: Conn) {
         let longest = self.limits().max_message_bytes;
@@ -106,23 +82,27 @@ impl Client {
     /// Hears what a client says, until it has left or says what it must not. Events mostly do not come this way, but past it:
     /// see [`incoming`](super::incoming).
     async fn hear(&mut self, socket: &mut WebSocketStream<Conn>) -> Ending {
-        let mut beat = Heartbeat::new(self.limits());
+        let limits = self.limits();
+        let interval = Duration::from_millis(limits.ping_interval_ms);
+        let timeout = Duration::from_millis(limits.ping_timeout_ms);
+        // When it was last asked whether it is there, and whether it has still to say so.
+        let (mut asked, mut waiting) = (Instant::now(), false);
         loop {
             let message = tokio::select! {
                 message = socket.next() => message,
-                () = tokio::time::sleep_until(beat.due()) => {
-                    if beat.waiting {
+                () = tokio::time::sleep_until(asked + if waiting { timeout } else { interval }) => {
+                    if waiting {
                         return Ending { name: "heartbeat_timeout", close: Some(websocket::GOING_AWAY) };
                     }
                     self.lane.push_first(PING);
-                    (beat.asked, beat.waiting) = (Instant::now(), true);
+                    (asked, waiting) = (Instant::now(), true);
                     continue;
                 }
             };
             let heard = match message {
                 Some(Ok(Message::Text(text))) => match text.as_bytes().first() {
                     Some(b'2' | b'3') => {
-                        beat.waiting = false;
+                        waiting = false;
                         Ok(())
                     }
                     Some(b'4') => {

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
 use tower::Service;
 
@@ -19,27 +19,15 @@ use super::begin;
 use super::door::Door;
 use super::engine::Engine;
 use super::greeting::{Greeting, mend_polled};
-use super::incoming::{self, Arrival, Incoming};
+use super::incoming::{Arrival, Incoming};
 use super::peers::{Peer, Peers};
-use super::probe;
+use super::{probe, query};
 use crate::app::App;
 use crate::error::Refusal;
 use crate::fanout::session::Session;
 use crate::transport::http::{problem, token_of};
 use crate::transport::{conn, websocket};
 
-/// The headers that Socket.IO, and the token, need.
-const KEPT: [HeaderName; 9] = [
-    header::HOST,
-    header::AUTHORIZATION,
-    header::CONNECTION,
-    header::UPGRADE,
-    header::SEC_WEBSOCKET_KEY,
-    header::SEC_WEBSOCKET_VERSION,
-    header::CONTENT_TYPE,
-    header::CONTENT_LENGTH,
-    header::ORIGIN,
-];
 /// Empty answers in a row that are asked for again in a polling client's place.
 const POLLS: usize = 3;
 
@@ -320,7 +308,7 @@ impl Front {
         Ok(Response::from_parts(parts, Body::from(mended)))
     }
 
-    /// Makes what a client of version 2 posts readable: see [`incoming`]. Of what others post, takes notice.
+    /// Makes what a client of version 2 posts readable: see [`query`]. Of what others post, takes notice.
     async fn mend_posted(&self, request: Request, sid: &str, eio3: bool) -> Result<Request, Response> {
         let (parts, body) = request.into_parts();
         let Ok(bytes) = axum::body::to_bytes(body, self.body_limit).await else {
@@ -328,7 +316,7 @@ impl Front {
         };
         let mut bytes = Vec::from(bytes);
         if eio3 {
-            incoming::rewrite_body(&mut bytes);
+            query::rewrite_body(&mut bytes);
         } else if let Some(peer) = self.peers.get(sid) {
             peer.posts(&bytes);
             if bytes == b"1" {
@@ -363,31 +351,6 @@ impl Drop for Aborted<'_> {
     }
 }
 
-/// A copy of the request that shares no memory with hyper's read buffer. Socket.IO keeps a request's parts as
-/// long as the socket lives, and they would keep 16 KiB of buffer each.
-fn unpinned(request: Request) -> Option<Request> {
-    let (mut parts, body) = request.into_parts();
-    let uri: Uri = String::from(parts.uri.path_and_query()?.as_str()).parse().ok()?;
-    let mut headers = HeaderMap::with_capacity(KEPT.len());
-    for name in KEPT {
-        if let Some(value) = parts.headers.get(&name) {
-            headers.insert(name, HeaderValue::from_bytes(value.as_bytes()).ok()?);
-        }
-    }
-    let mut copy = Request::new(body);
-    *copy.method_mut() = parts.method;
-    *copy.uri_mut() = uri;
-    *copy.version_mut() = parts.version;
-    *copy.headers_mut() = headers;
-    if let Some(upgrade) = parts.extensions.remove::<hyper::upgrade::OnUpgrade>() {
-        copy.extensions_mut().insert(upgrade);
-    }
-    if let Some(connection) = parts.extensions.remove::<conn::Handle>() {
-        copy.extensions_mut().insert(connection);
-    }
-    Some(copy)
-}
-
 impl Service<Request> for Front {
     type Response = Response;
     type Error = Infallible;
@@ -402,7 +365,7 @@ impl Service<Request> for Front {
         if let Some(refusal) = self.refuse(&request, &asked) {
             return Box::pin(std::future::ready(Ok(refusal)));
         }
-        let Some(mut request) = unpinned(request) else {
+        let Some(mut request) = begin::unpinned(request) else {
             let refusal = problem::respond(&Refusal::Malformed("the request cannot be read".to_owned()));
             return Box::pin(std::future::ready(Ok(refusal)));
         };

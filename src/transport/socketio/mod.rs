@@ -10,6 +10,7 @@ mod handler;
 pub mod incoming;
 pub mod peers;
 mod probe;
+pub mod query;
 mod visitor;
 pub mod wire;
 

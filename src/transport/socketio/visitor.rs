@@ -91,7 +91,7 @@ impl Visitor {
         }
     }
 
-    /// What version 2, which has no auth payload, said in its query: see [`incoming`].
+    /// What version 2, which has no auth payload, said in its query: see [`super::query`].
     fn query(&self) -> Option<&str> {
         self.auth.as_deref().filter(|_| self.is_eio3).map(|query| query.trim_end_matches(','))
     }

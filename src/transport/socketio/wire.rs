@@ -60,8 +60,12 @@ impl Direct {
 
     /// Ends the connection. Who is told that it is for good does not come back by itself.
     pub fn close(&self, is_final: bool) {
-        let told = is_final.then(|| disconnect_frame(self.namespace)).unwrap_or_default();
-        self.lane.finish([told, websocket::GOING_AWAY].concat().into());
+        let end = if is_final {
+            [disconnect_frame(self.namespace), websocket::GOING_AWAY].concat().into()
+        } else {
+            websocket::GOING_AWAY
+        };
+        self.lane.finish(end);
     }
 }
 
