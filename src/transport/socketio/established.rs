@@ -1,7 +1,10 @@
 //! Clients that are in, on a WebSocket. What they need from then on is little, and it is spoken here: socketioxide, which
 //! keeps 12 KB and three tasks for each, is told that the connection has ended, and forgets it.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,9 +15,10 @@ use socketioxide_core::Value;
 use socketioxide_core::packet::{Packet, PacketData};
 use socketioxide_core::parser::{Parse, ParseConfig, ParseError, ParserState};
 use socketioxide_parser_common::CommonParser;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::Message;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::door::{Door, ended, leave};
 use super::greeting::{connect_frame, refusal_frame};
@@ -87,9 +91,10 @@ impl Client {
         let timeout = Duration::from_millis(limits.ping_timeout_ms);
         // When it was last asked whether it is there, and whether it has still to say so.
         let (mut asked, mut waiting) = (Instant::now(), false);
+        let mut drained = false;
         loop {
             let message = tokio::select! {
-                message = socket.next() => message,
+                message = poll_fn(|cx| poll_message(socket, &mut drained, cx)) => message,
                 () = tokio::time::sleep_until(asked + if waiting { timeout } else { interval }) => {
                     if waiting {
                         return Ending { name: "heartbeat_timeout", close: Some(websocket::GOING_AWAY) };
@@ -215,4 +220,21 @@ impl Client {
             }
         }
     }
+}
+
+/// The next message. Once all that was read is dealt with, it is the connection that is asked first: as long as nothing but
+/// events comes, nothing else of the socket is touched.
+fn poll_message(
+    socket: &mut WebSocketStream<Conn>,
+    drained: &mut bool,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Message, Error>>> {
+    if *drained {
+        // No room: what is to be read stays where it is. What went wrong shows again.
+        let mut nowhere = ReadBuf::new(&mut []);
+        let _ = ready!(Pin::new(socket.get_mut()).poll_read(cx, &mut nowhere));
+    }
+    let message = socket.poll_next_unpin(cx);
+    *drained = message.is_pending();
+    message
 }
