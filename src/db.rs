@@ -6,9 +6,10 @@ use migration::{Migrator, MigratorTrait};
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::sqlx::{Connection, Error};
 use sea_orm::{
-    ConnectOptions, Database, DatabaseBackend, DatabaseConnection, DatabaseTransaction, DbErr, RuntimeErr,
-    SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    ConnectOptions, ConnectionTrait, Database, DatabaseBackend, DatabaseConnection, DatabaseTransaction,
+    DbErr, RuntimeErr, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, Value,
 };
+use serde::Serialize;
 
 /// How long anybody waits for a connection.
 pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -175,6 +176,30 @@ pub fn is_outage(error: &DbErr) -> bool {
 #[must_use]
 pub fn is_unique_violation(error: &DbErr) -> bool {
     matches!(error.sql_err(), Some(sea_orm::SqlErr::UniqueConstraintViolation(_)))
+}
+
+/// A statement in both dialects, for any number of rows: they are one value, [`rows`]. So its text is the same each time,
+/// nothing has to be built, and a connection keeps it prepared. `SQLite` takes several statements as one.
+pub struct Sql {
+    pub sqlite: &'static str,
+    pub postgres: &'static str,
+}
+
+impl Sql {
+    /// The statement with its values, `$1` first.
+    pub fn with<const N: usize>(&self, db: &impl ConnectionTrait, values: [Value; N]) -> Statement {
+        let backend = db.get_database_backend();
+        let text = if backend == DatabaseBackend::Sqlite { self.sqlite } else { self.postgres };
+        Statement::from_sql_and_values(backend, text, values)
+    }
+}
+
+/// Rows for a statement, as JSON.
+///
+/// # Errors
+/// When a value has no JSON.
+pub fn rows(rows: &impl Serialize) -> Result<Value, serde_json::Error> {
+    Ok(serde_json::to_string(rows)?.into())
 }
 
 /// Repeats the last key until there are 1, 2, 4, 8… of them: statements with a list of keys come in few lengths, and a

@@ -1,21 +1,22 @@
 //! Reading orders: one, a page of them, and the whole of one for tracking.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use entity::{driver_position, order as row, order_item, status_history};
 use sea_orm::sea_query::ExprTrait;
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect,
+    QueryResult, QuerySelect,
 };
 use serde::{Deserialize, Serialize};
 
 use super::access::{self, Party};
+use super::known::Whole;
 use super::{Chef, Customer, Delivery, Driver, Item, Order, OrderStatus};
 use crate::app::App;
 use crate::auth::Principal;
 use crate::clock::{Time, from_millis, wire};
-use crate::db::padded;
+use crate::db::{Sql, padded, rows};
 use crate::error::Refusal;
 use crate::id::{OrderId, Point, UserId};
 
@@ -29,6 +30,13 @@ pub struct Past {
     #[serde(with = "wire")]
     pub at: Time,
     pub changed_by: Option<String>,
+}
+
+impl Past {
+    /// The status that an order has now.
+    pub(super) fn of(order: &Order, by: &UserId, at: Time) -> Self {
+        Self { seq: order.seq, status: order.status, at, changed_by: Some(by.to_string()) }
+    }
 }
 
 /// Everything the tracking view shows.
@@ -227,6 +235,55 @@ pub(crate) async fn load_locked(
         .all(tx)
         .await?;
     with_items(tx, rows).await
+}
+
+/// What tells whether an order in memory is the one on disk.
+pub(super) struct Version {
+    pub id: OrderId,
+    pub seq: i64,
+    pub updated_at: Time,
+    pub estimated_delivery_time: Option<Time>,
+}
+
+/// Locks orders as [`load_locked`] does, without reading all of them.
+const LOCK: Sql = Sql {
+    sqlite: "SELECT id, seq, updated_at, estimated_delivery_time FROM orders
+        WHERE id IN (SELECT value FROM json_each($1))",
+    postgres: "SELECT id, seq, updated_at, estimated_delivery_time FROM orders
+        WHERE id = ANY (ARRAY (SELECT json_array_elements_text(CAST($1 AS json)))) ORDER BY id FOR UPDATE",
+};
+
+/// Locks orders, in the order of their ids; the versions of those that are there.
+pub(super) async fn lock(
+    tx: &DatabaseTransaction,
+    ids: &BTreeSet<&OrderId>,
+) -> Result<Vec<Version>, Refusal> {
+    let locked = tx.query_all_raw(LOCK.with(tx, [rows(ids)?])).await?;
+    let version = |row: &QueryResult| {
+        Ok(Version {
+            id: OrderId::stored(&row.try_get_by_index::<String>(0)?),
+            seq: row.try_get_by_index(1)?,
+            updated_at: row.try_get_by_index(2)?,
+            estimated_delivery_time: row.try_get_by_index(3)?,
+        })
+    };
+    locked.iter().map(version).collect()
+}
+
+/// Reads orders with their histories.
+pub(super) async fn wholes(tx: &DatabaseTransaction, ids: Vec<&OrderId>) -> Result<Vec<Whole>, Refusal> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids = padded(ids.into_iter().map(OrderId::as_str).collect());
+    let rows = row::Entity::find().filter(row::Column::Id.is_in(ids)).all(tx).await?;
+    let orders = with_items(tx, rows).await?;
+    let mut histories = histories(tx, &orders.iter().collect::<Vec<_>>()).await?;
+    let with_history = |order: Order| {
+        let history = histories.remove(&order.id).unwrap_or_default();
+        (order, history)
+    };
+    Ok(orders.into_iter().map(with_history).collect())
 }
 
 pub(crate) async fn load(db: &impl ConnectionTrait, id: &OrderId) -> Result<Option<Order>, Refusal> {
