@@ -20,9 +20,9 @@ const POSTGRES_CONNECTIONS: u32 = 20;
 const PIECE: usize = 64;
 /// Rows that a connection of `SQLite` hands over at a time.
 const ROWS: usize = 512;
-/// Pages that the log of `SQLite` holds (32 MB) before the commit that fills it also copies them into the database. Such a
-/// commit waits for the disk three times, so it must be rare; and the more changes share it, the fewer pages there are.
-const CHECKPOINT: &str = "8000";
+/// Pages that the log of `SQLite` holds (64 MB) before the commit that fills it also copies them into the database. Such a
+/// commit waits for the disk three times, and all who come meanwhile wait with it: so it must be rare.
+const LOG_PAGES: &str = "16000";
 /// Statements that a connection keeps prepared.
 const PREPARED: usize = 256;
 /// A statement of ours that takes longer on `PostgreSQL` is given up.
@@ -126,7 +126,7 @@ fn sqlite(url: &str, connections: u32) -> ConnectOptions {
             .busy_timeout(ACQUIRE_TIMEOUT)
             .foreign_keys(true)
             .pragma("cache_size", "-16000")
-            .pragma("wal_autocheckpoint", CHECKPOINT)
+            .pragma("wal_autocheckpoint", LOG_PAGES)
             // What a statement may have to take back is kept in memory, not in a file.
             .pragma("temp_store", "memory")
             .statement_cache_capacity(PREPARED)
