@@ -8,7 +8,7 @@ use sea_orm::{
 };
 
 use super::change::{self, Action, DriverChange, Step};
-use super::known::{Known, Whole};
+use super::known::{self, Known, Whole};
 use super::read::{self, Past};
 use super::{Driver, Order, OrderStatus, PaymentStatus, access, status};
 use crate::app::App;
@@ -93,14 +93,14 @@ impl Draft {
     pub(super) async fn read(
         tx: &DatabaseTransaction,
         ids: &BTreeSet<&OrderId>,
-        known: &Known,
+        kept: &Known,
         now: Time,
     ) -> Result<Self, Refusal> {
         let mut draft = Self::new(now);
         let mut others = Vec::new();
-        let locked = read::lock(tx, ids).await?;
+        let locked = known::lock(tx, ids).await?;
         for version in &locked {
-            match known.take(version) {
+            match kept.take(version) {
                 Some(whole) => draft.hold(whole),
                 None => others.push(&version.id),
             }

@@ -1,12 +1,12 @@
 //! Reading orders: one, a page of them, and the whole of one for tracking.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use entity::{driver_position, order as row, order_item, status_history};
 use sea_orm::sea_query::ExprTrait;
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
-    QueryResult, QuerySelect,
+    QuerySelect,
 };
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,7 @@ use super::{Chef, Customer, Delivery, Driver, Item, Order, OrderStatus};
 use crate::app::App;
 use crate::auth::Principal;
 use crate::clock::{Time, from_millis, wire};
-use crate::db::{Sql, padded, rows};
+use crate::db::padded;
 use crate::error::Refusal;
 use crate::id::{OrderId, Point, UserId};
 
@@ -235,39 +235,6 @@ pub(crate) async fn load_locked(
         .all(tx)
         .await?;
     with_items(tx, rows).await
-}
-
-/// What tells whether an order in memory is the one on disk.
-pub(super) struct Version {
-    pub id: OrderId,
-    pub seq: i64,
-    pub updated_at: Time,
-    pub estimated_delivery_time: Option<Time>,
-}
-
-/// Locks orders as [`load_locked`] does, without reading all of them.
-const LOCK: Sql = Sql {
-    sqlite: "SELECT id, seq, updated_at, estimated_delivery_time FROM orders
-        WHERE id IN (SELECT value FROM json_each($1))",
-    postgres: "SELECT id, seq, updated_at, estimated_delivery_time FROM orders
-        WHERE id = ANY (ARRAY (SELECT json_array_elements_text(CAST($1 AS json)))) ORDER BY id FOR UPDATE",
-};
-
-/// Locks orders, in the order of their ids; the versions of those that are there.
-pub(super) async fn lock(
-    tx: &DatabaseTransaction,
-    ids: &BTreeSet<&OrderId>,
-) -> Result<Vec<Version>, Refusal> {
-    let locked = tx.query_all_raw(LOCK.with(tx, [rows(ids)?])).await?;
-    let version = |row: &QueryResult| {
-        Ok(Version {
-            id: OrderId::stored(&row.try_get_by_index::<String>(0)?),
-            seq: row.try_get_by_index(1)?,
-            updated_at: row.try_get_by_index(2)?,
-            estimated_delivery_time: row.try_get_by_index(3)?,
-        })
-    };
-    locked.iter().map(version).collect()
 }
 
 /// Reads orders with their histories.
