@@ -6,9 +6,10 @@ use migration::{Migrator, MigratorTrait};
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::sqlx::{Connection, Error};
 use sea_orm::{
-    ConnectOptions, Database, DatabaseBackend, DatabaseConnection, DatabaseTransaction, DbErr, RuntimeErr,
-    SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    ConnectOptions, ConnectionTrait, Database, DatabaseBackend, DatabaseConnection, DatabaseTransaction,
+    DbErr, RuntimeErr, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, Value,
 };
+use serde::Serialize;
 
 /// How long anybody waits for a connection.
 pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -19,6 +20,9 @@ const POSTGRES_CONNECTIONS: u32 = 20;
 const PIECE: usize = 64;
 /// Rows that a connection of `SQLite` hands over at a time.
 const ROWS: usize = 512;
+/// Pages that the log of `SQLite` holds (64 MB) before the commit that fills it also copies them into the database. Such a
+/// commit waits for the disk three times, and all who come meanwhile wait with it: so it must be rare.
+const LOG_PAGES: &str = "16000";
 /// Statements that a connection keeps prepared.
 const PREPARED: usize = 256;
 /// A statement of ours that takes longer on `PostgreSQL` is given up.
@@ -122,6 +126,9 @@ fn sqlite(url: &str, connections: u32) -> ConnectOptions {
             .busy_timeout(ACQUIRE_TIMEOUT)
             .foreign_keys(true)
             .pragma("cache_size", "-16000")
+            .pragma("wal_autocheckpoint", LOG_PAGES)
+            // What a statement may have to take back is kept in memory, not in a file.
+            .pragma("temp_store", "memory")
             .statement_cache_capacity(PREPARED)
             // Rows come from a thread of their own, so many at a time.
             .row_buffer_size(ROWS)
@@ -175,6 +182,30 @@ pub fn is_outage(error: &DbErr) -> bool {
 #[must_use]
 pub fn is_unique_violation(error: &DbErr) -> bool {
     matches!(error.sql_err(), Some(sea_orm::SqlErr::UniqueConstraintViolation(_)))
+}
+
+/// A statement in both dialects, for any number of rows: they are one value, [`rows`]. So its text is the same each time,
+/// nothing has to be built, and a connection keeps it prepared. `SQLite` takes several statements as one.
+pub struct Sql {
+    pub sqlite: &'static str,
+    pub postgres: &'static str,
+}
+
+impl Sql {
+    /// The statement with its values, `$1` first.
+    pub fn with<const N: usize>(&self, db: &impl ConnectionTrait, values: [Value; N]) -> Statement {
+        let backend = db.get_database_backend();
+        let text = if backend == DatabaseBackend::Sqlite { self.sqlite } else { self.postgres };
+        Statement::from_sql_and_values(backend, text, values)
+    }
+}
+
+/// Rows for a statement, as JSON.
+///
+/// # Errors
+/// When a value has no JSON.
+pub fn rows(rows: &impl Serialize) -> Result<Value, serde_json::Error> {
+    Ok(serde_json::to_string(rows)?.into())
 }
 
 /// Repeats the last key until there are 1, 2, 4, 8… of them: statements with a list of keys come in few lengths, and a

@@ -1,20 +1,47 @@
 //! The log of durable events: the truth that everything else is told from.
 
 use entity::{event_audience, log_head, order_event};
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Order, Query};
+use sea_orm::sea_query::{Order, Query};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
-    QueryOrder, QuerySelect,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect,
 };
+use serde::{Serialize, Serializer};
 use smallvec::SmallVec;
 
 use super::{Audience, OrderEvent};
-use crate::db::pieces;
+use crate::db::{Sql, rows};
 use crate::error::Refusal;
 use crate::id::OrderId;
 
 /// How many events one read of the log brings.
 pub const PAGE: u64 = 500;
+/// Bytes that an event has, about.
+const BODY: usize = 2048;
+
+/// Takes positions, writes the events there, and whom each is for, once: somebody may be two parties of one order. Of each
+/// event comes the order, its seq, and where in `$3` its body is.
+const APPEND: Sql = Sql {
+    sqlite: "UPDATE log_head SET position = position + $1 RETURNING position;
+        INSERT INTO order_event (position, order_id, seq, body)
+        SELECT log_head.position - $1 + 1 + t.key, t.value->>0, t.value->>1,
+            CAST(substr($3, t.value->>2, t.value->>3) AS text)
+        FROM json_each($2) AS t, log_head;
+        INSERT INTO event_audience (audience, position)
+        SELECT t.key, log_head.position - $1 + t.value FROM json_each($4) AS t, log_head WHERE true
+        ON CONFLICT DO NOTHING",
+    postgres: "WITH head AS (UPDATE log_head SET position = position + $1 RETURNING position),
+        event AS (
+            INSERT INTO order_event (position, order_id, seq, body)
+            SELECT head.position - $1 + number, value->>0, CAST(value->>1 AS bigint),
+                convert_from(substr($3, CAST(value->>2 AS integer), CAST(value->>3 AS integer)), 'UTF8')
+            FROM head, json_array_elements(CAST($2 AS json)) WITH ORDINALITY AS t (value, number)),
+        audience AS (
+            INSERT INTO event_audience (audience, position)
+            SELECT key, head.position - $1 + CAST(value AS bigint) FROM head, json_each_text(CAST($4 AS json))
+            ON CONFLICT DO NOTHING)
+        SELECT position FROM head",
+};
 
 /// Appends events to the log, in the transaction of the change they record; there is no other way to log
 /// one. To be called last: the head row's lock, held until the commit, is what makes positions dense and in
@@ -24,38 +51,31 @@ pub const PAGE: u64 = 500;
 /// Those of the database.
 pub async fn append(tx: &DatabaseTransaction, events: &mut [OrderEvent]) -> Result<(), Refusal> {
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
-    let take = Query::update()
-        .table(log_head::Entity)
-        .value(log_head::Column::Position, Expr::col(log_head::Column::Position).add(count))
-        .returning_col(log_head::Column::Position)
-        .to_owned();
-    let taken = tx.query_one(&take).await?.ok_or_else(no_head)?;
-    let mut position = taken.try_get::<i64>("", "position")? - count;
-    let mut rows = Vec::with_capacity(events.len());
-    let mut audiences = Vec::with_capacity(events.len() * 3);
-    for event in events {
-        position += 1;
+    let mut bodies = Vec::with_capacity(events.len() * BODY);
+    let mut written = Vec::with_capacity(events.len());
+    let mut audiences = Audiences(Vec::with_capacity(events.len() * 3));
+    for (event, number) in events.iter().zip(1..) {
+        let from = bodies.len();
+        serde_json::to_writer(&mut bodies, event)?;
+        written.push((&event.order.id, event.order.seq, from + 1, bodies.len() - from));
+        audiences.0.extend(event.audience().iter().map(|audience| (audience.stored(), number)));
+    }
+    let values = [count.into(), rows(&written)?, bodies.into(), rows(&audiences)?];
+    let taken = tx.query_all_raw(APPEND.with(tx, values)).await?;
+    let last = taken.first().ok_or_else(no_head)?.try_get::<i64>("", "position")?;
+    for (event, position) in events.iter_mut().zip(last - count + 1..) {
         event.position = position;
-        for audience in event.audience().iter().map(Audience::stored) {
-            audiences.push(event_audience::ActiveModel { audience: Set(audience), position: Set(position) });
-        }
-        rows.push(order_event::ActiveModel {
-            position: Set(position),
-            order_id: Set(event.order.id.to_string()),
-            seq: Set(event.order.seq),
-            body: Set(serde_json::to_string(event)?),
-        });
-    }
-    for rows in pieces(rows) {
-        order_event::Entity::insert_many(rows).exec_without_returning(tx).await?;
-    }
-    // Somebody may be two parties of one order.
-    let once = OnConflict::new().do_nothing().to_owned();
-    for audiences in pieces(audiences) {
-        let rows = event_audience::Entity::insert_many(audiences).on_conflict(once.clone());
-        rows.exec_without_returning(tx).await?;
     }
     Ok(())
+}
+
+/// Whom events are for, and the number of each. An object in JSON, whose members are read faster than arrays are.
+struct Audiences(Vec<(String, i64)>);
+
+impl Serialize for Audiences {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(audience, number)| (audience, number)))
+    }
 }
 
 /// The position of the newest event.

@@ -6,8 +6,9 @@ use entity::{idempotency_key, order as row, order_item, order_number, status_his
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
 
+use super::read::Past;
 use super::writer::{Other, Work};
-use super::{Chef, Customer, Delivery, Item, Order, OrderStatus, PaymentStatus, draft, read};
+use super::{Chef, Customer, Delivery, Item, Order, OrderStatus, PaymentStatus, read};
 use crate::app::App;
 use crate::auth::{Principal, Role};
 use crate::clock::Time;
@@ -168,7 +169,14 @@ pub(crate) async fn write(
     if !items.is_empty() {
         order_item::Entity::insert_many(items).exec_without_returning(tx).await?;
     }
-    let (history, first) = draft::history_row(order, by, None, now);
+    let history = status_history::ActiveModel {
+        order_id: Set(order.id.to_string()),
+        seq: Set(order.seq),
+        status: Set(order.status),
+        at: Set(now),
+        changed_by: Set(Some(by.to_string())),
+        note: Set(None),
+    };
     status_history::Entity::insert(history).exec_without_returning(tx).await?;
     Ok(OrderEvent {
         position: 0,
@@ -178,7 +186,7 @@ pub(crate) async fn write(
         changed_by: Some(by.clone()),
         note: None,
         former_driver: None,
-        history: vec![first],
+        history: vec![Past::of(order, by, now)],
         at: now,
     })
 }
@@ -239,7 +247,7 @@ async fn number_taken(tx: &DatabaseTransaction, number: &str) -> Result<bool, Re
 }
 
 /// The row of an order as it is in memory; of the payment, only what is known of it there.
-pub(super) fn active(order: &Order) -> row::ActiveModel {
+fn active(order: &Order) -> row::ActiveModel {
     row::ActiveModel {
         id: Set(order.id.to_string()),
         order_number: Set(order.order_number.clone()),

@@ -2,30 +2,65 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use entity::{driver_assignment, order as row, status_history};
-use sea_orm::sea_query::OnConflict;
-use sea_orm::{ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
+use entity::{driver_assignment, order as row};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
+};
 
 use super::change::{self, Action, DriverChange, Step};
+use super::known::{self, Known, Whole};
 use super::read::{self, Past};
-use super::{Driver, Order, OrderStatus, PaymentStatus, access, create, status};
+use super::{Driver, Order, OrderStatus, PaymentStatus, access, status};
 use crate::app::App;
 use crate::auth::Principal;
 use crate::clock::Time;
-use crate::db::{padded, pieces};
+use crate::db::{Sql, padded, pieces, rows};
 use crate::error::Refusal;
 use crate::event::OrderEvent;
 use crate::id::{OrderId, UserId};
 use crate::tracking;
 
+/// Writes what a step changes of orders, and the statuses that they have had. Only this: each column that has an index
+/// costs a page more. (`PostgreSQL` expects few rows of an array, and so it looks orders up rather than read all of them.)
+const CHANGE: Sql = Sql {
+    sqlite: "UPDATE orders SET status = t.value->>1, payment_status = t.value->>2, seq = t.value->>3, updated_at = $2,
+            payment_confirmed_at = CASE WHEN t.value->>4 THEN $2 ELSE payment_confirmed_at END
+        FROM json_each($1) AS t WHERE orders.id = t.value->>0;
+        INSERT INTO status_history (order_id, seq, status, at, changed_by, note)
+        SELECT value->>0, value->>1, value->>2, $2, value->>3, value->>4 FROM json_each($3)",
+    postgres: "WITH changed AS (
+            UPDATE orders SET status = value->>1, payment_status = value->>2, seq = CAST(value->>3 AS bigint),
+                updated_at = $2,
+                payment_confirmed_at = CASE WHEN CAST(value->>4 AS boolean) THEN $2 ELSE payment_confirmed_at END
+            FROM unnest(ARRAY (SELECT json_array_elements(CAST($1 AS json)))) AS t (value)
+            WHERE orders.id = value->>0)
+        INSERT INTO status_history (order_id, seq, status, at, changed_by, note)
+        SELECT value->>0, CAST(value->>1 AS bigint), value->>2, $2, value->>3, value->>4
+        FROM json_array_elements(CAST($3 AS json)) AS t (value)",
+};
+
+/// Writes who has orders now. Somebody else is coming from somewhere else: when, is not known yet.
+const HAND_OVER: Sql = Sql {
+    sqlite:
+        "UPDATE orders SET driver_id = t.value->>1, driver_name = t.value->>2, driver_phone = t.value->>3,
+            estimated_delivery_time = NULL
+        FROM json_each($1) AS t WHERE orders.id = t.value->>0",
+    postgres: "UPDATE orders SET driver_id = value->>1, driver_name = value->>2, driver_phone = value->>3,
+            estimated_delivery_time = NULL
+        FROM unnest(ARRAY (SELECT json_array_elements(CAST($1 AS json)))) AS t (value)
+        WHERE orders.id = value->>0",
+};
+
 /// Orders in memory, and the rows that are to be written of them.
 pub(crate) struct Draft {
-    orders: HashMap<OrderId, (Order, Vec<Past>)>,
+    orders: HashMap<OrderId, Whole>,
     now: Time,
     /// Orders whose row is to be written, in the order of their ids.
     changed: BTreeSet<OrderId>,
+    /// Those of them that are not with whom they were.
+    handed_over: BTreeSet<OrderId>,
     references: BTreeMap<OrderId, String>,
-    history: Vec<status_history::ActiveModel>,
+    history: Vec<(OrderId, i64, OrderStatus, UserId, Option<String>)>,
     /// Orders whose assignment ends, and assignments that begin after that.
     ended: BTreeSet<OrderId>,
     begun: Vec<driver_assignment::ActiveModel>,
@@ -41,6 +76,7 @@ impl Draft {
             orders: HashMap::new(),
             now,
             changed: BTreeSet::new(),
+            handed_over: BTreeSet::new(),
             references: BTreeMap::new(),
             history: Vec::new(),
             ended: BTreeSet::new(),
@@ -50,28 +86,36 @@ impl Draft {
         }
     }
 
-    /// Reads and locks orders.
+    /// Locks orders, and reads those that are not known as they are.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn read(
+    pub(super) async fn read(
         tx: &DatabaseTransaction,
         ids: &BTreeSet<&OrderId>,
+        kept: &Known,
         now: Time,
     ) -> Result<Self, Refusal> {
-        let orders = read::load_locked(tx, ids.iter().copied()).await?;
-        let mut histories = read::histories(tx, &orders.iter().collect::<Vec<_>>()).await?;
-        let with_history = |order: Order| {
-            let history = histories.remove(&order.id).unwrap_or_default();
-            (order.id.clone(), (order, history))
-        };
-        Ok(Self { orders: orders.into_iter().map(with_history).collect(), ..Self::new(now) })
+        let mut draft = Self::new(now);
+        let mut others = Vec::new();
+        let locked = known::lock(tx, ids).await?;
+        for version in &locked {
+            match kept.take(version) {
+                Some(whole) => draft.hold(whole),
+                None => others.push(&version.id),
+            }
+        }
+        read::wholes(tx, others).await?.into_iter().for_each(|whole| draft.hold(whole));
+        Ok(draft)
+    }
+
+    fn hold(&mut self, whole: Whole) {
+        self.orders.insert(whole.0.id.clone(), whole);
     }
 
     /// Takes in an order that has just been made, as its event says it.
     pub fn add(&mut self, created: OrderEvent) {
-        let known = (created.order.clone(), created.history.clone());
-        self.orders.insert(created.order.id.clone(), known);
+        self.hold((created.order.clone(), created.history.clone()));
         self.events.push(created);
     }
 
@@ -83,16 +127,15 @@ impl Draft {
         let (order, _) = self.orders.get(id).ok_or(Refusal::NotFound("order"))?;
         let party = access::party(order, who).ok_or(Refusal::NotFound("order"))?;
         let steps = change::decide(order, party, action)?;
-        let mut changed = order.clone();
         if let Action::VerifyPayment { reference: Some(reference), .. } = action
             && !steps.is_empty()
         {
             self.references.insert(id.clone(), reference.clone());
         }
         for step in steps {
-            changed = self.step(id, step, &who.id)?;
+            self.carry_out(id, step, &who.id)?;
         }
-        Ok(changed)
+        self.order(id)
     }
 
     /// Carries out one step, one event, on an order of this draft; the order as it is then.
@@ -100,6 +143,15 @@ impl Draft {
     /// # Errors
     /// [`Refusal::NotFound`] for another order.
     pub fn step(&mut self, id: &OrderId, step: Step, by: &UserId) -> Result<Order, Refusal> {
+        self.carry_out(id, step, by)?;
+        self.order(id)
+    }
+
+    fn order(&self, id: &OrderId) -> Result<Order, Refusal> {
+        self.orders.get(id).map(|(order, _)| order.clone()).ok_or(Refusal::NotFound("order"))
+    }
+
+    fn carry_out(&mut self, id: &OrderId, step: Step, by: &UserId) -> Result<(), Refusal> {
         let now = self.now;
         let (order, history) = self.orders.get_mut(id).ok_or(Refusal::NotFound("order"))?;
         let previous_status = order.status;
@@ -116,6 +168,7 @@ impl Draft {
                 let former = std::mem::replace(&mut order.driver, next);
                 // Somebody else is coming from somewhere else.
                 order.estimated_delivery_time = None;
+                self.handed_over.insert(order.id.clone());
                 end_assignment(&mut self.ended, &mut self.begun, &order.id, now);
                 self.begun.extend(order.driver.clone().map(|driver| assignment(order, driver, by, now)));
                 former
@@ -123,9 +176,8 @@ impl Draft {
         };
         if let Some(status) = step.status {
             order.status = status;
-            let (row, past) = history_row(order, by, step.note.clone(), now);
-            self.history.push(row);
-            history.push(past);
+            self.history.push((order.id.clone(), order.seq, status, by.clone(), step.note.clone()));
+            history.push(Past::of(order, by, now));
             if status::is_final(status) && order.driver.is_some() {
                 end_assignment(&mut self.ended, &mut self.begun, &order.id, now);
             }
@@ -145,7 +197,12 @@ impl Draft {
             history: history.clone(),
             at: now,
         });
-        Ok(order.clone())
+        Ok(())
+    }
+
+    /// The orders as they are now.
+    pub(super) fn into_orders(self) -> impl Iterator<Item = Whole> {
+        self.orders.into_values()
     }
 
     /// Whether an order was delivered.
@@ -159,9 +216,6 @@ impl Draft {
     /// Those of the database.
     pub async fn write(&mut self, tx: &DatabaseTransaction, app: &App) -> Result<(), Refusal> {
         self.save(tx).await?;
-        for rows in pieces(std::mem::take(&mut self.history)) {
-            status_history::Entity::insert_many(rows).exec_without_returning(tx).await?;
-        }
         if !self.ended.is_empty() {
             let orders = padded(self.ended.iter().map(OrderId::as_str).collect());
             driver_assignment::Entity::update_many()
@@ -180,31 +234,31 @@ impl Draft {
         Ok(())
     }
 
-    /// Writes the rows of the orders that were changed. They are there, so that each insertion becomes an update.
+    /// Writes the rows of the orders that were changed, and their histories.
     async fn save(&self, tx: &DatabaseTransaction) -> Result<(), Refusal> {
-        use row::Column;
-        let changed = self.changed.iter().filter_map(|id| self.orders.get(id));
-        let update = OnConflict::column(Column::Id)
-            .update_columns([
-                Column::Status,
-                Column::PaymentStatus,
-                Column::PaymentConfirmedAt,
-                Column::DriverId,
-                Column::DriverName,
-                Column::DriverPhone,
-                Column::EstimatedDeliveryTime,
-                Column::Seq,
-                Column::UpdatedAt,
-            ])
-            .to_owned();
-        for rows in pieces(changed.map(|(order, _)| create::active(order)).collect()) {
-            let rows = row::Entity::insert_many(rows).on_conflict(update.clone());
-            rows.exec_without_returning(tx).await?;
+        if self.changed.is_empty() {
+            return Ok(());
+        }
+        let changed = self.changed.iter().filter_map(|id| self.orders.get(id)).map(|(order, _)| {
+            let paid_now = order.payment_confirmed_at == Some(self.now);
+            (&order.id, order.status, order.payment_status, order.seq, paid_now)
+        });
+        let values = [rows(&changed.collect::<Vec<_>>())?, self.now.into(), rows(&self.history)?];
+        tx.execute_raw(CHANGE.with(tx, values)).await?;
+        if !self.handed_over.is_empty() {
+            let handed_over =
+                self.handed_over.iter().filter_map(|id| self.orders.get(id)).map(|(order, _)| {
+                    let driver = order.driver.as_ref();
+                    let (name, phone) =
+                        (driver.map(|driver| &driver.name), driver.map(|driver| &driver.phone));
+                    (&order.id, driver.map(|driver| &driver.id), name, phone)
+                });
+            tx.execute_raw(HAND_OVER.with(tx, [rows(&handed_over.collect::<Vec<_>>())?])).await?;
         }
         for (id, reference) in &self.references {
             let paid =
                 row::ActiveModel { payment_reference: Set(Some(reference.clone())), ..Default::default() };
-            let order = row::Entity::update_many().set(paid).filter(Column::Id.eq(id.as_str()));
+            let order = row::Entity::update_many().set(paid).filter(row::Column::Id.eq(id.as_str()));
             order.exec(tx).await?;
         }
         Ok(())
@@ -235,23 +289,4 @@ fn assignment(order: &Order, driver: Driver, by: &UserId, now: Time) -> driver_a
         assigned_at: Set(now),
         ended_at: Set(None),
     }
-}
-
-/// The history row of the status that the order has now.
-pub(super) fn history_row(
-    order: &Order,
-    by: &UserId,
-    note: Option<String>,
-    now: Time,
-) -> (status_history::ActiveModel, Past) {
-    let row = status_history::ActiveModel {
-        order_id: Set(order.id.to_string()),
-        seq: Set(order.seq),
-        status: Set(order.status),
-        at: Set(now),
-        changed_by: Set(Some(by.to_string())),
-        note: Set(note),
-    };
-    let past = Past { seq: order.seq, status: order.status, at: now, changed_by: Some(by.to_string()) };
-    (row, past)
 }

@@ -4,6 +4,7 @@ pub mod access;
 pub mod change;
 pub mod create;
 pub(crate) mod draft;
+mod known;
 pub mod read;
 pub mod snapshot;
 pub mod status;

@@ -11,6 +11,7 @@ use sea_orm::{
 use serde::{Deserialize, Serialize};
 
 use super::access::{self, Party};
+use super::known::Whole;
 use super::{Chef, Customer, Delivery, Driver, Item, Order, OrderStatus};
 use crate::app::App;
 use crate::auth::Principal;
@@ -29,6 +30,13 @@ pub struct Past {
     #[serde(with = "wire")]
     pub at: Time,
     pub changed_by: Option<String>,
+}
+
+impl Past {
+    /// The status that an order has now.
+    pub(super) fn of(order: &Order, by: &UserId, at: Time) -> Self {
+        Self { seq: order.seq, status: order.status, at, changed_by: Some(by.to_string()) }
+    }
 }
 
 /// Everything the tracking view shows.
@@ -227,6 +235,22 @@ pub(crate) async fn load_locked(
         .all(tx)
         .await?;
     with_items(tx, rows).await
+}
+
+/// Reads orders with their histories.
+pub(super) async fn wholes(tx: &DatabaseTransaction, ids: Vec<&OrderId>) -> Result<Vec<Whole>, Refusal> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids = padded(ids.into_iter().map(OrderId::as_str).collect());
+    let rows = row::Entity::find().filter(row::Column::Id.is_in(ids)).all(tx).await?;
+    let orders = with_items(tx, rows).await?;
+    let mut histories = histories(tx, &orders.iter().collect::<Vec<_>>()).await?;
+    let with_history = |order: Order| {
+        let history = histories.remove(&order.id).unwrap_or_default();
+        (order, history)
+    };
+    Ok(orders.into_iter().map(with_history).collect())
 }
 
 pub(crate) async fn load(db: &impl ConnectionTrait, id: &OrderId) -> Result<Option<Order>, Refusal> {

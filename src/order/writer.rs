@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::Order;
 use super::change::Action;
 use super::draft::Draft;
+use super::known::Known;
 use crate::app::App;
 use crate::auth::Principal;
 use crate::db::ACQUIRE_TIMEOUT;
@@ -62,6 +63,7 @@ pub struct Writer {
     queue: mpsc::Sender<Request>,
     /// Requests that share the transaction under way.
     under_way: AtomicUsize,
+    known: Known,
 }
 
 impl Writer {
@@ -69,7 +71,7 @@ impl Writer {
     #[must_use]
     pub fn new() -> (Self, mpsc::Receiver<Request>) {
         let (queue, requests) = mpsc::channel(QUEUE);
-        (Self { queue, under_way: AtomicUsize::new(0) }, requests)
+        (Self { queue, under_way: AtomicUsize::new(0), known: Known::default() }, requests)
     }
 
     /// How many requests wait for their turn, or for their commit.
@@ -166,7 +168,7 @@ async fn carry_out(app: App, group: Vec<Request>) {
 async fn together(app: &App, group: &[Request]) -> Result<Vec<Answer>, Refusal> {
     let tx = app.db.begin().await?;
     let orders: BTreeSet<&OrderId> = group.iter().map(|request| &request.order).collect();
-    let mut draft = Draft::read(&tx, &orders, app.clock.now()).await?;
+    let mut draft = Draft::read(&tx, &orders, &app.writer.known, app.clock.now()).await?;
     // Each with the number of events up to its own last one, if it caused any.
     let mut answers = Vec::with_capacity(group.len());
     for request in group {
@@ -182,7 +184,7 @@ async fn together(app: &App, group: &[Request]) -> Result<Vec<Answer>, Refusal> 
     }
     draft.write(&tx, app).await?;
     let delivers = draft.delivers();
-    let mut events = draft.events;
+    let mut events = std::mem::take(&mut draft.events);
     for (request, answer) in group.iter().zip(&mut answers) {
         if let Work::Other(work) = &request.work {
             let savepoint = tx.begin().await?;
@@ -202,6 +204,7 @@ async fn together(app: &App, group: &[Request]) -> Result<Vec<Answer>, Refusal> 
         }
     }
     log_and_commit(app, tx, &mut events).await?;
+    app.writer.known.keep(draft.into_orders());
     let placed = |(order, events_up_to): (Order, Option<usize>)| {
         let last = events_up_to.and_then(|count| events.get(count - 1));
         (order, last.map(|event| event.position))

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use ordercast::auth::Role;
 use ordercast::db::Db;
+use ordercast::event::log;
+use ordercast::id::OrderId;
 use sea_orm::{ConnectionTrait, Database, DatabaseTransaction};
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -136,5 +138,27 @@ on_both_databases! {
         // Nothing is left half-way: the same change without the poison works.
         assert_eq!(admin.status("o3", "accepted").await["seq"], 2);
         server.stop().await;
+    }
+
+    async fn what_another_node_changes_is_read_again(db: TestDb) {
+        let (here, there) = (Server::start(&db, &[]).await, Server::start(&db, &[]).await);
+        let (admin, other) = (here.admin(), there.admin());
+        here.order("o").await;
+        assert_eq!(admin.status("o", "accepted").await["seq"], 2);
+        assert_eq!(other.status("o", "preparing").await["seq"], 3);
+        assert_eq!(admin.status("o", "ready_for_pickup").await["seq"], 4);
+        // What is set by hand has no seq.
+        let at = "2030-01-01T12:00:00.000Z";
+        assert_eq!(other.post("/orders/o/eta", json!({"estimatedDeliveryTime": at})).await.status, 200);
+        let moved = admin.status("o", "in_transit").await;
+        assert_eq!((&moved["seq"], &moved["estimatedDeliveryTime"]), (&json!(5), &json!(at)), "{moved}");
+
+        let db = Db::connect(&db.url()).await.expect("the database");
+        let events = log::of_order(db.reader(), &OrderId::stored("o"), 4, 1).await.expect("the log");
+        let seqs: Vec<_> = events[0].history.iter().map(|past| past.seq).collect();
+        assert_eq!(seqs, [1, 2, 3, 4, 5]);
+        assert_eq!(events[0].order.items.len(), 2);
+        here.stop().await;
+        there.stop().await;
     }
 }

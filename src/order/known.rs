@@ -1,0 +1,83 @@
+//! Orders that this node changed lately, so that the next change of one need not read all of it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult};
+
+use super::read::Past;
+use super::{Order, status};
+use crate::clock::Time;
+use crate::db::{Sql, rows};
+use crate::error::Refusal;
+use crate::id::OrderId;
+
+/// How many orders are kept; then all are forgotten, and read again when they are changed.
+const CAPACITY: usize = 4_096;
+
+/// An order and its history.
+pub(crate) type Whole = (Order, Vec<Past>);
+
+/// What tells whether an order in memory is the one on disk.
+pub(super) struct Version {
+    pub id: OrderId,
+    pub seq: i64,
+    pub updated_at: Time,
+    pub estimated_delivery_time: Option<Time>,
+}
+
+/// Locks orders as [`load_locked`](super::read::load_locked) does, without reading all of them.
+const LOCK: Sql = Sql {
+    sqlite: "SELECT id, seq, updated_at, estimated_delivery_time FROM orders
+        WHERE id IN (SELECT value FROM json_each($1))",
+    postgres: "SELECT id, seq, updated_at, estimated_delivery_time FROM orders
+        WHERE id = ANY (ARRAY (SELECT json_array_elements_text(CAST($1 AS json)))) ORDER BY id FOR UPDATE",
+};
+
+/// Locks orders, in the order of their ids; the versions of those that are there.
+pub(super) async fn lock(
+    tx: &DatabaseTransaction,
+    ids: &BTreeSet<&OrderId>,
+) -> Result<Vec<Version>, Refusal> {
+    let locked = tx.query_all_raw(LOCK.with(tx, [rows(ids)?])).await?;
+    let version = |row: &QueryResult| {
+        Ok(Version {
+            id: OrderId::stored(&row.try_get_by_index::<String>(0)?),
+            seq: row.try_get_by_index(1)?,
+            updated_at: row.try_get_by_index(2)?,
+            estimated_delivery_time: row.try_get_by_index(3)?,
+        })
+    };
+    locked.iter().map(version).collect()
+}
+
+/// Orders as they were on disk when their transaction was over. Other nodes change them too: see [`Known::take`].
+#[derive(Default)]
+pub(super) struct Known(Mutex<HashMap<OrderId, Whole>>);
+
+impl Known {
+    /// Takes out the order of which this is the version on disk, locked. Whoever changes it keeps it again after the commit,
+    /// and not otherwise: what was rolled back is forgotten.
+    pub fn take(&self, version: &Version) -> Option<Whole> {
+        let (mut order, history) = self.orders().remove(&version.id)?;
+        let same = order.seq == version.seq && order.updated_at == version.updated_at;
+        // What is set by hand has no seq.
+        order.estimated_delivery_time = version.estimated_delivery_time;
+        same.then_some((order, history))
+    }
+
+    /// Keeps orders as they are on disk. A finished one will not be changed again.
+    pub fn keep(&self, orders: impl IntoIterator<Item = Whole>) {
+        let mut known = self.orders();
+        for (order, history) in orders.into_iter().filter(|(order, _)| !status::is_final(order.status)) {
+            if known.len() >= CAPACITY {
+                known.clear();
+            }
+            known.insert(order.id.clone(), (order, history));
+        }
+    }
+
+    fn orders(&self) -> MutexGuard<'_, HashMap<OrderId, Whole>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
