@@ -155,7 +155,11 @@ fn postgres(url: &str) -> ConnectOptions {
         .min_connections(2)
         .test_before_acquire_if_idle_for(Duration::from_secs(30))
         .statement_timeout(STATEMENT_TIMEOUT)
-        .map_sqlx_postgres_opts(|postgres| postgres.statement_cache_capacity(PREPARED));
+        .map_sqlx_postgres_opts(|postgres| {
+            // Every statement of ours has an index to use. PostgreSQL keeps plans that it made while a table was small, and
+            // would read all of it long after that; compiling a plan takes longer than any of them.
+            postgres.statement_cache_capacity(PREPARED).options([("enable_seqscan", "off"), ("jit", "off")])
+        });
     options
 }
 

@@ -22,7 +22,7 @@ const BODY: usize = 2048;
 /// Takes positions, writes the events there, and whom each is for, once: somebody may be two parties of one order. Of each
 /// event comes the order, its seq, and where in `$3` its body is.
 const APPEND: Sql = Sql {
-    sqlite: "UPDATE log_head SET position = position + $1 RETURNING position;
+    sqlite: "UPDATE log_head SET position = position + $1 WHERE id = 1 RETURNING position;
         INSERT INTO order_event (position, order_id, seq, body)
         SELECT log_head.position - $1 + 1 + t.key, t.value->>0, t.value->>1,
             CAST(substr($3, t.value->>2, t.value->>3) AS text)
@@ -30,7 +30,7 @@ const APPEND: Sql = Sql {
         INSERT INTO event_audience (audience, position)
         SELECT t.key, log_head.position - $1 + t.value FROM json_each($4) AS t, log_head WHERE true
         ON CONFLICT DO NOTHING",
-    postgres: "WITH head AS (UPDATE log_head SET position = position + $1 RETURNING position),
+    postgres: "WITH head AS (UPDATE log_head SET position = position + $1 WHERE id = 1 RETURNING position),
         event AS (
             INSERT INTO order_event (position, order_id, seq, body)
             SELECT head.position - $1 + number, value->>0, CAST(value->>1 AS bigint),
