@@ -119,6 +119,13 @@ pub async fn run(app: App, mut requests: mpsc::Receiver<Request>, stop: Cancella
             count = requests.recv_many(&mut group, GROUP) => if count == 0 { return },
             () = stop.cancelled() => return,
         }
+        // Who has just been answered may ask for more at once, and then it is one group, not two that take turns.
+        tokio::task::yield_now().await;
+        while group.len() < GROUP
+            && let Ok(request) = requests.try_recv()
+        {
+            group.push(request);
+        }
         group.retain(|request| !request.taken.swap(true, Ordering::AcqRel));
         app.writer.under_way.store(group.len(), Ordering::Relaxed);
         // In a task of its own: what panics there loses its own answers only.
