@@ -2,7 +2,7 @@
 //!
 //! - The events of a session that is in go straight to its inbox: in order, on the same task, and at a third of the cost of
 //!   the way through all layers. What is not plainly one of them, the reader gets to see as it came.
-//! - When a client needs socketioxide no longer, its connection is taken over: see [`super::established`].
+//! - When a client needs socketioxide no longer, its connection is taken over: see `established`.
 //! - The server's first ping is kept from clients (see [`super::greeting`]), so its answer is put in here. So is what
 //!   socket.io-client 2 joins with, mended (see [`super::query`]). To be deleted when upstream does these two.
 
