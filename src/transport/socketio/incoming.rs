@@ -90,8 +90,12 @@ impl Incoming {
     /// Whether nothing is left for socketioxide to do: the client is in, in one namespace, it has done nothing else, and
     /// nothing of it is on its way through. Protocol 3 is left where it is. Says so once.
     pub fn establishes(&mut self) -> Option<Establishing> {
-        let busy = self.ahead || self.pong || self.fragmented || self.eio3;
+        let busy = self.ahead || self.fragmented || self.eio3;
         let arrival = self.arrival.as_ref().filter(|_| !busy)?;
+        // The first ping may have come while it was still polling.
+        if self.pong && arrival.peer.as_ref().is_none_or(|peer| !peer.was_pinged()) {
+            return None;
+        }
         let steps = self.steps + arrival.peer.as_ref().map_or(0, |peer| peer.steps());
         let [inbox] = &self.inboxes[..] else { return None };
         let inbox = inbox.upgrade().filter(|inbox| steps == 1 && inbox.session().is_in())?;
