@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, test } from 'node:test';
 import { closeAll, combos, connect, label, open } from './client.mjs';
-import { jwt, Server } from './server.mjs';
+import { eventually, jwt, Server } from './server.mjs';
 import { CONNECTED, check } from './shapes.mjs';
 
 const server = await Server.start();
@@ -103,4 +103,16 @@ test('presence counts the live sockets of a user', async () => {
   await connect(server, { user });
   await connect(server, { user, client: '3', transport: 'polling' });
   assert.deepEqual(await presence(), { userId: 'present', online: true, connections: 2 });
+});
+
+test('version 2 leaves nobody in the default namespace, through which it comes, when it goes on to another at once', async () => {
+  const clients = await Promise.all(Array.from({ length: 150 }, (_, i) => connect(server, {
+    client: '2', transport: i % 3 ? 'websocket' : 'polling', user: { sub: `two-${i}`, role: 'customer' },
+  })));
+  for (const { userId } of clients.map((client) => client.of('connected')[0])) {
+    await eventually(async () => {
+      const { connections } = await server.ok('GET', `/users/${userId}/presence`);
+      return connections === 1;
+    }, `${userId} to be there once`, 2000);
+  }
 });

@@ -151,18 +151,19 @@ impl Entry {
     }
 }
 
-/// Takes a session out of its rooms.
-pub(super) fn leave(session: &Session) {
+/// Takes a session out of its rooms. Says whether it was in them.
+pub(super) fn leave(session: &Session) -> bool {
     let fanout = session.fanout();
-    if session.leave() {
+    let was_in = session.leave();
+    if was_in {
         fanout.recovery().ended(session.holder(), fanout.app().clock.now());
     }
+    was_in
 }
 
 /// The client is gone. Who is closed by us is counted with our reason.
 pub(super) fn ended(session: &Session, reason: &'static str) {
-    leave(session);
-    if !session.is_closing() {
+    if leave(session) && !session.is_closing() {
         session.fanout().metrics().closed(reason);
     }
 }

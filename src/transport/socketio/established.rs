@@ -60,7 +60,9 @@ struct Client {
 /// However this ends, the rooms are left.
 impl Drop for Client {
     fn drop(&mut self) {
-        self.inboxes.iter().for_each(|inbox| leave(inbox.session()));
+        for inbox in &self.inboxes {
+            leave(inbox.session());
+        }
         self.door.fanout.metrics().established.dec();
     }
 }

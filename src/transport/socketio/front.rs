@@ -4,8 +4,8 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use axum::body::Body;
@@ -19,12 +19,12 @@ use super::begin;
 use super::door::Door;
 use super::engine::Engine;
 use super::greeting::{Greeting, mend_polled};
+use super::handshake::Handshake;
 use super::incoming::{Arrival, Incoming};
 use super::peers::{Peer, Peers};
 use super::{probe, query};
 use crate::app::App;
 use crate::error::Refusal;
-use crate::fanout::session::Session;
 use crate::transport::http::{problem, token_of};
 use crate::transport::{conn, websocket};
 
@@ -40,53 +40,6 @@ pub struct Front {
     door: Option<Arc<Door>>,
     body_limit: usize,
     handshakes: Arc<AtomicUsize>,
-}
-
-/// A client that has shaken hands and is not in a namespace yet. It is over in time whatever the client does:
-/// socketioxide keeps the request that this comes with, but not for longer than `CONNECT_TIMEOUT`. When the client
-/// breaks off it is over at once; that alone would not free it, for the task behind that timeout keeps the request.
-pub struct Handshake {
-    under_way: Arc<AtomicUsize>,
-    over: AtomicBool,
-    /// The session in the default namespace of a client of Engine.IO 3.
-    pub(super) first: First,
-}
-
-/// A session that may have to end when its client goes on to another namespace.
-#[derive(Default)]
-pub(super) struct First(Mutex<Weak<Session>>);
-
-impl First {
-    pub(super) fn set(&self, session: &Arc<Session>) {
-        *self.session() = Arc::downgrade(session);
-    }
-
-    pub(super) fn take(&self) -> Option<Arc<Session>> {
-        std::mem::take(&mut *self.session()).upgrade()
-    }
-
-    fn session(&self) -> MutexGuard<'_, Weak<Session>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Handshake {
-    pub(super) fn is_under_way(&self) -> bool {
-        !self.over.load(Ordering::Acquire)
-    }
-
-    /// It has come in, was turned away, or has broken off.
-    pub fn is_over(&self) {
-        if !self.over.swap(true, Ordering::AcqRel) {
-            self.under_way.fetch_sub(1, Ordering::AcqRel);
-        }
-    }
-}
-
-impl Drop for Handshake {
-    fn drop(&mut self) {
-        self.is_over();
-    }
 }
 
 /// What we read of the packet that opens a session.
@@ -370,13 +323,7 @@ impl Service<Request> for Front {
             return Box::pin(std::future::ready(Ok(refusal)));
         };
         if asked.sid.is_none() {
-            self.handshakes.fetch_add(1, Ordering::AcqRel);
-            let handshake = Handshake {
-                under_way: Arc::clone(&self.handshakes),
-                over: AtomicBool::new(false),
-                first: First::default(),
-            };
-            request.extensions_mut().insert(Arc::new(handshake));
+            request.extensions_mut().insert(Arc::new(Handshake::new(&self.handshakes)));
         }
         let front = self.clone();
         Box::pin(async move { Ok(front.serve(request, asked).await) })

@@ -7,6 +7,7 @@ mod established;
 mod front;
 pub mod greeting;
 mod handler;
+mod handshake;
 pub mod incoming;
 pub mod peers;
 mod probe;
@@ -16,7 +17,8 @@ pub mod wire;
 
 pub(super) use begin::upgraded;
 pub use engine::Engine;
-pub use front::{Front, Handshake};
+pub use front::Front;
+pub use handshake::Handshake;
 pub use probe::Rewound;
 
 use std::sync::Arc;
@@ -120,7 +122,7 @@ fn settle_in(visitor: &Visitor, entry: Arc<Entry>) {
         && visitor.is_eio3
         && let Some(handshake) = &visitor.handshake
     {
-        handshake.first.set(session);
+        handshake.first.comes(session);
     }
     match (session.lane(), peer) {
         (Some(lane), _) => lane.expect(session),

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use smallvec::SmallVec;
 use tokio::sync::watch;
 
-use super::front::Handshake;
 use super::greeting::{SEPARATOR, find};
+use super::handshake::Handshake;
 use super::incoming::is_step;
 use crate::fanout::session::Session;
 use crate::transport::conn::Lane;

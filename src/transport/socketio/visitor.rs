@@ -10,7 +10,7 @@ use socketioxide::handler::{FromConnectParts, Value};
 use socketioxide::socket::Socket;
 use socketioxide::{ProtocolVersion, TransportType};
 
-use super::front::Handshake;
+use super::handshake::Handshake;
 use crate::error::Refusal;
 use crate::id::Whole;
 use crate::recovery::Claim;
@@ -133,8 +133,8 @@ impl Visitor {
 
     /// Ends the session in the default namespace of a client that came there only because its protocol says so.
     pub(super) fn leave_default_namespace(&self) {
-        if let Some(session) = self.handshake.as_ref().and_then(|handshake| handshake.first.take()) {
-            session.leave();
+        if let Some(handshake) = &self.handshake {
+            handshake.first.goes_on();
         }
     }
 }
