@@ -24,6 +24,57 @@ on_both_databases! {
         database.close().await;
     }
 
+    async fn text_is_kept_as_it_came(db: TestDb) {
+        const TEXTS: [&str; 8] = [
+            r#"a "quote", a \ and a \u0041"#, "two\nlines\tand a tab", "Zoë 🍕 東京 \u{202e}", "it's; DROP TABLE orders; --",
+            "null", "1e5", "[1,{\"a\":2}]", "$1 ? :a @b %s",
+        ];
+        let server = Server::start(&db, &[]).await;
+        let admin = server.admin();
+        for (index, text) in TEXTS.iter().enumerate() {
+            let id = format!("o{index}");
+            let mut new = new_order(&id);
+            new["customer"]["name"] = json!(text);
+            new["customer"]["id"] = json!(format!("a:b|c@{index}.-_"));
+            assert_eq!(admin.post("/orders", new).await.status, 201, "{text}");
+            for status in ["payment_confirmed", "accepted", "ready_for_pickup"] {
+                let body = json!({"status": status, "note": text});
+                assert_eq!(admin.patch(&format!("/orders/{id}/status"), body).await.status, 200, "{text}");
+            }
+            let driver = json!({"id": format!("d@{index}"), "name": text, "phone": text});
+            assert_eq!(admin.post(&format!("/orders/{id}/assign"), json!({"driver": driver})).await.status, 200, "{text}");
+        }
+        server.stop().await;
+
+        // As it is on disk, not as the server remembers it.
+        let server = Server::start(&db, &[]).await;
+        let admin = server.admin();
+        let database = Db::connect(&db.url()).await.expect("database");
+        let rows = entity::status_history::Entity::find().all(database.reader()).await.expect("rows");
+        for (index, text) in TEXTS.iter().enumerate() {
+            let id = format!("o{index}");
+            let tracking = admin.get(&format!("/orders/{id}/tracking")).await.body;
+            for member in ["customerName", "driverName", "driverPhone"] {
+                assert_eq!(tracking[member], *text, "{member}");
+            }
+            let noted = rows.iter().filter(|row| row.order_id == id && row.note.as_deref() == Some(text));
+            assert_eq!(noted.count(), 3, "{text}");
+            let events = admin.get(&format!("/orders/{id}/events")).await.body;
+            let told = events["events"].as_array().expect("events").iter().filter(|event| event["driver"]["name"] == *text);
+            assert_eq!(told.count(), 1, "{events}");
+            let theirs = server.api(&format!("a:b|c@{index}.-_"), Role::Customer);
+            assert_eq!(theirs.get("/orders").await.body["items"][0]["id"], id);
+            // What they missed is found by whom it was for.
+            let auth = json!({"token": theirs.token, "position": 0});
+            let mut socket = Socket::knock(&server, auth).await;
+            for seq in 2..=5 {
+                assert_eq!(socket.event("order:status_update").await["seq"], seq, "{text}");
+            }
+        }
+        database.close().await;
+        server.stop().await;
+    }
+
     async fn a_whole_life_is_kept(db: TestDb) {
         let server = Server::start(&db, &[]).await;
         let admin = server.admin();
