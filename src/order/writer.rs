@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use sea_orm::{DatabaseTransaction, TransactionTrait};
@@ -29,6 +29,8 @@ use crate::id::OrderId;
 const QUEUE: usize = 1024;
 /// Requests that share a transaction.
 const GROUP: usize = 128;
+/// Those who were in the last group are waited for a quarter of the time that it took, but not longer than this.
+const PATIENCE: Duration = Duration::from_millis(2);
 
 /// What is asked of the writer.
 pub enum Work {
@@ -111,28 +113,52 @@ fn lost(error: oneshot::error::RecvError) -> Refusal {
     Refusal::Internal(Box::new(error))
 }
 
+/// The group before.
+#[derive(Clone, Copy, Default)]
+struct Last {
+    size: usize,
+    took: Duration,
+}
+
 /// Carries out what is asked, group by group, until told to stop.
 pub async fn run(app: App, mut requests: mpsc::Receiver<Request>, stop: CancellationToken) {
+    let mut last = Last::default();
     loop {
         let mut group = Vec::new();
         tokio::select! {
             count = requests.recv_many(&mut group, GROUP) => if count == 0 { return },
             () = stop.cancelled() => return,
         }
-        // Who has just been answered may ask for more at once, and then it is one group, not two that take turns.
+        gather(&mut group, &mut requests, last).await;
+        group.retain(|request| !request.taken.swap(true, Ordering::AcqRel));
+        app.writer.under_way.store(group.len(), Ordering::Relaxed);
+        let (size, began) = (group.len(), Instant::now());
+        // In a task of its own: what panics there loses its own answers only.
+        if tokio::spawn(carry_out(app.clone(), group)).await.is_err() {
+            tracing::error!("a change panicked");
+        }
+        app.writer.under_way.store(0, Ordering::Relaxed);
+        last = Last { size, took: began.elapsed() };
+    }
+}
+
+/// Who has just been answered may ask for more at once: then it shall be one group, not two that take turns, each with
+/// its own flush of the disk. So as many are waited for as there were last, for a short time, and who comes meanwhile comes
+/// in. Timers are too coarse for that; while others have something to do, a round of the scheduler is no waste.
+async fn gather(group: &mut Vec<Request>, requests: &mut mpsc::Receiver<Request>, last: Last) {
+    let since = Instant::now();
+    loop {
+        let before = group.len();
         tokio::task::yield_now().await;
         while group.len() < GROUP
             && let Ok(request) = requests.try_recv()
         {
             group.push(request);
         }
-        group.retain(|request| !request.taken.swap(true, Ordering::AcqRel));
-        app.writer.under_way.store(group.len(), Ordering::Relaxed);
-        // In a task of its own: what panics there loses its own answers only.
-        if tokio::spawn(carry_out(app.clone(), group)).await.is_err() {
-            tracing::error!("a change panicked");
+        let all = group.len() >= GROUP.min(last.size);
+        if all || (group.len() == before && since.elapsed() > PATIENCE.min(last.took / 4)) {
+            return;
         }
-        app.writer.under_way.store(0, Ordering::Relaxed);
     }
 }
 
