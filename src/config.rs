@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
 use tower_http::cors::AllowOrigin;
 
@@ -60,7 +61,7 @@ pub struct Serve {
     pub cors_origin: Option<String>,
     /// Let clients of the older systems in without a token: the default Socket.IO namespace tells every socket of every
     /// order, and `/orders/track` shows any order to whoever knows its id, both without names, phones and addresses
-    #[arg(long, env = "LEGACY_OPEN")]
+    #[arg(long, env = "LEGACY_OPEN", value_parser = BoolishValueParser::new())]
     pub legacy_open: bool,
     /// Told of deliveries of orders with a tracking session: `POST {URL}/orders/{id}/status`, until it accepts
     #[arg(long, env = "ORDER_SERVICE_URL", hide_env_values = true, value_name = "URL")]

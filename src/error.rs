@@ -9,6 +9,9 @@ pub enum Refusal {
     /// The input has a member that is missing, of the wrong type, or out of range.
     #[error("{member}: {reason}")]
     Invalid { member: String, reason: String },
+    /// There is no event of this name that a client may send.
+    #[error("event: is not one that this server knows")]
+    UnknownEvent(String),
     /// The input is not even well-formed.
     #[error("{0}")]
     Malformed(String),
@@ -66,7 +69,7 @@ impl Refusal {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::Invalid { .. } => "invalid_payload",
+            Self::Invalid { .. } | Self::UnknownEvent(_) => "invalid_payload",
             Self::Malformed(_) => "malformed",
             Self::Unauthorized(_) => "unauthorized",
             Self::TokenExpired => "token_expired",

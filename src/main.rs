@@ -1,5 +1,6 @@
 //! The `ordercast` binary: flags, logs, signals.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -141,10 +142,7 @@ fn print_token(asked: &Token) -> ExitCode {
         return refuse("--sub must be 1–128 characters of A–Z a–z 0–9 . _ : - | @");
     }
     match mint(secret, &asked.sub, asked.role, asked.name.as_deref(), Clock::System.now(), asked.ttl) {
-        Ok(token) => {
-            println!("{token}");
-            ExitCode::SUCCESS
-        }
+        Ok(token) => print(&token),
         Err(error) => fail(&format!("cannot sign: {error}")),
     }
 }
@@ -178,12 +176,19 @@ async fn migrate(asked: Migrate) -> ExitCode {
     }
 }
 
+/// Prints to whoever reads it, as far as they do.
+fn print(text: &str) -> ExitCode {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            fail(&format!("cannot print: {error}"))
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
 fn print_document() -> ExitCode {
     match transport::http::document().to_pretty_json() {
-        Ok(document) => {
-            println!("{document}");
-            ExitCode::SUCCESS
-        }
+        Ok(document) => print(&document),
         Err(error) => fail(&format!("the document cannot be written: {error}")),
     }
 }

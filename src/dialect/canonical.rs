@@ -35,7 +35,13 @@ pub struct OrderView<'a> {
     pub driver: Option<PersonView<'a>>,
     /// Rises by exactly one with every durable event of the order.
     pub seq: i64,
+    /// Null while nothing is known.
+    #[serialize_always]
+    #[schema(required = true)]
     pub estimated_delivery_time: Option<String>,
+    /// Null while nothing is known.
+    #[serialize_always]
+    #[schema(required = true)]
     pub eta_minutes: Option<i64>,
     pub created_at: String,
     pub updated_at: String,
@@ -225,7 +231,9 @@ impl<'a> TrackingView<'a> {
             payment_confirmed_at: order.payment_confirmed_at.map(rfc3339),
             accepted_at: at(OrderStatus::Accepted),
             ready_at: at(OrderStatus::ReadyForPickup),
-            assigned_at: order.driver.as_ref().and_then(|_| at(OrderStatus::AssignedToDriver)),
+            assigned_at: (order.driver.is_some() || order.status == OrderStatus::AssignedToDriver)
+                .then(|| at(OrderStatus::AssignedToDriver))
+                .flatten(),
             picked_up_at: at(OrderStatus::PickedUp),
             delivered_at: at(OrderStatus::Delivered),
             cancelled_at: at(OrderStatus::Cancelled),

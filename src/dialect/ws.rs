@@ -88,10 +88,11 @@ pub fn render(event: &OrderEvent, eta: Option<Eta>) -> SmallVec<[Outgoing; 3]> {
         let for_public = hides_phone.then(|| catch_up(event, eta, Party::Customer));
         all = to_followers(event, catch_up(event, eta, Party::Staff), for_public);
     }
-    let mut to = smallvec![Topic::User(order.chef.id.clone()), Topic::Role(Role::Admin)];
-    if event.kind != Kind::Created {
-        to.push(Topic::User(order.customer.id.clone()));
-    }
+    let to = smallvec![
+        Topic::User(order.customer.id.clone()),
+        Topic::User(order.chef.id.clone()),
+        Topic::Role(Role::Admin)
+    ];
     all.push(Outgoing { to, frame: Arc::new(changed(order)), for_public: ForPublic::Same });
     all
 }

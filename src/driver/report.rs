@@ -97,12 +97,13 @@ fn carries(driver: &Driver, fix: &LocationReport) -> bool {
 }
 
 fn recorded_at(app: &App, fix: &LocationReport, now: Time) -> Result<Time, Refusal> {
-    let recorded_at = fix.recorded_at.unwrap_or(now);
+    let Some(recorded_at) = fix.recorded_at else { return Ok(now) };
     let ahead_ms = (recorded_at - now).num_milliseconds();
     if ahead_ms > i64::from(app.config.limits.clock_skew_seconds) * 1_000 {
         return Err(Refusal::ClockSkew { ahead_ms });
     }
-    Ok(recorded_at)
+    // A clock that is a little fast: what comes after this must not seem older.
+    Ok(recorded_at.min(now))
 }
 
 /// Shows a fix to those who watch the driver's orders, unless a newer one was shown already.

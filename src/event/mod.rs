@@ -63,9 +63,9 @@ impl OrderEvent {
     #[must_use]
     pub fn audience(&self) -> SmallVec<[Audience; 4]> {
         let order = &self.order;
-        let mut all = smallvec![Audience::User(order.chef.id.clone())];
+        let mut all =
+            smallvec![Audience::User(order.chef.id.clone()), Audience::User(order.customer.id.clone())];
         if self.kind != Kind::Created {
-            all.push(Audience::User(order.customer.id.clone()));
             let drivers = order.driver.iter().map(|driver| &driver.id).chain(&self.former_driver);
             all.extend(drivers.cloned().map(Audience::User));
             if self.became_available() {

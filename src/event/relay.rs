@@ -18,6 +18,8 @@ use crate::id::OrderId;
 const SWEEP: Duration = Duration::from_secs(1);
 /// How long we wait after the database failed.
 const RETRY: Duration = Duration::from_millis(200);
+/// A database that takes longer to show a page of its log does not answer.
+const PROMPT: Duration = Duration::from_secs(2);
 /// Events that may wait in memory; more are read from the log.
 const FRESH: usize = 1024;
 /// How long a writer waits for its event to be handed on before it answers all the same.
@@ -196,7 +198,8 @@ pub async fn run(app: App, deliver: impl Fn(OrderEvent, Outlook) + Send, stop: C
 
 async fn read(app: &App) -> Result<Vec<OrderEvent>, Refusal> {
     app.metrics.log_reads.inc();
-    let events = log::after(app.db.reader(), app.relay.position()).await?;
+    let read = log::after(app.db.reader(), app.relay.position());
+    let events = tokio::time::timeout(PROMPT, read).await.map_err(|_| Refusal::Unavailable)??;
     app.healthy(true);
     Ok(events)
 }

@@ -124,9 +124,9 @@ impl Draft {
     /// # Errors
     /// [`Refusal::NotFound`] also for an order that the caller may not see, or as [`change::decide`]; then nothing is changed.
     pub fn change(&mut self, id: &OrderId, who: &Principal, action: &Action) -> Result<Order, Refusal> {
-        let (order, _) = self.orders.get(id).ok_or(Refusal::NotFound("order"))?;
+        let (order, history) = self.orders.get(id).ok_or(Refusal::NotFound("order"))?;
         let party = access::party(order, who).ok_or(Refusal::NotFound("order"))?;
-        let steps = change::decide(order, party, action)?;
+        let steps = change::decide(order, history, party, action)?;
         if let Action::VerifyPayment { reference: Some(reference), .. } = action
             && !steps.is_empty()
         {

@@ -21,8 +21,10 @@ use crate::dialect::tracking::{Update, Word};
 use crate::driver::report;
 use crate::error::Refusal;
 use crate::id::{OrderId, Point, UserId};
+use crate::order::access;
 use crate::order::change::{self, Action};
 use crate::order::read::{self, Past};
+use crate::order::status::{self, Transition};
 use crate::order::{Order, OrderStatus};
 
 /// Characters of an id after `TRK-`: 22 of base62 are 131 bits.
@@ -208,6 +210,14 @@ pub async fn update(
         let detail = "the order has been delivered".to_owned();
         return Err(Refusal::Illegal { detail, status: order.status, allowed: Vec::new() });
     }
+    let action = |to| Action::Status { to, note: None, expected_seq: None };
+    if let Some(to) = asked
+        && let Some(party) = access::party(&order, who)
+        && status::transition(order.status, to, party) == Transition::Refused
+    {
+        // Who may not get there does not move either. (If the order has got further in between, they may.)
+        change::change(app, &session.order, who, action(to)).await?;
+    }
     // The position first: once the order is delivered, it would be nobody's.
     let driver = app.live.driver(&session.rider);
     let fix = LocationReport {
@@ -230,8 +240,7 @@ pub async fn update(
     {
         return Err(refusal);
     }
-    let action = Action::Status { to, note: None, expected_seq: None };
-    let order = change::change(app, &session.order, who, action).await?;
+    let order = change::change(app, &session.order, who, action(to)).await?;
     Ok((session, order))
 }
 

@@ -5,6 +5,7 @@ pub mod http;
 pub mod inbox;
 mod requests;
 pub mod socketio;
+mod strict;
 pub mod websocket;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use serde_json::value::RawValue;
 
 use self::conn::Lane;
 use self::socketio::wire::{Direct, Polled};
+use self::strict::Strict;
 use self::websocket::Raw;
 use crate::error::Refusal;
 use crate::fanout::Frame;
@@ -108,11 +110,15 @@ impl Wire {
 /// [`Refusal::Malformed`] for what is not JSON, [`Refusal::Invalid`] for what is not as it should be.
 pub fn read_json<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Refusal> {
     // Keeping track of the path costs something: only what is refused is read again with it.
-    if let Ok(value) = serde_json::from_slice(body) {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    if let Ok(value) = T::deserialize(Strict(&mut deserializer))
+        && deserializer.end().is_ok()
+    {
         return Ok(value);
     }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| refuse(&error))?;
+    let value =
+        serde_path_to_error::deserialize(Strict(&mut deserializer)).map_err(|error| refuse(&error))?;
     deserializer.end().map_err(|error| Refusal::Malformed(format!("not JSON: {error}")))?;
     Ok(value)
 }
@@ -122,7 +128,12 @@ fn refuse(error: &serde_path_to_error::Error<serde_json::Error>) -> Refusal {
     let inner = error.inner();
     // serde_json adds where in the text it happened, which the member's name says better.
     let text = inner.to_string();
-    let reason = text.split(" at line ").next().unwrap_or(&text).to_owned();
+    let reason = text.split(" at line ").next().unwrap_or(&text);
+    // What it calls a struct is known by another name outside.
+    let reason = match reason.split_once("expected struct ") {
+        Some((before, _)) => format!("{before}expected an object"),
+        None => reason.to_owned(),
+    };
     match inner.classify() {
         Category::Syntax | Category::Eof | Category::Io => Refusal::Malformed(format!("not JSON: {text}")),
         Category::Data => {

@@ -86,10 +86,11 @@ for (const combo of combos) {
     const { id: orderId } = await server.create(who);
     const client = await connect(server, { ...combo, user: as(who.customer, 'customer') });
     const other = await connect(server, { user: as(who.chef, 'chef') });
-    for (const event of ['no:such', 'order:new', 'connected', 'driver:location_update', '__proto__', '💥'.repeat(50)]) {
-      client.send(event, { orderId });
-    }
+    const unknown = ['no:such', 'order:new', 'connected', 'driver:location_update', '__proto__', '💥'.repeat(50)];
+    for (const event of unknown) client.send(event, { orderId });
     await client.ask('order:tracking', { orderId });
+    const refused = client.of('error').map(({ code, member, event }) => [code, member, event]);
+    assert.deepEqual(refused, unknown.map((event) => ['invalid_payload', 'event', event]));
     await other.ask('ping:latency', { t: 1 });
     assert.deepEqual(other.of('order:new'), [], 'nothing was passed on');
   });

@@ -81,6 +81,18 @@ fn help_token_document_and_migrations() {
     assert_eq!(claims["exp"].as_i64().expect("exp") - claims["iat"].as_i64().expect("iat"), 90);
     let document: Value = serde_json::from_slice(&run(&["openapi"]).stdout).expect("JSON");
     assert_eq!(document["info"]["title"], "Ordercast");
+    let mut pipe = Command::new("sh");
+    let cut = pipe
+        .args(["-c", "\"$0\" openapi | head -c 1", env!("CARGO_BIN_EXE_ordercast")])
+        .output()
+        .expect("it runs");
+    assert_eq!(
+        (&*cut.stdout, &*String::from_utf8_lossy(&cut.stderr)),
+        (&b"{"[..], ""),
+        "who reads no more is no error"
+    );
+    let open = ordercast(&[]).env("LEGACY_OPEN", "1").output().expect("it runs");
+    assert!(String::from_utf8_lossy(&open.stderr).contains("JWT_SECRET"), "1 is true: {open:?}");
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite://{}/m.db?mode=rwc", folder.path().display());
     let list = |direction| {

@@ -143,8 +143,14 @@ async fn late_and_future_fixes() {
     );
     assert_eq!(driver.ask("driver:location", report(47.99, at(61))).await["error"]["code"], "clock_skew");
     assert_eq!(driver.ask("driver:location", report(47.12, at(60))).await["ok"], true);
+    // A clock that was fast, and is right now.
+    assert_eq!(driver.ask("driver:location", report(47.13, at(0))).await["ok"], true);
+    assert_eq!(
+        driver.ask("driver:location", json!({"latitude": 47.14, "longitude": 9.53})).await["ok"],
+        true
+    );
     let shown = shown(customer.so_far().await);
-    assert_eq!(shown, [json!(47.11), json!(47.12)]);
+    assert_eq!(shown, [json!(47.11), json!(47.12), json!(47.13), json!(47.14)]);
     server.stop().await;
     let database = ordercast::db::Db::connect(&db.url()).await.expect("database");
     let trail = entity::position_trail::Entity::find().all(database.reader()).await.expect("rows");

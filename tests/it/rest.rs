@@ -17,6 +17,12 @@ async fn creating() {
         assert_eq!(&made.body[member], value, "{member}");
     }
     assert_eq!((made.body["status"].as_str(), &made.body["driver"]), (Some("pending"), &Value::Null));
+    for member in ["estimatedDeliveryTime", "etaMinutes"] {
+        assert_eq!(made.body.get(member), Some(&Value::Null), "{member}: not known yet");
+    }
+    let odd = customer.post("/orders", new_order("A-z_0.9:-|@")).await;
+    assert_eq!((odd.status, odd.header("location")), (201, "/orders/A-z_0.9:-%7C@"));
+    assert_eq!(customer.get(odd.header("location")).await.body["id"], "A-z_0.9:-|@");
     // Not for somebody else, and not by those who only cook or drive.
     let mut theirs = new_order("o2");
     theirs["customer"]["id"] = json!("somebody");
@@ -47,12 +53,17 @@ async fn what_is_wrong_is_named() {
         (set("/total", json!(-1)), "total"),
         (set("/notes", json!("x".repeat(2_001))), "notes"),
         (json!([]), "body"),
+        (set("/customer", json!(["c", "C", null])), "customer"),
+        (set("/delivery", json!(["x", 1, 2])), "delivery"),
+        (set("/items/0", json!(["Pizza", 1, 2.5])), "items[0]"),
+        (set("/chef", json!("k")), "chef"),
         (json!({"customer": {"id": "c", "name": "C"}, "chef": {"id": "k", "name": "K"}}), "delivery"),
     ] {
         let refused = admin.post("/orders", body).await;
         refused.assert_problem(422, "invalid_payload");
         let named = refused.body["member"].as_str().expect("a member");
         assert!(named == member || member == "items[0].quantity" && named == "items", "{named} for {member}");
+        assert!(!refused.body["detail"].as_str().expect("a detail").contains("struct"), "{}", refused.body);
     }
     let malformed =
         admin.request("POST", "/orders").header("content-type", "application/json").body("{\"a\":");
@@ -127,6 +138,8 @@ async fn pages_have_every_order_once() {
         }
     }
     assert_eq!(seen, ["o6", "o5", "o4", "o3", "o2", "o1", "o0"]);
+    let all = admin.get("/orders?status=&limit=&cursor=").await.body;
+    assert_eq!(all["items"].as_array().map(Vec::len), Some(7), "what a form leaves empty");
     admin.status("o3", "accepted").await;
     let accepted = admin.get("/orders?status=ACCEPTED").await.body;
     assert_eq!(accepted["items"].as_array().map(Vec::len), Some(1));
@@ -154,6 +167,13 @@ async fn unchanged_is_304() {
         let first = admin.get(path).await;
         let again = Api::send(admin.request("GET", path).header("if-none-match", first.header("etag"))).await;
         assert_eq!((again.status, &again.body), (304, &Value::Null), "{path}");
+    }
+    // When it arrives is a change that has no seq, and so is the driver moving, in the tracking view.
+    for path in ["/orders/o1", "/orders/o1/tracking"] {
+        let before = admin.get(path).await.header("etag").to_owned();
+        admin.post("/orders/o1/eta", json!({"etaMinutes": path.len()})).await;
+        let changed = Api::send(admin.request("GET", path).header("if-none-match", before)).await;
+        assert_eq!((changed.status, &changed.body["etaMinutes"]), (200, &json!(path.len())), "{path}");
     }
     // The driver moving is a change of the tracking view, which has no seq.
     let before = admin.get("/orders/o1/tracking").await.header("etag").to_owned();
@@ -204,6 +224,35 @@ async fn refusals_say_what_is_allowed() {
 }
 
 #[tokio::test]
+async fn what_went_on_to_its_driver_was_ready() {
+    let db = TestDb::sqlite();
+    let server = Server::start(&db, &[]).await;
+    let (admin, chef) = (server.admin(), server.api("chef", Role::Chef));
+    let ready = json!({"status": "ready_for_pickup"});
+    server.order("early").await;
+    chef.status("early", "accepted").await;
+    admin.post("/orders/early/assign", assignment("driver")).await;
+    for _ in 0..2 {
+        let done = chef.patch("/orders/early/status", ready.clone()).await;
+        assert_eq!((done.status, done.body["status"].as_str()), (200, Some("assigned_to_driver")));
+        assert_eq!(done.body["seq"], 5, "a retry changes nothing");
+    }
+    // Nobody goes back.
+    chef.patch("/orders/early/status", json!({"status": "preparing"}))
+        .await
+        .assert_problem(409, "illegal_transition");
+    server
+        .api("driver", Role::Driver)
+        .patch("/orders/early/status", ready.clone())
+        .await
+        .assert_problem(409, "illegal_transition");
+    server.order("late").await;
+    admin.status("late", "assigned_to_driver").await;
+    admin.patch("/orders/late/status", ready).await.assert_problem(409, "illegal_transition");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn unassigning_goes_back_but_not_with_the_goods() {
     let db = TestDb::sqlite();
     let server = Server::start(&db, &[]).await;
@@ -212,6 +261,11 @@ async fn unassigning_goes_back_but_not_with_the_goods() {
     let back = admin.delete("/orders/o1/assign").await.body;
     assert_eq!((back["status"].as_str(), &back["driver"]), (Some("ready_for_pickup"), &Value::Null));
     assert_eq!(admin.delete("/orders/o1/assign").await.body["seq"], back["seq"], "a retry changes nothing");
+    // By hand an order may be there without a driver.
+    server.order("o3").await;
+    assert_eq!(admin.status("o3", "assigned_to_driver").await["driver"], Value::Null);
+    assert!(admin.get("/orders/o3/tracking").await.body["assignedAt"].is_string());
+    assert_eq!(admin.delete("/orders/o3/assign").await.body["status"], "ready_for_pickup");
     server.order_with_driver("o2", "picked_up").await;
     admin.delete("/orders/o2/assign").await.assert_problem(409, "illegal_transition");
     let other = admin.post("/orders/o2/assign", assignment("other")).await.body;

@@ -93,6 +93,20 @@ on_both_databases! {
         server.stop().await;
     }
 
+    async fn who_is_refused_a_status_does_not_move(db: TestDb) {
+        let server = Server::start(&db, &[]).await;
+        let id = start(&server, "o").await;
+        let (rider, path) = (server.api("rider", Role::Driver), format!("/tracking/update/{id}"));
+        let body = |lat: f64, status: &str| json!({"lat": lat, "lng": -0.18, "status": status});
+        assert_eq!(rider.post(&path, body(5.61, "PICKED_UP")).await.status, 200);
+        let mut watcher = Watcher::new(&server, &id).await;
+        watcher.hears("initial_state").await;
+        rider.post(&path, body(45.9, "ASSIGNED")).await.assert_problem(409, "illegal_transition");
+        assert_eq!(rider.post(&path, body(5.62, "IN_TRANSIT")).await.status, 200);
+        assert_eq!(watcher.hears("location_update").await["data"]["current_location"]["lat"], 5.62);
+        server.stop().await;
+    }
+
     async fn an_order_that_is_cancelled_or_goes_to_somebody_else(db: TestDb) {
         let server = Server::start(&db, &[]).await;
         let admin = server.admin();

@@ -90,6 +90,10 @@ impl<'a> Problem<'a> {
         };
         match refusal {
             Refusal::Invalid { member, .. } => problem.member = Some(member),
+            Refusal::UnknownEvent(name) => {
+                problem.member = Some("event");
+                problem.event = event.and(Some(name));
+            }
             Refusal::Illegal { status, allowed, .. } => {
                 problem.status = Some(status.as_str());
                 problem.allowed = Some(allowed.iter().map(|status| status.as_str()).collect());

@@ -10,6 +10,9 @@ use crate::dialect::Request;
 use crate::error::Refusal;
 use crate::id::{OrderId, Whole};
 
+/// Characters of an unknown event's name that its answer repeats.
+const NAME: usize = 128;
+
 /// Reads the JSON array of a Socket.IO event, `["name", payload]`.
 #[must_use]
 pub fn parse(json: &str, batch_max: usize) -> Request {
@@ -40,7 +43,7 @@ pub fn parse(json: &str, batch_max: usize) -> Request {
             ("token:refresh", read(payload).map(|Refresh { token }| Command::Refresh { token }))
         }
         "ping:latency" => ("ping:latency", read_or_empty(payload).map(|Ping { t }| Command::Ping { t })),
-        _ => ("unknown", Err(Refusal::invalid("event", "is not one that this server knows"))),
+        other => ("unknown", Err(Refusal::UnknownEvent(other.chars().take(NAME).collect()))),
     };
     Request { event, command }
 }

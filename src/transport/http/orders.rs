@@ -69,7 +69,8 @@ pub(super) async fn create(
         }
     };
     let order = create::create(app, &who, body.value, idempotency).await?;
-    let location = HeaderValue::from_str(&format!("/orders/{}", order.id))
+    // Of what an id may have in it, this alone may not stand in an address.
+    let location = HeaderValue::from_str(&format!("/orders/{}", order.id.as_str().replace('|', "%7C")))
         .map_err(|error| Refusal::Internal(Box::new(error)))?;
     let headers = [(header::LOCATION, location), (header::ETAG, etag(order.seq))];
     Ok((StatusCode::CREATED, headers, Json(view(app, &order, &who))).into_response())
@@ -150,7 +151,7 @@ pub(super) fn page_size(asked: Option<u32>, max: u32) -> Result<u32, Refusal> {
     params(("id" = String, Path, description = "Order id"), ("If-None-Match" = Option<String>, Header)),
     responses(
         (status = 200, body = OrderView, headers(("ETag" = String))),
-        (status = 304, description = "Not changed since"),
+        (status = 304, description = "Not changed since, and nothing is known of when it arrives"),
     )
 )]
 pub(super) async fn get(
@@ -159,11 +160,15 @@ pub(super) async fn get(
     OrderPath(id): OrderPath,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let (order, _) = read::order(&site.app, &id, &who).await?;
-    if let Some(unchanged) = not_modified(&headers, &etag(order.seq)) {
+    let app = &site.app;
+    let (order, _) = read::order(app, &id, &who).await?;
+    // When it arrives is in the answer, but has no seq.
+    if app.live.eta(&order, app.clock.now()).is_none()
+        && let Some(unchanged) = not_modified(&headers, &etag(order.seq))
+    {
         return Ok(unchanged);
     }
-    Ok(answer(&site.app, &order, &who))
+    Ok(answer(app, &order, &who))
 }
 
 fn not_modified(headers: &HeaderMap, tag: &HeaderValue) -> Option<Response> {

@@ -50,9 +50,10 @@ const fn status(refusal: &Refusal) -> StatusCode {
         Refusal::NotFound(_) => StatusCode::NOT_FOUND,
         Refusal::Gone(_) => StatusCode::GONE,
         Refusal::Illegal { .. } | Refusal::StaleSeq { .. } | Refusal::Taken(_) => StatusCode::CONFLICT,
-        Refusal::Invalid { .. } | Refusal::KeyReused | Refusal::ClockSkew { .. } => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
+        Refusal::Invalid { .. }
+        | Refusal::UnknownEvent(_)
+        | Refusal::KeyReused
+        | Refusal::ClockSkew { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::RateLimited { .. } | Refusal::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
         Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
