@@ -1,7 +1,9 @@
 //! Coming back: a client that lost its connection shows its session's id and the last offset it has, and goes on from
 //! there. This is Socket.IO's connection state recovery, kept in the database, so that it outlives the process.
 
+mod look_up;
 mod pid;
+mod record;
 mod store;
 mod sweep;
 

@@ -1,0 +1,93 @@
+//! Sessions looked up for those who come back. Those who ask at once share a read.
+
+use std::collections::HashMap;
+
+use entity::{server_node, session_floor, session_order, socket_session};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Stored;
+use super::store::{Asked, BATCH, Recovery};
+use crate::app::App;
+use crate::clock::Time;
+use crate::error::Refusal;
+use crate::fanout::Place;
+use crate::id::{OrderId, UserId};
+
+/// What is known of this session?
+pub(super) struct Question {
+    pub pid: String,
+    pub user: UserId,
+    pub reply: oneshot::Sender<Result<Stored, Refusal>>,
+}
+
+/// Answers what is asked for as long as anybody may ask.
+pub(super) async fn answer(app: &App, recovery: &Recovery, mut questions: mpsc::Receiver<Question>) {
+    let mut batch: Vec<Question> = Vec::with_capacity(BATCH);
+    while questions.recv_many(&mut batch, BATCH).await > 0 {
+        let found = look_up(app, recovery, &batch).await;
+        if let Err(refusal) = &found {
+            tracing::warn!(%refusal, "sessions cannot be read");
+        }
+        for Question { pid, reply, .. } in batch.drain(..) {
+            let _ = reply.send(match &found {
+                Ok(found) => Ok(found.get(&pid).cloned().unwrap_or_default()),
+                Err(_) => Err(Refusal::Unavailable),
+            });
+        }
+    }
+}
+
+async fn look_up(
+    app: &App,
+    recovery: &Recovery,
+    asked: &[Question],
+) -> Result<HashMap<String, Stored>, Refusal> {
+    let db = app.db.reader();
+    let pids = || asked.iter().map(|question| question.pid.as_str());
+    let sessions =
+        socket_session::Entity::find().filter(socket_session::Column::Id.is_in(pids())).all(db).await?;
+    let orders =
+        session_order::Entity::find().filter(session_order::Column::Session.is_in(pids())).all(db).await?;
+    let died = sessions.iter().any(|row| row.ended_at.is_none() && row.node != recovery.node());
+    let nodes: HashMap<String, Time> = if died {
+        let nodes = server_node::Entity::find().all(db).await?;
+        nodes.into_iter().map(|node| (node.id, node.seen_at)).collect()
+    } else {
+        HashMap::new()
+    };
+    let mut found: HashMap<String, Stored> = HashMap::new();
+    for row in sessions {
+        let left_at = row.ended_at.or_else(|| {
+            // Not written down that it left: it is here, or its process died.
+            if row.node == recovery.node() { Some(app.clock.now()) } else { nodes.get(&row.node).copied() }
+        });
+        found.insert(row.id, Stored { left_at, ..Stored::default() });
+    }
+    for row in orders {
+        let stored = found.entry(row.session).or_default();
+        match row.lost_at {
+            None => {
+                let place = row.place.as_deref().and_then(Place::parse);
+                let asked = row.since.zip(place).zip(row.number);
+                let asked = asked.map(|((since, place), number)| Asked { since, place, number });
+                stored.orders.push((OrderId::stored(&row.order_id), asked));
+            }
+            Some(position) => stored.lost_at = Ord::max(stored.lost_at, Some(position)),
+        }
+    }
+    // Of whom nothing is known: was it never written down, or thrown away because there was too much of it?
+    let unknown: Vec<&Question> =
+        asked.iter().filter(|question| !found.contains_key(&question.pid)).collect();
+    if !unknown.is_empty() {
+        let users = unknown.iter().map(|question| question.user.as_str());
+        let thrown =
+            session_floor::Entity::find().filter(session_floor::Column::UserId.is_in(users)).all(db).await?;
+        for question in unknown {
+            let floor = thrown.iter().find(|floor| floor.user_id == question.user.as_str());
+            let made_after = floor.map(|floor| floor.thrown_away);
+            found.insert(question.pid.clone(), Stored { made_after, ..Stored::default() });
+        }
+    }
+    Ok(found)
+}

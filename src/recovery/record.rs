@@ -1,0 +1,211 @@
+//! Sessions written down. Many changes share one transaction, so that a thousand clients that come at once cost a few
+//! commits.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use entity::{server_node, session_order, socket_session};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::{ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::store::{BATCH, Change, Follow, Holder, QUEUE, Recovery};
+use crate::app::App;
+use crate::clock::Time;
+use crate::error::Refusal;
+
+/// How often a process says that it is alive.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long we wait after the database failed.
+const RETRY: Duration = Duration::from_millis(200);
+/// A session that follows nothing and lasted less than this part of the time it may be away needs no row: when it was
+/// made, which its id says, is near enough to when it left.
+const SHORT: i32 = 100;
+
+/// What is still to be written.
+#[derive(Default)]
+struct Pending {
+    /// Which connection has which session, here and now.
+    holders: HashMap<Arc<str>, Arc<str>>,
+    began: HashMap<String, socket_session::Model>,
+    ended: HashMap<String, Time>,
+    /// And whether somebody waits for it.
+    orders: HashMap<(String, String), (Follow, bool)>,
+    waiting: Vec<oneshot::Sender<Result<(), Refusal>>>,
+}
+
+/// Writes what comes until told to stop; then writes what is left.
+pub(super) async fn write(
+    app: &App,
+    recovery: &Recovery,
+    mut changes: mpsc::Receiver<Change>,
+    stop: CancellationToken,
+) {
+    let mut pending = Pending::default();
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut heartbeat = tokio::time::interval(HEARTBEAT);
+    loop {
+        let mut beat = false;
+        tokio::select! {
+            taken = changes.recv_many(&mut batch, BATCH) => if taken == 0 { return },
+            _ = heartbeat.tick() => beat = true,
+            () = stop.cancelled() => {
+                while let Ok(change) = changes.try_recv() {
+                    batch.push(change);
+                }
+                beat = true;
+            }
+        }
+        for change in batch.drain(..) {
+            pending.note(change, recovery.node());
+        }
+        let written = pending.write(app, recovery.node(), beat).await;
+        let failed = written.is_err();
+        if let Err(refusal) = &written {
+            tracing::warn!(%refusal, "sessions could not be written down; trying again");
+        }
+        pending.tell(&written);
+        if stop.is_cancelled() {
+            return;
+        }
+        if failed {
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+}
+
+impl Pending {
+    fn note(&mut self, change: Change, node: &str) {
+        match change {
+            Change::Began { holder: Holder { pid, socket }, user, at } => {
+                let row = socket_session::Model {
+                    id: pid.to_string(),
+                    user_id: user.to_string(),
+                    socket: socket.to_string(),
+                    node: node.to_owned(),
+                    began_at: at,
+                    ended_at: None,
+                };
+                self.began.insert(row.id.clone(), row);
+                self.holders.insert(pid, socket);
+            }
+            Change::Ended { holder: Holder { pid, socket }, at } => {
+                if self.holders.get(&pid) == Some(&socket) {
+                    self.holders.remove(&pid);
+                }
+                self.ended.insert(socket.to_string(), at);
+            }
+            Change::Order { holder: Holder { pid, socket }, order, follow, done } => {
+                if self.holders.get(&pid) != Some(&socket) {
+                    if let Some(done) = done {
+                        let _ = done.send(Err(Refusal::Unavailable));
+                    }
+                    return;
+                }
+                self.orders.insert((pid.to_string(), order.to_string()), (follow, done.is_some()));
+                self.waiting.extend(done);
+            }
+        }
+    }
+
+    async fn write(&mut self, app: &App, node: &str, beat: bool) -> Result<(), Refusal> {
+        let tx = app.db.begin().await?;
+        let rows: Vec<_> = self.began.values().cloned().map(socket_session::ActiveModel::from).collect();
+        for rows in rows.chunks(BATCH) {
+            use socket_session::Column;
+            let again = OnConflict::column(Column::Id)
+                .update_columns([Column::Socket, Column::Node, Column::EndedAt])
+                .to_owned();
+            let rows = rows.iter().cloned().map(sea_orm::IntoActiveModel::into_active_model);
+            socket_session::Entity::insert_many(rows).on_conflict(again).exec_without_returning(&tx).await?;
+        }
+        let mut rows = Vec::new();
+        for ((session, order), (follow, _)) in &self.orders {
+            let (lost_at, asked) = match follow {
+                Follow::Yes(asked) => (None, asked.as_ref()),
+                Follow::Lost(position) => (Some(*position), None),
+                Follow::No => {
+                    session_order::Entity::delete_by_id((session.clone(), order.clone())).exec(&tx).await?;
+                    continue;
+                }
+            };
+            let row = session_order::Model {
+                session: session.clone(),
+                order_id: order.clone(),
+                lost_at,
+                since: asked.map(|asked| asked.since),
+                place: asked.map(|asked| asked.place.to_string()),
+                number: asked.map(|asked| asked.number),
+            };
+            rows.push(session_order::ActiveModel::from(row));
+        }
+        for rows in rows.chunks(BATCH) {
+            use session_order::Column;
+            let again = OnConflict::columns([Column::Session, Column::OrderId])
+                .update_columns([Column::LostAt, Column::Since, Column::Place, Column::Number])
+                .to_owned();
+            let rows = rows.iter().cloned().map(sea_orm::IntoActiveModel::into_active_model);
+            session_order::Entity::insert_many(rows).on_conflict(again).exec_without_returning(&tx).await?;
+        }
+        self.end(app, &tx).await?;
+        if beat {
+            let seen = server_node::ActiveModel { id: Set(node.to_owned()), seen_at: Set(app.clock.now()) };
+            let again = OnConflict::column(server_node::Column::Id)
+                .update_column(server_node::Column::SeenAt)
+                .to_owned();
+            server_node::Entity::insert(seen).on_conflict(again).exec_without_returning(&tx).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// All that ended in one batch did so at the same time, as far as the day that they may stay away is concerned.
+    async fn end(&self, app: &App, tx: &impl ConnectionTrait) -> Result<(), Refusal> {
+        use socket_session::Column;
+        let sockets: Vec<&String> = self.ended.keys().collect();
+        let now = app.clock.now();
+        let short = TimeDelta::milliseconds(app.config.limits.recovery_window_ms) / SHORT;
+        for sockets in sockets.chunks(BATCH) {
+            let these = Column::Socket.is_in(sockets.iter().copied());
+            let follows = Expr::exists(
+                sea_orm::sea_query::Query::select()
+                    .expr(Expr::val(1))
+                    .from(session_order::Entity)
+                    .and_where(
+                        Expr::col((session_order::Entity, session_order::Column::Session))
+                            .equals((socket_session::Entity, Column::Id)),
+                    )
+                    .to_owned(),
+            );
+            socket_session::Entity::delete_many()
+                .filter(these.clone())
+                .filter(Column::BeganAt.gt(now - short))
+                .filter(Condition::not(Condition::all().add(follows)))
+                .exec(tx)
+                .await?;
+            socket_session::Entity::update_many()
+                .col_expr(Column::EndedAt, Expr::value(now))
+                .filter(these)
+                .exec(tx)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Tells those who wait, and forgets what is done. What could not be written stays, within reason.
+    fn tell(&mut self, written: &Result<(), Refusal>) {
+        for waiting in self.waiting.drain(..) {
+            let _ = waiting.send(if written.is_ok() { Ok(()) } else { Err(Refusal::Unavailable) });
+        }
+        // Those who waited know that it failed.
+        self.orders.retain(|_, (_, waited)| written.is_err() && !*waited);
+        if written.is_ok() || self.began.len() + self.ended.len() + self.orders.len() > QUEUE {
+            self.began.clear();
+            self.ended.clear();
+            self.orders.clear();
+        }
+    }
+}
