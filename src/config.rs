@@ -69,7 +69,7 @@ pub struct Serve {
     #[arg(long, env = "ORDER_SERVICE_URL", hide_env_values = true, value_name = "URL")]
     pub order_service_url: Option<String>,
     /// Share the port (`SO_REUSEPORT`) with the process that takes over; when told to stop, give it up at once
-    #[arg(long, env = "REUSE_PORT")]
+    #[arg(long, env = "REUSE_PORT", value_parser = BoolishValueParser::new())]
     pub reuse_port: bool,
     /// Demo: loopback only, a secret made up, demo people, orders and drivers, the test page signed in
     #[arg(long)]

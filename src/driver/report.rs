@@ -102,8 +102,7 @@ fn recorded_at(app: &App, fix: &LocationReport, now: Time) -> Result<Time, Refus
     if ahead_ms > i64::from(app.config.limits.clock_skew_seconds) * 1_000 {
         return Err(Refusal::ClockSkew { ahead_ms });
     }
-    // A clock that is a little fast: what comes after this must not seem older.
-    Ok(recorded_at.min(now))
+    Ok(recorded_at)
 }
 
 /// Shows a fix to those who watch the driver's orders, unless a newer one was shown already.
@@ -115,12 +114,14 @@ fn show(
     now: Time,
 ) -> Result<Reported, Refusal> {
     let place = Point { latitude: fix.latitude, longitude: fix.longitude };
+    // From a clock that is a little fast: what comes after this must not seem older.
+    let seen_at = recorded_at.min(now);
     let mut orders: SmallVec<[OrderId; 2]> = SmallVec::new();
     let mut events: SmallVec<[LiveEvent; 2]> = SmallVec::new();
     let mut etas: SmallVec<[LiveEvent; 2]> = SmallVec::new();
     {
         let mut state = driver.state();
-        let late = state.last.is_some_and(|(_, shown)| recorded_at < shown);
+        let late = state.last.is_some_and(|(_, shown)| seen_at < shown);
         let named = |id: &OrderId| state.orders.iter().any(|carried| carried.order() == id);
         if fix.order_id.as_ref().is_some_and(|id| !named(id)) {
             return Err(Refusal::NotFound("order"));
@@ -153,13 +154,13 @@ fn show(
                 heading: fix.heading.map(|heading| heading.0),
                 speed: fix.speed.map(|speed| speed.0),
                 accuracy: fix.accuracy.map(|accuracy| accuracy.0),
-                recorded_at,
+                recorded_at: seen_at,
                 received_at: now,
                 eta: carried.eta,
             }));
         }
         if !late {
-            state.last = Some((place, recorded_at));
+            state.last = Some((place, seen_at));
         }
         // Under the lock, so that no event of an order comes in between: see `Live::apply`.
         for event in events.iter().chain(&etas) {

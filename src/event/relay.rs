@@ -2,6 +2,7 @@
 //! missing before that, other nodes have written, and is read. A wake-up makes it prompt, a sweep makes it sure.
 
 use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use crate::id::OrderId;
 const SWEEP: Duration = Duration::from_secs(1);
 /// How long we wait after the database failed.
 const RETRY: Duration = Duration::from_millis(200);
-/// A database that takes longer to show a page of its log does not answer.
+/// A database that takes longer to show a page of its log is taken for one that does not answer, until it does.
 const PROMPT: Duration = Duration::from_secs(2);
 /// Events that may wait in memory; more are read from the log.
 const FRESH: usize = 1024;
@@ -198,8 +199,13 @@ pub async fn run(app: App, deliver: impl Fn(OrderEvent, Outlook) + Send, stop: C
 
 async fn read(app: &App) -> Result<Vec<OrderEvent>, Refusal> {
     app.metrics.log_reads.inc();
-    let read = log::after(app.db.reader(), app.relay.position());
-    let events = tokio::time::timeout(PROMPT, read).await.map_err(|_| Refusal::Unavailable)??;
+    let mut read = pin!(log::after(app.db.reader(), app.relay.position()));
+    let events = if let Ok(events) = tokio::time::timeout(PROMPT, &mut read).await {
+        events?
+    } else {
+        app.healthy(false);
+        read.await?
+    };
     app.healthy(true);
     Ok(events)
 }

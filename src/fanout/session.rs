@@ -62,6 +62,8 @@ pub(super) struct State {
     pub joined: bool,
     /// It has left them, for good.
     pub closed: bool,
+    /// Its connection was taken over from socketioxide.
+    pub established: bool,
     /// Everything up to now was handed over.
     pub live: bool,
     /// It is changing transports: nothing may be handed over until it has.
@@ -102,6 +104,7 @@ impl Session {
             wire,
             joined: false,
             closed: false,
+            established: false,
             live: false,
             upgrading: false,
             held: false,
@@ -271,8 +274,20 @@ impl Session {
 
     /// Takes the session out of every room, whatever state it is in. Says whether it had entered.
     pub fn leave(&self) -> bool {
+        self.leave_if(|_| true)
+    }
+
+    /// The same, when it is socketioxide that says so: of those that it was taken from it knows nothing any more.
+    pub fn leave_socketioxide(&self) -> bool {
+        self.leave_if(|state| !state.established)
+    }
+
+    fn leave_if(&self, may: impl FnOnce(&State) -> bool) -> bool {
         let orders = {
             let mut state = self.state();
+            if !may(&state) {
+                return false;
+            }
             state.closed = true;
             state.asides = None;
             state.latest = None;
@@ -330,10 +345,11 @@ impl Session {
         self.state().wire.lane().cloned()
     }
 
-    /// Whether its connection was taken over from socketioxide.
-    #[must_use]
-    pub fn is_established(&self) -> bool {
-        self.state().wire.lane().is_some_and(|lane| lane.is_established())
+    /// Its connection is taken over from socketioxide, unless it has left. Says whether it is.
+    pub fn establish(&self) -> bool {
+        let mut state = self.state();
+        state.established = state.joined && !state.closed && !self.is_closing();
+        state.established
     }
 
     /// Closes the connection; its rooms are left when the transport says that it is gone.

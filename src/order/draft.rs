@@ -1,4 +1,4 @@
-//! Orders being changed in a transaction: read at once, changed in memory, written at once.
+//! Orders being changed in a transaction: locked, and read unless they are known, changed in memory, written at once.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -128,7 +128,7 @@ impl Draft {
         let party = access::party(order, who).ok_or(Refusal::NotFound("order"))?;
         let steps = change::decide(order, history, party, action)?;
         if let Action::VerifyPayment { reference: Some(reference), .. } = action
-            && !steps.is_empty()
+            && steps.iter().any(|step| step.payment_completed)
         {
             self.references.insert(id.clone(), reference.clone());
         }

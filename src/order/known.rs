@@ -12,8 +12,10 @@ use crate::db::{Sql, rows};
 use crate::error::Refusal;
 use crate::id::OrderId;
 
-/// How many orders are kept; then all are forgotten, and read again when they are changed.
+/// How many orders are kept; then one is forgotten, and read again when it is changed.
 const CAPACITY: usize = 4_096;
+/// Orders of more items than this are not kept: some would take as much memory as a hundred others.
+const ITEMS: usize = 32;
 
 /// An order and its history.
 pub(crate) type Whole = (Order, Vec<Past>);
@@ -69,9 +71,12 @@ impl Known {
     /// Keeps orders as they are on disk. A finished one will not be changed again.
     pub fn keep(&self, orders: impl IntoIterator<Item = Whole>) {
         let mut known = self.orders();
-        for (order, history) in orders.into_iter().filter(|(order, _)| !status::is_final(order.status)) {
-            if known.len() >= CAPACITY {
-                known.clear();
+        let worth = |order: &Order| !status::is_final(order.status) && order.items.len() <= ITEMS;
+        for (order, history) in orders.into_iter().filter(|(order, _)| worth(order)) {
+            if known.len() >= CAPACITY
+                && let Some(any) = known.keys().next().cloned()
+            {
+                known.remove(&any);
             }
             known.insert(order.id.clone(), (order, history));
         }

@@ -1,7 +1,7 @@
 //! The one write path of orders: lock, decide, write, log, commit.
 //!
-//! A commit costs a flush of the disk, so those who ask meanwhile share the next one (group commit): their changes are
-//! read, decided and written together, in one transaction. Each has its own answer all the same. Who is refused writes
+//! A commit costs a flush of the disk, so those who ask meanwhile share the next one (group commit): their orders are
+//! locked, their changes decided and written together, in one transaction. Each has its own answer all the same. Who is refused writes
 //! nothing; work that reads and writes by itself has a savepoint; and when a statement fails, each is tried alone.
 
 use std::collections::BTreeSet;
@@ -148,15 +148,13 @@ pub async fn run(app: App, mut requests: mpsc::Receiver<Request>, stop: Cancella
 async fn gather(group: &mut Vec<Request>, requests: &mut mpsc::Receiver<Request>, last: Last) {
     let since = Instant::now();
     loop {
-        let before = group.len();
         tokio::task::yield_now().await;
         while group.len() < GROUP
             && let Ok(request) = requests.try_recv()
         {
             group.push(request);
         }
-        let all = group.len() >= GROUP.min(last.size);
-        if all || (group.len() == before && since.elapsed() > PATIENCE.min(last.took / 4)) {
+        if group.len() >= GROUP.min(last.size) || since.elapsed() > PATIENCE.min(last.took / 4) {
             return;
         }
     }

@@ -79,6 +79,7 @@ fn help_token_document_and_migrations() {
         (&json!("u1"), &json!("driver"), &json!("N"))
     );
     assert_eq!(claims["exp"].as_i64().expect("exp") - claims["iat"].as_i64().expect("iat"), 90);
+    assert!(run(&["openapi"]).stdout.len() > 1 << 16, "more than a pipe holds: see below");
     let document: Value = serde_json::from_slice(&run(&["openapi"]).stdout).expect("JSON");
     assert_eq!(document["info"]["title"], "Ordercast");
     let mut pipe = Command::new("sh");

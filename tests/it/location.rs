@@ -154,7 +154,7 @@ async fn late_and_future_fixes() {
     server.stop().await;
     let database = ordercast::db::Db::connect(&db.url()).await.expect("database");
     let trail = entity::position_trail::Entity::find().all(database.reader()).await.expect("rows");
-    assert_eq!(trail.len(), 3, "the late one too");
+    assert_eq!(trail.len(), 4, "the late one too, and of two at one time the first");
     database.close().await;
 }
 
@@ -198,8 +198,12 @@ async fn a_batch_is_kept_and_its_newest_point_shown() {
             {"index": 2, "code": "invalid_payload"}, {"index": 4, "code": "clock_skew"},
             {"index": 5, "code": "not_found"}, {"index": 6, "code": "invalid_payload"}]})
     );
-    let shown = shown(customer.so_far().await);
-    assert_eq!(shown, [json!(47.12)]);
+    assert_eq!(shown(customer.so_far().await), [json!(47.12)]);
+    // From a clock that is fast: the newest is the newest wherever it is in the batch, and all are kept.
+    customer.forget();
+    let points = json!([point(47.33, 30), point(47.31, 10), point(47.32, 20)]);
+    assert_eq!(driver.ask("driver:location_batch", json!({"points": points})).await["accepted"], 3);
+    assert_eq!(shown(customer.so_far().await), [json!(47.33)]);
     let many: Vec<_> = (0..501).map(|_| fix(1.0)).collect();
     let refused = driver.ask("driver:location_batch", json!({"points": many})).await;
     assert_eq!(
@@ -207,6 +211,10 @@ async fn a_batch_is_kept_and_its_newest_point_shown() {
         (Some("invalid_payload"), Some("points"))
     );
     server.stop().await;
+    let database = ordercast::db::Db::connect(&db.url()).await.expect("database");
+    let trail = entity::position_trail::Entity::find().all(database.reader()).await.expect("rows");
+    assert_eq!(trail.len(), 6);
+    database.close().await;
 }
 
 #[tokio::test]

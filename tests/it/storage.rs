@@ -81,6 +81,9 @@ on_both_databases! {
         let made = admin.post("/orders", new_order("o1")).await;
         assert_eq!(made.status, 201);
         admin.post("/orders/o1/payment/verify", json!({"reference": "r-1"})).await;
+        // It is paid: what this one does is to accept the order.
+        let again = server.api("customer", Role::Customer).post("/api/v1/orders/o1/payment/verify", json!({"reference": "r-2"})).await;
+        assert_eq!(again.body["data"]["status"], "CONFIRMED", "{}", again.body);
         server.api("chef", Role::Chef).status("o1", "accepted").await;
         // Early: the status stays, and goes on by itself when the order is ready.
         let early = admin.post("/orders/o1/assign", assignment("driver")).await;

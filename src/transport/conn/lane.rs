@@ -48,8 +48,6 @@ pub struct Lane {
     news: AtomicBool,
     /// The answer to the server's first ping has to be put into what comes in.
     pub(super) pong_due: AtomicBool,
-    /// The connection was taken over from socketioxide.
-    established: AtomicBool,
 }
 
 /// What the write side has for the read side.
@@ -72,7 +70,6 @@ impl Lane {
             for_reader: Mutex::default(),
             news: AtomicBool::new(false),
             pong_due: AtomicBool::new(false),
-            established: AtomicBool::new(false),
         })
     }
 
@@ -116,13 +113,6 @@ impl Lane {
         if let Phase::Frames(greeting) = &mut out.phase {
             *greeting = None;
         }
-        self.established.store(true, Ordering::Release);
-    }
-
-    /// Whether the connection was taken over from socketioxide.
-    #[must_use]
-    pub fn is_established(&self) -> bool {
-        self.established.load(Ordering::Acquire)
     }
 
     /// After the response that is written next, the connection is a raw WebSocket, on which a session may write at once.
@@ -198,16 +188,23 @@ impl Lane {
         Handed::Taken
     }
 
-    /// Writes a frame that is not a session's before those that wait, unless there is one already.
-    pub fn push_first(self: &Arc<Self>, frame: Bytes) {
+    /// Writes a frame that is not a session's before those that wait. Says whether there was room: one such frame waits at
+    /// most.
+    pub fn push_first(self: &Arc<Self>, frame: Bytes) -> bool {
         let mut out = self.out();
         if out.tcp.is_none() || out.closing || out.own.is_some() {
-            return;
+            return false;
         }
         out.passes(frame);
         if !out.blocked {
             self.write(&mut out);
         }
+        true
+    }
+
+    /// Whether a frame that is not a session's waits to be written.
+    pub fn has_own(&self) -> bool {
+        self.out().own.is_some()
     }
 
     /// Whether this frame seems to be the only one of its round: nothing waits, nothing was written in this round, and lately
@@ -364,7 +361,7 @@ impl Lane {
             let _ = SockRef::from(tcp.as_ref().as_ref()).shutdown(std::net::Shutdown::Both);
         }
         if let Some(handshake) = out.handshake.take() {
-            handshake.is_over();
+            handshake.ends();
         }
         out.begun = Bytes::new();
         out.own = None;

@@ -30,6 +30,8 @@ pub struct Conn(Option<Stream>);
 struct Stream {
     tcp: OwnedReadHalf,
     lane: Arc<Lane>,
+    /// What hyper has read of it that was not for hyper.
+    before: Option<Box<[u8]>>,
     /// Looks at what comes in, once this is a WebSocket of Socket.IO's.
     incoming: Option<Box<Incoming>>,
     number: u64,
@@ -38,14 +40,28 @@ struct Stream {
 
 impl Conn {
     pub(super) fn new(tcp: OwnedReadHalf, lane: Arc<Lane>, number: u64, place: OwnedSemaphorePermit) -> Self {
-        Self(Some(Stream { tcp, lane, incoming: None, number, _place: place }))
+        Self(Some(Stream { tcp, lane, before: None, incoming: None, number, _place: place }))
+    }
+
+    /// This was read of it, and is to be read again.
+    pub fn unread(&mut self, bytes: &[u8]) {
+        if let Some(stream) = self.0.as_mut().filter(|_| !bytes.is_empty()) {
+            stream.before = Some(bytes.into());
+        }
     }
 }
 
 impl Stream {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let answer = match &mut self.incoming {
-            Some(incoming) => poll_frames(&mut self.tcp, incoming, &self.lane, cx, buf),
+            Some(incoming) => poll_frames(&mut self.tcp, &mut self.before, incoming, &self.lane, cx, buf),
+            None if self.before.is_some() => {
+                let before = self.before.take().unwrap_or_default();
+                let (now, later) = before.split_at(before.len().min(buf.remaining()));
+                buf.put_slice(now);
+                self.before = (!later.is_empty()).then(|| later.into());
+                Poll::Ready(Ok(()))
+            }
             None => Pin::new(&mut self.tcp).poll_read(cx, buf),
         };
         if let Poll::Ready(Err(error)) = &answer {
@@ -61,6 +77,7 @@ impl Stream {
 /// Reads until there is something for socketioxide.
 fn poll_frames(
     tcp: &mut OwnedReadHalf,
+    unread: &mut Option<Box<[u8]>>,
     incoming: &mut Incoming,
     lane: &Lane,
     cx: &mut Context<'_>,
@@ -74,6 +91,12 @@ fn poll_frames(
         if lane.pong_due.load(Ordering::Acquire) && incoming.pong(buf) {
             lane.pong_due.store(false, Ordering::Release);
             return Poll::Ready(Ok(()));
+        }
+        if let Some(mut bytes) = unread.take() {
+            incoming.take(&mut bytes, buf);
+            if buf.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
         }
         let mut scratch = SCRATCH.take();
         scratch.resize(READ, 0);

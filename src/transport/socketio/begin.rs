@@ -42,8 +42,10 @@ pub(super) fn go_on(engine: &Engine, mut request: Request) {
 /// The connection behind an upgrade, once the answer to it is written; `None` if it has ended before.
 pub(in crate::transport) async fn upgraded(upgrade: OnUpgrade) -> Option<Rewound> {
     let parts = upgrade.await.ok()?.downcast::<TokioIo<Conn>>().ok()?;
+    let mut conn = parts.io.into_inner();
     // A copy: what was read lies in a buffer of 16 KiB.
-    Some(Rewound::new(parts.read_buf.to_vec(), parts.io.into_inner()))
+    conn.unread(&parts.read_buf);
+    Some(Rewound::new(Vec::new(), conn))
 }
 
 /// A copy of the request that shares no memory with hyper's read buffer. Socket.IO keeps a request's parts as

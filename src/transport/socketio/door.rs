@@ -153,10 +153,9 @@ impl Entry {
 
 /// Takes a session out of its rooms. Says whether it was in them.
 pub(super) fn leave(session: &Session) -> bool {
-    let fanout = session.fanout();
     let was_in = session.leave();
     if was_in {
-        fanout.recovery().ended(session.holder(), fanout.app().clock.now());
+        may_come_back(session);
     }
     was_in
 }
@@ -166,4 +165,19 @@ pub(super) fn ended(session: &Session, reason: &'static str) {
     if leave(session) && !session.is_closing() {
         session.fanout().metrics().closed(reason);
     }
+}
+
+/// The client is gone as far as socketioxide knows, and for this reason, if that is said.
+pub(super) fn ended_by_socketioxide(session: &Session, reason: Option<&'static str>) {
+    if session.leave_socketioxide() {
+        may_come_back(session);
+        if let Some(reason) = reason.filter(|_| !session.is_closing()) {
+            session.fanout().metrics().closed(reason);
+        }
+    }
+}
+
+fn may_come_back(session: &Session) {
+    let fanout = session.fanout();
+    fanout.recovery().ended(session.holder(), fanout.app().clock.now());
 }

@@ -22,27 +22,29 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::door::{Door, ended, leave};
 use super::greeting::{connect_frame, refusal_frame};
-use super::incoming::Establishing;
+use super::incoming::{Arrival, Establishing};
 use super::visitor::{self, Visitor};
 use super::{MAX_ATTACHMENTS, READ_BUFFER};
 use crate::config::Limits;
 use crate::dialect::Dialect;
-use crate::fanout::handing::Urgency;
+use crate::fanout::handing::{Handed, Urgency};
 use crate::transport::conn::{self, Conn, Lane, websocket};
 use crate::transport::inbox::Inbox;
 use crate::transport::websocket::{Ending, listen_out, speak};
 
 /// `2`, a ping, and `1`, the end, as the server's WebSocket frames.
 const PING: Bytes = Bytes::from_static(&[websocket::TEXT, 1, b'2']);
+/// When a ping is tried again for which there was no room.
+const PING_RETRY: Duration = Duration::from_secs(1);
 const END: &[u8] = &[websocket::TEXT, 1, b'1'];
 
 impl Establishing {
     /// Takes the connection over.
     pub fn go_on(self, conn: Conn) {
         let Self { arrival, inbox, lane } = self;
-        let (door, token) = (arrival.door, arrival.token);
+        let Arrival { door, came, token, .. } = *arrival;
         door.fanout.metrics().established.inc();
-        let client = Client { door, lane, token, inboxes: smallvec![inbox], partial: None };
+        let client = Client { door, lane, came, token, inboxes: smallvec![inbox], partial: None };
         tokio::spawn(client.serve(conn));
     }
 }
@@ -51,6 +53,8 @@ impl Establishing {
 struct Client {
     door: Arc<Door>,
     lane: Arc<Lane>,
+    /// When its session was opened.
+    came: Instant,
     token: Option<String>,
     inboxes: SmallVec<[Arc<Inbox>; 1]>,
     /// A packet that waits for its attachments.
@@ -91,25 +95,33 @@ impl Client {
         let limits = self.limits();
         let interval = Duration::from_millis(limits.ping_interval_ms);
         let timeout = Duration::from_millis(limits.ping_timeout_ms);
-        // When it was last asked whether it is there, and whether it has still to say so.
-        let (mut asked, mut waiting) = (Instant::now(), false);
+        // When it is asked next whether it is there, and when it must have said so. The client counts from when it was last
+        // asked, by socketioxide: which does that when it comes, and from then on once in an interval.
+        let since =
+            u64::try_from(self.came.elapsed().as_millis()).unwrap_or(u64::MAX) % limits.ping_interval_ms;
+        let (mut next, mut until) = (Instant::now() + interval - Duration::from_millis(since), None);
         let mut drained = false;
         loop {
             let message = tokio::select! {
-                message = poll_fn(|cx| poll_message(socket, &mut drained, cx)) => message,
-                () = tokio::time::sleep_until(asked + if waiting { timeout } else { interval }) => {
-                    if waiting {
+                biased;
+                message = poll_fn(|cx| poll_message(socket, &self.lane, &mut drained, cx)) => message,
+                () = tokio::time::sleep_until(until.unwrap_or(next)) => {
+                    let now = Instant::now();
+                    if until.is_some() {
                         return Ending { name: "heartbeat_timeout", close: Some(websocket::GOING_AWAY) };
                     }
-                    self.lane.push_first(PING);
-                    (asked, waiting) = (Instant::now(), true);
+                    if self.lane.push_first(PING) {
+                        (next, until) = (now + interval, Some(now + timeout));
+                    } else {
+                        next = now + PING_RETRY;
+                    }
                     continue;
                 }
             };
             let heard = match message {
                 Some(Ok(Message::Text(text))) => match text.as_bytes().first() {
                     Some(b'2' | b'3') => {
-                        waiting = false;
+                        until = None;
                         Ok(())
                     }
                     Some(b'4') => {
@@ -212,7 +224,11 @@ impl Client {
             Ok(entry) => {
                 let session = &entry.session;
                 self.lane.attach(session);
-                let _ = self.lane.push(connect_frame(namespace, &entry.sid, session), Urgency::Reply);
+                let reply = connect_frame(namespace, &entry.sid, session);
+                if self.lane.push(reply, Urgency::Reply) != Handed::Taken {
+                    // It asks, and reads no answers.
+                    return self.lane.kill();
+                }
                 entry.enter();
                 self.lane.hears(session);
                 self.inboxes.push(Arc::clone(&entry.inbox));
@@ -224,10 +240,11 @@ impl Client {
     }
 }
 
-/// The next message. Once all that was read is dealt with, it is the connection that is asked first: as long as nothing but
-/// events comes, nothing else of the socket is touched.
+/// The next message. Once all that was read is dealt with, and answered, it is the connection that is asked first: as long as
+/// nothing but events comes, nothing else of the socket is touched.
 fn poll_message(
     socket: &mut WebSocketStream<Conn>,
+    lane: &Lane,
     drained: &mut bool,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<Message, Error>>> {
@@ -237,6 +254,6 @@ fn poll_message(
         let _ = ready!(Pin::new(socket.get_mut()).poll_read(cx, &mut nowhere));
     }
     let message = socket.poll_next_unpin(cx);
-    *drained = message.is_pending();
+    *drained = message.is_pending() && !lane.has_own();
     message
 }

@@ -13,6 +13,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use http::{HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
+use tokio::time::Instant;
 use tower::Service;
 
 use super::begin;
@@ -130,7 +131,7 @@ impl Front {
         if let Some(handshake) = self.peers.get(sid).and_then(|peer| peer.handshake())
             && !self.engine.knows(sid).await
         {
-            handshake.is_over();
+            handshake.ends();
         }
     }
 
@@ -142,8 +143,10 @@ impl Front {
         let peer = asked.sid.as_ref().and_then(|sid| self.peers.get(sid));
         let handshake = request.extensions().get::<Arc<Handshake>>().cloned();
         let (parts, body) = request.into_parts();
-        let arrival =
-            self.door.clone().map(|door| Arrival { door, token: token_of(&parts), peer: peer.clone() });
+        // Who has been polling may have said it then, and only then.
+        let token = token_of(&parts).or_else(|| peer.as_ref().and_then(|peer| peer.token()));
+        let came = peer.as_ref().and_then(|peer| peer.came()).unwrap_or_else(Instant::now);
+        let arrival = self.door.clone().map(|door| Arrival { door, came, token, peer: peer.clone() });
         let request = Request::from_parts(parts, body);
         let response = match (&asked.sid, &peer) {
             (None, _) => {
@@ -178,7 +181,9 @@ impl Front {
     /// The first request of a client that polls.
     async fn open(&self, request: Request, eio3: bool) -> Response {
         let handshake = request.extensions().get::<Arc<Handshake>>().map_or_else(Weak::new, Arc::downgrade);
-        let response = self.engine.call(request).await;
+        let (parts, body) = request.into_parts();
+        let token = token_of(&parts);
+        let response = self.engine.call(Request::from_parts(parts, body)).await;
         if response.status() != StatusCode::OK {
             return response;
         }
@@ -188,7 +193,7 @@ impl Front {
         let packet = body.iter().position(|byte| *byte == b'{').map_or(&[][..], |begin| &body[begin..]);
         if let Ok(Open { sid }) = serde_json::from_slice(packet) {
             let peer = self.peers.begin(sid);
-            peer.came_with(handshake);
+            peer.came_with(handshake, token);
             peer.settled.store(eio3, Ordering::Release);
         }
         Response::from_parts(parts, Body::from(body))

@@ -26,7 +26,7 @@ impl Handshake {
     }
 
     /// It has come in, was turned away, or has broken off.
-    pub fn is_over(&self) {
+    pub fn ends(&self) {
         if !self.over.swap(true, Ordering::AcqRel) {
             self.under_way.fetch_sub(1, Ordering::AcqRel);
         }
@@ -35,7 +35,7 @@ impl Handshake {
 
 impl Drop for Handshake {
     fn drop(&mut self) {
-        self.is_over();
+        self.ends();
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Weak};
 
 use smallvec::SmallVec;
 use tokio::io::ReadBuf;
+use tokio::time::Instant;
 
 use super::door::Door;
 use super::peers::Peer;
@@ -53,7 +54,9 @@ pub struct Incoming {
 /// How a client came.
 pub struct Arrival {
     pub(super) door: Arc<Door>,
-    /// The token in its first request.
+    /// When its session was opened.
+    pub(super) came: Instant,
+    /// The token that it came with.
     pub(super) token: Option<String>,
     /// Who has been polling, if it was there before.
     pub(super) peer: Option<Arc<Peer>>,
@@ -98,8 +101,8 @@ impl Incoming {
         }
         let steps = self.steps + arrival.peer.as_ref().map_or(0, |peer| peer.steps());
         let [inbox] = &self.inboxes[..] else { return None };
-        let inbox = inbox.upgrade().filter(|inbox| steps == 1 && inbox.session().is_in())?;
-        let lane = inbox.session().lane()?;
+        let inbox = inbox.upgrade().filter(|_| steps == 1)?;
+        let lane = inbox.session().lane().filter(|_| inbox.session().establish())?;
         Some(Establishing { arrival: self.arrival.take()?, inbox, lane })
     }
 

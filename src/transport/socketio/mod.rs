@@ -30,7 +30,7 @@ use socketioxide::handler::ConnectHandler;
 use socketioxide::socket::DisconnectReason;
 use tower::util::service_fn;
 
-use self::door::{Denied, Door, Entry, ended, leave};
+use self::door::{Denied, Door, Entry, ended_by_socketioxide};
 use self::handler::Handler;
 use self::peers::Peers;
 use self::visitor::Visitor;
@@ -113,10 +113,7 @@ fn settle_in(visitor: &Visitor, entry: Arc<Entry>) {
     socket.on_fallback(Handler(Arc::clone(&entry.inbox)));
     let leaving = Arc::clone(session);
     socket.on_disconnect(async move |_: SocketRef, reason: DisconnectReason| {
-        // Of a session that socketioxide was taken from it knows nothing any more.
-        if !leaving.is_established() {
-            ended(&leaving, reason_name(reason));
-        }
+        ended_by_socketioxide(&leaving, Some(reason_name(reason)));
     });
     if session.dialect() == Dialect::Notices
         && visitor.is_eio3
@@ -138,8 +135,8 @@ async fn enter(visitor: Visitor) {
     let Some(entry) = socket.extensions.get::<Arc<Entry>>() else { return };
     entry.enter();
     // Gone between the CONNECT reply and now: then nobody else will take it out.
-    if !socket.connected() && !entry.session.is_established() {
-        leave(&entry.session);
+    if !socket.connected() {
+        ended_by_socketioxide(&entry.session, None);
     }
 }
 

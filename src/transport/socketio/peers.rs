@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use smallvec::SmallVec;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::greeting::{SEPARATOR, find};
 use super::handshake::Handshake;
@@ -36,6 +37,9 @@ pub struct Peer {
 #[derive(Default)]
 struct State {
     handshake: Weak<Handshake>,
+    /// When its first request came, and the token in that.
+    came: Option<Instant>,
+    token: Option<String>,
     /// One for each namespace that it is in.
     sessions: SmallVec<[Weak<Session>; 1]>,
     lane: Weak<Lane>,
@@ -55,8 +59,19 @@ impl Peer {
         !self.pinged.swap(true, Ordering::AcqRel)
     }
 
-    pub(super) fn came_with(&self, handshake: Weak<Handshake>) {
-        self.state().handshake = handshake;
+    pub(super) fn came_with(&self, handshake: Weak<Handshake>, token: Option<String>) {
+        let mut state = self.state();
+        (state.handshake, state.came, state.token) = (handshake, Some(Instant::now()), token);
+    }
+
+    /// When its first request came.
+    pub(super) fn came(&self) -> Option<Instant> {
+        self.state().came
+    }
+
+    /// The token in its first request.
+    pub(super) fn token(&self) -> Option<String> {
+        self.state().token.clone()
     }
 
     /// Its handshake, while it is under way.

@@ -40,8 +40,7 @@ pub(super) fn accept(engine: &Engine, peer: Arc<Peer>, lane: Arc<Lane>, mut requ
         if let Ok(Ok(frames)) = moved {
             peer.moves_to(&lane);
             // What was read here is read again by socketioxide.
-            let rest = stream.before.split_off(stream.at);
-            let stream = Rewound::new([frames, rest].concat(), stream.conn);
+            let stream = Rewound::new(frames, stream.conn);
             // What the client came with is known from its first request.
             let mut copy = http::Request::new(());
             *copy.uri_mut() = request.uri().clone();
@@ -77,14 +76,14 @@ async fn expect(stream: &mut Rewound, packet: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 impl Rewound {
-    /// A connection that hyper has read something of already.
+    /// A connection, and the frames that are to be read again first.
     #[must_use]
     pub(in crate::transport) fn new(before: Vec<u8>, conn: Conn) -> Self {
         Self { before, at: 0, conn }
     }
 }
 
-/// A connection of which something was read already.
+/// A connection of which some frames were looked at already.
 pub struct Rewound {
     before: Vec<u8>,
     at: usize,

@@ -127,7 +127,7 @@ impl Visitor {
 
     pub(super) fn shaken_hands(&self) {
         if let Some(handshake) = &self.handshake {
-            handshake.is_over();
+            handshake.ends();
         }
     }
 

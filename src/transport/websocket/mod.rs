@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::{CapacityError, Error};
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role as Side, WebSocketConfig};
 
@@ -292,6 +292,10 @@ impl Ending {
                 Self::told("too_large", 1009, "Message too large")
             }
             Some(Error::Utf8(_)) => Self::told("protocol_error", 1007, "Not UTF-8"),
+            // Nothing is unusual in that: apps are killed.
+            Some(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => {
+                Self::silent("transport_close")
+            }
             Some(Error::Protocol(error)) => {
                 tracing::debug!(%error, "a WebSocket broke the protocol");
                 Self::protocol()
