@@ -1,5 +1,5 @@
-//! The write side of a connection, shared by those who write to it: hyper and socketioxide through the stream, and
-//! sessions, whose ready-made WebSocket frames go in between socketioxide's own, never inside one.
+//! The write side of a connection, shared by those who write to it: hyper, socketioxide and tungstenite through the stream,
+//! and sessions, whose ready-made WebSocket frames go in between those, never inside one.
 //!
 //! Whoever has something writes it, or leaves it for the end of the round. Only while the kernel takes no more is there a
 //! task for it, which gives the connection up when nothing was taken for too long.

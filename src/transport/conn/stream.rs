@@ -1,4 +1,4 @@
-//! A connection as hyper and socketioxide see it: a stream of bytes. What it writes goes through its [`Lane`].
+//! A connection as hyper, socketioxide and tungstenite see it: a stream of bytes. What it writes goes through its [`Lane`].
 
 use std::cell::Cell;
 use std::io;
@@ -74,7 +74,7 @@ impl Stream {
     }
 }
 
-/// Reads until there is something for socketioxide.
+/// Reads until there is something for whoever reads.
 fn poll_frames(
     tcp: &mut OwnedReadHalf,
     unread: &mut Option<Box<[u8]>>,

@@ -1,4 +1,4 @@
-//! What clients send over a WebSocket, looked at frame by frame before socketioxide reads it.
+//! What clients send over a WebSocket, looked at frame by frame before its reader has it: socketioxide, or `established`.
 //!
 //! - The events of a session that is in go straight to its inbox: in order, on the same task, and at a third of the cost of
 //!   the way through all layers. What is not plainly one of them, the reader gets to see as it came.
