@@ -29,7 +29,8 @@ use crate::id::OrderId;
 const QUEUE: usize = 1024;
 /// Requests that share a transaction.
 const GROUP: usize = 128;
-/// Those who were in the last group are waited for a quarter of the time that it took, but not longer than this.
+/// Those who were in the last group are waited for a quarter of the time that it took, but not longer than this; as long as
+/// some come, four times as long.
 const PATIENCE: Duration = Duration::from_millis(2);
 
 /// What is asked of the writer.
@@ -146,15 +147,17 @@ pub async fn run(app: App, mut requests: mpsc::Receiver<Request>, stop: Cancella
 /// its own flush of the disk. So as many are waited for as there were last, for a short time, and who comes meanwhile comes
 /// in. Timers are too coarse for that; while others have something to do, a round of the scheduler is no waste.
 async fn gather(group: &mut Vec<Request>, requests: &mut mpsc::Receiver<Request>, last: Last) {
-    let since = Instant::now();
+    let (since, patience) = (Instant::now(), PATIENCE.min(last.took / 4));
     loop {
+        let before = group.len();
         tokio::task::yield_now().await;
         while group.len() < GROUP
             && let Ok(request) = requests.try_recv()
         {
             group.push(request);
         }
-        if group.len() >= GROUP.min(last.size) || since.elapsed() > PATIENCE.min(last.took / 4) {
+        let limit = if group.len() > before { patience * 4 } else { patience };
+        if group.len() >= GROUP.min(last.size) || since.elapsed() > limit {
             return;
         }
     }
