@@ -138,8 +138,6 @@ async fn pages_have_every_order_once() {
         }
     }
     assert_eq!(seen, ["o6", "o5", "o4", "o3", "o2", "o1", "o0"]);
-    let all = admin.get("/orders?status=&limit=&cursor=").await.body;
-    assert_eq!(all["items"].as_array().map(Vec::len), Some(7), "what a form leaves empty");
     admin.status("o3", "accepted").await;
     let accepted = admin.get("/orders?status=ACCEPTED").await.body;
     assert_eq!(accepted["items"].as_array().map(Vec::len), Some(1));
@@ -147,6 +145,7 @@ async fn pages_have_every_order_once() {
         ("limit=0", "limit"),
         ("limit=201", "limit"),
         ("status=cooked", "status"),
+        ("status=", "status"),
         ("cursor=x", "cursor"),
         ("limit=x", "limit"),
     ] {

@@ -131,10 +131,7 @@ impl<T: DeserializeOwned> FromRequestParts<Site> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &Site) -> Result<Self, Refusal> {
         let query = parts.uri.query().unwrap_or_default();
-        // Forms send what is left empty as well.
-        let given = form_urlencoded::parse(query.as_bytes()).filter(|(_, value)| !value.is_empty());
-        let given = form_urlencoded::Serializer::new(String::new()).extend_pairs(given).finish();
-        let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(given.as_bytes()));
+        let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
         let value = serde_path_to_error::deserialize(pairs).map_err(|error| {
             let path = error.path().to_string();
             let member = if path == "." { "query".to_owned() } else { path };
