@@ -132,13 +132,16 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Puts the session into its rooms, and greets the client.
-    pub(super) fn enter(&self) {
+    /// Puts the session into its rooms, answers its CONNECT, and greets the client: who is answered is there already.
+    pub(super) fn enter(&self, answer: impl FnOnce()) {
         let (session, fanout) = (&self.session, self.session.fanout());
         let now = fanout.app().clock.now();
         fanout.recovery().began(session.holder(), session.principal(), session.dialect());
         session.enter(
-            |place| session.dialect().greeting(&self.sid, session, place, now),
+            |place| {
+                answer();
+                session.dialect().greeting(&self.sid, session, place, now)
+            },
             self.resync.filter(|_| session.dialect() == Dialect::Realtime).map(realtime::resync),
         );
         if let Some(peer) = &self.peer {

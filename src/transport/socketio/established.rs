@@ -224,14 +224,15 @@ impl Client {
             Ok(entry) => {
                 let session = &entry.session;
                 self.lane.attach(session);
+                self.inboxes.push(Arc::clone(&entry.inbox));
                 let reply = connect_frame(namespace, &entry.sid, session);
-                if self.lane.push(reply, Urgency::Reply) != Handed::Taken {
+                let mut handed = Handed::Taken;
+                entry.enter(|| handed = self.lane.push(reply, Urgency::Reply));
+                if handed != Handed::Taken {
                     // It asks, and reads no answers.
                     return self.lane.kill();
                 }
-                entry.enter();
                 self.lane.hears(session);
-                self.inboxes.push(Arc::clone(&entry.inbox));
             }
             Err(why) => {
                 let _ = self.lane.push(refusal_frame(namespace, &why), Urgency::Reply);

@@ -133,7 +133,8 @@ fn settle_in(visitor: &Visitor, entry: Arc<Entry>) {
 async fn enter(visitor: Visitor) {
     let Some(socket) = visitor.socket.upgrade() else { return };
     let Some(entry) = socket.extensions.get::<Arc<Entry>>() else { return };
-    entry.enter();
+    // Its CONNECT is answered by socketioxide.
+    entry.enter(|| ());
     // Gone between the CONNECT reply and now: then nobody else will take it out.
     if !socket.connected() {
         ended_by_socketioxide(&entry.session, None);
