@@ -9,6 +9,7 @@ mod m0003_driver_positions;
 mod m0004_idempotency_keys;
 mod m0005_sessions;
 mod m0006_tracking;
+mod m0007_stretches;
 
 /// Applies and reverts the changes, oldest first.
 pub struct Migrator;
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0004_idempotency_keys::Migration),
             Box::new(m0005_sessions::Migration),
             Box::new(m0006_tracking::Migration),
+            Box::new(m0007_stretches::Migration),
         ]
     }
 }

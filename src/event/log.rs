@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use smallvec::SmallVec;
 
 use super::{Audience, OrderEvent};
-use crate::db::{Sql, rows};
+use crate::db::{Sql, padded, rows};
 use crate::error::Refusal;
 use crate::id::OrderId;
 
@@ -18,6 +18,10 @@ use crate::id::OrderId;
 pub const PAGE: u64 = 500;
 /// Bytes that an event has, about.
 const BODY: usize = 2048;
+/// Events of the log whose audiences are kept together: see [`event_audience`].
+const STRETCH: i64 = 512;
+/// Stretches that are searched at a time.
+const STRETCHES: u8 = 32;
 
 /// Takes positions, writes the events there, and whom each is for, once: somebody may be two parties of one order. Of each
 /// event comes the order, its seq, and where in `$3` its body is.
@@ -27,8 +31,9 @@ const APPEND: Sql = Sql {
         SELECT log_head.position - $1 + 1 + t.key, t.value->>0, t.value->>1,
             CAST(substr($3, t.value->>2, t.value->>3) AS text)
         FROM json_each($2) AS t, log_head;
-        INSERT INTO event_audience (audience, position)
-        SELECT t.key, log_head.position - $1 + t.value FROM json_each($4) AS t, log_head WHERE true
+        INSERT INTO event_audience (stretch, audience, position)
+        SELECT (log_head.position - $1 + t.value) / $5, t.key, log_head.position - $1 + t.value
+        FROM json_each($4) AS t, log_head WHERE true
         ON CONFLICT DO NOTHING",
     postgres: "WITH head AS (UPDATE log_head SET position = position + $1 WHERE id = 1 RETURNING position),
         event AS (
@@ -37,8 +42,9 @@ const APPEND: Sql = Sql {
                 convert_from(substr($3, CAST(value->>2 AS integer), CAST(value->>3 AS integer)), 'UTF8')
             FROM head, json_array_elements(CAST($2 AS json)) WITH ORDINALITY AS t (value, number)),
         audience AS (
-            INSERT INTO event_audience (audience, position)
-            SELECT key, head.position - $1 + CAST(value AS bigint) FROM head, json_each_text(CAST($4 AS json))
+            INSERT INTO event_audience (stretch, audience, position)
+            SELECT (head.position - $1 + CAST(value AS bigint)) / $5, key, head.position - $1 + CAST(value AS bigint)
+            FROM head, json_each_text(CAST($4 AS json))
             ON CONFLICT DO NOTHING)
         SELECT position FROM head",
 };
@@ -60,7 +66,7 @@ pub async fn append(tx: &DatabaseTransaction, events: &mut [OrderEvent]) -> Resu
         written.push((&event.order.id, event.order.seq, from + 1, bodies.len() - from));
         audiences.0.extend(event.audience().iter().map(|audience| (audience.stored(), number)));
     }
-    let values = [count.into(), rows(&written)?, bodies.into(), rows(&audiences)?];
+    let values = [count.into(), rows(&written)?, bodies.into(), rows(&audiences)?, STRETCH.into()];
     let taken = tx.query_all_raw(APPEND.with(tx, values)).await?;
     let last = taken.first().ok_or_else(no_head)?.try_get::<i64>("", "position")?;
     for (event, position) in events.iter_mut().zip(last - count + 1..) {
@@ -151,30 +157,41 @@ pub enum Share {
 }
 
 impl Share {
-    fn condition(&self, after: i64, limit: u64) -> Condition {
+    /// What tells it from the rest of the log, after a position: one condition after the other, each for a part of the log
+    /// that comes after the one before, at least up to `head`. Each brings no more than `limit` events that count.
+    fn conditions(&self, after: i64, head: i64, limit: u64) -> impl Iterator<Item = Condition> + '_ {
         let newer = Condition::all().add(order_event::Column::Position.gt(after));
-        match self {
-            Self::All => newer,
-            Self::Audiences(audiences) => {
+        let (whole, audiences) = match self {
+            Self::All => (Some(newer), None),
+            Self::Orders(orders) => {
+                let ids = padded(orders.iter().map(OrderId::as_str).collect());
+                (Some(newer.add(order_event::Column::OrderId.is_in(ids))), None)
+            }
+            Self::Audiences(audiences) => (None, Some(audiences)),
+        };
+        let in_parts = audiences.into_iter().flat_map(move |audiences| {
+            let last = head / STRETCH;
+            (after / STRETCH..=last).step_by(STRETCHES.into()).map(move |first| {
+                let stretches = first..(first + i64::from(STRETCHES)).min(last + 1);
                 let mine = Query::select()
                     .column(event_audience::Column::Position)
                     .from(event_audience::Entity)
+                    .and_where(event_audience::Column::Stretch.is_in(padded(stretches.collect())))
                     .and_where(event_audience::Column::Audience.is_in(audiences.iter().map(Audience::stored)))
                     .and_where(event_audience::Column::Position.gt(after))
                     .order_by(event_audience::Column::Position, Order::Asc)
                     // The same event may be there once for each audience.
                     .limit(limit.saturating_mul(audiences.len() as u64))
                     .to_owned();
-                newer.add(order_event::Column::Position.in_subquery(mine))
-            }
-            Self::Orders(orders) => {
-                newer.add(order_event::Column::OrderId.is_in(orders.iter().map(OrderId::as_str)))
-            }
-        }
+                Condition::all().add(order_event::Column::Position.in_subquery(mine))
+            })
+        });
+        whole.into_iter().chain(in_parts)
     }
 }
 
-/// Up to [`PAGE`] events of a share after a position, in order.
+/// Up to [`PAGE`] events of a share after a position, in order. If they are fewer, there are no others up to `head`, which
+/// is the log's, or was before this began.
 ///
 /// # Errors
 /// Those of the database.
@@ -182,17 +199,27 @@ pub async fn of_share(
     db: &impl ConnectionTrait,
     share: &Share,
     after: i64,
+    head: i64,
 ) -> Result<Vec<OrderEvent>, Refusal> {
-    let rows = order_event::Entity::find()
-        .filter(share.condition(after, PAGE))
-        .order_by_asc(order_event::Column::Position)
-        .limit(PAGE)
-        .all(db)
-        .await?;
-    rows.iter().map(parse).collect()
+    let mut events = Vec::new();
+    for condition in share.conditions(after, head, PAGE) {
+        let rows = order_event::Entity::find()
+            .filter(condition)
+            .order_by_asc(order_event::Column::Position)
+            .limit(PAGE - events.len() as u64)
+            .all(db)
+            .await?;
+        for row in &rows {
+            events.push(parse(row)?);
+        }
+        if events.len() as u64 >= PAGE {
+            break;
+        }
+    }
+    Ok(events)
 }
 
-/// How many events of a share there are after a position; counting ends beyond `limit`.
+/// How many events of a share there are after a position, up to `head`; counting ends beyond `limit`.
 ///
 /// # Errors
 /// Those of the database.
@@ -200,17 +227,25 @@ pub async fn count_share(
     db: &impl ConnectionTrait,
     share: &Share,
     after: i64,
+    head: i64,
     limit: u64,
 ) -> Result<u64, Refusal> {
-    let positions = order_event::Entity::find()
-        .select_only()
-        .column(order_event::Column::Position)
-        .filter(share.condition(after, limit + 1))
-        .limit(limit + 1)
-        .into_tuple::<i64>()
-        .all(db)
-        .await?;
-    Ok(positions.len() as u64)
+    let mut count = 0;
+    for condition in share.conditions(after, head, limit + 1) {
+        let positions = order_event::Entity::find()
+            .select_only()
+            .column(order_event::Column::Position)
+            .filter(condition)
+            .limit(limit + 1 - count)
+            .into_tuple::<i64>()
+            .all(db)
+            .await?;
+        count += positions.len() as u64;
+        if count > limit {
+            break;
+        }
+    }
+    Ok(count)
 }
 
 fn parse(row: &order_event::Model) -> Result<OrderEvent, Refusal> {

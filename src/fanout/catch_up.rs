@@ -119,7 +119,7 @@ impl Session {
         let head = app.relay.position();
         app.metrics.log_reads.inc();
         let share = share(self.principal(), self.dialect(), orders);
-        let events = log::of_share(app.db.reader(), &share, after.complete()).await?;
+        let events = log::of_share(app.db.reader(), &share, after.complete(), head).await?;
         let all = (events.len() as u64) < log::PAGE;
         let mut state = self.state();
         if state.at != after || state.closed || state.upgrading || self.is_expired() {
@@ -180,5 +180,6 @@ pub async fn missed(
         }
     }
     app.metrics.log_reads.inc();
-    log::count_share(app.db.reader(), &share(who, dialect, orders.to_vec()), after, limit).await
+    let (share, head) = (share(who, dialect, orders.to_vec()), app.relay.position());
+    log::count_share(app.db.reader(), &share, after, head, limit).await
 }

@@ -4,7 +4,8 @@ use migration::{Migrator, MigratorTrait};
 use ordercast::auth::Role;
 use ordercast::clock::rfc3339;
 use ordercast::db::Db;
-use sea_orm::EntityTrait;
+use sea_orm::ActiveValue::Set;
+use sea_orm::{ActiveModelTrait, EntityTrait};
 use serde_json::{Value, json};
 
 use crate::harness::{Server, assignment, new_order};
@@ -72,6 +73,51 @@ on_both_databases! {
             }
         }
         database.close().await;
+        server.stop().await;
+    }
+
+    async fn a_share_of_a_long_log(db: TestDb) {
+        let mut positions = Vec::new();
+        let chain = ["payment_confirmed", "accepted", "preparing", "ready_for_pickup", "picked_up", "in_transit"];
+        for (index, gap) in [0_i64, 510, 1, 511, 14_900, 512, 40_000].into_iter().enumerate() {
+            let database = Db::open(&db.url()).await.expect("migrated");
+            // As if other orders had changed so often meanwhile.
+            let head = entity::log_head::Entity::find_by_id(1).one(database.reader()).await.expect("read").expect("the head");
+            let position = Set(head.position + gap);
+            entity::log_head::ActiveModel { position, ..head.clone().into() }.update(database.writer()).await.expect("moved");
+            database.close().await;
+            positions.push(head.position + gap + 1);
+            let server = Server::start(&db, &[]).await;
+            match index.checked_sub(1) {
+                None => assert_eq!(server.admin().post("/orders", new_order("o1")).await.status, 201),
+                Some(step) => drop(server.admin().status("o1", chain[step]).await),
+            }
+            server.stop().await;
+        }
+        // As it was kept before, and moved.
+        let database = Db::connect(&db.url()).await.expect("database");
+        let rows = async || {
+            let mut rows = entity::event_audience::Entity::find().all(database.reader()).await.expect("rows");
+            rows.sort_by_key(|row| (row.stretch, row.audience.clone(), row.position));
+            rows
+        };
+        let before = rows().await;
+        assert_eq!(before.len(), 2 * positions.len() + 1, "chef and customer, and drivers once");
+        Migrator::down(database.writer(), Some(1)).await.expect("down");
+        Migrator::up(database.writer(), None).await.expect("up again");
+        assert_eq!(rows().await, before);
+        database.close().await;
+
+        let server = Server::start(&db, &["--window-events", "1"]).await;
+        for (told, position) in positions.iter().enumerate() {
+            for user in [("customer", Role::Customer), ("chef", Role::Chef)] {
+                let auth = json!({"token": server.api(user.0, user.1).token, "position": position});
+                let mut socket = Socket::knock(&server, auth).await;
+                for seq in told + 2..=positions.len() {
+                    assert_eq!(socket.event("order:status_update").await["seq"], seq, "{user:?} after {position}");
+                }
+            }
+        }
         server.stop().await;
     }
 

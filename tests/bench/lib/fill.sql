@@ -46,8 +46,8 @@ SELECT
 FROM clone, order_event
 WHERE order_id = 'fill-order-0';
 
-INSERT INTO event_audience (audience, position)
-SELECT 'user:' || chef_id, position FROM clone;
+INSERT INTO event_audience (stretch, audience, position)
+SELECT position / 512, 'user:' || chef_id, position FROM clone;
 
 UPDATE log_head SET position = position + :count;
 UPDATE order_number SET last = 10000 + :count;
