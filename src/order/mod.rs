@@ -11,6 +11,7 @@ pub mod status;
 pub mod writer;
 
 use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
 pub use entity::{OrderStatus, PaymentStatus};
@@ -19,6 +20,7 @@ use crate::clock::{Time, wire, wire_option};
 use crate::id::{OrderId, Point, UserId};
 
 /// An order as it is at one `seq`: what the database holds, what an event carries.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Order {
@@ -56,6 +58,7 @@ impl Order {
 }
 
 /// Who ordered.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Customer {
     pub id: UserId,
@@ -64,6 +67,7 @@ pub struct Customer {
 }
 
 /// Who cooks or packs.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Chef {
@@ -86,6 +90,7 @@ pub struct Delivery {
 }
 
 /// Who brings it.
+#[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Driver {
     pub id: UserId,

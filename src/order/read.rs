@@ -8,20 +8,21 @@ use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
     QuerySelect,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::access::{self, Party};
 use super::known::Whole;
 use super::{Chef, Customer, Delivery, Driver, Item, Order, OrderStatus};
 use crate::app::App;
 use crate::auth::Principal;
-use crate::clock::{Time, from_millis, wire};
+use crate::clock::{Time, from_millis, rfc3339, wire};
 use crate::db::padded;
 use crate::error::Refusal;
 use crate::id::{OrderId, Point, UserId};
 
-/// A status an order has had.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// A status an order has had. In the log, where every event has all of them, it is a list of these in this order; events from
+/// before that have an object.
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Past {
     /// Of the event that made it so.
@@ -30,6 +31,12 @@ pub struct Past {
     #[serde(with = "wire")]
     pub at: Time,
     pub changed_by: Option<String>,
+}
+
+impl Serialize for Past {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.seq, self.status, rfc3339(self.at), &self.changed_by).serialize(serializer)
+    }
 }
 
 impl Past {
