@@ -206,8 +206,9 @@ test('kill -9 and restart: the app comes back after a second or two, subscribes 
       }
     });
     const updates = (id) => app.of('order_update').filter(({ order_id: order }) => order === id);
+    await app.until(() => orders.every((id) => updates(id).length === 1), 'the state of both');
     for (const id of orders) await put(id, 'confirmed', ADMIN, own);
-    await app.until(() => orders.every((id) => updates(id).length === 2), 'the state and a change of both');
+    await app.until(() => orders.every((id) => updates(id).length === 2), 'a change of both');
     for (const round of [1, 2]) {
       const closes = app.of('(close)').length;
       await own.kill9();
