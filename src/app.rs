@@ -1,22 +1,18 @@
 //! What the use cases need. No socket and no hub in it: a use case cannot write to a client.
 
-use std::future::Future;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tracing::Instrument;
-
 use crate::auth::Auth;
-use crate::clock::Clock;
-use crate::config::Serve;
-use crate::db::Db;
+use crate::base::clock::Clock;
+use crate::base::config::Serve;
+use crate::base::db::Db;
+use crate::base::metrics::Metrics;
 use crate::driver::live::Live;
 use crate::driver::trail::Trail;
-use crate::error::Refusal;
 use crate::event::bus::Bus;
 use crate::event::relay::Relay;
-use crate::metrics::Metrics;
 use crate::order::snapshot::Snapshots;
 use crate::order::writer::Writer;
 
@@ -70,19 +66,5 @@ impl App {
         self.database_answers.load(Ordering::Relaxed)
             && self.auth.is_ready()
             && !self.draining.load(Ordering::Relaxed)
-    }
-}
-
-/// Runs work to its end even when the caller goes away: axum drops a handler whose client hangs up, and a commit
-/// must not lose what follows it.
-///
-/// # Errors
-/// Those of the work; [`Refusal::Internal`] when it panicked.
-pub async fn uninterrupted<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
-) -> Result<T, Refusal> {
-    match tokio::spawn(work.in_current_span()).await {
-        Ok(answer) => answer,
-        Err(error) => Err(Refusal::Internal(Box::new(error))),
     }
 }

@@ -1,26 +1,34 @@
 //! Ordercast: live order tracking over Socket.IO.
 //!
-//! *Command* (asked) → *use case* (decides) → *Event* (happened) → *Log* (remembered) → *Bus*
-//! (between nodes) → *Hub* (who listens here) → *Dialect* (how it is said) → *Transport* (how bytes move).
-//! The README has the map and the walkthroughs.
+//! *Command* (a request) → *use case* (decides) → *event* (what happened) → *log* (durable) → *bus* (between nodes) →
+//! *sessions* (who listens here) → *dialect* (how a client reads it) → *transport* (how bytes move).
+//!
+//! The modules are layers, listed here from the bottom to the top: each imports only what stands above it in this list.
+//! `tests/it/layers.rs` holds them to it; `docs/architecture.md` has the map.
+
+pub mod base;
+
+pub mod model;
+
+pub mod auth;
+pub mod dialect;
+pub mod event;
+
+pub mod order;
+pub mod outbox;
+pub mod recovery;
+
+pub mod driver;
+
+pub mod tracking;
 
 pub mod app;
-pub mod auth;
-pub mod clock;
-pub mod command;
-pub mod config;
-pub mod db;
+
 pub mod demo;
-pub mod dialect;
-pub mod driver;
-pub mod error;
-pub mod event;
-pub mod fanout;
-pub mod id;
-pub mod metrics;
-pub mod order;
-pub mod recovery;
-pub mod server;
-pub mod telemetry;
-pub mod tracking;
+pub mod session;
+
 pub mod transport;
+
+pub mod server;
+
+pub mod cli;

@@ -7,11 +7,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use migration::{Migrator, MigratorTrait};
 use ordercast::auth::mint;
-use ordercast::clock::Clock;
-use ordercast::config::{Cli, Command, Direction, Migrate, Serve, Token, check_secret};
-use ordercast::db::Db;
+use ordercast::base::clock::Clock;
+use ordercast::base::config::{Serve, check_secret};
+use ordercast::base::db::Db;
+use ordercast::base::telemetry;
+use ordercast::cli::{Cli, Direction, Migrate, Subcommand, Token};
 use ordercast::server::{self, Failure};
-use ordercast::{telemetry, transport};
+use ordercast::transport;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
@@ -42,10 +44,10 @@ fn main() -> ExitCode {
     let code = runtime.block_on(async {
         match cli.command {
             None => serve(cli.serve).await,
-            Some(Command::Serve(serve)) => self::serve(serve).await,
-            Some(Command::Token(token)) => print_token(&token),
-            Some(Command::Migrate(migrate)) => self::migrate(migrate).await,
-            Some(Command::Openapi) => print_document(),
+            Some(Subcommand::Serve(serve)) => self::serve(serve).await,
+            Some(Subcommand::Token(token)) => print_token(&token),
+            Some(Subcommand::Migrate(migrate)) => self::migrate(migrate).await,
+            Some(Subcommand::Openapi) => print_document(),
         }
     });
     // Sockets that are still being written to are not waited for.
@@ -138,7 +140,7 @@ fn print_token(asked: &Token) -> ExitCode {
     if let Err(line) = check_secret(secret) {
         return refuse(&line);
     }
-    if ordercast::id::UserId::parse(&asked.sub).is_err() {
+    if ordercast::model::UserId::parse(&asked.sub).is_err() {
         return refuse("--sub must be 1–128 characters of A–Z a–z 0–9 . _ : - | @");
     }
     match mint(secret, &asked.sub, asked.role, asked.name.as_deref(), Clock::System.now(), asked.ttl) {

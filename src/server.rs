@@ -6,31 +6,28 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use entity::idempotency_key;
-use rand::seq::SliceRandom;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::{App, Parts};
 use crate::auth::Auth;
-use crate::clock::Clock;
-use crate::config::Serve;
-use crate::db::Db;
+use crate::base::clock::{Clock, instant};
+use crate::base::config::Serve;
+use crate::base::db::Db;
+use crate::base::error::Refusal;
+use crate::base::metrics::Metrics;
+use crate::dialect::close::CloseReason;
 use crate::driver::live::Live;
 use crate::driver::trail::{self, Trail};
-use crate::error::Refusal;
 use crate::event::bus::Bus;
 use crate::event::relay::{self, Relay};
-use crate::fanout::Fanout;
-use crate::fanout::handing::CloseReason;
-use crate::metrics::Metrics;
 use crate::order::snapshot::Snapshots;
 use crate::order::writer::{self, Writer};
 use crate::recovery::{self, Recovery};
-use crate::tracking;
+use crate::session::Sessions;
 use crate::transport::socketio::peers::Peers;
 use crate::transport::{conn, http, socketio};
 
@@ -108,7 +105,7 @@ pub async fn run(
     relay::start(&app).await.map_err(Failure::Start)?;
     app.auth.revocations().poll(&app.db).await.map_err(Failure::Start)?;
     let (recovery, sessions) = Recovery::open(&app).await.map_err(Failure::Start)?;
-    let fanout = Fanout::new(app.clone(), recovery.clone());
+    let fanout = Sessions::new(app.clone(), recovery.clone());
     let peers = Peers::default();
     let live = fanout.clone();
     app.bus.subscribe(move |event| live.live(event));
@@ -126,7 +123,7 @@ pub async fn run(
     supervise(&mut tasks, "sessions", sessions.run(app.clone(), recovery, background.clone()));
     supervise(&mut tasks, "tokens", until(background.clone(), fanout.clone().end_tokens()));
     supervise(&mut tasks, "revocations", until(background.clone(), hear_revocations(fanout.clone())));
-    let calls = until(background.clone(), tracking::calls::make_forever(app.clone()));
+    let calls = until(background.clone(), crate::outbox::order_service::make_forever(app.clone()));
     supervise(&mut tasks, "order service", calls);
     if app.config.demo {
         supervise(&mut tasks, "demo", until(stop.clone(), crate::demo::simulate::run(app.clone())));
@@ -208,18 +205,19 @@ async fn until(stop: CancellationToken, task: impl Future<Output = ()>) {
 }
 
 /// Lets every socket go, one after the other in no order, so that they do not all come back at once.
-async fn let_go(fanout: &Fanout, drain: Duration) {
+async fn let_go(fanout: &Sessions, drain: Duration) {
+    let clock = &fanout.app().clock;
     let mut sessions = fanout.sessions();
     let count = u32::try_from(sessions.len()).unwrap_or(u32::MAX);
     if count == 0 {
         return;
     }
-    sessions.shuffle(&mut rand::rng());
+    clock.shuffle(&mut sessions);
     // A few need no time to be spread over.
     let time = drain.min(BETWEEN_SOCKETS.saturating_mul(count));
-    let started = Instant::now();
+    let started = instant();
     for (number, session) in (0..count).zip(sessions) {
-        let jitter = time / count * number + time.mul_f64(rand::random::<f64>()) / count;
+        let jitter = time / count * number + time.mul_f64(clock.fraction()) / count;
         tokio::time::sleep_until(started + jitter).await;
         session.close(CloseReason::Draining);
     }
@@ -236,7 +234,7 @@ async fn let_go(fanout: &Fanout, drain: Duration) {
 }
 
 /// Ends the sessions of users whose tokens another process has revoked.
-async fn hear_revocations(fanout: Fanout) {
+async fn hear_revocations(fanout: Sessions) {
     let app = fanout.app();
     let mut tick = tokio::time::interval(REVOCATIONS);
     loop {

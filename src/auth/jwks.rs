@@ -2,13 +2,16 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
+use tokio::time::Instant;
 
-use super::keys::{Checks, Key};
-use crate::error::Refusal;
+use super::key::Key;
+use crate::base::clock::instant;
+use crate::base::config::TokenChecks;
+use crate::base::error::Refusal;
 
 /// A key set older than this is fetched again.
 const TTL: Duration = Duration::from_secs(300);
@@ -21,7 +24,7 @@ const MAX_KEYS: usize = 32;
 /// A cached key set.
 pub(super) struct Jwks {
     url: String,
-    checks: Checks,
+    checks: TokenChecks,
     http: reqwest::Client,
     cache: RwLock<Arc<Cache>>,
     rotations: Arc<AtomicU64>,
@@ -36,7 +39,7 @@ struct Cache {
 }
 
 impl Jwks {
-    pub(super) fn new(url: String, checks: Checks, rotations: Arc<AtomicU64>) -> Result<Self, String> {
+    pub(super) fn new(url: String, checks: TokenChecks, rotations: Arc<AtomicU64>) -> Result<Self, String> {
         let http = reqwest::Client::builder()
             .timeout(TIMEOUT)
             .redirect(reqwest::redirect::Policy::limited(3))
@@ -83,7 +86,7 @@ impl Jwks {
             return;
         }
         let answer = self.download().await;
-        *asked = Some(Instant::now());
+        *asked = Some(instant());
         match answer {
             Ok(set) => {
                 let keys: Vec<_> = set
@@ -93,7 +96,7 @@ impl Jwks {
                     .filter_map(|jwk| usable(jwk, &self.checks).map(|key| (jwk.common.key_id.clone(), key)))
                     .collect();
                 tracing::info!(keys = keys.len(), "key set fetched");
-                let cache = Arc::new(Cache { keys, fetched: Some(Instant::now()) });
+                let cache = Arc::new(Cache { keys, fetched: Some(instant()) });
                 *self.cache.write().unwrap_or_else(PoisonError::into_inner) = cache;
                 self.rotations.fetch_add(1, Ordering::AcqRel);
             }
@@ -121,7 +124,7 @@ impl Jwks {
 }
 
 /// The key, if it is for signatures and of a kind we accept; its kind alone decides the algorithm.
-fn usable(jwk: &Jwk, checks: &Checks) -> Option<Key> {
+fn usable(jwk: &Jwk, checks: &TokenChecks) -> Option<Key> {
     if jwk.common.public_key_use.as_ref().is_some_and(|usage| *usage != PublicKeyUse::Signature) {
         return None;
     }

@@ -3,16 +3,20 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
+use jsonwebtoken::{Algorithm, DecodingKey};
+use tokio::time::Instant;
 
+use super::Claims;
 use super::jwks::Jwks;
+use super::key::Key;
 use super::revocations::Revocations;
 use super::verified::Verified;
-use super::{Claims, Principal};
-use crate::clock::Clock;
-use crate::error::Refusal;
+use crate::base::clock::{Clock, instant};
+use crate::base::config::{KeySource, TokenChecks};
+use crate::base::error::Refusal;
+use crate::model::Principal;
 
 /// How often a key file is looked at again.
 const FILE_REFRESH: Duration = Duration::from_secs(5);
@@ -20,64 +24,6 @@ const FILE_REFRESH: Duration = Duration::from_secs(5);
 const FILE_RETRY: Duration = Duration::from_secs(1);
 /// Tokens longer than this are refused unread.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
-
-/// A key and the one algorithm it is used with.
-#[derive(Clone)]
-pub(super) struct Key {
-    key: DecodingKey,
-    validation: Validation,
-}
-
-impl Key {
-    pub(super) fn new(key: DecodingKey, algorithm: Algorithm, checks: &Checks) -> Self {
-        let mut validation = Validation::new(algorithm);
-        // Times are checked against our own clock, in `Claims::principal`.
-        validation.validate_exp = false;
-        validation.required_spec_claims.clear();
-        validation.validate_aud = checks.audience.is_some();
-        if let Some(audience) = &checks.audience {
-            validation.set_audience(&[audience]);
-            validation.required_spec_claims.insert("aud".to_owned());
-        }
-        if let Some(issuer) = &checks.issuer {
-            validation.set_issuer(&[issuer]);
-            validation.required_spec_claims.insert("iss".to_owned());
-        }
-        Self { key, validation }
-    }
-
-    fn verify(&self, token: &str) -> Result<Claims, &'static str> {
-        match jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation) {
-            Ok(data) => Ok(data.claims),
-            Err(error) => Err(match error.kind() {
-                ErrorKind::InvalidSignature => "the token's signature is not valid",
-                ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => {
-                    "the token's algorithm is not the one configured"
-                }
-                ErrorKind::InvalidIssuer => "the token's issuer is not the one configured",
-                ErrorKind::InvalidAudience => "the token's audience is not the one configured",
-                ErrorKind::MissingRequiredClaim(_) => "the token lacks a claim that is required here",
-                _ => "the token cannot be read",
-            }),
-        }
-    }
-}
-
-/// What is checked besides the signature.
-#[derive(Clone, Debug, Default)]
-pub struct Checks {
-    pub issuer: Option<String>,
-    pub audience: Option<String>,
-}
-
-/// Where the keys come from; at least one is set.
-#[derive(Clone, Debug, Default)]
-pub struct KeySource {
-    pub secret: Option<String>,
-    pub pem_file: Option<PathBuf>,
-    pub jwks_url: Option<String>,
-    pub checks: Checks,
-}
 
 /// Verifies tokens. Cheap to share; keys rotate behind it without a restart.
 pub struct Auth {
@@ -202,7 +148,7 @@ impl Auth {
 /// One or more PEM public keys in a file that may be replaced at any time.
 struct KeyFile {
     path: PathBuf,
-    checks: Checks,
+    checks: TokenChecks,
     loaded: RwLock<Loaded>,
     rotations: Arc<AtomicU64>,
 }
@@ -214,11 +160,11 @@ struct Loaded {
 }
 
 impl KeyFile {
-    fn open(path: PathBuf, checks: Checks, rotations: Arc<AtomicU64>) -> Result<Self, String> {
+    fn open(path: PathBuf, checks: TokenChecks, rotations: Arc<AtomicU64>) -> Result<Self, String> {
         let name = path.display();
         let text = std::fs::read_to_string(&path).map_err(|error| format!("cannot read {name}: {error}"))?;
         let keys = parse_pem(&text, &checks).map_err(|error| format!("{name}: {error}"))?;
-        let loaded = RwLock::new(Loaded { text, keys, at: Instant::now() });
+        let loaded = RwLock::new(Loaded { text, keys, at: instant() });
         Ok(Self { path, checks, loaded, rotations })
     }
 
@@ -242,7 +188,7 @@ impl KeyFile {
     fn reload(&self) {
         let text = std::fs::read_to_string(&self.path);
         let mut loaded = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
-        loaded.at = Instant::now();
+        loaded.at = instant();
         match text {
             Ok(text) if text == loaded.text => {}
             Ok(text) => match parse_pem(&text, &self.checks) {
@@ -273,7 +219,7 @@ fn try_all(keys: &[Key], token: &str) -> Result<Claims, &'static str> {
 }
 
 /// The keys of a PEM text; the kind of key decides the algorithm: RSA → RS256, P-256 → ES256, Ed25519 → `EdDSA`.
-fn parse_pem(text: &str, checks: &Checks) -> Result<Arc<[Key]>, String> {
+fn parse_pem(text: &str, checks: &TokenChecks) -> Result<Arc<[Key]>, String> {
     let mut keys = Vec::new();
     for block in text.split_inclusive("-----END PUBLIC KEY-----").filter(|block| block.contains("-----BEGIN"))
     {

@@ -5,14 +5,14 @@ use std::sync::{PoisonError, RwLock};
 
 use chrono::TimeDelta;
 use entity::revocation::{self, Column};
+use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::Principal;
-use crate::clock::Time;
-use crate::db::Db;
-use crate::error::Refusal;
-use crate::id::UserId;
+use crate::base::clock::Time;
+use crate::base::db::Db;
+use crate::base::error::Refusal;
+use crate::model::{Principal, UserId};
 
 /// How many are read at once.
 const PAGE: u64 = 1_000;

@@ -4,10 +4,9 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::{Principal, Role};
-use crate::clock::{Time, from_millis};
-use crate::error::Refusal;
-use crate::id::UserId;
+use crate::base::clock::{Time, from_millis};
+use crate::base::error::Refusal;
+use crate::model::{Principal, Role, UserId};
 
 /// How far another machine's clock may be off for `nbf`, in seconds.
 const NOT_BEFORE_LEEWAY: f64 = 60.0;

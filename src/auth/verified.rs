@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
-use super::Principal;
+use crate::base::clock::instant;
+use crate::model::Principal;
 
 /// How long a verification is good for, as long as the keys stay the same.
 const TTL: Duration = Duration::from_secs(60);
@@ -46,7 +48,7 @@ impl Verified {
         if known.tokens.len() >= CAPACITY {
             known.tokens.clear();
         }
-        known.tokens.insert(token, (who.clone(), Instant::now()));
+        known.tokens.insert(token, (who.clone(), instant()));
     }
 
     fn known(&self, rotation: u64) -> MutexGuard<'_, Known> {

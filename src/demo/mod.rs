@@ -5,53 +5,47 @@ mod town;
 
 use std::time::Duration;
 
-use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use axum::routing::post;
-use axum::{Json, Router};
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde::Serialize;
 
 use crate::app::App;
-use crate::auth::{Principal, Role, mint};
-use crate::error::Refusal;
-use crate::id::UserId;
-use crate::transport::http::Site;
+use crate::auth::mint;
+use crate::base::error::Refusal;
+use crate::model::{Principal, Role, UserId};
 
 /// How long the demo's tokens are good for.
 const TTL: Duration = Duration::from_secs(12 * 3_600);
 
 /// Somebody of the demo. The passwords are no secret: the demo listens on loopback only, with a secret of its own.
-struct Person {
+pub(crate) struct Person {
     id: &'static str,
     role: Role,
     name: &'static str,
-    email: &'static str,
-    password: &'static str,
+    pub email: &'static str,
+    pub password: &'static str,
 }
 
-const CUSTOMER: Person = Person {
+pub(crate) const CUSTOMER: Person = Person {
     id: "demo-customer",
     role: Role::Customer,
     name: "Clara Customer",
     email: "customer@martly.dev",
     password: "customer123",
 };
-const CHEF: Person = Person {
+pub(crate) const CHEF: Person = Person {
     id: "demo-chef",
     role: Role::Chef,
     name: "Chiara Chef",
     email: "chef@martly.dev",
     password: "chef123",
 };
-const DRIVER: Person = Person {
+pub(crate) const DRIVER: Person = Person {
     id: "demo-driver",
     role: Role::Driver,
     name: "Dario Driver",
     email: "driver@martly.dev",
     password: "driver123",
 };
-const ADMIN: Person = Person {
+pub(crate) const ADMIN: Person = Person {
     id: "demo-admin",
     role: Role::Admin,
     name: "Ada Admin",
@@ -60,7 +54,7 @@ const ADMIN: Person = Person {
 };
 
 impl Person {
-    fn account(&self, app: &App) -> Result<Account, Refusal> {
+    pub fn account(&self, app: &App) -> Result<Account, Refusal> {
         let secret = app.config.jwt_secret.as_deref().ok_or(Refusal::NotFound("account"))?;
         let token = mint(secret, self.id, self.role, Some(self.name), app.clock.now(), TTL)
             .map_err(|error| Refusal::Internal(Box::new(error)))?;
@@ -76,15 +70,15 @@ impl Person {
 /// Somebody, signed in.
 #[derive(Clone, Serialize)]
 pub struct Account {
-    token: String,
-    user: User,
+    pub token: String,
+    pub user: User,
 }
 
 #[derive(Clone, Serialize)]
-struct User {
-    id: &'static str,
-    name: &'static str,
-    role: &'static str,
+pub struct User {
+    pub id: &'static str,
+    pub name: &'static str,
+    pub role: &'static str,
 }
 
 /// What the test page shows in the demo; all of it empty otherwise.
@@ -154,32 +148,5 @@ impl Scene {
             home: Some(Home { address, latitude: to[0], longitude: to[1] }),
             route: Some(route),
         })
-    }
-}
-
-/// Signing in by e-mail and password, which only the demo knows.
-pub fn routes() -> Router<Site> {
-    Router::new().route("/api/v1/auth/login", post(login))
-}
-
-#[derive(Deserialize)]
-struct Login {
-    email: String,
-    password: String,
-}
-
-async fn login(
-    State(site): State<Site>,
-    body: crate::transport::http::JsonBody<Login>,
-) -> Result<Response, Refusal> {
-    let Login { email, password } = body.value;
-    let known = [&CUSTOMER, &CHEF, &DRIVER, &ADMIN].into_iter().find(|person| person.email == email);
-    match known.filter(|person| person.password == password) {
-        Some(person) => {
-            let Account { token, user } = person.account(&site.app)?;
-            let data = json!({ "accessToken": token, "user": { "email": person.email, "id": user.id, "name": user.name, "role": user.role } });
-            Ok(Json(json!({ "success": true, "data": data })).into_response())
-        }
-        None => Err(Refusal::Unauthorized("wrong e-mail or password")),
     }
 }

@@ -6,13 +6,14 @@ use tokio::time::sleep;
 
 use super::{ADMIN, CHEF, CUSTOMER, Person, town};
 use crate::app::App;
-use crate::auth::Role;
-use crate::command::{LocationReport, NewOrder};
+use crate::base::error::Refusal;
 use crate::driver::report;
-use crate::error::Refusal;
-use crate::id::{Heading, Latitude, Longitude, OrderId, Speed, UserId};
+use crate::model::new_order::NewOrder;
+use crate::model::{
+    Driver, Heading, Latitude, LocationReport, Longitude, OrderId, OrderStatus, Role, Speed, UserId,
+};
 use crate::order::change::{Action, change};
-use crate::order::{Driver, OrderStatus, create, read};
+use crate::order::{create, read};
 
 /// Pause between two orders.
 const PAUSE: Duration = Duration::from_secs(6);

@@ -1,15 +1,13 @@
 //! The canonical JSON of an order, of its tracking view and of its events: what REST and `/realtime` share.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
-use crate::clock::{Time, rfc3339};
-use crate::driver::eta::Eta;
-use crate::event::OrderEvent;
-use crate::order::access::{Party, driver_visible_to_customer};
-use crate::order::read::Tracking;
-use crate::order::{self, Delivery, Item, Order, OrderStatus};
+use super::message::Telling;
+use crate::base::clock::{Time, rfc3339};
+use crate::model::access::driver_visible_to_customer;
+use crate::model::{Delivery, Eta, Item, Order, OrderEvent, OrderStatus, Overview, Party};
 
 /// An order as clients see it.
 #[skip_serializing_none]
@@ -127,7 +125,7 @@ impl<'a> OrderView<'a> {
 #[skip_serializing_none]
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = Tracking)]
+#[schema(as = Overview)]
 pub struct TrackingView<'a> {
     pub order_id: &'a str,
     pub order_number: &'a str,
@@ -185,7 +183,7 @@ pub struct PastView<'a> {
 impl<'a> TrackingView<'a> {
     /// The order's way as its party may see it.
     #[must_use]
-    pub fn new(tracking: &'a Tracking, eta: Option<Eta>) -> Self {
+    pub fn new(tracking: &'a Overview, eta: Option<Eta>) -> Self {
         let order = &tracking.order;
         // The newest time it had the status: an order may become ready twice.
         let at = |status: OrderStatus| {
@@ -264,17 +262,6 @@ pub struct StatusUpdate<'a> {
     pub snapshot: Option<bool>,
 }
 
-/// Why a status update is said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Telling {
-    /// It just happened.
-    Live,
-    /// It happened while the client was away.
-    Replayed,
-    /// It is how things stand.
-    Snapshot,
-}
-
 impl<'a> StatusUpdate<'a> {
     /// The event as `party` may see it.
     #[must_use]
@@ -288,12 +275,12 @@ impl<'a> StatusUpdate<'a> {
             seq: order.seq,
             position: event.position,
             timestamp: rfc3339(event.at),
-            changed_by: event.changed_by.as_ref().map(crate::id::UserId::as_str),
+            changed_by: event.changed_by.as_ref().map(crate::model::UserId::as_str),
             driver: driver_for(order, party),
             payment_status: order.payment_status.as_str(),
             eta_minutes: eta.map(|eta| eta.minutes),
             estimated_delivery_time: eta.map(|eta| rfc3339(eta.at)),
-            message: event.note.as_deref().unwrap_or_else(|| order::status::message(order.status)),
+            message: event.note.as_deref().unwrap_or_else(|| message(order.status)),
             replayed: (telling == Telling::Replayed).then_some(true),
             snapshot: (telling == Telling::Snapshot).then_some(true),
         }
@@ -304,4 +291,37 @@ impl<'a> StatusUpdate<'a> {
 #[must_use]
 pub fn age_ms(then: Time, now: Time) -> i64 {
     (now - then).num_milliseconds().max(0)
+}
+
+/// A status in any of the spellings that are understood.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub struct StatusWord(pub OrderStatus);
+
+impl TryFrom<String> for StatusWord {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, Self::Error> {
+        crate::model::status::parse(&word).map(Self).ok_or_else(|| {
+            let words: Vec<_> = OrderStatus::ALL.iter().map(|status| status.as_str()).collect();
+            format!("must be one of {}", words.join(", "))
+        })
+    }
+}
+
+/// What a status tells a person who waits for the order.
+#[must_use]
+pub const fn message(status: OrderStatus) -> &'static str {
+    match status {
+        OrderStatus::Pending => "Your order has been received",
+        OrderStatus::PaymentConfirmed => "Your payment has been confirmed",
+        OrderStatus::Accepted => "Your order has been confirmed",
+        OrderStatus::Preparing => "Your order is being prepared",
+        OrderStatus::ReadyForPickup => "Your order is ready for pickup/delivery",
+        OrderStatus::AssignedToDriver => "A driver has been assigned to your order",
+        OrderStatus::PickedUp => "Your order has been picked up",
+        OrderStatus::InTransit => "Your order is on its way",
+        OrderStatus::Delivered => "Your order has been delivered",
+        OrderStatus::Cancelled => "Your order has been cancelled",
+    }
 }

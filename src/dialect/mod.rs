@@ -2,32 +2,31 @@
 
 mod answer;
 pub mod canonical;
+pub mod close;
+pub mod message;
 pub mod notices;
 pub mod orders_track;
+pub mod place;
 pub mod realtime;
+pub mod text;
 pub mod tracking;
 pub mod ws;
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-use serde_json::value::{RawValue, to_raw_value};
-use smallvec::{SmallVec, smallvec};
+use serde_json::value::RawValue;
+use smallvec::SmallVec;
+
+use self::close::CloseReason;
+use self::message::{LiveAudience, Message, Outgoing, Telling};
+use self::place::Place;
+use crate::base::clock::Time;
+use crate::base::config::Limits;
+use crate::base::error::Refusal;
+use crate::model::{Forecast, LiveEvent, OrderEvent, Party, Role};
+use crate::session::session::Session;
 
 pub use self::answer::{Answer, Request};
-
-use self::canonical::Telling;
-use crate::auth::Role;
-use crate::clock::Time;
-use crate::command::Command;
-use crate::config::Limits;
-use crate::driver::live::Outlook;
-use crate::error::Refusal;
-use crate::event::{LiveEvent, OrderEvent};
-use crate::fanout::handing::CloseReason;
-use crate::fanout::session::Session;
-use crate::fanout::{Frame, LiveAudience, Outgoing, Place};
-use crate::order::access::Party;
 
 /// The kinds of client. Adding one makes the compiler list every place to touch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -98,7 +97,7 @@ impl Dialect {
 
     /// What a client is told first.
     #[must_use]
-    pub fn greeting(self, socket_id: &str, session: &Session, place: Place, now: Time) -> Option<Frame> {
+    pub fn greeting(self, socket_id: &str, session: &Session, place: Place, now: Time) -> Option<Message> {
         match self {
             Self::Realtime => Some(realtime::connected(socket_id, session, place.complete(), now)),
             Self::OrdersTrack => Some(orders_track::connected()),
@@ -129,7 +128,7 @@ impl Dialect {
 
     /// A durable event in this dialect, with what else can be said of the order now.
     #[must_use]
-    pub fn render(self, event: &OrderEvent, outlook: Outlook, telling: Telling) -> SmallVec<[Outgoing; 3]> {
+    pub fn render(self, event: &OrderEvent, outlook: Forecast, telling: Telling) -> SmallVec<[Outgoing; 3]> {
         match self {
             Self::Realtime => realtime::render(event, outlook.eta, telling),
             Self::Notices => notices::render(event, outlook),
@@ -141,7 +140,7 @@ impl Dialect {
 
     /// How an order stands or stood, told to one session as it catches up with it.
     #[must_use]
-    pub fn catch_up(self, event: &OrderEvent, outlook: Outlook, party: Party, telling: Telling) -> Frame {
+    pub fn catch_up(self, event: &OrderEvent, outlook: Forecast, party: Party, telling: Telling) -> Message {
         match self {
             Self::Realtime => realtime::catch_up(event, outlook.eta, party, telling),
             Self::Notices => notices::catch_up(event, outlook, party),
@@ -174,7 +173,7 @@ impl Dialect {
 
     /// A live event in this dialect; `None` if it is never said.
     #[must_use]
-    pub fn render_live(self, event: &LiveEvent, party: Party) -> Option<Arc<Frame>> {
+    pub fn render_live(self, event: &LiveEvent, party: Party) -> Option<Arc<Message>> {
         let frame = match self {
             Self::Realtime => Some(realtime::render_live(event)),
             Self::Notices => notices::render_live(event, party),
@@ -205,7 +204,7 @@ impl Dialect {
             Self::Notices => None,
             Self::OrdersTrack => orders_track::answer(answer),
             // The others are answered by what is told of the order.
-            Self::Ws | Self::Tracking => answer::pong(answer),
+            Self::Ws | Self::Tracking => text::pong(answer),
         }
     }
 
@@ -214,17 +213,17 @@ impl Dialect {
     pub fn failure(self, refusal: &Refusal) -> Box<RawValue> {
         match self {
             Self::Realtime | Self::Notices => realtime::failure(refusal),
-            Self::OrdersTrack | Self::Ws | Self::Tracking => answer::error_message(refusal),
+            Self::OrdersTrack | Self::Ws | Self::Tracking => text::error_message(refusal),
         }
     }
 
     /// The last that a client is told before its socket is closed, if anything.
     #[must_use]
-    pub fn last_words(self, reason: CloseReason) -> Option<Frame> {
+    pub fn last_words(self, reason: CloseReason) -> Option<Message> {
         match (self, reason) {
             (Self::Tracking, CloseReason::Expired) => Some(tracking::expired()),
             (Self::OrdersTrack, CloseReason::Expired) => {
-                Some(Frame::message(answer::error_message(&Refusal::TokenExpired)))
+                Some(Message::message(text::error_message(&Refusal::TokenExpired)))
             }
             (
                 Self::OrdersTrack | Self::Ws | Self::Tracking | Self::Realtime | Self::Notices,
@@ -254,64 +253,4 @@ impl Dialect {
             (_, CloseReason::Unreadable) => (1011, "Internal error"),
         }
     }
-}
-
-/// JSON for an answer or an event. Our own types always serialize; if one did not, clients would see `null`.
-pub fn json(value: &impl Serialize) -> Box<RawValue> {
-    to_raw_value(value).unwrap_or_else(|error| {
-        tracing::error!(%error, "a payload could not be written as JSON");
-        RawValue::NULL.to_owned()
-    })
-}
-
-/// A raw WebSocket's message that is hardly more than its type.
-fn typed(r#type: &str, message: Option<&str>) -> Box<RawValue> {
-    #[derive(Serialize)]
-    struct Plain<'a> {
-        r#type: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        message: Option<&'a str>,
-    }
-    json(&Plain { r#type, message })
-}
-
-/// The `type` of a raw WebSocket's message.
-#[derive(Deserialize)]
-struct Typed<'a> {
-    #[serde(borrow)]
-    r#type: Option<std::borrow::Cow<'a, str>>,
-}
-
-/// Reads a message of a raw WebSocket by its `type`.
-fn read_typed(
-    text: &str,
-    read: impl FnOnce(&str) -> Option<(&'static str, Result<Command, Refusal>)>,
-) -> Request {
-    let unreadable = |refusal| Request { event: "unreadable", command: Err(refusal) };
-    if !text.trim_start().starts_with('{') {
-        let is_json = serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
-        return unreadable(if is_json {
-            Refusal::invalid("message", "must be an object")
-        } else {
-            Refusal::Malformed("the message is not JSON".to_owned())
-        });
-    }
-    let kind = match crate::transport::read_json::<Typed<'_>>(text.as_bytes()) {
-        Ok(Typed { r#type: Some(kind) }) => kind,
-        Ok(Typed { r#type: None }) => return unreadable(Refusal::invalid("type", "is required")),
-        Err(refusal) => return unreadable(refusal),
-    };
-    let unknown = || ("unknown", Err(Refusal::invalid("type", "is not one that is known here")));
-    let (event, command) = read(&kind).unwrap_or_else(unknown);
-    Request { event, command }
-}
-
-/// One message for those who follow the order.
-fn to_followers(event: &OrderEvent, frame: Frame, for_public: Option<Frame>) -> SmallVec<[Outgoing; 3]> {
-    use crate::fanout::{ForPublic, Topic};
-    smallvec![Outgoing {
-        to: smallvec![Topic::Order(event.order.id.clone())],
-        frame: Arc::new(frame),
-        for_public: for_public.map_or(ForPublic::Same, |frame| ForPublic::Other(Arc::new(frame))),
-    }]
 }

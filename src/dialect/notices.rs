@@ -8,18 +8,14 @@ use serde::Serialize;
 use serde_with::skip_serializing_none;
 use smallvec::{SmallVec, smallvec};
 
-use super::{Request, canonical, json};
-use crate::auth::Role;
-use crate::clock::{Time, rfc3339};
-use crate::driver::live::Outlook;
-use crate::error::Refusal;
-use crate::event::{Kind, LiveEvent, OrderEvent};
-use crate::fanout::outbox::{LiveKey, LiveKind};
-use crate::fanout::{ForPublic, Frame, LiveAudience, Outgoing, Place, Topic};
-use crate::id::Point;
-use crate::order::Order;
-use crate::order::access::{Party, driver_visible_to_customer};
-use crate::order::read::Past;
+use super::message::{ForPublic, LiveAudience, LiveKey, LiveKind, Message, Outgoing, Topic};
+use super::place::Place;
+use super::text::json;
+use super::{Request, canonical};
+use crate::base::clock::{Time, rfc3339};
+use crate::base::error::Refusal;
+use crate::model::access::driver_visible_to_customer;
+use crate::model::{EventKind, Forecast, LiveEvent, Order, OrderEvent, Party, PastStatus, Point, Role};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -54,11 +50,11 @@ struct Location {
     timestamp: String,
 }
 
-fn frame(name: &'static str, payload: &impl Serialize) -> Frame {
-    Frame::new(Cow::Borrowed(name), json(payload))
+fn frame(name: &'static str, payload: &impl Serialize) -> Message {
+    Message::new(Cow::Borrowed(name), json(payload))
 }
 
-fn status_notice(event: &OrderEvent) -> Frame {
+fn status_notice(event: &OrderEvent) -> Message {
     let order = &event.order;
     frame(
         "orderStatusUpdate",
@@ -73,7 +69,13 @@ fn status_notice(event: &OrderEvent) -> Frame {
     )
 }
 
-fn tracking_notice(order: &Order, history: &[Past], outlook: Outlook, at: Time, party: Party) -> Frame {
+fn tracking_notice(
+    order: &Order,
+    history: &[PastStatus],
+    outlook: Forecast,
+    at: Time,
+    party: Party,
+) -> Message {
     let position = outlook.position.filter(|_| canonical::shows_driver(order.status, party));
     let place = |(place, at): (Point, Time)| Location {
         latitude: place.lat(),
@@ -119,18 +121,18 @@ fn anybody() -> SmallVec<[Topic; 5]> {
 }
 
 /// Whom a message is for, the message, and what the public gets in its place.
-type Message = (SmallVec<[Topic; 5]>, Frame, Option<Frame>);
+type Addressed = (SmallVec<[Topic; 5]>, Message, Option<Message>);
 
 /// A status change is both notices; what changes no status, an assignment say, is the second one only. Nothing is said of
 /// a creation.
 #[must_use]
-pub fn render(event: &OrderEvent, outlook: Outlook) -> SmallVec<[Outgoing; 3]> {
-    if event.kind == Kind::Created {
+pub fn render(event: &OrderEvent, outlook: Forecast) -> SmallVec<[Outgoing; 3]> {
+    if event.kind == EventKind::Created {
         return SmallVec::new();
     }
     let order = &event.order;
     let tracking = |party| tracking_notice(order, &event.history, outlook, event.at, party);
-    let mut all: SmallVec<[Message; 3]> = SmallVec::new();
+    let mut all: SmallVec<[Addressed; 3]> = SmallVec::new();
     if order.status != event.previous_status {
         let to = parties(order).into_iter().chain(anybody()).collect();
         all.push((to, status_notice(event), None));
@@ -153,7 +155,7 @@ pub fn render(event: &OrderEvent, outlook: Outlook) -> SmallVec<[Outgoing; 3]> {
 
 /// How an order stands.
 #[must_use]
-pub fn catch_up(event: &OrderEvent, outlook: Outlook, party: Party) -> Frame {
+pub fn catch_up(event: &OrderEvent, outlook: Forecast, party: Party) -> Message {
     tracking_notice(&event.order, &event.history, outlook, event.at, party)
 }
 
@@ -171,11 +173,11 @@ pub fn live_audience(event: &LiveEvent) -> Option<LiveAudience> {
 
 /// The notice of a driver's position.
 #[must_use]
-pub fn render_live(event: &LiveEvent, party: Party) -> Option<Frame> {
+pub fn render_live(event: &LiveEvent, party: Party) -> Option<Message> {
     let LiveEvent::Location(location) = event else { return None };
     let about = &location.about;
     let place = Point::stored(location.latitude, location.longitude);
-    let outlook = Outlook { eta: location.eta, position: Some((place, location.recorded_at)) };
+    let outlook = Forecast { eta: location.eta, position: Some((place, location.recorded_at)) };
     let notice = tracking_notice(&about.order, &about.history, outlook, location.received_at, party);
     Some(notice.as_of(about.order.seq))
 }

@@ -6,17 +6,15 @@ use serde_with::skip_serializing_none;
 use smallvec::{SmallVec, smallvec};
 use utoipa::ToSchema;
 
-use super::{Answer, Request, json, read_typed, to_followers, typed};
-use crate::clock::rfc3339;
-use crate::command::Command;
-use crate::driver::live::Outlook;
-use crate::event::{Kind, LiveEvent, OrderEvent};
-use crate::fanout::outbox::{LiveKey, LiveKind};
-use crate::fanout::{Frame, LiveAudience, Outgoing, Topic};
-use crate::id::{OrderId, Whole};
-use crate::order::access::Party;
-use crate::order::{Item, Order, OrderStatus};
-use crate::transport::read_json;
+use super::message::{LiveAudience, LiveKey, LiveKind, Message, Outgoing, Topic};
+use super::text::{json, read_typed, to_followers, typed};
+use super::{Answer, Request, canonical};
+use crate::base::clock::rfc3339;
+use crate::base::json::read_json;
+use crate::model::{
+    Command, EventKind, Forecast, Item, LiveEvent, Order, OrderEvent, OrderId, OrderStatus, Party,
+    WholeNumber,
+};
 
 /// A status in this surface's words.
 #[must_use]
@@ -50,30 +48,20 @@ pub fn status(word: &str) -> Option<OrderStatus> {
 /// The words, for refusals and the document.
 pub const WORDS: &str = "pending, confirmed, preparing, ready, out_for_delivery, delivered, cancelled";
 
-/// What a status says to whoever waits for the order.
-const fn message(status: OrderStatus) -> &'static str {
-    match status {
-        OrderStatus::Pending | OrderStatus::PaymentConfirmed => "Your order has been received",
-        OrderStatus::Accepted => "Your order has been confirmed",
-        OrderStatus::Preparing => "Your order is being prepared",
-        OrderStatus::ReadyForPickup | OrderStatus::AssignedToDriver => {
-            "Your order is ready for pickup/delivery"
-        }
-        OrderStatus::PickedUp | OrderStatus::InTransit => "Your order is on its way",
-        OrderStatus::Delivered => "Your order has been delivered",
-        OrderStatus::Cancelled => "Your order has been cancelled",
-    }
+/// What a status says to somebody who waits for the order: the sentence of the status that this surface's word asks for.
+fn message(status: OrderStatus) -> &'static str {
+    canonical::message(self::status(word(status)).unwrap_or(status))
 }
 
 /// The greeting.
 #[must_use]
-pub fn connected() -> Frame {
-    Frame::message(typed("connected", Some("Order tracking connected")))
+pub fn connected() -> Message {
+    Message::message(typed("connected", Some("Order tracking connected")))
 }
 
 /// A change, or how things stand.
 #[must_use]
-pub fn catch_up(event: &OrderEvent) -> Frame {
+pub fn catch_up(event: &OrderEvent) -> Message {
     #[derive(Serialize)]
     struct OrderUpdate<'a> {
         r#type: &'static str,
@@ -85,7 +73,7 @@ pub fn catch_up(event: &OrderEvent) -> Frame {
         seq: i64,
     }
     let order = &event.order;
-    Frame::message(json(&OrderUpdate {
+    Message::message(json(&OrderUpdate {
         r#type: "order_update",
         order_id: order.id.as_str(),
         order_number: &order.order_number,
@@ -99,7 +87,7 @@ pub fn catch_up(event: &OrderEvent) -> Frame {
 /// Every durable event after the creation is one `order_update`.
 #[must_use]
 pub fn render(event: &OrderEvent) -> SmallVec<[Outgoing; 3]> {
-    if event.kind == Kind::Created {
+    if event.kind == EventKind::Created {
         return SmallVec::new();
     }
     to_followers(event, catch_up(event), None)
@@ -123,7 +111,7 @@ pub fn live_audience(event: &LiveEvent) -> Option<LiveAudience> {
 
 /// The driver's position.
 #[must_use]
-pub fn render_live(event: &LiveEvent) -> Option<Frame> {
+pub fn render_live(event: &LiveEvent) -> Option<Message> {
     #[derive(Serialize)]
     struct DriverLocation<'a> {
         r#type: &'static str,
@@ -134,7 +122,7 @@ pub fn render_live(event: &LiveEvent) -> Option<Frame> {
         eta_seconds: Option<i64>,
     }
     let LiveEvent::Location(location) = event else { return None };
-    Some(Frame::message(json(&DriverLocation {
+    Some(Message::message(json(&DriverLocation {
         r#type: "driver_location",
         order_id: location.about.order.id.as_str(),
         lat: location.latitude,
@@ -147,7 +135,7 @@ pub fn render_live(event: &LiveEvent) -> Option<Frame> {
 #[derive(Deserialize)]
 struct Subscribe {
     order_id: OrderId,
-    since: Option<Whole>,
+    since: Option<WholeNumber>,
 }
 
 #[derive(Deserialize)]
@@ -276,8 +264,8 @@ struct ItemView<'a> {
 impl<'a> OrderView<'a> {
     /// The order as `party` may see it.
     #[must_use]
-    pub fn new(order: &'a Order, outlook: Outlook, party: Party) -> Self {
-        let shows = super::canonical::shows_driver(order.status, party);
+    pub fn new(order: &'a Order, outlook: Forecast, party: Party) -> Self {
+        let shows = canonical::shows_driver(order.status, party);
         let position = outlook.position.filter(|_| shows && order.driver.is_some());
         Self {
             id: order.id.as_str(),

@@ -6,18 +6,17 @@ use serde_with::skip_serializing_none;
 use smallvec::{SmallVec, smallvec};
 use utoipa::ToSchema;
 
-use super::{Request, canonical, json, read_typed, to_followers, typed};
-use crate::clock::Time;
-use crate::command::Command;
-use crate::driver::live::Outlook;
-use crate::event::{LiveEvent, OrderEvent};
-use crate::fanout::outbox::{LiveKey, LiveKind};
-use crate::fanout::{Frame, LiveAudience, Outgoing, Topic};
-use crate::id::{Latitude, Longitude, Point};
-use crate::order::access::{Party, driver_visible_to_customer};
-use crate::order::{Order, OrderStatus};
-use crate::tracking::{self, TrackingSession};
-use crate::transport::read_json;
+use super::message::{LiveAudience, LiveKey, LiveKind, Message, Outgoing, Topic};
+use super::text::{json, read_typed, to_followers, typed};
+use super::{Request, canonical};
+use crate::base::clock::Time;
+use crate::base::json::read_json;
+use crate::model::access::driver_visible_to_customer;
+use crate::model::tracking::{Moved, eta_seconds};
+use crate::model::{
+    Command, Forecast, Latitude, LiveEvent, Longitude, Order, OrderEvent, OrderStatus, Party, Point,
+    TrackingSession,
+};
 
 /// A status in this surface's words. There is a driver, so it is at least assigned.
 #[must_use]
@@ -70,6 +69,15 @@ pub struct Update {
     /// Forwards only
     #[schema(value_type = Option<String>, pattern = "^(ASSIGNED|PICKED_UP|IN_TRANSIT|DELIVERED)$")]
     pub status: Option<Word>,
+}
+
+impl Update {
+    /// What the rider says, in the words of the domain.
+    #[must_use]
+    pub fn moved(self) -> Moved {
+        let place = Point { latitude: self.lat, longitude: self.lng };
+        Moved { place, status: self.status.map(|Word(status)| status) }
+    }
 }
 
 /// A place.
@@ -127,7 +135,7 @@ pub struct View<'a> {
 impl<'a> View<'a> {
     /// All of a session as `party` may see it.
     #[must_use]
-    pub fn new(session: &'a TrackingSession, order: &Order, outlook: Outlook, party: Party) -> Self {
+    pub fn new(session: &'a TrackingSession, order: &Order, outlook: Forecast, party: Party) -> Self {
         let position = seen(order, outlook, party);
         let moved = position.map_or(order.updated_at, |(_, at)| at.max(order.updated_at));
         Self {
@@ -137,21 +145,21 @@ impl<'a> View<'a> {
             status: word(order.status),
             current_location: position.map(LocationView::new),
             dropoff: Some(PlaceView::new(session.dropoff)),
-            eta_seconds: position.map(|(from, _)| tracking::eta_seconds(from, session.dropoff)),
+            eta_seconds: position.map(|(from, _)| eta_seconds(from, session.dropoff)),
             updated_at: moved.timestamp(),
         }
     }
 }
 
 /// Where the rider is, if that may be seen and still matters.
-fn seen(order: &Order, outlook: Outlook, party: Party) -> Option<(Point, Time)> {
+fn seen(order: &Order, outlook: Forecast, party: Party) -> Option<(Point, Time)> {
     outlook.position.filter(|_| canonical::shows_driver(order.status, party))
 }
 
 /// `{"type": …, "data": {…}}`, without what is a session's own: see [`members`].
-fn frame(r#type: &'static str, order: &Order, position: Option<(Point, Time)>, at: Time) -> Frame {
+fn frame(r#type: &'static str, order: &Order, position: Option<(Point, Time)>, at: Time) -> Message {
     #[derive(Serialize)]
-    struct Message<'a> {
+    struct Envelope<'a> {
         r#type: &'static str,
         data: Data<'a>,
     }
@@ -169,7 +177,7 @@ fn frame(r#type: &'static str, order: &Order, position: Option<(Point, Time)>, a
         updated_at: at.timestamp(),
     };
     let own_at = r#"{"type":"","data":{"#.len() + r#type.len();
-    Frame::message(json(&Message { r#type, data })).personal(own_at, position.map(|(from, _)| from))
+    Message::message(json(&Envelope { r#type, data })).personal(own_at, position.map(|(from, _)| from))
 }
 
 /// The members of a message that are a session's own: which it is, whose, where to, and how far that is.
@@ -186,7 +194,7 @@ pub fn members(session: &TrackingSession, from: Option<Point>) -> String {
         tracking_id: session.id.as_str(),
         rider_id: session.rider.as_str(),
         dropoff: PlaceView::new(session.dropoff),
-        eta_seconds: from.map(|from| tracking::eta_seconds(from, session.dropoff)),
+        eta_seconds: from.map(|from| eta_seconds(from, session.dropoff)),
     });
     // The last member is no object, so the last brace is the outer one's.
     let members = own.get().strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
@@ -195,7 +203,7 @@ pub fn members(session: &TrackingSession, from: Option<Point>) -> String {
 
 /// How a session stands, to a socket that has just come.
 #[must_use]
-pub fn catch_up(event: &OrderEvent, outlook: Outlook, party: Party) -> Frame {
+pub fn catch_up(event: &OrderEvent, outlook: Forecast, party: Party) -> Message {
     let position = seen(&event.order, outlook, party);
     let at = position.map_or(event.at, |(_, at)| at.max(event.at));
     frame("initial_state", &event.order, position, at)
@@ -203,7 +211,7 @@ pub fn catch_up(event: &OrderEvent, outlook: Outlook, party: Party) -> Frame {
 
 /// A status change is told twice: as clients of the first version know it, and by its name.
 #[must_use]
-pub fn render(event: &OrderEvent, outlook: Outlook) -> SmallVec<[Outgoing; 3]> {
+pub fn render(event: &OrderEvent, outlook: Forecast) -> SmallVec<[Outgoing; 3]> {
     let order = &event.order;
     if order.status == event.previous_status {
         return SmallVec::new();
@@ -231,7 +239,7 @@ pub fn live_audience(event: &LiveEvent) -> Option<LiveAudience> {
 
 /// A rider's position.
 #[must_use]
-pub fn render_live(event: &LiveEvent) -> Option<Frame> {
+pub fn render_live(event: &LiveEvent) -> Option<Message> {
     let LiveEvent::Location(location) = event else { return None };
     let place = Point::stored(location.latitude, location.longitude);
     let position = Some((place, location.recorded_at));
@@ -241,8 +249,8 @@ pub fn render_live(event: &LiveEvent) -> Option<Frame> {
 
 /// The session has ended; after this the socket is closed.
 #[must_use]
-pub fn expired() -> Frame {
-    Frame::message(typed("error", Some("Tracking session expired")))
+pub fn expired() -> Message {
+    Message::message(typed("error", Some("Tracking session expired")))
 }
 
 #[derive(Deserialize)]
@@ -258,7 +266,7 @@ pub fn parse(text: &str) -> Request {
             "location_update" => (
                 "driver:location",
                 read_json(text.as_bytes())
-                    .map(|LocationUpdate { location }| Command::TrackingUpdate(location)),
+                    .map(|LocationUpdate { location }| Command::TrackingUpdate(location.moved())),
             ),
             "ping" => ("ping:latency", Ok(Command::Ping { t: None })),
             _ => return None,

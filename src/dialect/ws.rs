@@ -6,17 +6,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 
+use super::Request;
 use super::canonical::OrderView;
-use super::{Request, json, read_typed, to_followers};
-use crate::auth::Role;
-use crate::command::Command;
-use crate::driver::eta::Eta;
-use crate::event::{Kind, OrderEvent};
-use crate::fanout::{ForPublic, Frame, Outgoing, Topic};
-use crate::id::OrderId;
-use crate::order::access::{Party, driver_visible_to_customer};
-use crate::order::{Order, OrderStatus};
-use crate::transport::read_json;
+use super::message::{ForPublic, Message, Outgoing, Topic};
+use super::text::{json, read_typed, to_followers};
+use crate::base::json::read_json;
+use crate::model::access::driver_visible_to_customer;
+use crate::model::{Command, Eta, EventKind, Order, OrderEvent, OrderId, OrderStatus, Party, Role};
 
 /// A status in this surface's words.
 #[must_use]
@@ -49,7 +45,7 @@ pub fn order(order: &Order, eta: Option<Eta>, party: Party) -> OrderView<'_> {
 
 /// The whole order.
 #[must_use]
-pub fn catch_up(event: &OrderEvent, eta: Option<Eta>, party: Party) -> Frame {
+pub fn catch_up(event: &OrderEvent, eta: Option<Eta>, party: Party) -> Message {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Updated<'a> {
@@ -58,14 +54,14 @@ pub fn catch_up(event: &OrderEvent, eta: Option<Eta>, party: Party) -> Frame {
         data: OrderView<'a>,
     }
     let id = event.order.id.as_str();
-    Frame::message(json(&Updated {
+    Message::message(json(&Updated {
         r#type: "order:updated",
         order_id: id,
         data: order(&event.order, eta, party),
     }))
 }
 
-fn changed(order: &Order) -> Frame {
+fn changed(order: &Order) -> Message {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Changed<'a> {
@@ -74,7 +70,7 @@ fn changed(order: &Order) -> Frame {
         status: &'static str,
     }
     let id = order.id.as_str();
-    Frame::message(json(&Changed { r#type: "orders:changed", order_id: id, status: word(order.status) }))
+    Message::message(json(&Changed { r#type: "orders:changed", order_id: id, status: word(order.status) }))
 }
 
 /// The order to those who follow it, and a hint to its customer, its chef and admins, whether they do or not.
@@ -82,7 +78,7 @@ fn changed(order: &Order) -> Frame {
 pub fn render(event: &OrderEvent, eta: Option<Eta>) -> SmallVec<[Outgoing; 3]> {
     let order = &event.order;
     let mut all = SmallVec::new();
-    if event.kind != Kind::Created {
+    if event.kind != EventKind::Created {
         let hides_phone = order.driver.as_ref().is_some_and(|driver| driver.phone.is_some())
             && !driver_visible_to_customer(order.status);
         let for_public = hides_phone.then(|| catch_up(event, eta, Party::Customer));

@@ -5,16 +5,16 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::eta::Eta;
-use super::rate_limit::Bucket;
-use crate::clock::{Clock, Time};
-use crate::db::Db;
-use crate::error::Refusal;
+use crate::base::clock::{Clock, Time};
+use crate::base::db::Db;
+use crate::base::error::Refusal;
+use crate::base::rate_limit::Bucket;
 use crate::event::bus::Bus;
-use crate::event::{About, EtaChange, Kind, LiveEvent, OrderEvent};
-use crate::id::{OrderId, Point, UserId};
-use crate::order::read::{self, Past};
-use crate::order::{Order, OrderStatus, status};
+use crate::model::{
+    About, Eta, EtaChange, EventKind, Forecast, LiveEvent, Order, OrderEvent, OrderId, OrderStatus,
+    PastStatus, Point, UserId, status,
+};
+use crate::order::read;
 
 /// Locks of the map; more than cores, so that they are rarely waited for.
 const SHARDS: usize = 16;
@@ -45,15 +45,6 @@ pub(super) struct State {
     pub orders: Vec<Carried>,
 }
 
-/// What can be said of an order now, beside the order itself.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Outlook {
-    /// When it arrives.
-    pub eta: Option<Eta>,
-    /// Where its driver was last seen, and when.
-    pub position: Option<(Point, Time)>,
-}
-
 /// An order on its way with a driver.
 pub(super) struct Carried {
     pub about: Arc<About>,
@@ -63,7 +54,7 @@ pub(super) struct Carried {
 }
 
 impl Carried {
-    fn new(order: &Order, history: &[Past], now: Time, eta: Option<Eta>) -> Self {
+    fn new(order: &Order, history: &[PastStatus], now: Time, eta: Option<Eta>) -> Self {
         let overridden = order.estimated_delivery_time.map(|at| Eta::overridden(at, now));
         Self {
             about: Arc::new(About { order: order.clone(), history: history.to_vec() }),
@@ -144,9 +135,9 @@ impl Live {
 
     /// What can be said of an order beside the order itself.
     #[must_use]
-    pub fn outlook(&self, order: &Order, now: Time) -> Outlook {
+    pub fn outlook(&self, order: &Order, now: Time) -> Forecast {
         let position = order.driver.as_ref().and_then(|driver| self.position(&driver.id));
-        Outlook { eta: self.eta(order, now), position }
+        Forecast { eta: self.eta(order, now), position }
     }
 
     /// Finds out where a driver was last who is given an order and was not seen since we started.
@@ -154,7 +145,7 @@ impl Live {
     /// # Errors
     /// Those of the database.
     pub async fn recall(&self, db: &Db, event: &OrderEvent) -> Result<(), Refusal> {
-        if let (Kind::Assigned, Some(driver)) = (event.kind, &event.order.driver)
+        if let (EventKind::Assigned, Some(driver)) = (event.kind, &event.order.driver)
             && self.position(&driver.id).is_none()
             && let Some(stored) = read::stored_position(db.reader(), &driver.id).await?
         {
@@ -166,7 +157,7 @@ impl Live {
     /// Takes note of a durable event, and has it told with what can be said of its order then. Meanwhile its driver does
     /// not move: nobody is told of a position with a status that is over, or of the event with a place that is. Called by
     /// the relay only, in the log's order.
-    pub fn apply(&self, event: OrderEvent, tell: impl FnOnce(OrderEvent, Outlook)) {
+    pub fn apply(&self, event: OrderEvent, tell: impl FnOnce(OrderEvent, Forecast)) {
         let (order, now) = (&event.order, self.clock.now());
         if let Some(former) = event.former_driver.as_ref().and_then(|id| self.known(id)) {
             former.state().orders.retain(|carried| *carried.order() != order.id);
@@ -178,7 +169,7 @@ impl Live {
             .and_then(|driver| if carries { Some(self.driver(&driver.id)) } else { self.known(&driver.id) });
         let Some(driver) = driver else {
             let eta = eta_of(order, &[], now);
-            return tell(event, Outlook { eta, position: None });
+            return tell(event, Forecast { eta, position: None });
         };
         let mut state = driver.state();
         if carries {
@@ -186,7 +177,7 @@ impl Live {
         } else {
             state.orders.retain(|carried| *carried.order() != order.id);
         }
-        let outlook = Outlook { eta: eta_of(order, &state.orders, now), position: state.last };
+        let outlook = Forecast { eta: eta_of(order, &state.orders, now), position: state.last };
         tell(event, outlook);
     }
 
@@ -237,7 +228,7 @@ impl Live {
 }
 
 /// Puts an order into its driver's hands, or brings what is known of it up to date.
-fn carry(state: &mut State, order: &Order, history: &[Past], now: Time) {
+fn carry(state: &mut State, order: &Order, history: &[PastStatus], now: Time) {
     let reckoned = state.last.map(|(from, _)| Eta::reckon(from, order.destination(), now));
     let known = state.orders.iter().position(|carried| *carried.order() == order.id);
     match known {

@@ -5,15 +5,12 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use smallvec::SmallVec;
 
-use super::eta::Eta;
 use super::live::Driver;
 use super::trail::Fix;
 use crate::app::App;
-use crate::clock::Time;
-use crate::command::LocationReport;
-use crate::error::Refusal;
-use crate::event::{EtaChange, LiveEvent, Location};
-use crate::id::{OrderId, Point};
+use crate::base::clock::Time;
+use crate::base::error::Refusal;
+use crate::model::{Eta, EtaChange, LiveEvent, Location, LocationReport, OrderId, Point};
 
 /// The least time between two points of a driver's trail.
 const TRAIL_SPACING: TimeDelta = TimeDelta::milliseconds(500);

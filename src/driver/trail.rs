@@ -5,20 +5,18 @@ use std::time::Duration;
 
 use entity::driver_position::{self, Column as LastColumn};
 use entity::position_trail;
+use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{
-    ActiveValue::{NotSet, Set},
-    ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::clock::Time;
-use crate::db::Db;
-use crate::error::Refusal;
-use crate::id::{Point, UserId};
-use crate::metrics::Metrics;
+use crate::base::clock::Time;
+use crate::base::db::Db;
+use crate::base::error::Refusal;
+use crate::base::metrics::Metrics;
+use crate::model::{Point, UserId};
 
 /// Fixes waiting to be written; beyond it they are dropped and counted, and only the trail has a hole.
 const QUEUE: usize = 16_384;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::LiveEvent;
+use crate::model::LiveEvent;
 
 type Subscriber = Box<dyn Fn(&LiveEvent) + Send + Sync>;
 

@@ -9,10 +9,9 @@ use sea_orm::{
 use serde::{Serialize, Serializer};
 use smallvec::SmallVec;
 
-use super::{Audience, OrderEvent};
-use crate::db::{Sql, padded, rows};
-use crate::error::Refusal;
-use crate::id::OrderId;
+use crate::base::db::{Sql, padded, rows};
+use crate::base::error::Refusal;
+use crate::model::{Audience, OrderEvent, OrderId};
 
 /// How many events one read of the log brings.
 pub const PAGE: u64 = 500;

@@ -4,16 +4,16 @@
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{OrderEvent, log};
+use super::log;
 use crate::app::App;
-use crate::driver::live::Outlook;
-use crate::error::Refusal;
-use crate::id::OrderId;
+use crate::base::clock::instant;
+use crate::base::error::Refusal;
+use crate::model::{Forecast, OrderEvent, OrderId};
 
 /// How often the log is looked at when nothing woke us: other nodes write to it too.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -156,10 +156,10 @@ pub async fn start(app: &App) -> Result<(), Refusal> {
 
 /// Hands on events until told to stop: to the live state first, so that a driver who hears of an assignment can
 /// report for it at once, then to `deliver`.
-pub async fn run(app: App, deliver: impl Fn(OrderEvent, Outlook) + Send, stop: CancellationToken) {
+pub async fn run(app: App, deliver: impl Fn(OrderEvent, Forecast) + Send, stop: CancellationToken) {
     let mut swept = true;
     loop {
-        let started = Instant::now();
+        let started = instant();
         let known = if swept { None } else { app.relay.next() };
         let from_memory = known.is_some();
         let events = match known {
@@ -210,7 +210,7 @@ async fn read(app: &App) -> Result<Vec<OrderEvent>, Refusal> {
     Ok(events)
 }
 
-async fn hand_on(app: &App, event: OrderEvent, deliver: &(impl Fn(OrderEvent, Outlook) + Send)) {
+async fn hand_on(app: &App, event: OrderEvent, deliver: &(impl Fn(OrderEvent, Forecast) + Send)) {
     let (order, position) = (event.order.id.clone(), event.position);
     if let Err(error) = app.live.recall(&app.db, &event).await {
         // The next fix tells.

@@ -4,17 +4,15 @@ use entity::order as row;
 use sea_orm::ActiveModelTrait;
 use sea_orm::ActiveValue::Set;
 
-use super::access::{self, Party};
-use super::read::Past;
-use super::status::{self, Transition};
+use super::read;
 use super::writer::Work;
-use super::{Driver, Order, OrderStatus, PaymentStatus, read};
 use crate::app::App;
-use crate::auth::Principal;
-use crate::clock::Time;
-use crate::error::Refusal;
-use crate::event::Kind;
-use crate::id::OrderId;
+use crate::base::clock::Time;
+use crate::base::error::Refusal;
+use crate::model::status::{self, Transition};
+use crate::model::{
+    Driver, EventKind, Order, OrderId, OrderStatus, Party, PastStatus, PaymentStatus, Principal, access,
+};
 
 /// What is asked of an order.
 #[derive(Clone, Debug)]
@@ -32,7 +30,7 @@ pub enum Action {
 /// One durable event to come, and what it changes.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
-    pub kind: Kind,
+    pub kind: EventKind,
     pub status: Option<OrderStatus>,
     pub payment_completed: bool,
     pub driver: DriverChange,
@@ -49,7 +47,7 @@ pub(crate) enum DriverChange {
 impl Step {
     const fn status(to: OrderStatus, note: Option<String>) -> Self {
         Self {
-            kind: Kind::Status,
+            kind: EventKind::Status,
             status: Some(to),
             payment_completed: matches!(to, OrderStatus::PaymentConfirmed),
             driver: DriverChange::Keep,
@@ -60,7 +58,7 @@ impl Step {
     /// An order that has just been made goes to its driver.
     pub const fn hand_over(driver: Driver) -> Self {
         Self {
-            kind: Kind::Assigned,
+            kind: EventKind::Assigned,
             status: Some(OrderStatus::AssignedToDriver),
             payment_completed: false,
             driver: DriverChange::Set(driver),
@@ -86,7 +84,7 @@ pub async fn change(app: &App, id: &OrderId, who: &Principal, action: Action) ->
 /// [`Refusal::Illegal`] or [`Refusal::StaleSeq`].
 pub(super) fn decide(
     order: &Order,
-    history: &[Past],
+    history: &[PastStatus],
     party: Party,
     action: &Action,
 ) -> Result<Vec<Step>, Refusal> {
@@ -130,7 +128,13 @@ pub(super) fn decide(
                 }
                 let status = (order.status == OrderStatus::Pending).then_some(OrderStatus::PaymentConfirmed);
                 let driver = DriverChange::Keep;
-                steps.push(Step { kind: Kind::Payment, status, payment_completed: true, driver, note: None });
+                steps.push(Step {
+                    kind: EventKind::Payment,
+                    status,
+                    payment_completed: true,
+                    driver,
+                    note: None,
+                });
             }
             if *accept && order.status < OrderStatus::Accepted {
                 steps.push(Step::status(OrderStatus::Accepted, None));
@@ -149,7 +153,7 @@ pub(super) fn decide(
             let status =
                 (order.status == OrderStatus::ReadyForPickup).then_some(OrderStatus::AssignedToDriver);
             let driver = DriverChange::Set(driver.clone());
-            Ok(vec![Step { kind: Kind::Assigned, status, payment_completed: false, driver, note: None }])
+            Ok(vec![Step { kind: EventKind::Assigned, status, payment_completed: false, driver, note: None }])
         }
         Action::Unassign => {
             // By hand an order gets there without a driver as well.
@@ -164,13 +168,19 @@ pub(super) fn decide(
             let status =
                 (order.status == OrderStatus::AssignedToDriver).then_some(OrderStatus::ReadyForPickup);
             let driver = DriverChange::Remove;
-            Ok(vec![Step { kind: Kind::Unassigned, status, payment_completed: false, driver, note: None }])
+            Ok(vec![Step {
+                kind: EventKind::Unassigned,
+                status,
+                payment_completed: false,
+                driver,
+                note: None,
+            }])
         }
     }
 }
 
 /// Whether an order has become ready and gone on to its driver at once.
-fn went_on(order: &Order, history: &[Past]) -> bool {
+fn went_on(order: &Order, history: &[PastStatus]) -> bool {
     let [.., ready, assigned] = history else { return false };
     order.status == OrderStatus::AssignedToDriver
         && ready.status == OrderStatus::ReadyForPickup
@@ -206,5 +216,5 @@ pub async fn override_eta(app: &App, id: &OrderId, who: &Principal, at: Time) ->
         app.live.override_eta(&order, app.clock.now(), &app.bus);
         Ok(order)
     };
-    crate::app::uninterrupted(work).await
+    crate::base::spawn::uninterrupted(work).await
 }

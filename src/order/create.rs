@@ -3,20 +3,22 @@
 use std::sync::Arc;
 
 use entity::{idempotency_key, order as row, order_item, order_number, status_history};
+use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
 
-use super::read::Past;
+use super::read;
 use super::writer::{Other, Work};
-use super::{Chef, Customer, Delivery, Item, Order, OrderStatus, PaymentStatus, read};
 use crate::app::App;
-use crate::auth::{Principal, Role};
-use crate::clock::Time;
-use crate::command::NewOrder;
-use crate::db::is_unique_violation;
-use crate::error::Refusal;
-use crate::event::{Kind, OrderEvent, log};
-use crate::id::{OrderId, UserId};
+use crate::base::clock::Time;
+use crate::base::db::is_unique_violation;
+use crate::base::error::Refusal;
+use crate::event::log;
+use crate::model::new_order::NewOrder;
+use crate::model::{
+    Chef, Customer, Delivery, EventKind, Item, Order, OrderEvent, OrderId, OrderStatus, PastStatus,
+    PaymentStatus, Principal, Role, UserId,
+};
 
 /// How many numbers of a day may have been taken by hand before we give up finding a free one.
 const NUMBER_TRIES: usize = 100;
@@ -117,7 +119,7 @@ fn build(app: &App, new: NewOrder) -> Order {
     }
 }
 
-fn item(new: crate::command::ItemIn) -> Item {
+fn item(new: crate::model::new_order::ItemIn) -> Item {
     Item { name: new.name.0, quantity: new.quantity.0, unit_price: new.unit_price.map(|price| price.0) }
 }
 
@@ -180,13 +182,13 @@ pub(crate) async fn write(
     status_history::Entity::insert(history).exec_without_returning(tx).await?;
     Ok(OrderEvent {
         position: 0,
-        kind: Kind::Created,
+        kind: EventKind::Created,
         order: order.clone(),
         previous_status: order.status,
         changed_by: Some(by.clone()),
         note: None,
         former_driver: None,
-        history: vec![Past::of(order, by, now)],
+        history: vec![PastStatus::of(order, by, now)],
         at: now,
     })
 }

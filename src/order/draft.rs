@@ -3,22 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use entity::{driver_assignment, order as row};
-use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
-};
+use sea_orm::ActiveValue::Set;
+use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter};
 
 use super::change::{self, Action, DriverChange, Step};
-use super::known::{self, Known, Whole};
-use super::read::{self, Past};
-use super::{Driver, Order, OrderStatus, PaymentStatus, access, status};
+use super::known::{self, Known, OrderWithHistory};
+use super::read;
 use crate::app::App;
-use crate::auth::Principal;
-use crate::clock::Time;
-use crate::db::{Sql, padded, pieces, rows};
-use crate::error::Refusal;
-use crate::event::OrderEvent;
-use crate::id::{OrderId, UserId};
-use crate::tracking;
+use crate::base::clock::Time;
+use crate::base::db::{Sql, padded, pieces, rows};
+use crate::base::error::Refusal;
+use crate::model::{
+    Driver, Order, OrderEvent, OrderId, OrderStatus, PastStatus, PaymentStatus, Principal, UserId, access,
+    status,
+};
 
 /// Writes what a step changes of orders, and the statuses that they have had. Only this: each column that has an index
 /// costs a page more. (`PostgreSQL` expects few rows of an array, and so it looks orders up rather than read all of them.)
@@ -53,7 +51,7 @@ const HAND_OVER: Sql = Sql {
 
 /// Orders in memory, and the rows that are to be written of them.
 pub(crate) struct Draft {
-    orders: HashMap<OrderId, Whole>,
+    orders: HashMap<OrderId, OrderWithHistory>,
     now: Time,
     /// Orders whose row is to be written, in the order of their ids.
     changed: BTreeSet<OrderId>,
@@ -109,7 +107,7 @@ impl Draft {
         Ok(draft)
     }
 
-    fn hold(&mut self, whole: Whole) {
+    fn hold(&mut self, whole: OrderWithHistory) {
         self.orders.insert(whole.0.id.clone(), whole);
     }
 
@@ -177,7 +175,7 @@ impl Draft {
         if let Some(status) = step.status {
             order.status = status;
             self.history.push((order.id.clone(), order.seq, status, by.clone(), step.note.clone()));
-            history.push(Past::of(order, by, now));
+            history.push(PastStatus::of(order, by, now));
             if status::is_final(status) && order.driver.is_some() {
                 end_assignment(&mut self.ended, &mut self.begun, &order.id, now);
             }
@@ -201,7 +199,7 @@ impl Draft {
     }
 
     /// The orders as they are now.
-    pub(super) fn into_orders(self) -> impl Iterator<Item = Whole> {
+    pub(super) fn into_orders(self) -> impl Iterator<Item = OrderWithHistory> {
         self.orders.into_values()
     }
 
@@ -229,7 +227,7 @@ impl Draft {
             driver_assignment::Entity::insert_many(rows).exec_without_returning(tx).await?;
         }
         for id in &self.delivered {
-            tracking::calls::note(tx, app, id, self.now).await?;
+            crate::outbox::order_service::note(tx, app, id, self.now).await?;
         }
         Ok(())
     }

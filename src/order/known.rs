@@ -5,12 +5,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult};
 
-use super::read::Past;
-use super::{Order, status};
-use crate::clock::Time;
-use crate::db::{Sql, rows};
-use crate::error::Refusal;
-use crate::id::OrderId;
+use crate::base::clock::Time;
+use crate::base::db::{Sql, rows};
+use crate::base::error::Refusal;
+use crate::model::{Order, OrderId, PastStatus, status};
 
 /// How many orders are kept; then one is forgotten, and read again when it is changed.
 const CAPACITY: usize = 4_096;
@@ -18,7 +16,7 @@ const CAPACITY: usize = 4_096;
 const ITEMS: usize = 32;
 
 /// An order and its history.
-pub(crate) type Whole = (Order, Vec<Past>);
+pub(crate) type OrderWithHistory = (Order, Vec<PastStatus>);
 
 /// What tells whether an order in memory is the one on disk.
 pub(super) struct Version {
@@ -55,12 +53,12 @@ pub(super) async fn lock(
 
 /// Orders as they were on disk when their transaction was over. Other nodes change them too: see [`Known::take`].
 #[derive(Default)]
-pub(super) struct Known(Mutex<HashMap<OrderId, Whole>>);
+pub(super) struct Known(Mutex<HashMap<OrderId, OrderWithHistory>>);
 
 impl Known {
     /// Takes out the order of which this is the version on disk, locked. Whoever changes it keeps it again after the commit,
     /// and not otherwise: what was rolled back is forgotten.
-    pub fn take(&self, version: &Version) -> Option<Whole> {
+    pub fn take(&self, version: &Version) -> Option<OrderWithHistory> {
         let (mut order, history) = self.orders().remove(&version.id)?;
         let same = order.seq == version.seq && order.updated_at == version.updated_at;
         // What is set by hand has no seq.
@@ -69,7 +67,7 @@ impl Known {
     }
 
     /// Keeps orders as they are on disk. A finished one will not be changed again.
-    pub fn keep(&self, orders: impl IntoIterator<Item = Whole>) {
+    pub fn keep(&self, orders: impl IntoIterator<Item = OrderWithHistory>) {
         let mut known = self.orders();
         let worth = |order: &Order| !status::is_final(order.status) && order.items.len() <= ITEMS;
         for (order, history) in orders.into_iter().filter(|(order, _)| worth(order)) {
@@ -82,7 +80,7 @@ impl Known {
         }
     }
 
-    fn orders(&self) -> MutexGuard<'_, HashMap<OrderId, Whole>> {
+    fn orders(&self) -> MutexGuard<'_, HashMap<OrderId, OrderWithHistory>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

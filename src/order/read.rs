@@ -3,58 +3,21 @@
 use std::collections::HashMap;
 
 use entity::{driver_position, order as row, order_item, status_history};
-use sea_orm::sea_query::ExprTrait;
+use sea_orm::sea_query::{ExprTrait, SimpleExpr};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
     QuerySelect,
 };
-use serde::{Deserialize, Serialize, Serializer};
 
-use super::access::{self, Party};
-use super::known::Whole;
-use super::{Chef, Customer, Delivery, Driver, Item, Order, OrderStatus};
+use super::known::OrderWithHistory;
 use crate::app::App;
-use crate::auth::Principal;
-use crate::clock::{Time, from_millis, rfc3339, wire};
-use crate::db::padded;
-use crate::error::Refusal;
-use crate::id::{OrderId, Point, UserId};
-
-/// A status an order has had. In the log, where every event has all of them, it is a list of these in this order; events from
-/// before that have an object.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Past {
-    /// Of the event that made it so.
-    pub seq: i64,
-    pub status: OrderStatus,
-    #[serde(with = "wire")]
-    pub at: Time,
-    pub changed_by: Option<String>,
-}
-
-impl Serialize for Past {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (self.seq, self.status, rfc3339(self.at), &self.changed_by).serialize(serializer)
-    }
-}
-
-impl Past {
-    /// The status that an order has now.
-    pub(super) fn of(order: &Order, by: &UserId, at: Time) -> Self {
-        Self { seq: order.seq, status: order.status, at, changed_by: Some(by.to_string()) }
-    }
-}
-
-/// Everything the tracking view shows.
-#[derive(Clone, Debug)]
-pub struct Tracking {
-    pub order: Order,
-    pub party: Party,
-    pub history: Vec<Past>,
-    /// The driver's last known place, and when it was measured.
-    pub position: Option<(Point, Time)>,
-}
+use crate::base::clock::{Time, from_millis};
+use crate::base::db::padded;
+use crate::base::error::Refusal;
+use crate::model::{
+    Chef, Customer, Delivery, Driver, Item, Order, OrderId, OrderStatus, Overview, Party, PastStatus, Point,
+    Principal, Role, UserId, access,
+};
 
 /// Where the next page of a list begins: after this order.
 #[derive(Clone, Debug)]
@@ -84,18 +47,18 @@ pub async fn order(app: &App, id: &OrderId, who: &Principal) -> Result<(Order, P
 ///
 /// # Errors
 /// As [`order`].
-pub async fn tracking(app: &App, id: &OrderId, who: &Principal) -> Result<Tracking, Refusal> {
+pub async fn tracking(app: &App, id: &OrderId, who: &Principal) -> Result<Overview, Refusal> {
     let (order, party) = self::order(app, id, who).await?;
     let history = history(app.db.reader(), &order).await?;
     let position = position(app, &order).await?;
-    Ok(Tracking { order, party, history, position })
+    Ok(Overview { order, party, history, position })
 }
 
 /// The statuses that an order has had, up to its seq.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn history(db: &impl ConnectionTrait, order: &Order) -> Result<Vec<Past>, Refusal> {
+pub async fn history(db: &impl ConnectionTrait, order: &Order) -> Result<Vec<PastStatus>, Refusal> {
     let mut history = histories(db, &[order]).await?.remove(&order.id).unwrap_or_default();
     history.retain(|past| past.seq <= order.seq);
     Ok(history)
@@ -108,7 +71,7 @@ pub async fn history(db: &impl ConnectionTrait, order: &Order) -> Result<Vec<Pas
 pub async fn histories(
     db: &impl ConnectionTrait,
     orders: &[&Order],
-) -> Result<HashMap<OrderId, Vec<Past>>, Refusal> {
+) -> Result<HashMap<OrderId, Vec<PastStatus>>, Refusal> {
     let ids = padded(orders.iter().map(|order| order.id.as_str()).collect());
     let rows = status_history::Entity::find()
         .filter(status_history::Column::OrderId.is_in(ids))
@@ -116,9 +79,9 @@ pub async fn histories(
         .order_by_asc(status_history::Column::Seq)
         .all(db)
         .await?;
-    let mut histories: HashMap<OrderId, Vec<Past>> = HashMap::new();
+    let mut histories: HashMap<OrderId, Vec<PastStatus>> = HashMap::new();
     for row in rows {
-        histories.entry(OrderId::stored(&row.order_id)).or_default().push(Past {
+        histories.entry(OrderId::stored(&row.order_id)).or_default().push(PastStatus {
             seq: row.seq,
             status: row.status,
             at: row.at,
@@ -167,7 +130,7 @@ pub async fn list(
 ) -> Result<Page, Refusal> {
     let rows =
         row::Entity::find()
-            .filter(access::visible_to(who))
+            .filter(visible_to(who))
             .filter(Condition::all().add_option(
                 (!statuses.is_empty()).then(|| row::Column::Status.is_in(statuses.iter().copied())),
             ))
@@ -245,7 +208,10 @@ pub(crate) async fn load_locked(
 }
 
 /// Reads orders with their histories.
-pub(super) async fn wholes(tx: &DatabaseTransaction, ids: Vec<&OrderId>) -> Result<Vec<Whole>, Refusal> {
+pub(super) async fn wholes(
+    tx: &DatabaseTransaction,
+    ids: Vec<&OrderId>,
+) -> Result<Vec<OrderWithHistory>, Refusal> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -352,4 +318,20 @@ impl Cursor {
             })
             .ok_or_else(|| Refusal::invalid("cursor", "is not one that this server gave out"))
     }
+}
+
+/// The same rule as a condition on the `orders` table, so that no query can forget it.
+#[must_use]
+pub fn visible_to(who: &Principal) -> Condition {
+    use entity::order::Column;
+    use sea_orm::ColumnTrait;
+    let own: Option<SimpleExpr> = match who.role {
+        Role::Admin | Role::Service => None,
+        Role::Customer => Some(Column::CustomerId.eq(who.id.as_str())),
+        Role::Chef => Some(Column::ChefId.eq(who.id.as_str())),
+        Role::Driver => Some(Column::DriverId.eq(who.id.as_str())),
+        // One at a time, by its id; never a list.
+        Role::Anonymous => Some(Column::Id.is_in(std::iter::empty::<&str>())),
+    };
+    Condition::all().add_option(own)
 }

@@ -6,12 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OnceCell;
 
-use super::Order;
-use super::read::{self, Past};
+use super::read;
 use crate::app::App;
-use crate::error::Refusal;
-use crate::event::{OrderEvent, log};
-use crate::id::OrderId;
+use crate::base::error::Refusal;
+use crate::event::log;
+use crate::model::{Order, OrderEvent, OrderId, PastStatus};
 
 /// How many orders are kept; then all are forgotten, and read again when they are asked for.
 const CAPACITY: usize = 4_096;
@@ -20,7 +19,7 @@ const CAPACITY: usize = 4_096;
 #[derive(Debug)]
 pub struct Snapshot {
     pub order: Order,
-    pub history: Vec<Past>,
+    pub history: Vec<PastStatus>,
     /// Its newest events, up to [`log::PAGE`] of them, oldest first.
     pub events: Vec<OrderEvent>,
 }
@@ -34,7 +33,7 @@ impl Snapshot {
 
     /// The order as it was after the event at a position, which it must not be older than: it, its history, its event.
     #[must_use]
-    pub fn at(&self, position: i64) -> Option<(&Order, &[Past], &OrderEvent)> {
+    pub fn at(&self, position: i64) -> Option<(&Order, &[PastStatus], &OrderEvent)> {
         let event = self.events.iter().rfind(|event| event.position <= position)?;
         let history = self.history.partition_point(|past| past.seq <= event.order.seq);
         Some((&event.order, &self.history[..history], event))

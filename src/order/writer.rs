@@ -7,23 +7,22 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use sea_orm::{DatabaseTransaction, TransactionTrait};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::Order;
 use super::change::Action;
 use super::draft::Draft;
 use super::known::Known;
 use crate::app::App;
-use crate::auth::Principal;
-use crate::db::ACQUIRE_TIMEOUT;
-use crate::error::Refusal;
-use crate::event::{OrderEvent, log};
-use crate::id::OrderId;
+use crate::base::clock::instant;
+use crate::base::db::ACQUIRE_TIMEOUT;
+use crate::base::error::Refusal;
+use crate::event::log;
+use crate::model::{Order, OrderEvent, OrderId, Principal};
 
 /// Requests that may wait; who comes then waits to be let in.
 const QUEUE: usize = 1024;
@@ -133,7 +132,7 @@ pub async fn run(app: App, mut requests: mpsc::Receiver<Request>, stop: Cancella
         gather(&mut group, &mut requests, last).await;
         group.retain(|request| !request.taken.swap(true, Ordering::AcqRel));
         app.writer.under_way.store(group.len(), Ordering::Relaxed);
-        let (size, began) = (group.len(), Instant::now());
+        let (size, began) = (group.len(), instant());
         // In a task of its own: what panics there loses its own answers only.
         if tokio::spawn(carry_out(app.clone(), group)).await.is_err() {
             tracing::error!("a change panicked");
@@ -147,7 +146,7 @@ pub async fn run(app: App, mut requests: mpsc::Receiver<Request>, stop: Cancella
 /// its own flush of the disk. So as many are waited for as there were last, for a short time, and who comes meanwhile comes
 /// in. Timers are too coarse for that; while others have something to do, a round of the scheduler is no waste.
 async fn gather(group: &mut Vec<Request>, requests: &mut mpsc::Receiver<Request>, last: Last) {
-    let (since, patience) = (Instant::now(), PATIENCE.min(last.took / 4));
+    let (since, patience) = (instant(), PATIENCE.min(last.took / 4));
     loop {
         let before = group.len();
         tokio::task::yield_now().await;
@@ -262,7 +261,7 @@ async fn log_and_commit(
         return Ok(tx.commit().await?);
     }
     log::append(&tx, events).await?;
-    let started = Instant::now();
+    let started = instant();
     tx.commit().await?;
     app.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
     app.metrics.events_committed.inc_by(events.len() as u64);

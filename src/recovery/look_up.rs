@@ -6,13 +6,12 @@ use entity::{server_node, session_floor, session_order, socket_session};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Stored;
-use super::store::{Asked, BATCH, Recovery};
+use super::store::{Asked, BATCH, Recovery, Stored};
 use crate::app::App;
-use crate::clock::Time;
-use crate::error::Refusal;
-use crate::fanout::Place;
-use crate::id::{OrderId, UserId};
+use crate::base::clock::Time;
+use crate::base::error::Refusal;
+use crate::dialect::place::Place;
+use crate::model::{OrderId, UserId};
 
 /// What is known of this session?
 pub(super) struct Question {

@@ -4,11 +4,12 @@
 use std::fmt;
 
 use aws_lc_rs::hmac;
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::auth::Principal;
-use crate::clock::{Time, from_millis};
+use crate::base::clock::{Time, from_millis};
 use crate::dialect::Dialect;
+use crate::model::Principal;
 
 /// Bytes of the signature that are kept.
 const SIGNATURE: usize = 16;
@@ -87,8 +88,8 @@ impl fmt::Debug for Signer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::Role;
-    use crate::id::UserId;
+    use crate::model::Role;
+    use crate::model::UserId;
 
     fn user(id: &str, role: Role) -> Principal {
         Principal { id: UserId::parse(id).expect("id"), role, expires_at: from_millis(0), issued_at: None }

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use entity::{server_node, session_order, socket_session};
+use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::store::{BATCH, Change, Follow, Holder, QUEUE, Recovery};
 use crate::app::App;
-use crate::clock::Time;
-use crate::error::Refusal;
+use crate::base::clock::Time;
+use crate::base::error::Refusal;
 
 /// How often a process says that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(5);

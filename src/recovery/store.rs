@@ -4,22 +4,21 @@
 use std::sync::Arc;
 
 use entity::server_key;
+use sea_orm::ActiveValue::Set;
+use sea_orm::EntityTrait;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ActiveValue::Set, EntityTrait};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::Stored;
 use super::look_up::{self, Question};
 use super::pid::Signer;
 use super::record;
 use crate::app::App;
-use crate::auth::Principal;
-use crate::clock::Time;
+use crate::base::clock::Time;
+use crate::base::error::Refusal;
 use crate::dialect::Dialect;
-use crate::error::Refusal;
-use crate::fanout::Place;
-use crate::id::{OrderId, UserId};
+use crate::dialect::place::Place;
+use crate::model::{OrderId, Principal, UserId};
 
 /// Changes and questions that may wait for the database; those who ask for more wait themselves.
 pub(super) const QUEUE: usize = 8_192;
@@ -99,7 +98,7 @@ impl Recovery {
     pub async fn open(app: &App) -> Result<(Self, Work), Refusal> {
         let ours = server_key::ActiveModel {
             name: Set("session".to_owned()),
-            value: Set(hex::encode(rand::random::<[u8; 32]>())),
+            value: Set(hex::encode(app.clock.random::<32>())),
         };
         // Whoever comes first makes it; all read the same.
         server_key::Entity::insert(ours)
@@ -121,12 +120,12 @@ impl Recovery {
         &self.0.node
     }
 
-    pub(super) fn signer(&self) -> &Signer {
+    pub fn signer(&self) -> &Signer {
         &self.0.signer
     }
 
     /// What is known of a session. Those who ask at once share a read.
-    pub(super) async fn find(&self, pid: &str, user: &UserId) -> Result<Stored, Refusal> {
+    pub async fn find(&self, pid: &str, user: &UserId) -> Result<Stored, Refusal> {
         let (reply, answer) = oneshot::channel();
         let question = Question { pid: pid.to_owned(), user: user.clone(), reply };
         self.0.questions.send(question).await.map_err(|_| Refusal::Unavailable)?;
@@ -184,4 +183,17 @@ impl Work {
             () = look_up::answer(&app, &recovery, questions) => {}
         }
     }
+}
+
+/// What the database knows of a session.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    /// When it left, or was last known to be there; `None` if that was never written down.
+    pub left_at: Option<Time>,
+    /// What it follows, and the replay that it asked for as it began to.
+    pub orders: Vec<(OrderId, Option<Asked>)>,
+    /// Position of the last event that took an order from its user while it followed that.
+    pub lost_at: Option<i64>,
+    /// Nothing is known of it, and what was made up to then may have been thrown away.
+    pub made_after: Option<Time>,
 }

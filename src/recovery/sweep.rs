@@ -2,11 +2,12 @@
 
 use chrono::TimeDelta;
 use entity::{server_node, session_floor, session_order, socket_session};
+use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{ExprTrait, OnConflict};
-use sea_orm::{ActiveValue::Set, ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::app::App;
-use crate::error::Refusal;
+use crate::base::error::Refusal;
 
 /// How many are removed at once.
 const BATCH: usize = 500;

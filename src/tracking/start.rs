@@ -4,22 +4,22 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use entity::tracking_session as row;
-use sea_orm::{ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::ActiveValue::Set;
+use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder};
 use tokio::sync::Mutex;
 
-use super::{TrackingId, TrackingSession};
 use crate::app::App;
-use crate::auth::{Principal, Role};
-use crate::clock::Time;
-use crate::error::Refusal;
-use crate::event::OrderEvent;
-use crate::id::{OrderId, Point, UserId};
+use crate::base::clock::Time;
+use crate::base::error::Refusal;
+use crate::model::tracking::ID_LENGTH;
+use crate::model::{
+    Chef, Customer, Delivery, Driver, Order, OrderEvent, OrderId, OrderStatus, PaymentStatus, Point,
+    Principal, Role, TrackingId, TrackingSession, UserId, status,
+};
 use crate::order::change::Step;
 use crate::order::draft::Draft;
 use crate::order::writer::{Other, Work};
-use crate::order::{
-    Chef, Customer, Delivery, Driver, Order, OrderStatus, PaymentStatus, create, read, status,
-};
+use crate::order::{create, read};
 
 /// What a rider says as they set out.
 #[derive(Clone, Debug)]
@@ -88,7 +88,7 @@ async fn try_start(
     rider: &UserId,
 ) -> Result<(TrackingSession, Order, Vec<OrderEvent>), Refusal> {
     let now = app.clock.now();
-    let id = TrackingId::random();
+    let id = TrackingId::from_random(&app.clock.alphanumeric(ID_LENGTH));
     let mut events = Vec::new();
     let order = if let Some(order) = read::load_locked(tx, [&new.order]).await?.pop() {
         check(&order, who, rider)?;
@@ -150,7 +150,7 @@ async fn present(
         .order_by_desc(row::Column::StartedAt)
         .one(tx)
         .await?;
-    Ok(known.map(TrackingSession::from_row))
+    Ok(known.map(super::find::from_row))
 }
 
 /// An order of which nothing is known but where it goes. Its customer and its store are nobody who could have a token: they

@@ -6,9 +6,9 @@ use sea_orm::sea_query::{Alias, Expr, ExprTrait, Func, IntoCondition, Query, Sel
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait};
 
 use crate::app::App;
-use crate::clock::Time;
-use crate::error::Refusal;
-use crate::order::OrderStatus;
+use crate::base::clock::Time;
+use crate::base::error::Refusal;
+use crate::model::OrderStatus;
 
 /// How many sessions there are.
 #[derive(Clone, Debug, Default)]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use ordercast::clock::Clock;
+use ordercast::base::clock::Clock;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use ordercast::auth::Role;
-use ordercast::db::Db;
+use ordercast::base::db::Db;
 use ordercast::event::log;
+use ordercast::model::Role;
 use serde_json::{Value, json};
 
 use crate::harness::{Server, assignment};

@@ -4,18 +4,21 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use ordercast::clock::{Time, from_millis};
-use ordercast::dialect::{Dialect, canonical::Telling, tracking};
-use ordercast::driver::eta::Eta;
-use ordercast::driver::live::Outlook;
-use ordercast::event::{About, Announcement, Audience, EtaChange, Kind, LiveEvent, Location, OrderEvent};
-use ordercast::fanout::{ForPublic, Frame};
-use ordercast::id::{OrderId, Point, UserId};
-use ordercast::order::access::Party;
-use ordercast::order::read::Past;
-use ordercast::order::{Chef, Customer, Delivery, Driver, Item, Order, OrderStatus, PaymentStatus};
-use ordercast::tracking::TrackingSession;
-use ordercast::transport::socketio::greeting::event_frame;
+use ordercast::base::clock::{Time, from_millis};
+use ordercast::dialect::message::Telling;
+use ordercast::dialect::message::{ForPublic, Message};
+use ordercast::dialect::{Dialect, tracking};
+use ordercast::model::Eta;
+use ordercast::model::Forecast;
+use ordercast::model::Party;
+use ordercast::model::PastStatus;
+use ordercast::model::TrackingSession;
+use ordercast::model::{
+    About, Announcement, Audience, EtaChange, EventKind, LiveEvent, Location, OrderEvent,
+};
+use ordercast::model::{Chef, Customer, Delivery, Driver, Item, Order, OrderStatus, PaymentStatus};
+use ordercast::model::{OrderId, Point, UserId};
+use ordercast::transport::socketio::packet::event_frame;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/dialects.txt");
 
@@ -63,8 +66,8 @@ fn order(full: bool, status: OrderStatus, seq: i64) -> Order {
     }
 }
 
-fn event(kind: Kind, order: Order, previous_status: OrderStatus, by: Option<&str>) -> OrderEvent {
-    let past = |seq, status, changed_by: Option<&str>| Past {
+fn event(kind: EventKind, order: Order, previous_status: OrderStatus, by: Option<&str>) -> OrderEvent {
+    let past = |seq, status, changed_by: Option<&str>| PastStatus {
         seq,
         status,
         at: at(seq),
@@ -94,33 +97,39 @@ fn durable() -> Vec<(&'static str, OrderEvent)> {
         Preparing, ReadyForPickup,
     };
     let mut reassigned =
-        event(Kind::Assigned, with_driver(order(true, PickedUp, 9), "dora"), PickedUp, Some("boss"));
+        event(EventKind::Assigned, with_driver(order(true, PickedUp, 9), "dora"), PickedUp, Some("boss"));
     reassigned.former_driver = Some(UserId::stored("dan"));
     let mut unassigned =
-        event(Kind::Unassigned, order(true, ReadyForPickup, 7), AssignedToDriver, Some("boss"));
+        event(EventKind::Unassigned, order(true, ReadyForPickup, 7), AssignedToDriver, Some("boss"));
     unassigned.former_driver = Some(UserId::stored("dan"));
     vec![
-        ("created, with everything", event(Kind::Created, order(true, Pending, 1), Pending, Some("ann"))),
-        ("created, with as little as can be", event(Kind::Created, order(false, Pending, 1), Pending, None)),
-        ("paid", event(Kind::Payment, order(true, PaymentConfirmed, 2), Pending, Some("shop"))),
+        (
+            "created, with everything",
+            event(EventKind::Created, order(true, Pending, 1), Pending, Some("ann")),
+        ),
+        (
+            "created, with as little as can be",
+            event(EventKind::Created, order(false, Pending, 1), Pending, None),
+        ),
+        ("paid", event(EventKind::Payment, order(true, PaymentConfirmed, 2), Pending, Some("shop"))),
         (
             "paid late, which changes no status",
-            event(Kind::Payment, order(true, Preparing, 4), Preparing, Some("shop")),
+            event(EventKind::Payment, order(true, Preparing, 4), Preparing, Some("shop")),
         ),
-        ("accepted", event(Kind::Status, order(false, Accepted, 3), PaymentConfirmed, None)),
-        ("preparing", event(Kind::Status, order(false, Preparing, 4), Accepted, Some("carl"))),
+        ("accepted", event(EventKind::Status, order(false, Accepted, 3), PaymentConfirmed, None)),
+        ("preparing", event(EventKind::Status, order(false, Preparing, 4), Accepted, Some("carl"))),
         (
             "ready, and nobody has it",
-            event(Kind::Status, order(true, ReadyForPickup, 5), Preparing, Some("carl")),
+            event(EventKind::Status, order(true, ReadyForPickup, 5), Preparing, Some("carl")),
         ),
         (
             "given to a driver early",
-            event(Kind::Assigned, with_driver(order(true, Accepted, 5), "dan"), Accepted, Some("boss")),
+            event(EventKind::Assigned, with_driver(order(true, Accepted, 5), "dan"), Accepted, Some("boss")),
         ),
         (
             "given to a driver",
             event(
-                Kind::Assigned,
+                EventKind::Assigned,
                 with_driver(order(true, AssignedToDriver, 6), "dan"),
                 ReadyForPickup,
                 Some("boss"),
@@ -130,17 +139,22 @@ fn durable() -> Vec<(&'static str, OrderEvent)> {
         ("given to another driver", reassigned),
         (
             "picked up",
-            event(Kind::Status, with_driver(order(true, PickedUp, 8), "dan"), AssignedToDriver, Some("dan")),
+            event(
+                EventKind::Status,
+                with_driver(order(true, PickedUp, 8), "dan"),
+                AssignedToDriver,
+                Some("dan"),
+            ),
         ),
         (
             "in transit",
-            event(Kind::Status, with_driver(order(false, InTransit, 9), "dan"), PickedUp, Some("dan")),
+            event(EventKind::Status, with_driver(order(false, InTransit, 9), "dan"), PickedUp, Some("dan")),
         ),
         (
             "delivered",
-            event(Kind::Status, with_driver(order(true, Delivered, 10), "dan"), InTransit, Some("dan")),
+            event(EventKind::Status, with_driver(order(true, Delivered, 10), "dan"), InTransit, Some("dan")),
         ),
-        ("cancelled", event(Kind::Status, order(false, Cancelled, 3), Accepted, Some("ann"))),
+        ("cancelled", event(EventKind::Status, order(false, Cancelled, 3), Accepted, Some("ann"))),
     ]
 }
 
@@ -149,7 +163,7 @@ fn live() -> Vec<(&'static str, LiveEvent)> {
         LiveEvent::Location(Location {
             about: Arc::new(About {
                 order: with_driver(order(full, status, 8), "dan"),
-                history: vec![Past {
+                history: vec![PastStatus {
                     seq: 1,
                     status: OrderStatus::Pending,
                     at: at(1),
@@ -183,7 +197,7 @@ fn live() -> Vec<(&'static str, LiveEvent)> {
                 eta: Eta::overridden(at(651), at(51)),
             }),
         ),
-        ("an announcement", announce(Audience::Role(ordercast::auth::Role::Driver), r#"{"menu":7}"#)),
+        ("an announcement", announce(Audience::Role(ordercast::model::Role::Driver), r#"{"menu":7}"#)),
         ("an announcement to one, of nothing", announce(Audience::User(UserId::stored("ann")), "null")),
     ]
 }
@@ -198,12 +212,12 @@ fn watched() -> TrackingSession {
     }
 }
 
-fn tracking_id() -> ordercast::tracking::TrackingId {
-    ordercast::tracking::TrackingId::parse("TRK-0000000000000000000000").expect("an id")
+fn tracking_id() -> ordercast::model::TrackingId {
+    ordercast::model::TrackingId::parse("TRK-0000000000000000000000").expect("an id")
 }
 
 /// What goes over the connection, without WebSocket's head.
-fn wire(dialect: Dialect, frame: &Frame) -> String {
+fn wire(dialect: Dialect, frame: &Message) -> String {
     match (dialect.namespace(), frame.personal) {
         (Some(namespace), _) => {
             let bytes = event_frame(namespace, frame);
@@ -222,7 +236,7 @@ fn all() -> String {
     let mut text = String::from("Every event in every dialect, as it is on the wire. See dialects.rs.\n");
     for (what, event) in durable() {
         let seen = event.order.driver.is_some();
-        let outlook = Outlook {
+        let outlook = Forecast {
             eta: seen.then(|| Eta::overridden(at(651), at(51))),
             position: seen.then(|| (Point::stored(5.6045, -0.1875), at(50))),
         };

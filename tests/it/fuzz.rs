@@ -4,12 +4,13 @@
 use std::sync::LazyLock;
 
 use clap::Parser;
-use ordercast::command::{Command, LocationReport};
-use ordercast::config::{Cli, Limits};
+use ordercast::base::config::Limits;
+use ordercast::cli::Cli;
+use ordercast::dialect::place::{Offset, Place};
 use ordercast::dialect::{Dialect, orders_track, tracking};
-use ordercast::fanout::{Offset, Place};
-use ordercast::id::{OrderId, UserId};
-use ordercast::tracking::TrackingId;
+use ordercast::model::TrackingId;
+use ordercast::model::{Command, LocationReport};
+use ordercast::model::{OrderId, UserId};
 use ordercast::transport::conn::websocket;
 use ordercast::transport::socketio::query::rewrite_body;
 use proptest::prelude::*;
@@ -82,8 +83,10 @@ fn check(command: &Command) {
             assert!(points.len() <= limits().location_batch_max);
             points.iter().flatten().for_each(check_fix);
         }
-        Command::TrackingUpdate(update) => {
-            assert!((-90.0..=90.0).contains(&update.lat.0) && (-180.0..=180.0).contains(&update.lng.0));
+        Command::TrackingUpdate(moved) => {
+            assert!(
+                (-90.0..=90.0).contains(&moved.place.lat()) && (-180.0..=180.0).contains(&moved.place.lon())
+            );
         }
         Command::Refresh { .. } | Command::Ping { .. } => {}
     }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ordercast::auth::Role;
-use ordercast::db::Db;
+use ordercast::base::db::Db;
 use ordercast::event::log;
-use ordercast::id::OrderId;
+use ordercast::model::OrderId;
+use ordercast::model::Role;
 use sea_orm::{ConnectionTrait, Database, DatabaseTransaction};
 use serde_json::json;
 use tokio::task::JoinSet;

@@ -5,10 +5,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
-use ordercast::auth::{Role, mint};
-use ordercast::clock::{Clock, from_millis};
-use ordercast::config::{Cli, Serve};
-use ordercast::server::{self, Failure};
+use ordercast::auth::mint;
+use ordercast::base::clock::{Clock, from_millis};
+use ordercast::base::config::Serve;
+use ordercast::cli::Cli;
+use ordercast::model::Role;
+use ordercast::server;
+use ordercast::server::Failure;
 use sea_orm::{ConnectionTrait, Database};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;

@@ -1,6 +1,6 @@
 //! What arrives from the network is hostile until parsed: each gets its answer, and costs nobody else anything.
 
-use ordercast::auth::Role;
+use ordercast::model::Role;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -1,8 +1,8 @@
 //! Drivers move: who sees it, what is refused, when the ETA is told.
 
 use chrono::TimeDelta;
-use ordercast::auth::Role;
-use ordercast::clock::rfc3339;
+use ordercast::base::clock::rfc3339;
+use ordercast::model::Role;
 use sea_orm::EntityTrait;
 use serde_json::{Value, json};
 
@@ -152,7 +152,7 @@ async fn late_and_future_fixes() {
     let shown = shown(customer.so_far().await);
     assert_eq!(shown, [json!(47.11), json!(47.12), json!(47.13), json!(47.14)]);
     server.stop().await;
-    let database = ordercast::db::Db::connect(&db.url()).await.expect("database");
+    let database = ordercast::base::db::Db::connect(&db.url()).await.expect("database");
     let trail = entity::position_trail::Entity::find().all(database.reader()).await.expect("rows");
     assert_eq!(trail.len(), 4, "the late one too, and of two at one time the first");
     database.close().await;
@@ -211,7 +211,7 @@ async fn a_batch_is_kept_and_its_newest_point_shown() {
         (Some("invalid_payload"), Some("points"))
     );
     server.stop().await;
-    let database = ordercast::db::Db::connect(&db.url()).await.expect("database");
+    let database = ordercast::base::db::Db::connect(&db.url()).await.expect("database");
     let trail = entity::position_trail::Entity::find().all(database.reader()).await.expect("rows");
     assert_eq!(trail.len(), 6);
     database.close().await;

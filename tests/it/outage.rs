@@ -1,6 +1,6 @@
 //! The database goes away and comes back: clients are told to try again, and nothing has to be restarted.
 
-use ordercast::auth::Role;
+use ordercast::model::Role;
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection};
 use serde_json::json;
 

@@ -1,6 +1,6 @@
 //! Socket.IO: who hears what, once, in order.
 
-use ordercast::auth::Role;
+use ordercast::model::Role;
 use serde_json::{Value, json};
 
 use crate::harness::{Server, TestDb, assignment, new_order};

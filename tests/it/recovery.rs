@@ -1,7 +1,7 @@
 //! Coming back: with what was missed, from the window or from the database; for a day; and not for ever.
 
 use chrono::TimeDelta;
-use ordercast::auth::Role;
+use ordercast::model::Role;
 use serde_json::{Value, json};
 
 use crate::harness::{Server, TestDb, assignment};

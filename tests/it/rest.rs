@@ -1,6 +1,6 @@
 //! REST: who may, what comes back, and what is said when not.
 
-use ordercast::auth::Role;
+use ordercast::model::Role;
 use serde_json::{Value, json};
 
 use crate::harness::{Api, Server, TestDb, assignment, new_order};

@@ -1,6 +1,6 @@
 //! Stopping and starting again: what was acknowledged is there, and those who come back are told how things stand.
 
-use ordercast::auth::Role;
+use ordercast::model::Role;
 use serde_json::json;
 
 use crate::harness::Server;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use futures_util::{SinkExt, StreamExt};
-use ordercast::auth::Role;
+use ordercast::model::Role;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;

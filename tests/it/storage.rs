@@ -1,9 +1,9 @@
 //! What is kept, on both databases.
 
 use migration::{Migrator, MigratorTrait};
-use ordercast::auth::Role;
-use ordercast::clock::rfc3339;
-use ordercast::db::Db;
+use ordercast::base::clock::rfc3339;
+use ordercast::base::db::Db;
+use ordercast::model::Role;
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ActiveModelTrait, EntityTrait};
 use serde_json::{Value, json};

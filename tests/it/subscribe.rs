@@ -1,6 +1,6 @@
 //! Following an order: no gap, no repeat, whenever one begins.
 
-use ordercast::auth::Role;
+use ordercast::model::Role;
 use serde_json::{Value, json};
 
 use crate::harness::{Api, Server, TestDb, assignment};

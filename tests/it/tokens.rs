@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use ordercast::auth::{Role, mint};
+use ordercast::auth::mint;
+use ordercast::model::Role;
 use serde_json::{Value, json};
 
 use crate::harness::{SECRET, Server, TestDb};

@@ -9,7 +9,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use chrono::TimeDelta;
 use futures_util::StreamExt;
-use ordercast::auth::Role;
+use ordercast::model::Role;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;

@@ -5,15 +5,13 @@ use serde_json::value::RawValue;
 use serde_with::skip_serializing_none;
 
 use super::frame;
-use crate::clock::rfc3339;
+use crate::base::clock::rfc3339;
+use crate::base::error::Refusal;
+use crate::dialect::Answer;
 use crate::dialect::canonical::TrackingView;
-use crate::dialect::{Answer, json};
-use crate::driver::eta::Eta;
-use crate::error::Refusal;
-use crate::fanout::Frame;
-use crate::id::OrderId;
-use crate::order::OrderStatus;
-use crate::order::read::Tracking;
+use crate::dialect::message::Message;
+use crate::dialect::text::json;
+use crate::model::{Eta, OrderId, OrderStatus, Overview};
 
 /// What was carried out.
 #[must_use]
@@ -125,7 +123,7 @@ pub fn failure(refusal: &Refusal) -> Box<RawValue> {
 
 /// The `error` event, for a request that was refused and has no ack callback.
 #[must_use]
-pub fn error_event(refusal: &Refusal, event: &str) -> Frame {
+pub fn error_event(refusal: &Refusal, event: &str) -> Message {
     frame("error", &Problem::new(refusal, Some(event)))
 }
 
@@ -140,7 +138,7 @@ struct Subscribed<'a> {
 }
 
 impl<'a> Subscribed<'a> {
-    fn new(tracking: &'a Tracking, eta: Option<Eta>) -> Self {
+    fn new(tracking: &'a Overview, eta: Option<Eta>) -> Self {
         let order = &tracking.order;
         let (order_id, seq, status) = (order.id.as_str(), order.seq, order.status.as_str());
         Self { order_id, seq, status, tracking: TrackingView::new(tracking, eta) }

@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::command::{Command, LocationReport, Paragraph, Secret, StatusWord};
+use crate::base::error::Refusal;
 use crate::dialect::Request;
-use crate::error::Refusal;
-use crate::id::{OrderId, Whole};
+use crate::dialect::canonical::StatusWord;
+use crate::model::{Command, LocationReport, OrderId, Paragraph, Secret, WholeNumber};
 
 /// Characters of an unknown event's name that its answer repeats.
 const NAME: usize = 128;
@@ -83,7 +83,7 @@ fn read<'de, T: Deserialize<'de>>(payload: &'de str) -> Result<T, Refusal> {
     if !payload.trim_start().starts_with('{') {
         return Err(Refusal::invalid("payload", "must be an object"));
     }
-    crate::transport::read_json(payload.as_bytes())
+    crate::base::json::read_json(payload.as_bytes())
 }
 
 fn read_or_empty<'de, T: Deserialize<'de>>(payload: &'de str) -> Result<T, Refusal> {
@@ -100,7 +100,7 @@ struct OrderOnly {
 #[serde(rename_all = "camelCase")]
 struct Subscribe {
     order_id: OrderId,
-    since: Option<Whole>,
+    since: Option<WholeNumber>,
 }
 
 #[derive(Deserialize)]
@@ -109,12 +109,12 @@ struct ChangeStatus {
     order_id: OrderId,
     status: StatusWord,
     note: Option<Paragraph>,
-    expected_seq: Option<Whole>,
+    expected_seq: Option<WholeNumber>,
 }
 
 fn change_status(asked: ChangeStatus) -> Command {
     let ChangeStatus { order_id, status, note, expected_seq } = asked;
-    let expected_seq = expected_seq.map(|Whole(seq)| seq);
+    let expected_seq = expected_seq.map(|WholeNumber(seq)| seq);
     Command::ChangeStatus { order: order_id, to: status.0, note, expected_seq }
 }
 

@@ -8,21 +8,22 @@ use serde_with::skip_serializing_none;
 use smallvec::{SmallVec, smallvec};
 
 use super::frame;
-use crate::auth::Role;
-use crate::clock::{Time, rfc3339};
-use crate::dialect::canonical::{OrderView, StatusUpdate, Telling, age_ms};
-use crate::driver::eta::Eta;
-use crate::event::{Announcement, Audience, EtaChange, Kind, LiveEvent, Location, OrderEvent};
-use crate::fanout::outbox::{LiveKey, LiveKind};
-use crate::fanout::session::Session;
-use crate::fanout::{ForPublic, Frame, LiveAudience, Outgoing, Place, Topic};
-use crate::id::OrderId;
-use crate::order::Order;
-use crate::order::access::{Party, driver_visible_to_customer};
+use crate::base::clock::{Time, rfc3339};
+use crate::dialect::canonical::{OrderView, StatusUpdate, age_ms};
+use crate::dialect::message::{
+    ForPublic, LiveAudience, LiveKey, LiveKind, Message, Outgoing, Telling, Topic,
+};
+use crate::dialect::place::Place;
+use crate::model::access::driver_visible_to_customer;
+use crate::model::{
+    Announcement, Audience, Eta, EtaChange, EventKind, LiveEvent, Location, Order, OrderEvent, OrderId,
+    Party, Role,
+};
+use crate::session::session::Session;
 
 /// The greeting of a socket that has just come.
 #[must_use]
-pub fn connected(socket_id: &str, session: &Session, position: i64, now: Time) -> Frame {
+pub fn connected(socket_id: &str, session: &Session, position: i64, now: Time) -> Message {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Connected<'a> {
@@ -46,7 +47,7 @@ pub fn connected(socket_id: &str, session: &Session, position: i64, now: Time) -
 
 /// The token of the socket is about to end, or has ended.
 #[must_use]
-pub fn token_event(name: &'static str, expires_at: Time) -> Frame {
+pub fn token_event(name: &'static str, expires_at: Time) -> Message {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Token {
@@ -57,7 +58,7 @@ pub fn token_event(name: &'static str, expires_at: Time) -> Frame {
 
 /// More was missed than can be told.
 #[must_use]
-pub fn resync(reason: &'static str) -> Frame {
+pub fn resync(reason: &'static str) -> Message {
     #[derive(Serialize)]
     struct Resync {
         reason: &'static str,
@@ -67,7 +68,7 @@ pub fn resync(reason: &'static str) -> Frame {
 
 /// To the driver who sent a fix, beside the ack.
 #[must_use]
-pub fn location_acknowledged(orders: &[OrderId], received_at: &str) -> Frame {
+pub fn location_acknowledged(orders: &[OrderId], received_at: &str) -> Message {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Acknowledged<'a> {
@@ -79,24 +80,24 @@ pub fn location_acknowledged(orders: &[OrderId], received_at: &str) -> Frame {
 
 /// A status update told to one session as it catches up.
 #[must_use]
-pub fn catch_up(event: &OrderEvent, eta: Option<Eta>, party: Party, telling: Telling) -> Frame {
+pub fn catch_up(event: &OrderEvent, eta: Option<Eta>, party: Party, telling: Telling) -> Message {
     frame("order:status_update", &StatusUpdate::new(event, eta, party, telling))
 }
 
 /// Whom a message is for, the message, and what customers get in its place.
-type Message = (SmallVec<[Topic; 5]>, Frame, Option<Frame>);
+type Addressed = (SmallVec<[Topic; 5]>, Message, Option<Message>);
 
 /// A durable event: what it means to somebody, and last one message to all its parties. Each says where a client is
 /// that has it. The last has the place after the whole event, because it is the one that names the event's position.
 #[must_use]
 pub fn render(event: &OrderEvent, eta: Option<Eta>, telling: Telling) -> SmallVec<[Outgoing; 3]> {
     let order = &event.order;
-    let mut all: SmallVec<[Message; 3]> = SmallVec::new();
-    if event.kind == Kind::Created {
+    let mut all: SmallVec<[Addressed; 3]> = SmallVec::new();
+    if event.kind == EventKind::Created {
         let to = smallvec![Topic::User(order.chef.id.clone()), Topic::Role(Role::Admin)];
         all.push((to, frame("order:new", &OrderView::new(order, eta, Party::Staff)), None));
     } else {
-        if let (Kind::Assigned, Some(driver)) = (event.kind, &order.driver) {
+        if let (EventKind::Assigned, Some(driver)) = (event.kind, &order.driver) {
             let to = smallvec![Topic::User(driver.id.clone())];
             all.push((to, frame("driver:new_assignment", &OrderView::new(order, eta, Party::Driver)), None));
         }
@@ -119,14 +120,14 @@ pub fn render(event: &OrderEvent, eta: Option<Eta>, telling: Telling) -> SmallVe
             frame: Arc::new(frame.at(place(index))),
             for_public: match for_public {
                 Some(other) => ForPublic::Other(Arc::new(other.at(place(index)))),
-                None if index + 1 == count && event.kind != Kind::Created => ForPublic::Same,
+                None if index + 1 == count && event.kind != EventKind::Created => ForPublic::Same,
                 None => ForPublic::Nothing,
             },
         })
         .collect()
 }
 
-fn status_update(event: &OrderEvent, eta: Option<Eta>, telling: Telling) -> Message {
+fn status_update(event: &OrderEvent, eta: Option<Eta>, telling: Telling) -> Addressed {
     let order = &event.order;
     let mut to: SmallVec<[Topic; 5]> = smallvec![
         Topic::Order(order.id.clone()),
@@ -204,17 +205,17 @@ pub fn live_audience(event: &LiveEvent) -> LiveAudience {
 
 /// A live event.
 #[must_use]
-pub fn render_live(event: &LiveEvent) -> Frame {
+pub fn render_live(event: &LiveEvent) -> Message {
     match event {
         LiveEvent::Location(location) => location_update(location),
         LiveEvent::Eta(change) => eta_update(change),
         LiveEvent::Announcement(Announcement { name, data, .. }) => {
-            Frame::new(Cow::Owned(name.clone()), data.clone())
+            Message::new(Cow::Owned(name.clone()), data.clone())
         }
     }
 }
 
-fn location_update(location: &Location) -> Frame {
+fn location_update(location: &Location) -> Message {
     #[skip_serializing_none]
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -249,7 +250,7 @@ fn location_update(location: &Location) -> Frame {
     )
 }
 
-fn eta_update(change: &EtaChange) -> Frame {
+fn eta_update(change: &EtaChange) -> Message {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct EtaUpdate<'a> {

@@ -14,8 +14,8 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use crate::dialect::json;
-use crate::fanout::Frame;
+use crate::dialect::message::Message;
+use crate::dialect::text::json;
 
 /// The namespace.
 pub const NAMESPACE: &str = "/realtime";
@@ -78,6 +78,6 @@ pub fn check_event_name(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn frame(name: &'static str, payload: &impl Serialize) -> Frame {
-    Frame::new(Cow::Borrowed(name), json(payload))
+fn frame(name: &'static str, payload: &impl Serialize) -> Message {
+    Message::new(Cow::Borrowed(name), json(payload))
 }

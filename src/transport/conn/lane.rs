@@ -15,13 +15,13 @@ use futures_util::task::AtomicWaker;
 use smallvec::SmallVec;
 use socket2::SockRef;
 use tokio::net::tcp::OwnedWriteHalf;
-use tokio::time::Instant;
 
 use super::Shared;
 use super::out::{self, Out, Phase, Written};
-use crate::fanout::handing::{Handed, Urgency};
-use crate::fanout::session::Session;
-use crate::transport::inbox::Inbox;
+use crate::base::clock::instant;
+use crate::session::inbox::Inbox;
+use crate::session::session::Session;
+use crate::session::wire::{Handed, Urgency};
 use crate::transport::socketio::Handshake;
 use crate::transport::socketio::greeting::Greeting;
 use crate::transport::socketio::incoming::Incoming;
@@ -270,7 +270,7 @@ impl Lane {
     /// Writes until there is nothing left, or nothing was taken for too long.
     async fn write_on(self: Arc<Self>) {
         let stall = self.shared.stall;
-        let mut deadline = Instant::now() + stall;
+        let mut deadline = instant() + stall;
         loop {
             let Some(tcp) = self.out().tcp.clone() else { return };
             match tokio::time::timeout_at(deadline, tcp.writable()).await {
@@ -290,7 +290,7 @@ impl Lane {
                     self.writer.wake();
                 }
                 if out.waiting() != before {
-                    deadline = Instant::now() + stall;
+                    deadline = instant() + stall;
                 }
                 match written {
                     Written::Some => continue,

@@ -27,8 +27,8 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use self::flusher::Flusher;
-use crate::config::Limits;
-use crate::metrics::Metrics;
+use crate::base::config::Limits;
+use crate::base::metrics::Metrics;
 
 /// How long a client may take to send the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);

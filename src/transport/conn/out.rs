@@ -10,7 +10,7 @@ use socket2::SockRef;
 use tokio::net::tcp::OwnedWriteHalf;
 
 use super::websocket;
-use crate::fanout::session::Session;
+use crate::session::session::Session;
 use crate::transport::socketio::Handshake;
 use crate::transport::socketio::greeting::Greeting;
 

@@ -12,7 +12,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 use super::lane::Lane;
 use super::out::{Out, Phase, aborted, not_whole};
 use super::websocket;
-use crate::fanout::session::Session;
+use crate::session::session::Session;
 use crate::transport::socketio::greeting::Seen;
 use crate::transport::socketio::peers::Peer;
 
@@ -91,7 +91,7 @@ impl Lane {
         }
     }
 
-    /// Whole frames of socketioxide's, when ours may already go between them.
+    /// WholeNumber frames of socketioxide's, when ours may already go between them.
     fn poll_frames(
         self: &Arc<Self>,
         cx: &mut Context<'_>,

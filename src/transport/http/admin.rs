@@ -1,7 +1,6 @@
 //! For those who run the business: announcements, presence, figures.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use axum::Json;
 use axum::extract::State;
@@ -11,17 +10,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::Site;
 use super::extract::{Body, Caller, UserPath};
-use crate::app::uninterrupted;
-use crate::auth::Role;
+use crate::base::clock::instant;
+use crate::base::error::Refusal;
+use crate::base::spawn::uninterrupted;
 use crate::dialect::Dialect;
 use crate::dialect::realtime::check_event_name;
-use crate::error::Refusal;
-use crate::event::{Announcement, Audience, LiveEvent};
-use crate::id::UserId;
-use crate::order::access::staff_only;
+use crate::model::access::staff_only;
+use crate::model::{Announcement, Audience, LiveEvent, Role, UserId};
 use crate::order::read;
+use crate::transport::site::Site;
 
 /// To a role or to a user: one of the two.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -178,7 +176,7 @@ pub(super) async fn stats(State(site): State<Site>, Caller(who): Caller) -> Resu
     Ok(Json(Stats {
         connections: Connections { total, by_role, by_client },
         orders: counts.into_iter().map(|(status, count)| (status.as_str(), count)).collect(),
-        events_per_second: app.metrics.rate.of(app.metrics.events_out(), Instant::now()),
+        events_per_second: app.metrics.rate.of(app.metrics.events_out(), instant()),
         position: app.relay.position(),
         drivers: app.live.len(),
     }))

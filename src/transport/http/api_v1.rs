@@ -6,22 +6,20 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::Site;
 use super::extract::{Body, Caller, OrderPath, Query};
 use super::order_changes::{Cancellation, PaymentVerification};
 use super::orders::page_size;
 use super::orders_track::set_status;
-use super::problem::{self, Problem};
 use crate::app::App;
-use crate::auth::Principal;
+use crate::base::error::Refusal;
 use crate::dialect::canonical::OrderView;
 use crate::dialect::ws as dialect;
-use crate::error::Refusal;
-use crate::id::OrderId;
-use crate::order::access::{Party, party};
+use crate::model::access::party;
+use crate::model::{Order, OrderId, OrderStatus, Party, Principal};
 use crate::order::change::{self, Action};
 use crate::order::read::{self, Cursor};
-use crate::order::{Order, OrderStatus};
+use crate::transport::problem::{self, Problem};
+use crate::transport::site::Site;
 
 /// `{success: true, data}`.
 #[derive(Debug, Serialize, ToSchema)]

@@ -6,27 +6,11 @@ use http::request::Parts;
 use http::{StatusCode, header};
 use serde::de::DeserializeOwned;
 
-use super::{Site, problem};
-use crate::auth::Principal;
-use crate::error::Refusal;
-use crate::id::{OrderId, UserId};
-
-/// The token of a request: the `Authorization: Bearer` header, else the `token` query parameter.
-#[must_use]
-pub fn token_of(parts: &Parts) -> Option<String> {
-    let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let bearer = header.and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
-    });
-    bearer.or_else(|| token_in(parts.uri.query()?))
-}
-
-/// The `token` of a query string. base64url and dots need no decoding.
-#[must_use]
-pub fn token_in(query: &str) -> Option<String> {
-    query.split('&').find_map(|pair| pair.strip_prefix("token=")).map(ToOwned::to_owned)
-}
+use crate::base::error::Refusal;
+use crate::model::{OrderId, Principal, UserId};
+use crate::transport::problem;
+use crate::transport::site::Site;
+use crate::transport::token::token_of;
 
 /// The caller, whose token was verified.
 pub struct Caller(pub Principal);
@@ -118,7 +102,7 @@ impl<T: DeserializeOwned> FromRequest<Site> for Body<T> {
         })?;
         // Where every member is optional, so is the body.
         let read = if matches!(bytes.trim_ascii(), b"" | b"null") { b"{}" } else { &bytes[..] };
-        let value = crate::transport::read_json(read).map_err(|refusal| problem::respond(&refusal))?;
+        let value = crate::base::json::read_json(read).map_err(|refusal| problem::respond(&refusal))?;
         Ok(Self { value, bytes })
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod admin;
 mod api_v1;
+mod demo;
 mod extract;
 mod openapi;
 pub mod operation;
@@ -9,10 +10,7 @@ mod order_changes;
 pub mod orders;
 mod orders_track;
 pub mod page;
-pub mod problem;
 mod tracking;
-
-pub use extract::{Body as JsonBody, token_in, token_of};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,32 +28,16 @@ use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::app::App;
-use crate::config::Serve;
-use crate::error::Refusal;
-use crate::fanout::Fanout;
-use crate::transport::{conn, websocket};
+use crate::base::clock::instant;
+use crate::base::config::Serve;
+use crate::base::error::Refusal;
+use crate::session::Sessions;
+use crate::transport::site::Site;
+use crate::transport::{conn, problem, websocket};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Asked every few seconds by machines; nobody wants to read of it.
 const PROBES: [&str; 3] = ["/health", "/ready", "/metrics"];
-
-/// What handlers share.
-#[derive(Clone)]
-pub struct Site {
-    pub app: App,
-    pub fanout: Fanout,
-    pub connections: Arc<conn::Shared>,
-    /// Requests under way that a stopping server waits for.
-    pub under_way: Arc<AtomicUsize>,
-    pub document: Arc<String>,
-}
-
-impl axum::extract::FromRef<Site> for App {
-    fn from_ref(site: &Site) -> Self {
-        site.app.clone()
-    }
-}
 
 /// What the document says of itself.
 #[derive(OpenApi)]
@@ -127,14 +109,14 @@ pub fn document() -> Document {
 }
 
 /// Every HTTP route but Socket.IO's.
-pub fn router(fanout: &Fanout, connections: Arc<conn::Shared>, under_way: Arc<AtomicUsize>) -> Router {
+pub fn router(fanout: &Sessions, connections: Arc<conn::Shared>, under_way: Arc<AtomicUsize>) -> Router {
     let app = fanout.app();
     let (api, document) = api().split_for_parts();
     let document = Arc::new(openapi::finish(document).to_pretty_json().unwrap_or_default());
     let site = Site { app: app.clone(), fanout: fanout.clone(), connections, under_way, document };
     let mut router = api.merge(page::routes()).merge(websocket::routes());
     if app.config.demo {
-        router = router.merge(crate::demo::routes());
+        router = router.merge(demo::routes());
     }
     router
         .route("/openapi.json", axum::routing::get(operation::openapi))
@@ -188,7 +170,7 @@ async fn observe(State(site): State<Site>, request: Request, next: Next) -> Resp
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let text = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
     let span = tracing::info_span!("request", id = text, method = %request.method(), route = route.as_str());
-    let started = std::time::Instant::now();
+    let started = instant();
     let mut response = next.run(request).instrument(span.clone()).await;
     let status = response.status();
     site.app.metrics.responded(status);

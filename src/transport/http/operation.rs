@@ -7,9 +7,10 @@ use http::header;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Site;
-use crate::error::Refusal;
+use crate::base::error::Refusal;
 use crate::event::log;
+use crate::transport::problem::Problem;
+use crate::transport::site::Site;
 
 /// That the process answers.
 #[derive(Debug, Serialize, ToSchema)]
@@ -33,7 +34,7 @@ pub(super) async fn health() -> Json<Health> {
     get, path = "/ready", tag = "operation",
     responses(
         (status = 200, body = Health),
-        (status = 503, body = super::problem::Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn ready(State(site): State<Site>) -> Result<Json<Health>, Refusal> {

@@ -5,18 +5,17 @@ use axum::response::Response;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::Site;
 use super::extract::{Body, Caller, OrderPath};
 use super::orders::{StatusName, answer};
-use super::problem::Problem;
-use crate::clock::{Time, wire_option};
-use crate::command::{Paragraph, PersonIn, StatusWord};
-use crate::dialect::canonical::OrderView;
-use crate::error::Refusal;
-use crate::id::Whole;
-use crate::order::Driver;
-use crate::order::access::staff_only;
+use crate::base::clock::{Time, wire_option};
+use crate::base::error::Refusal;
+use crate::dialect::canonical::{OrderView, StatusWord};
+use crate::model::access::staff_only;
+use crate::model::new_order::PersonIn;
+use crate::model::{Driver, Paragraph, WholeNumber};
 use crate::order::change::{self, Action};
+use crate::transport::problem::Problem;
+use crate::transport::site::Site;
 
 /// An ETA further off than a month is a slip of the finger.
 const MAX_ETA_MINUTES: i64 = 31 * 24 * 60;
@@ -26,12 +25,12 @@ const MAX_ETA_MINUTES: i64 = 31 * 24 * 60;
 pub struct StatusChange {
     #[schema(value_type = StatusName)]
     status: StatusWord,
-    /// Told to the people who wait for the order
+    /// RenderedEvent to the people who wait for the order
     #[schema(value_type = Option<String>, max_length = 2000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
     note: Option<Paragraph>,
     /// Refuse if the order is not at this seq
     #[schema(value_type = Option<i64>)]
-    expected_seq: Option<Whole>,
+    expected_seq: Option<WholeNumber>,
 }
 
 /// Move the order to a status
@@ -50,15 +49,18 @@ pub(super) async fn change_status(
     Body { value, .. }: Body<StatusChange>,
 ) -> Result<Response, Refusal> {
     let note = value.note.map(|note| note.0).filter(|note| !note.is_empty());
-    let action =
-        Action::Status { to: value.status.0, note, expected_seq: value.expected_seq.map(|Whole(seq)| seq) };
+    let action = Action::Status {
+        to: value.status.0,
+        note,
+        expected_seq: value.expected_seq.map(|WholeNumber(seq)| seq),
+    };
     let order = change::change(&site.app, &id, &who, action).await?;
     Ok(answer(&site.app, &order, &who))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct Cancellation {
-    /// Told to the people who wait for the order
+    /// RenderedEvent to the people who wait for the order
     #[schema(value_type = Option<String>, max_length = 2000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
     reason: Option<Paragraph>,
 }
@@ -85,7 +87,7 @@ pub(super) async fn cancel(
     OrderPath(id): OrderPath,
     Body { value, .. }: Body<Cancellation>,
 ) -> Result<Response, Refusal> {
-    let to = crate::order::OrderStatus::Cancelled;
+    let to = crate::model::OrderStatus::Cancelled;
     let action = Action::Status { to, note: value.reason(), expected_seq: None };
     let order = change::change(&site.app, &id, &who, action).await?;
     Ok(answer(&site.app, &order, &who))
@@ -177,7 +179,7 @@ pub(super) async fn unassign(
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct EtaChange {
-    eta_minutes: Option<Whole>,
+    eta_minutes: Option<WholeNumber>,
     #[serde(default, with = "wire_option")]
     estimated_delivery_time: Option<Time>,
 }
@@ -218,7 +220,7 @@ pub(super) async fn set_eta(
 ) -> Result<Response, Refusal> {
     staff_only(&who)?;
     let now = site.app.clock.now();
-    let at = match (value.eta_minutes.map(|Whole(minutes)| minutes), value.estimated_delivery_time) {
+    let at = match (value.eta_minutes.map(|WholeNumber(minutes)| minutes), value.estimated_delivery_time) {
         (Some(_), Some(_)) => {
             return Err(Refusal::invalid(
                 "etaMinutes",

@@ -10,19 +10,20 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use utoipa::{IntoParams, ToSchema};
 
-use super::Site;
 use super::extract::{Body, Caller, OrderPath, Query};
-use super::problem::Problem;
 use crate::app::App;
-use crate::auth::Principal;
-use crate::command::{NewOrder, StatusWord};
-use crate::dialect::canonical::{OrderView, StatusUpdate, Telling, TrackingView};
-use crate::error::Refusal;
+use crate::base::clock::instant;
+use crate::base::error::Refusal;
+use crate::dialect::canonical::{OrderView, StatusUpdate, StatusWord, TrackingView};
+use crate::dialect::message::Telling;
 use crate::event::log;
-use crate::order::Order;
-use crate::order::access::{Party, party};
+use crate::model::access::party;
+use crate::model::new_order::NewOrder;
+use crate::model::{Order, Overview, Party, Principal};
 use crate::order::create::{self, Idempotency};
 use crate::order::read::{self, Cursor};
+use crate::transport::problem::Problem;
+use crate::transport::site::Site;
 
 const DEFAULT_PAGE: u32 = 50;
 
@@ -207,7 +208,7 @@ pub(super) async fn tracking(
 }
 
 /// The seq, and what changes without one: where the driver is, and when they arrive.
-fn tracking_etag(tracking: &read::Tracking, eta_minutes: Option<i64>) -> HeaderValue {
+fn tracking_etag(tracking: &Overview, eta_minutes: Option<i64>) -> HeaderValue {
     let seen = tracking.position.map(|(_, at)| at.timestamp_millis());
     let text = match (seen, eta_minutes) {
         (None, None) => return etag(tracking.order.seq),
@@ -266,7 +267,7 @@ pub(super) async fn events(
             format!("must be at most {} seconds", limits.long_poll_max_seconds),
         ));
     }
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(u64::from(wait));
+    let deadline = instant() + Duration::from_secs(u64::from(wait));
     loop {
         // Listen first, then read: an event in between is not slept through.
         let news = app.relay.events_of(&id);
@@ -275,8 +276,7 @@ pub(super) async fn events(
         notified.as_mut().enable();
         let (order, party) = read::order(app, &id, &who).await?;
         let found = log::of_order(app.db.reader(), &id, after, u64::from(limit)).await?;
-        let waited = tokio::time::Instant::now() >= deadline
-            || app.draining.load(std::sync::atomic::Ordering::Relaxed);
+        let waited = instant() >= deadline || app.draining.load(std::sync::atomic::Ordering::Relaxed);
         if !found.is_empty() || waited {
             let eta = app.live.eta(&order, app.clock.now());
             let events: Vec<_> = found

@@ -6,18 +6,17 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Site;
 use super::extract::{Body, Caller, OrderPath, Reader};
-use super::problem::{self, Problem};
 use crate::app::App;
-use crate::auth::Principal;
-use crate::clock::rfc3339;
-use crate::dialect::orders_track::{self as dialect, OrderView};
-use crate::error::Refusal;
-use crate::id::OrderId;
+use crate::base::clock::rfc3339;
+use crate::base::error::Refusal;
+use crate::dialect::orders_track as dialect;
+use crate::dialect::orders_track::OrderView;
+use crate::model::{Order, OrderId, OrderStatus, Principal};
 use crate::order::change::{self, Action};
 use crate::order::read;
-use crate::order::{Order, OrderStatus};
+use crate::transport::problem::{self, Problem};
+use crate::transport::site::Site;
 
 /// Moves an order to a status named in an older vocabulary. Several statuses share a word there: who asks for the word that
 /// the order already has has what they asked for.

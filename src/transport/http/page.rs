@@ -1,16 +1,15 @@
 //! The browser test page, served from the binary: no file beside it, no internet behind it.
 
-use axum::Json;
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use rust_embed::RustEmbed;
 use serde::Serialize;
 
-use super::Site;
-use crate::error::Refusal;
+use crate::base::error::Refusal;
+use crate::transport::site::Site;
 
 /// The page's files. In a debug build they are read from disk at every request.
 #[derive(RustEmbed)]

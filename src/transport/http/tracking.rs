@@ -8,20 +8,19 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Site;
 use super::extract::{Body, Caller, UserPath};
-use super::problem::{self, Problem};
 use crate::app::App;
-use crate::command::Phone;
+use crate::base::error::Refusal;
 use crate::dialect::Dialect;
 use crate::dialect::tracking::{Update, View, WORDS, word};
-use crate::driver::live::Outlook;
-use crate::error::Refusal;
-use crate::id::{Latitude, Longitude, OrderId, Point, UserId};
-use crate::order::Order;
-use crate::order::access::{Party, staff_only};
+use crate::model::access::staff_only;
+use crate::model::{
+    Forecast, Latitude, Longitude, Order, OrderId, Party, Phone, Point, TrackingSession, UserId,
+};
 use crate::order::read;
-use crate::tracking::{self, NewSession, TrackingSession};
+use crate::tracking::{self, NewSession};
+use crate::transport::problem::{self, Problem};
+use crate::transport::site::Site;
 
 /// A rider sets out.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -43,8 +42,8 @@ pub struct Start {
     phone: Option<Phone>,
 }
 
-async fn outlook(app: &App, order: &Order) -> Result<Outlook, Refusal> {
-    Ok(Outlook { eta: None, position: read::position(app, order).await? })
+async fn outlook(app: &App, order: &Order) -> Result<Forecast, Refusal> {
+    Ok(Forecast { eta: None, position: read::position(app, order).await? })
 }
 
 async fn whole<'a>(app: &App, session: &'a TrackingSession, order: &Order) -> Result<View<'a>, Refusal> {
@@ -93,7 +92,7 @@ pub(super) async fn update(
     Body { value, .. }: Body<Update>,
 ) -> Result<Response, Response> {
     let refuse = |refusal| problem::respond_in(&refusal, word);
-    let (session, order) = tracking::update(&site.app, &who, &id, value).await.map_err(refuse)?;
+    let (session, order) = tracking::update(&site.app, &who, &id, value.moved()).await.map_err(refuse)?;
     let view = whole(&site.app, &session, &order).await.map_err(refuse)?;
     Ok(Json(View { order_id: None, rider_id: None, dropoff: None, ..view }).into_response())
 }

@@ -3,12 +3,10 @@
 
 use axum::extract::Request;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 
 use super::engine::Engine;
-use super::probe::Rewound;
-use crate::transport::conn::{self, Conn};
+use crate::transport::conn;
+use crate::transport::upgrade::upgraded;
 
 /// The headers that Socket.IO, and the token, need.
 const KEPT: [HeaderName; 9] = [
@@ -37,15 +35,6 @@ pub(super) fn go_on(engine: &Engine, mut request: Request) {
             engine.take_over(Box::new(stream), request);
         }
     });
-}
-
-/// The connection behind an upgrade, once the answer to it is written; `None` if it has ended before.
-pub(in crate::transport) async fn upgraded(upgrade: OnUpgrade) -> Option<Rewound> {
-    let parts = upgrade.await.ok()?.downcast::<TokioIo<Conn>>().ok()?;
-    let mut conn = parts.io.into_inner();
-    // A copy: what was read lies in a buffer of 16 KiB.
-    conn.unread(&parts.read_buf);
-    Some(Rewound::new(Vec::new(), conn))
 }
 
 /// A copy of the request that shares no memory with hyper's read buffer. Socket.IO keeps a request's parts as

@@ -7,18 +7,19 @@ use super::engine::Engine;
 use super::peers::{Peer, Peers};
 use super::visitor::Visitor;
 use super::wire::{Direct, Polled};
-use crate::auth::{Principal, Role};
+use crate::base::error::Refusal;
 use crate::dialect::{Dialect, realtime};
-use crate::error::Refusal;
-use crate::fanout::Fanout;
-use crate::fanout::session::Session;
-use crate::recovery;
-use crate::transport::inbox::Inbox;
-use crate::transport::{Wire, conn};
+use crate::model::{Principal, Role};
+use crate::session::Sessions;
+use crate::session::inbox::Inbox;
+use crate::session::resume::begin;
+use crate::session::session::Session;
+use crate::session::wire::Wire;
+use crate::transport::conn;
 
 /// What the namespaces share.
 pub struct Door {
-    pub(super) fanout: Fanout,
+    pub(super) fanout: Sessions,
     pub(super) peers: Peers,
     pub(super) engine: Engine,
 }
@@ -70,7 +71,7 @@ impl Door {
         let namespace = dialect.namespace().unwrap_or_default();
         let sid = &visitor.sid;
         let claim = visitor.claim()?;
-        let mut begun = recovery::begin(&self.fanout, &principal, dialect, &claim, sid).await?;
+        let mut begun = begin(&self.fanout, &principal, dialect, &claim, sid).await?;
         if visitor.is_eio3 || principal.role == Role::Anonymous {
             // There is no telling whose it is.
             begun.beginning.holder = None;

@@ -11,7 +11,7 @@ use http::{HeaderValue, Method, StatusCode, Uri, header};
 use tower::Service;
 use tower::util::{BoxCloneSyncService, service_fn};
 
-use super::probe::Rewound;
+use crate::transport::upgrade::Rewound;
 
 /// The service, and requests of our own to it in a client's place.
 #[derive(Clone)]

@@ -10,27 +10,26 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use smallvec::{SmallVec, smallvec};
-use socketioxide_core::Str;
-use socketioxide_core::Value;
 use socketioxide_core::packet::{Packet, PacketData};
 use socketioxide_core::parser::{Parse, ParseConfig, ParseError, ParserState};
+use socketioxide_core::{Str, Value};
 use socketioxide_parser_common::CommonParser;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::{Error, Message as WsMessage};
 
 use super::door::{Door, ended, leave};
-use super::greeting::{connect_frame, refusal_frame};
 use super::incoming::{Arrival, Establishing};
+use super::packet::{MAX_ATTACHMENTS, READ_BUFFER, connect_frame, refusal_frame};
 use super::visitor::{self, Visitor};
-use super::{MAX_ATTACHMENTS, READ_BUFFER};
-use crate::config::Limits;
+use crate::base::clock::instant;
+use crate::base::config::Limits;
 use crate::dialect::Dialect;
-use crate::fanout::handing::{Handed, Urgency};
+use crate::session::inbox::Inbox;
+use crate::session::wire::{Handed, Urgency};
 use crate::transport::conn::{self, Conn, Lane, websocket};
-use crate::transport::inbox::Inbox;
-use crate::transport::websocket::{Ending, listen_out, speak};
+use crate::transport::upgrade::{Ending, listen_out, speak};
 
 /// `2`, a ping, and `1`, the end, as the server's WebSocket frames.
 const PING: Bytes = Bytes::from_static(&[websocket::TEXT, 1, b'2']);
@@ -99,14 +98,14 @@ impl Client {
         // asked, by socketioxide: which does that when it comes, and from then on once in an interval.
         let since =
             u64::try_from(self.came.elapsed().as_millis()).unwrap_or(u64::MAX) % limits.ping_interval_ms;
-        let (mut next, mut until) = (Instant::now() + interval - Duration::from_millis(since), None);
+        let (mut next, mut until) = (instant() + interval - Duration::from_millis(since), None);
         let mut drained = false;
         loop {
             let message = tokio::select! {
                 biased;
                 message = poll_fn(|cx| poll_message(socket, &self.lane, &mut drained, cx)) => message,
                 () = tokio::time::sleep_until(until.unwrap_or(next)) => {
-                    let now = Instant::now();
+                    let now = instant();
                     if until.is_some() {
                         return Ending { name: "heartbeat_timeout", close: Some(websocket::GOING_AWAY) };
                     }
@@ -119,7 +118,7 @@ impl Client {
                 }
             };
             let heard = match message {
-                Some(Ok(Message::Text(text))) => match text.as_bytes().first() {
+                Some(Ok(WsMessage::Text(text))) => match text.as_bytes().first() {
                     Some(b'2' | b'3') => {
                         until = None;
                         Ok(())
@@ -133,13 +132,13 @@ impl Client {
                     Some(b'1') => Err(Ending::silent("transport_close")),
                     _ => Err(Ending::protocol()),
                 },
-                Some(Ok(Message::Binary(bytes))) => {
+                Some(Ok(WsMessage::Binary(bytes))) => {
                     self.packet(|parser, config, state| parser.decode_bin(config, state, bytes)).await
                 }
                 // Pings are answered as they are read.
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_))) => {
-                    Ok(())
-                }
+                Some(Ok(
+                    WsMessage::Ping(_) | WsMessage::Pong(_) | WsMessage::Close(_) | WsMessage::Frame(_),
+                )) => Ok(()),
                 Some(Err(error)) => Err(Ending::of(Some(error))),
                 None => Err(Ending::of(None)),
             };
@@ -216,7 +215,12 @@ impl Client {
         let let_in = match dialect {
             None => Err("Invalid namespace".to_owned()),
             Some(dialect) => {
-                let visitor = Visitor::returning(auth, self.token.clone(), conn::Handle::of(&self.lane));
+                let visitor = Visitor::returning(
+                    &self.door.fanout.app().clock,
+                    auth,
+                    self.token.clone(),
+                    conn::Handle::of(&self.lane),
+                );
                 self.door.let_in(&visitor, dialect).await.map_err(|denied| denied.to_string())
             }
         };
@@ -248,7 +252,7 @@ fn poll_message(
     lane: &Lane,
     drained: &mut bool,
     cx: &mut Context<'_>,
-) -> Poll<Option<Result<Message, Error>>> {
+) -> Poll<Option<Result<WsMessage, Error>>> {
     if *drained {
         // No room: what is to be read stays where it is. What went wrong shows again.
         let mut nowhere = ReadBuf::new(&mut []);

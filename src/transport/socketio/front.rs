@@ -13,21 +13,20 @@ use axum::extract::Request;
 use axum::response::Response;
 use http::{HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
-use tokio::time::Instant;
 use tower::Service;
 
-use super::begin;
 use super::door::Door;
 use super::engine::Engine;
 use super::greeting::{Greeting, mend_polled};
 use super::handshake::Handshake;
 use super::incoming::{Arrival, Incoming};
 use super::peers::{Peer, Peers};
-use super::{probe, query};
+use super::{begin, probe, query};
 use crate::app::App;
-use crate::error::Refusal;
-use crate::transport::http::{problem, token_of};
-use crate::transport::{conn, websocket};
+use crate::base::clock::instant;
+use crate::base::error::Refusal;
+use crate::transport::token::token_of;
+use crate::transport::{conn, problem, upgrade};
 
 /// Empty answers in a row that are asked for again in a polling client's place.
 const POLLS: usize = 3;
@@ -104,7 +103,7 @@ impl Front {
                 return Some(problem::respond(&Refusal::Unavailable));
             }
         }
-        websocket::refuse_foreign(app, request.headers())
+        upgrade::refuse_foreign(app, request.headers())
     }
 
     async fn serve(self, request: Request, asked: Asked) -> Response {
@@ -145,13 +144,13 @@ impl Front {
         let (parts, body) = request.into_parts();
         // Who has been polling may have said it then, and only then.
         let token = token_of(&parts).or_else(|| peer.as_ref().and_then(|peer| peer.token()));
-        let came = peer.as_ref().and_then(|peer| peer.came()).unwrap_or_else(Instant::now);
+        let came = peer.as_ref().and_then(|peer| peer.came()).unwrap_or_else(instant);
         let arrival = self.door.clone().map(|door| Arrival { door, came, token, peer: peer.clone() });
         let request = Request::from_parts(parts, body);
         let response = match (&asked.sid, &peer) {
             (None, _) => {
                 let known = asked.known && request.method() == Method::GET;
-                match websocket::switching(request.headers()).filter(|_| known) {
+                match upgrade::switching(request.headers()).filter(|_| known) {
                     Some(switching) => {
                         begin::go_on(&self.engine, request);
                         switching

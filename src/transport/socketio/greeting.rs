@@ -4,16 +4,11 @@
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
-use super::peers::Peer;
-use crate::fanout::session::Session;
-use crate::transport::conn::websocket;
 use smallvec::SmallVec;
 
-/// The name of the mark that is put into a socket's queue when it moves from polling to a WebSocket.
-pub const MARK: &str = "~lane";
+use super::packet::{self, SEPARATOR, connect_reply, in_namespace, is_mark, with_pid};
+use super::peers::Peer;
+use crate::session::session::Session;
 
 /// What is looked for on one connection, until the session writes to it.
 pub struct Greeting {
@@ -86,7 +81,7 @@ impl Greeting {
             return Seen::Nothing;
         }
         if let Some((namespace, rest)) = in_namespace(packet, b"40") {
-            let here = find(&self.sessions, namespace);
+            let here = packet::find(&self.sessions, namespace);
             let moving = self.peer.as_ref().and_then(|peer| peer.session(namespace));
             let reply = here.as_ref().or(moving.as_ref()).and_then(|session| with_pid(rest, session));
             return match (here, reply) {
@@ -104,78 +99,6 @@ impl Greeting {
         }
         Seen::Pass
     }
-}
-
-/// Which namespace a packet of this kind is in, and what it says there.
-fn in_namespace<'a>(packet: &'a [u8], kind: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
-    let rest = packet.strip_prefix(kind)?;
-    if rest.first() != Some(&b'/') {
-        return Some((b"/", rest));
-    }
-    let end = rest.iter().position(|byte| *byte == b',').unwrap_or(rest.len());
-    Some((&rest[..end], rest.get(end + 1..).unwrap_or_default()))
-}
-
-fn is_mark(packet: &[u8]) -> bool {
-    in_namespace(packet, b"42")
-        .and_then(|(_, rest)| rest.strip_prefix(b"[\""))
-        .is_some_and(|rest| rest.starts_with(MARK.as_bytes()))
-}
-
-/// The session that speaks in a namespace.
-pub(super) fn find(sessions: &[Weak<Session>], namespace: &[u8]) -> Option<Arc<Session>> {
-    sessions
-        .iter()
-        .filter_map(Weak::upgrade)
-        .find(|session| session.dialect().namespace().is_some_and(|name| name.as_bytes() == namespace))
-}
-
-/// How a packet begins that is in a namespace.
-fn prefix(namespace: &str) -> [&str; 2] {
-    if namespace == "/" { ["", ""] } else { [namespace, ","] }
-}
-
-/// A packet of this kind in a namespace, with what it says, as a WebSocket frame.
-fn packet(kind: &str, namespace: &str, says: &str) -> Bytes {
-    let [namespace, comma] = prefix(namespace);
-    websocket::text(&[kind.as_bytes(), namespace.as_bytes(), comma.as_bytes(), says.as_bytes()])
-}
-
-/// The packet that ends a session for good.
-#[must_use]
-pub fn disconnect_frame(namespace: &str) -> Bytes {
-    packet("41", namespace, "")
-}
-
-/// The reply to CONNECT.
-#[must_use]
-pub fn connect_frame(namespace: &str, sid: &str, session: &Session) -> Bytes {
-    let reply = serde_json::json!({ "sid": sid }).to_string();
-    with_pid(reply.as_bytes(), session).unwrap_or_else(|| packet("40", namespace, &reply))
-}
-
-/// The reply to a CONNECT that is refused.
-#[must_use]
-pub fn refusal_frame(namespace: &str, why: &str) -> Bytes {
-    packet("44", namespace, &serde_json::json!({ "message": why }).to_string())
-}
-
-/// The reply to CONNECT with the session's id in it; `None` for clients of Engine.IO 3, whose reply says nothing.
-fn with_pid(reply: &[u8], session: &Session) -> Option<Bytes> {
-    Some(websocket::text(&[connect_reply(reply, session)?.as_bytes()]))
-}
-
-/// `40/realtime,{"sid":"…","pid":"…"}`, or `40{…}` in the default namespace, from what socketioxide says in it.
-fn connect_reply(reply: &[u8], session: &Session) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Reply<'a> {
-        #[serde(borrow)]
-        sid: &'a RawValue,
-    }
-    let Reply { sid } = serde_json::from_slice(reply).ok()?;
-    let pid = session.pid()?;
-    let [namespace, comma] = prefix(session.dialect().namespace()?);
-    Some(format!(r#"40{namespace}{comma}{{"sid":{sid},"pid":"{pid}"}}"#))
 }
 
 /// Mends what a client of Engine.IO 4 gets as it polls: the same as on a WebSocket, packet by packet. `None` when nothing
@@ -202,27 +125,4 @@ pub fn mend_polled(body: &str, peer: &Peer, answer_ping: &mut bool) -> Option<St
         }
     }
     (!packets.is_empty()).then(|| packets.join(&char::from(SEPARATOR).to_string()))
-}
-
-/// What is between two packets of a polling body.
-pub(super) const SEPARATOR: u8 = b'\x1E';
-
-/// An event as a WebSocket frame, made once for all who get it.
-#[must_use]
-pub fn event_frame(namespace: &str, frame: &crate::fanout::Frame) -> Bytes {
-    let name = crate::dialect::json(&frame.name);
-    let [namespace, comma] = prefix(namespace);
-    let head = ["42", namespace, comma, "[", name.get(), ",", frame.json.get()].concat();
-    match &frame.offset {
-        Some(offset) => websocket::text(&[head.as_bytes(), b",\"", offset.as_bytes(), b"\"]"]),
-        None => websocket::text(&[head.as_bytes(), b"]"]),
-    }
-}
-
-/// The answer to a request as a WebSocket frame.
-#[must_use]
-pub fn ack_frame(namespace: &str, ack: i64, json: &RawValue) -> Bytes {
-    let [namespace, comma] = prefix(namespace);
-    let head = format!("43{namespace}{comma}{ack}[");
-    websocket::text(&[head.as_bytes(), json.get().as_bytes(), b"]"])
 }

@@ -7,15 +7,15 @@ use socketioxide::adapter::LocalAdapter;
 use socketioxide::handler::{MessageHandler, Value};
 use socketioxide::socket::Socket;
 
-use crate::transport::inbox::Inbox;
+use crate::session::inbox::Inbox;
 
 /// Takes every event of one socket.
 pub struct Handler(pub(super) Arc<Inbox>);
 
 /// Marks [`Handler`] as a handler that takes the packet as it is.
-pub struct Whole;
+pub struct RawPacket;
 
-impl MessageHandler<LocalAdapter, Whole> for Handler {
+impl MessageHandler<LocalAdapter, RawPacket> for Handler {
     fn call(&self, _: Arc<Socket<LocalAdapter>>, value: Value, ack: Option<i64>) {
         match value {
             Value::Str(json, _) => self.0.text(&json, ack),

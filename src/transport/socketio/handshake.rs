@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::fanout::session::Session;
+use crate::session::session::Session;
 
 /// A client that has shaken hands and is not in a namespace yet. It is over in time whatever the client does:
 /// socketioxide keeps the request that this comes with, but not for longer than `CONNECT_TIMEOUT`. When the client

@@ -13,11 +13,12 @@ use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
 use super::door::Door;
+use super::packet::is_step;
 use super::peers::Peer;
 use super::query;
+use crate::session::inbox::Inbox;
 use crate::transport::conn::Lane;
 use crate::transport::conn::websocket::Head;
-use crate::transport::inbox::Inbox;
 
 /// `3`, a pong, as a client's WebSocket frame.
 const PONG: [u8; 7] = [0x81, 0x81, 0, 0, 0, 0, b'3'];
@@ -238,18 +239,6 @@ impl Incoming {
             && inboxes
                 .find(|inbox| inbox.namespace() == Some(namespace))
                 .is_some_and(|inbox| inbox.event(json, ack))
-    }
-}
-
-/// Whether a packet, given by how it begins, is more than a sign of life, a change of transports, an event or an answer to
-/// one.
-pub(super) fn is_step(begins: impl IntoIterator<Item = u8>) -> bool {
-    let mut begins = begins.into_iter();
-    match begins.next() {
-        Some(b'4') => !matches!(begins.next(), Some(b'2' | b'3')),
-        Some(b'2' | b'3' | b'5' | b'6') => false,
-        // Also what is binary.
-        _ => true,
     }
 }
 

@@ -9,17 +9,16 @@ pub mod greeting;
 mod handler;
 mod handshake;
 pub mod incoming;
+pub mod packet;
 pub mod peers;
 mod probe;
 pub mod query;
 mod visitor;
 pub mod wire;
 
-pub(super) use begin::upgraded;
 pub use engine::Engine;
 pub use front::Front;
 pub use handshake::Handshake;
-pub use probe::Rewound;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,27 +31,25 @@ use tower::util::service_fn;
 
 use self::door::{Denied, Door, Entry, ended_by_socketioxide};
 use self::handler::Handler;
+use self::packet::{MAX_ATTACHMENTS, READ_BUFFER};
 use self::peers::Peers;
 use self::visitor::Visitor;
-use crate::config::Limits;
+use crate::base::config::Limits;
+use crate::base::error::Refusal;
 use crate::dialect::Dialect;
-use crate::error::Refusal;
-use crate::fanout::Fanout;
+use crate::session::Sessions;
+use crate::transport::problem;
 
 /// Where it is served.
 const PATH: &str = "/socket.io/";
 /// A connection that does not get as far as a namespace is closed after this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Read buffer of a WebSocket; our clients' messages are small.
-const READ_BUFFER: usize = 512;
-/// Engine.IO packets of protocol 3 carry no limits of their own; attachments have no use here.
-const MAX_ATTACHMENTS: usize = 4;
 /// How many messages of the largest size one polling body may hold.
 const MESSAGES_PER_BODY: usize = 8;
 
 /// The Socket.IO service, its namespaces in place.
 #[must_use]
-pub fn service(fanout: &Fanout, peers: &Peers) -> Front {
+pub fn service(fanout: &Sessions, peers: &Peers) -> Front {
     let app = fanout.app();
     let limits = &app.config.limits;
     let (service, io) = builder(limits).build_with_inner_svc(service_fn(not_found));
@@ -68,7 +65,7 @@ pub fn service(fanout: &Fanout, peers: &Peers) -> Front {
 }
 
 async fn not_found(_: axum::extract::Request) -> Result<axum::response::Response, std::convert::Infallible> {
-    Ok(super::http::problem::respond(&Refusal::NotFound("page")))
+    Ok(problem::respond(&Refusal::NotFound("page")))
 }
 
 fn builder(limits: &Limits) -> socketioxide::SocketIoBuilder {

@@ -8,10 +8,10 @@ use smallvec::SmallVec;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::greeting::{SEPARATOR, find};
 use super::handshake::Handshake;
-use super::incoming::is_step;
-use crate::fanout::session::Session;
+use super::packet::{SEPARATOR, find, is_step};
+use crate::base::clock::instant;
+use crate::session::session::Session;
 use crate::transport::conn::Lane;
 
 /// One client that began with polling.
@@ -61,7 +61,7 @@ impl Peer {
 
     pub(super) fn came_with(&self, handshake: Weak<Handshake>, token: Option<String>) {
         let mut state = self.state();
-        (state.handshake, state.came, state.token) = (handshake, Some(Instant::now()), token);
+        (state.handshake, state.came, state.token) = (handshake, Some(instant()), token);
     }
 
     /// When its first request came.
@@ -174,7 +174,7 @@ impl Peer {
     pub fn mark(&self) {
         if self.lane().is_some() {
             for session in self.sessions() {
-                session.begin_upgrade(crate::transport::Wire::mark);
+                session.begin_upgrade(crate::session::wire::Wire::mark);
             }
         }
     }

@@ -3,29 +3,26 @@
 //! begin and then cut it, no client could ever stay.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::extract::Request;
 use axum::response::Response;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::begin::upgraded;
 use super::engine::Engine;
 use super::peers::Peer;
-use crate::error::Refusal;
-use crate::transport::conn::{Conn, Lane, websocket as frames};
-use crate::transport::http::problem;
-use crate::transport::websocket;
+use crate::base::error::Refusal;
+use crate::transport::conn::{Lane, websocket as frames};
+use crate::transport::problem;
+use crate::transport::upgrade::{self, Rewound, upgraded};
 
 /// How long a client may take to make up its mind.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Answers the request for a WebSocket, and goes on behind the answer.
 pub(super) fn accept(engine: &Engine, peer: Arc<Peer>, lane: Arc<Lane>, mut request: Request) -> Response {
-    let Some(response) = websocket::switching(request.headers()) else {
+    let Some(response) = upgrade::switching(request.headers()) else {
         return problem::respond(&Refusal::Malformed("this is no WebSocket handshake".to_owned()));
     };
     let upgrade = hyper::upgrade::on(&mut request);
@@ -40,7 +37,7 @@ pub(super) fn accept(engine: &Engine, peer: Arc<Peer>, lane: Arc<Lane>, mut requ
         if let Ok(Ok(frames)) = moved {
             peer.moves_to(&lane);
             // What was read here is read again by socketioxide.
-            let stream = Rewound::new(frames, stream.conn);
+            let stream = Rewound::new(frames, stream.into_conn());
             // What the client came with is known from its first request.
             let mut copy = http::Request::new(());
             *copy.uri_mut() = request.uri().clone();
@@ -73,50 +70,4 @@ async fn expect(stream: &mut Rewound, packet: &[u8]) -> io::Result<Vec<u8>> {
     let (mask, masked) = rest.split_at(4);
     let says = masked.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask);
     if says.eq(packet.iter().copied()) { Ok(frame) } else { Err(io::ErrorKind::InvalidData.into()) }
-}
-
-impl Rewound {
-    /// A connection, and the frames that are to be read again first.
-    #[must_use]
-    pub(in crate::transport) fn new(before: Vec<u8>, conn: Conn) -> Self {
-        Self { before, at: 0, conn }
-    }
-}
-
-/// A connection of which some frames were looked at already.
-pub struct Rewound {
-    before: Vec<u8>,
-    at: usize,
-    conn: Conn,
-}
-
-impl AsyncRead for Rewound {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let rest = &this.before[this.at..];
-        if rest.is_empty() {
-            return Pin::new(&mut this.conn).poll_read(cx, buf);
-        }
-        let count = rest.len().min(buf.remaining());
-        buf.put_slice(&rest[..count]);
-        this.at += count;
-        if this.at == this.before.len() {
-            (this.before, this.at) = (Vec::new(), 0);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Rewound {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().conn).poll_write(cx, buf)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().conn).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().conn).poll_shutdown(cx)
-    }
 }

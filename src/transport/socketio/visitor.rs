@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Weak};
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use socketioxide::adapter::LocalAdapter;
@@ -11,10 +12,12 @@ use socketioxide::socket::Socket;
 use socketioxide::{ProtocolVersion, TransportType};
 
 use super::handshake::Handshake;
-use crate::error::Refusal;
-use crate::id::Whole;
-use crate::recovery::Claim;
-use crate::transport::{conn, http};
+use crate::base::clock::Clock;
+use crate::base::error::Refusal;
+use crate::model::WholeNumber;
+use crate::session::resume::Claim;
+use crate::transport::conn;
+use crate::transport::token::{token_in, token_of};
 
 /// Random bytes of an id that we give out; socketioxide's are as long.
 const SID: usize = 12;
@@ -49,7 +52,7 @@ impl FromConnectParts<LocalAdapter> for Visitor {
             polls: socket.transport_type() == TransportType::Polling,
             connection: came_with.extensions.get().cloned(),
             handshake: came_with.extensions.get().cloned(),
-            token: http::token_of(came_with),
+            token: token_of(came_with),
             auth: auth.as_ref().and_then(json),
             socket: Arc::downgrade(socket),
         })
@@ -78,9 +81,14 @@ struct AuthPayload<'a> {
 
 impl Visitor {
     /// A client that is on its WebSocket already, with what it says now and the token that it came with.
-    pub(super) fn returning(auth: Option<String>, token: Option<String>, connection: conn::Handle) -> Self {
+    pub(super) fn returning(
+        clock: &Clock,
+        auth: Option<String>,
+        token: Option<String>,
+        connection: conn::Handle,
+    ) -> Self {
         Self {
-            sid: URL_SAFE_NO_PAD.encode(rand::random::<[u8; SID]>()),
+            sid: URL_SAFE_NO_PAD.encode(clock.random::<SID>()),
             is_eio3: false,
             polls: false,
             connection: Some(connection),
@@ -103,7 +111,7 @@ impl Visitor {
     /// The token, from `auth.token` (version 2: the query it joins with), the `Authorization` header or the `token`
     /// query parameter, in this order.
     pub(super) fn token(&self) -> Option<String> {
-        self.payload().token.or_else(|| self.query().and_then(http::token_in)).or_else(|| self.token.clone())
+        self.payload().token.or_else(|| self.query().and_then(token_in)).or_else(|| self.token.clone())
     }
 
     /// Where it says that it was.
@@ -114,9 +122,9 @@ impl Visitor {
             raw.map(|raw| serde_json::from_str::<String>(raw.get()).unwrap_or_default())
         };
         let position = match payload.position {
-            Some(raw) => {
-                Some(serde_json::from_str::<Whole>(raw.get()).map_or(-1, |Whole(position)| position))
-            }
+            Some(raw) => Some(
+                serde_json::from_str::<WholeNumber>(raw.get()).map_or(-1, |WholeNumber(position)| position),
+            ),
             None => self.query().and_then(position_in),
         };
         if position.is_some_and(i64::is_negative) {

@@ -12,10 +12,10 @@ use socketioxide::socket::Socket;
 use socketioxide::{SendError, SocketError};
 
 use super::engine::Engine;
-use super::greeting::{MARK, ack_frame, disconnect_frame, event_frame};
+use super::packet::{MARK, ack_frame, disconnect_frame, event_frame};
 use super::peers::Peer;
-use crate::fanout::Frame;
-use crate::fanout::handing::{Handed, Urgency};
+use crate::dialect::message::Message;
+use crate::session::wire::{Handed, Urgency};
 use crate::transport::conn::{Lane, websocket};
 
 /// What may wait to be polled of messages that are safe in the log, and of those that something newer supersedes.
@@ -49,7 +49,7 @@ pub struct Polled {
 
 impl Direct {
     #[must_use]
-    pub fn hand(&self, frame: &Frame, urgency: Urgency) -> Handed {
+    pub fn hand(&self, frame: &Message, urgency: Urgency) -> Handed {
         self.lane.push(frame.bytes(|frame| event_frame(self.namespace, frame)), urgency)
     }
 
@@ -71,7 +71,7 @@ impl Direct {
 
 impl Polled {
     #[must_use]
-    pub fn hand(&self, frame: &Frame, urgency: Urgency) -> Handed {
+    pub fn hand(&self, frame: &Message, urgency: Urgency) -> Handed {
         let Some(socket) = self.socket.upgrade() else { return Handed::Gone };
         let waiting = self.waiting.load(Ordering::Acquire);
         let size = frame.json.get().len() + FRAMING;

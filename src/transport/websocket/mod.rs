@@ -8,34 +8,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::routing::get;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::time::Instant;
+use http::{HeaderValue, Method, StatusCode, header};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Message, Role as Side, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::Message as WsMessage;
 
-use super::Wire;
-use super::conn::{self, LAST_WORDS, Lane, websocket};
-use super::http::{Site, problem, token_of};
-use super::inbox::Inbox;
-use super::socketio::{self, Rewound};
 use crate::app::App;
-use crate::auth::Principal;
-use crate::command::Command;
+use crate::base::clock::instant;
+use crate::base::error::Refusal;
+use crate::dialect::close::CloseReason;
+use crate::dialect::message::Message;
+use crate::dialect::place::Place;
 use crate::dialect::{Dialect, Request as Asked};
-use crate::error::Refusal;
-use crate::fanout::handing::{Beginning, CloseReason, Handed, Urgency};
-use crate::fanout::session::Session;
-use crate::fanout::{Frame, Place};
+use crate::model::{Command, Principal};
+use crate::session::beginning::Beginning;
+use crate::session::inbox::Inbox;
+use crate::session::session::Session;
+use crate::session::wire::{Handed, Urgency, Wire};
 use crate::tracking;
+use crate::transport::conn::{self, Lane, websocket};
+use crate::transport::problem;
+use crate::transport::site::Site;
+use crate::transport::token::token_of;
+use crate::transport::upgrade::{Ending, Rewound, listen_out, refuse_foreign, speak, switching, upgraded};
 
 /// Read buffer of a socket; our clients' messages are small.
 const READ_BUFFER: usize = 2_048;
@@ -65,43 +64,6 @@ pub fn routes() -> Router<Site> {
         )
 }
 
-/// Refuses a browser's page that is not allowed to connect. Browsers let any page open a WebSocket anywhere; whose page it
-/// is, only we can check.
-#[must_use]
-pub fn refuse_foreign(app: &App, headers: &HeaderMap) -> Option<Response> {
-    let origin = headers.get(header::ORIGIN).filter(|_| headers.contains_key(header::UPGRADE))?;
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    if origin.to_str().is_ok_and(|origin| app.config.origin_allowed(origin, host)) {
-        return None;
-    }
-    app.metrics.rejected("foreign_origin");
-    Some(problem::respond(&Refusal::Forbidden("this origin may not connect; see CORS_ORIGIN".to_owned())))
-}
-
-/// The answer to a WebSocket handshake (RFC 6455 §4.2.2); `None` if it is none.
-#[must_use]
-pub fn switching(headers: &HeaderMap) -> Option<Response> {
-    let names = |name, word: &str| {
-        headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
-    };
-    let version = headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
-    if !version || !names(header::UPGRADE, "websocket") || !names(header::CONNECTION, "upgrade") {
-        return None;
-    }
-    let key = headers.get(header::SEC_WEBSOCKET_KEY)?;
-    let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()?;
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    Some(response)
-}
-
 /// Who comes in, and where they begin.
 struct Entrant {
     principal: Principal,
@@ -110,7 +72,7 @@ struct Entrant {
 
 /// Why somebody does not come in: what is said, and the close frame.
 struct Turned {
-    words: Option<Frame>,
+    words: Option<Message>,
     close: Bytes,
 }
 
@@ -149,7 +111,7 @@ async fn open(site: &Site, dialect: Dialect, tracking: Option<String>, mut reque
     lane.becomes_raw_websocket();
     let site = site.clone();
     tokio::spawn(async move {
-        let Some(stream) = socketio::upgraded(upgrade).await else { return };
+        let Some(stream) = upgraded(upgrade).await else { return };
         match entrant {
             Ok(entrant) => serve(&site, dialect, entrant, stream, lane).await,
             Err(Turned { words, close }) => {
@@ -195,7 +157,7 @@ async fn admit(
         None => None,
         Some(id) => match tracking::find(app, id).await {
             Ok((session, order)) => {
-                let ends_at = session.end(app, &order).await?;
+                let ends_at = tracking::end(app, &session, &order).await?;
                 Some((Arc::new(session), ends_at))
             }
             Err(Refusal::NotFound(_)) => return Ok(Err(Turned::away("Tracking not found"))),
@@ -239,69 +201,12 @@ async fn serve(site: &Site, dialect: Dialect, entrant: Entrant, stream: Rewound,
     }
 }
 
-/// The server's end of a WebSocket whose handshake is done; with a buffer to read to, and messages of at most so many bytes.
-pub(super) async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: S,
-    buffer: usize,
-    longest: usize,
-) -> WebSocketStream<S> {
-    let config = WebSocketConfig::default()
-        .read_buffer_size(buffer)
-        .write_buffer_size(0)
-        .max_message_size(Some(longest))
-        .max_frame_size(Some(longest));
-    WebSocketStream::from_raw_socket(stream, Side::Server, Some(config)).await
-}
-
 /// Takes the session out of its rooms.
 struct Entered(Arc<Session>);
 
 impl Drop for Entered {
     fn drop(&mut self) {
         self.0.leave();
-    }
-}
-
-/// How a socket ended.
-pub(super) struct Ending {
-    /// Why, as it is counted.
-    pub name: &'static str,
-    /// What it is still to be told.
-    pub close: Option<Bytes>,
-}
-
-impl Ending {
-    /// There is nobody to be told anything.
-    pub fn silent(name: &'static str) -> Self {
-        Self { name, close: None }
-    }
-
-    fn told(name: &'static str, code: u16, reason: &str) -> Self {
-        Self { name, close: Some(websocket::close(code, reason)) }
-    }
-
-    /// The client says what it must not.
-    pub fn protocol() -> Self {
-        Self::told("protocol_error", 1002, "Protocol error")
-    }
-
-    /// By what reading ended with.
-    pub fn of(error: Option<Error>) -> Self {
-        match error {
-            Some(Error::Capacity(CapacityError::MessageTooLong { .. })) => {
-                Self::told("too_large", 1009, "Message too large")
-            }
-            Some(Error::Utf8(_)) => Self::told("protocol_error", 1007, "Not UTF-8"),
-            // Nothing is unusual in that: apps are killed.
-            Some(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => {
-                Self::silent("transport_close")
-            }
-            Some(Error::Protocol(error)) => {
-                tracing::debug!(%error, "a WebSocket broke the protocol");
-                Self::protocol()
-            }
-            Some(_) | None => Self::silent("transport_close"),
-        }
     }
 }
 
@@ -312,7 +217,7 @@ struct Heartbeat {
 }
 
 impl Heartbeat {
-    const fn new(limits: &crate::config::Limits) -> Self {
+    const fn new(limits: &crate::base::config::Limits) -> Self {
         Self {
             interval: Duration::from_millis(limits.ping_interval_ms),
             patience: Duration::from_millis(limits.ping_interval_ms.saturating_add(limits.ping_timeout_ms)),
@@ -327,13 +232,13 @@ async fn hear(
     lane: &Arc<Lane>,
     beat: Heartbeat,
 ) -> Ending {
-    let mut heard = Instant::now();
+    let mut heard = instant();
     let mut next = heard + beat.interval;
     loop {
         let message = tokio::select! {
             message = socket.next() => message,
             () = tokio::time::sleep_until(next) => {
-                let now = Instant::now();
+                let now = instant();
                 if now >= heard + beat.patience {
                     return Ending::silent("heartbeat_timeout");
                 }
@@ -344,21 +249,15 @@ async fn hear(
                 continue;
             }
         };
-        heard = Instant::now();
+        heard = instant();
         match message {
-            Some(Ok(Message::Text(text))) => inbox.text(&text, ANSWERED),
-            Some(Ok(Message::Binary(bytes))) => inbox.binary(bytes.len(), ANSWERED),
+            Some(Ok(WsMessage::Text(text))) => inbox.text(&text, ANSWERED),
+            Some(Ok(WsMessage::Binary(bytes))) => inbox.binary(bytes.len(), ANSWERED),
             // Pings are answered as they are read.
-            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_))) => {}
+            Some(Ok(WsMessage::Ping(_) | WsMessage::Pong(_) | WsMessage::Close(_) | WsMessage::Frame(_))) => {
+            }
             Some(Err(error)) => return Ending::of(Some(error)),
             None => return Ending::of(None),
         }
     }
-}
-
-/// Lets a client read the last it was told: closing with something of its unread would take that back.
-pub(super) async fn listen_out(mut stream: impl AsyncRead + Unpin) {
-    let mut nothing = [0; 512];
-    let listen = async { while stream.read(&mut nothing).await.is_ok_and(|count| count > 0) {} };
-    let _ = tokio::time::timeout(LAST_WORDS, listen).await;
 }

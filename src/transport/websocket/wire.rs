@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
+use crate::dialect::close::CloseReason;
+use crate::dialect::message::Message;
 use crate::dialect::{Dialect, tracking};
-use crate::fanout::Frame;
-use crate::fanout::handing::{CloseReason, Handed, Urgency};
-use crate::tracking::TrackingSession;
+use crate::model::TrackingSession;
+use crate::session::wire::{Handed, Urgency};
 use crate::transport::conn::{Lane, websocket};
 
 /// A WebSocket that the session writes to.
@@ -20,7 +21,7 @@ pub struct Raw {
 
 impl Raw {
     #[must_use]
-    pub fn hand(&self, frame: &Frame, urgency: Urgency) -> Handed {
+    pub fn hand(&self, frame: &Message, urgency: Urgency) -> Handed {
         let bytes = match (frame.personal, &self.watched) {
             (Some(personal), Some(watched)) => {
                 let (before, after) = frame.json.get().split_at(personal.at);

@@ -1,0 +1,11 @@
+//! From a token to the [`Principal`](crate::model::Principal) who sent it.
+
+mod jwks;
+mod key;
+mod keys;
+mod revocations;
+mod token;
+mod verified;
+
+pub use keys::Auth;
+pub use token::{Claims, mint};

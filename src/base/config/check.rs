@@ -1,0 +1,203 @@
+//! Whether settings can be used together, in lines for the operator.
+
+use tower_http::cors::AllowOrigin;
+
+use super::{Database, KeySource, Serve, TokenChecks};
+use crate::base::clock::Clock;
+
+const MIN_SECRET_BYTES: usize = 32;
+
+/// The secret, if it is long enough to be one.
+///
+/// # Errors
+/// A line for the operator.
+pub fn check_secret(secret: &str) -> Result<(), String> {
+    if secret.len() < MIN_SECRET_BYTES {
+        return Err(format!(
+            "JWT_SECRET has {} bytes; it must have at least {MIN_SECRET_BYTES}",
+            secret.len()
+        ));
+    }
+    Ok(())
+}
+
+impl Database {
+    /// The URL in force.
+    ///
+    /// # Errors
+    /// A line for the operator; it never repeats the URL, which may hold a password.
+    pub fn url(&self) -> Result<String, String> {
+        let url = self.database_url.clone().unwrap_or_else(|| "sqlite://ordercast.db?mode=rwc".to_owned());
+        if url.starts_with("sqlite:") || url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            Ok(url)
+        } else {
+            Err("DATABASE_URL must begin with sqlite: or postgres://".to_owned())
+        }
+    }
+}
+
+impl Serve {
+    /// TokenChecks what one flag alone cannot know, and fills in what `--demo` brings with it.
+    ///
+    /// # Errors
+    /// One line for the operator, naming what to set.
+    pub fn check(mut self) -> Result<Self, String> {
+        if self.demo {
+            if !self.listen.ip().is_loopback() {
+                return Err(format!(
+                    "--demo listens on loopback only, not on {}: anyone could sign in",
+                    self.listen.ip()
+                ));
+            }
+            if self.jwt_secret.is_none() {
+                let made: [u8; 32] = Clock::System.random();
+                self.jwt_secret = Some(hex::encode(made));
+            }
+            if self.database.database_url.is_none() {
+                let path = std::env::temp_dir().join("ordercast-demo.db");
+                self.database.database_url = Some(format!("sqlite://{}?mode=rwc", path.display()));
+            }
+        }
+        if let Some(secret) = &self.jwt_secret {
+            check_secret(secret)?;
+        }
+        if self.jwt_secret.is_none() && self.jwt_public_key_file.is_none() && self.jwks_url.is_none() {
+            return Err("no key to verify tokens with: set JWT_SECRET (at least 32 bytes), \
+                        JWT_PUBLIC_KEY_FILE or JWKS_URL, or try --demo"
+                .to_owned());
+        }
+        if let Some(url) = &self.jwks_url
+            && !(url.starts_with("https://") || url.starts_with("http://"))
+        {
+            return Err("JWKS_URL must begin with https:// or http://".to_owned());
+        }
+        if let Some(url) = &self.order_service_url
+            && !(url.starts_with("https://") || url.starts_with("http://"))
+        {
+            return Err("ORDER_SERVICE_URL must begin with https:// or http://".to_owned());
+        }
+        self.database.url()?;
+        self.allow_origin()?;
+        let limits = &self.limits;
+        if !limits.location_rate_per_second.is_finite() || limits.location_rate_per_second < 0.0 {
+            return Err("LOCATION_RATE_PER_SECOND must be 0 or more".to_owned());
+        }
+        for (name, value) in [
+            ("LOCATION_BURST", u64::from(limits.location_burst)),
+            ("PING_INTERVAL_MS", limits.ping_interval_ms),
+            ("PING_TIMEOUT_MS", limits.ping_timeout_ms),
+            ("WRITE_STALL_MS", u64::from(limits.write_stall_ms)),
+            ("ORDER_SERVICE_RETRY_MS", u64::from(limits.order_service_retry_ms)),
+            ("PAGE_LIMIT_MAX", u64::from(limits.page_limit_max)),
+            ("MAX_CONNECTIONS", limits.max_connections as u64),
+        ] {
+            if value == 0 {
+                return Err(format!("{name} must be at least 1"));
+            }
+        }
+        if limits.max_message_bytes < 1_024 {
+            return Err("MAX_MESSAGE_BYTES must be at least 1024".to_owned());
+        }
+        if limits.max_socket_buffer < 64 {
+            return Err("MAX_SOCKET_BUFFER must be at least 64".to_owned());
+        }
+        Ok(self)
+    }
+
+    /// The keys that these settings name.
+    #[must_use]
+    pub fn key_source(&self) -> KeySource {
+        KeySource {
+            secret: self.jwt_secret.clone(),
+            pem_file: self.jwt_public_key_file.clone(),
+            jwks_url: self.jwks_url.clone(),
+            checks: TokenChecks { issuer: self.jwt_issuer.clone(), audience: self.jwt_audience.clone() },
+        }
+    }
+
+    /// Which origins browsers may call from; `None` for same-origin only.
+    ///
+    /// # Errors
+    /// A line for the operator.
+    pub fn allow_origin(&self) -> Result<Option<AllowOrigin>, String> {
+        match self.cors_origin.as_deref().map(str::trim) {
+            None | Some("") => Ok(None),
+            Some(_) if self.allows_any_origin() => Ok(Some(AllowOrigin::any())),
+            Some(list) => {
+                let mut origins = Vec::new();
+                for origin in list.split(',').map(str::trim) {
+                    let valid = origin.starts_with("http://") || origin.starts_with("https://");
+                    match origin.parse() {
+                        Ok(value) if valid && !origin.ends_with('/') => origins.push(value),
+                        _ => {
+                            return Err(format!(
+                                "CORS_ORIGIN: {origin:?} is not an origin such as https://example.com"
+                            ));
+                        }
+                    }
+                }
+                Ok(Some(AllowOrigin::list(origins)))
+            }
+        }
+    }
+
+    /// Whether pages of every origin may call.
+    #[must_use]
+    pub fn allows_any_origin(&self) -> bool {
+        self.cors_origin.as_deref().is_some_and(|list| list.trim() == "*")
+    }
+
+    /// Whether a browser page of this origin may open a socket here.
+    #[must_use]
+    pub fn origin_allowed(&self, origin: &str, host: Option<&str>) -> bool {
+        let same = origin.split_once("://").is_some_and(|(_, authority)| Some(authority) == host);
+        let listed = self
+            .cors_origin
+            .as_deref()
+            .is_some_and(|list| list.split(',').any(|allowed| allowed.trim() == origin));
+        same || listed || self.allows_any_origin()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    fn serve(args: &[&str]) -> Result<Serve, String> {
+        let cli = Cli::try_parse_from([&["ordercast"], args].concat()).map_err(|error| error.to_string())?;
+        cli.serve.check()
+    }
+
+    const SECRET: &str = "--jwt-secret=0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn bad_settings_are_refused_by_name() {
+        for (args, names) in [
+            (&[][..], "JWT_SECRET"),
+            (&["--jwt-secret", "short"], "JWT_SECRET"),
+            (&["--demo", "--listen", "0.0.0.0:0"], "loopback"),
+            (&[SECRET, "--database-url", "mysql://x"], "DATABASE_URL"),
+            (&[SECRET, "--cors-origin", "example.com"], "CORS_ORIGIN"),
+            (&[SECRET, "--jwks-url", "ftp://x"], "JWKS_URL"),
+            (&[SECRET, "--ping-interval-ms", "0"], "PING_INTERVAL_MS"),
+            (&[SECRET, "--location-rate-per-second=-1"], "LOCATION_RATE_PER_SECOND"),
+            (&[SECRET, "--listen", "nowhere"], "--listen"),
+        ] {
+            let error = serve(args).expect_err(names);
+            assert!(error.contains(names), "{args:?}: {error}");
+        }
+        assert!(serve(&[SECRET]).is_ok());
+        assert!(serve(&["--demo"]).expect("demo").jwt_secret.is_some());
+    }
+
+    #[test]
+    fn origins() {
+        let listed = serve(&[SECRET, "--cors-origin", "https://a.test, http://b.test"]).expect("origins");
+        assert!(listed.origin_allowed("http://b.test", Some("x.test")));
+        assert!(listed.origin_allowed("https://x.test:9001", Some("x.test:9001")));
+        assert!(!listed.origin_allowed("https://c.test", Some("x.test")));
+    }
+}

@@ -1,0 +1,113 @@
+//! Refusals, in the words of the domain. What HTTP or a socket makes of them is the edge's business.
+
+use entity::OrderStatus;
+use sea_orm::DbErr;
+
+/// Why something asked for was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The input has a member that is missing, of the wrong type, or out of range.
+    #[error("{member}: {reason}")]
+    Invalid { member: String, reason: String },
+    /// There is no event of this name that a client may send.
+    #[error("event: is not one that this server knows")]
+    UnknownEvent(String),
+    /// The input is not even well-formed.
+    #[error("{0}")]
+    Malformed(String),
+    /// No token, or one that does not verify.
+    #[error("{0}")]
+    Unauthorized(&'static str),
+    /// The token was good once.
+    #[error("the token has expired")]
+    TokenExpired,
+    /// The caller is known and may not do this.
+    #[error("{0}")]
+    Forbidden(String),
+    /// No such thing, or none that the caller may know of.
+    #[error("{0} not found")]
+    NotFound(&'static str),
+    /// It was there, and is over.
+    #[error("{0} expired")]
+    Gone(&'static str),
+    /// The order's status does not allow it now.
+    #[error("{detail}")]
+    Illegal { detail: String, status: OrderStatus, allowed: Vec<OrderStatus> },
+    /// `expectedSeq` is not the order's seq.
+    #[error("the order is at seq {seq}, not {expected}")]
+    StaleSeq { expected: i64, seq: i64 },
+    /// The id or number is taken.
+    #[error("{0} is already in use")]
+    Taken(&'static str),
+    /// The same `Idempotency-Key` came with another request.
+    #[error("this Idempotency-Key was used with another request")]
+    KeyReused,
+    /// The fix claims to be from the future.
+    #[error("recordedAt is {ahead_ms} ms ahead of the server's clock")]
+    ClockSkew { ahead_ms: i64 },
+    /// Too many requests of one kind.
+    #[error("too many requests; try again in {retry_after_ms} ms")]
+    RateLimited { retry_after_ms: u64 },
+    /// A bound was reached; `what` names it.
+    #[error("too many {what}: the limit is {limit}")]
+    TooMany { what: &'static str, limit: usize },
+    /// We cannot serve now; the client should try again.
+    #[error("the service is not available right now")]
+    Unavailable,
+    /// A fault of ours. The cause is for the log, never for the client.
+    #[error("internal error")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Refusal {
+    /// A refusal of one member of the input.
+    pub fn invalid(member: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Invalid { member: member.into(), reason: reason.into() }
+    }
+
+    /// The stable code that clients may branch on.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid { .. } | Self::UnknownEvent(_) => "invalid_payload",
+            Self::Malformed(_) => "malformed",
+            Self::Unauthorized(_) => "unauthorized",
+            Self::TokenExpired => "token_expired",
+            Self::Forbidden(_) => "forbidden",
+            Self::NotFound(_) => "not_found",
+            Self::Gone(_) => "expired",
+            Self::Illegal { .. } => "illegal_transition",
+            Self::StaleSeq { .. } => "stale_seq",
+            Self::Taken(_) => "already_exists",
+            Self::KeyReused => "idempotency_key_reused",
+            Self::ClockSkew { .. } => "clock_skew",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::TooMany { .. } => "too_many",
+            Self::Unavailable => "unavailable",
+            Self::Internal(_) => "internal_error",
+        }
+    }
+}
+
+impl From<DbErr> for Refusal {
+    /// A database that does not answer is [`Refusal::Unavailable`]; anything else is a bug of ours.
+    fn from(error: DbErr) -> Self {
+        match error {
+            DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => {
+                tracing::warn!(%error, "the database does not answer");
+                Self::Unavailable
+            }
+            other if crate::base::db::is_outage(&other) => {
+                tracing::warn!(error = %other, "the database connection was lost");
+                Self::Unavailable
+            }
+            other => Self::Internal(Box::new(other)),
+        }
+    }
+}
+
+impl From<serde_json::Error> for Refusal {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Internal(Box::new(error))
+    }
+}

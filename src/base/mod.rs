@@ -1,0 +1,13 @@
+//! What every layer may use: time and chance, settings, the database, errors, metrics.
+
+pub mod clock;
+pub mod config;
+pub mod db;
+pub mod error;
+pub mod health;
+pub mod json;
+pub mod metrics;
+pub mod rate_limit;
+pub mod spawn;
+mod strict;
+pub mod telemetry;

@@ -1,0 +1,48 @@
+//! Why a session is closed.
+
+/// Why we close a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// It asks and does not read the answers.
+    SlowReader,
+    /// Too many requests per second.
+    Flood,
+    /// A message over the limit.
+    TooLarge,
+    /// Its token ended and was not refreshed.
+    Expired,
+    /// Its user's sessions were ended.
+    Revoked,
+    /// The same client is back on another connection.
+    Superseded,
+    /// The server is leaving.
+    Draining,
+    /// Its share of the log cannot be read.
+    Unreadable,
+}
+
+impl CloseReason {
+    /// The name in logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SlowReader => "slow_reader",
+            Self::Flood => "flood",
+            Self::TooLarge => "too_large",
+            Self::Expired => "token_expired",
+            Self::Revoked => "revoked",
+            Self::Superseded => "superseded",
+            Self::Draining => "draining",
+            Self::Unreadable => "unreadable",
+        }
+    }
+
+    /// Whether the client is told not to come back by itself.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        match self {
+            Self::Flood | Self::TooLarge | Self::Revoked => true,
+            Self::SlowReader | Self::Expired | Self::Superseded | Self::Draining | Self::Unreadable => false,
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! JSON text that the raw WebSocket dialects share.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+use serde_with::skip_serializing_none;
+use smallvec::{SmallVec, smallvec};
+
+use super::answer::{Answer, Request};
+use super::message::{ForPublic, Message, Outgoing, Topic};
+use crate::base::error::Refusal;
+use crate::model::{Command, OrderEvent};
+
+/// JSON for an answer or an event. Our own types always serialize; if one did not, clients would see `null`.
+pub fn json(value: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(value).unwrap_or_else(|error| {
+        tracing::error!(%error, "a payload could not be written as JSON");
+        RawValue::NULL.to_owned()
+    })
+}
+
+/// A raw WebSocket's message that is hardly more than its type.
+pub(super) fn typed(r#type: &str, message: Option<&str>) -> Box<RawValue> {
+    #[derive(Serialize)]
+    struct Plain<'a> {
+        r#type: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        message: Option<&'a str>,
+    }
+    json(&Plain { r#type, message })
+}
+
+/// The `type` of a raw WebSocket's message.
+#[derive(Deserialize)]
+pub(super) struct Typed<'a> {
+    #[serde(borrow)]
+    r#type: Option<std::borrow::Cow<'a, str>>,
+}
+
+/// Reads a message of a raw WebSocket by its `type`.
+pub(super) fn read_typed(
+    text: &str,
+    read: impl FnOnce(&str) -> Option<(&'static str, Result<Command, Refusal>)>,
+) -> Request {
+    let unreadable = |refusal| Request { event: "unreadable", command: Err(refusal) };
+    if !text.trim_start().starts_with('{') {
+        let is_json = serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+        return unreadable(if is_json {
+            Refusal::invalid("message", "must be an object")
+        } else {
+            Refusal::Malformed("the message is not JSON".to_owned())
+        });
+    }
+    let kind = match crate::base::json::read_json::<Typed<'_>>(text.as_bytes()) {
+        Ok(Typed { r#type: Some(kind) }) => kind,
+        Ok(Typed { r#type: None }) => return unreadable(Refusal::invalid("type", "is required")),
+        Err(refusal) => return unreadable(refusal),
+    };
+    let unknown = || ("unknown", Err(Refusal::invalid("type", "is not one that is known here")));
+    let (event, command) = read(&kind).unwrap_or_else(unknown);
+    Request { event, command }
+}
+
+/// One message for those who follow the order.
+pub(super) fn to_followers(
+    event: &OrderEvent,
+    frame: Message,
+    for_public: Option<Message>,
+) -> SmallVec<[Outgoing; 3]> {
+    smallvec![Outgoing {
+        to: smallvec![Topic::Order(event.order.id.clone())],
+        frame: Arc::new(frame),
+        for_public: for_public.map_or(ForPublic::Same, |frame| ForPublic::Other(Arc::new(frame))),
+    }]
+}
+
+/// How a raw WebSocket is told that something was refused.
+#[must_use]
+pub fn error_message(refusal: &Refusal) -> Box<RawValue> {
+    #[skip_serializing_none]
+    #[derive(Serialize)]
+    struct Error<'a> {
+        r#type: &'static str,
+        code: &'static str,
+        message: String,
+        member: Option<&'a str>,
+    }
+    let member = match refusal {
+        Refusal::Invalid { member, .. } => Some(member.as_str()),
+        _ => None,
+    };
+    json(&Error { r#type: "error", code: refusal.code(), message: refusal.to_string(), member })
+}
+
+/// The answer of those who have words for nothing else.
+#[must_use]
+pub fn pong(answer: &Answer<'_>) -> Option<Box<RawValue>> {
+    match answer {
+        Answer::Pong { .. } => Some(typed("pong", None)),
+        Answer::Subscribed { .. }
+        | Answer::Unsubscribed { .. }
+        | Answer::Changed(_)
+        | Answer::Tracking { .. }
+        | Answer::Received { .. }
+        | Answer::BatchReceived { .. }
+        | Answer::Refreshed { .. }
+        | Answer::Updated => None,
+    }
+}

@@ -1,0 +1,77 @@
+//! Everything that may be asked of Ordercast, valid by construction. Each dialect parses into these.
+
+use serde::Deserialize;
+
+use super::tracking::Moved;
+use super::{Accuracy, Heading, Latitude, Longitude, OrderId, OrderStatus, Paragraph, Speed, WholeNumber};
+use crate::base::clock::{Time, wire_option};
+use crate::base::error::Refusal;
+
+/// What a socket may ask. A dialect that cannot say one of these simply never makes it.
+#[derive(Debug)]
+pub enum Command {
+    Subscribe {
+        order: OrderId,
+        since: Option<i64>,
+    },
+    Unsubscribe {
+        order: OrderId,
+    },
+    Location(LocationReport),
+    LocationBatch(Vec<Result<LocationReport, String>>),
+    ChangeStatus {
+        order: OrderId,
+        to: OrderStatus,
+        note: Option<Paragraph>,
+        expected_seq: Option<i64>,
+    },
+    Tracking {
+        order: OrderId,
+    },
+    Refresh {
+        token: Secret,
+    },
+    /// A rider moved, and may have got further, by their tracking session.
+    TrackingUpdate(Moved),
+    Ping {
+        t: Option<Box<serde_json::value::RawValue>>,
+    },
+}
+
+impl Command {
+    /// # Errors
+    /// [`Refusal::Invalid`] for a `since` before the beginning.
+    pub fn subscribe(order: OrderId, since: Option<WholeNumber>) -> Result<Self, Refusal> {
+        let since = since.map(|WholeNumber(seq)| seq);
+        if since.is_some_and(i64::is_negative) {
+            return Err(Refusal::invalid("since", "must not be negative"));
+        }
+        Ok(Self::Subscribe { order, since })
+    }
+}
+
+/// Something that never reaches a log.
+#[derive(Deserialize)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// One fix of a driver's phone.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LocationReport {
+    pub latitude: Latitude,
+    pub longitude: Longitude,
+    /// Without it the fix is for all the driver's active orders.
+    pub order_id: Option<OrderId>,
+    pub heading: Option<Heading>,
+    pub speed: Option<Speed>,
+    pub accuracy: Option<Accuracy>,
+    /// When the phone took the fix; without it, when we received it.
+    #[serde(default, with = "wire_option")]
+    pub recorded_at: Option<Time>,
+}

@@ -1,0 +1,100 @@
+//! When an order arrives, reckoned without a map: the geodesic at an even pace.
+
+use geographiclib_rs::{Geodesic, InverseGeodesic};
+
+use super::Point;
+use crate::base::clock::Time;
+
+/// 30 km/h.
+const METRES_PER_SECOND: f64 = 30_000.0 / 3_600.0;
+const MIN_SECONDS: f64 = 60.0;
+
+/// Where an ETA comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EtaSource {
+    /// Reckoned from the driver's last position.
+    Geodesic,
+    /// Set by hand.
+    Override,
+}
+
+impl EtaSource {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Geodesic => "geodesic",
+            Self::Override => "override",
+        }
+    }
+}
+
+/// When an order arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Eta {
+    /// From when it was reckoned, rounded, at least 1.
+    pub minutes: i64,
+    pub at: Time,
+    pub source: EtaSource,
+}
+
+impl Eta {
+    /// For a driver who is at `from` now: geodesic distance ÷ 30 km/h, at least a minute.
+    #[must_use]
+    pub fn reckon(from: Point, to: Point, now: Time) -> Self {
+        let metres: f64 = Geodesic::wgs84().inverse(from.lat(), from.lon(), to.lat(), to.lon());
+        let seconds = (metres / METRES_PER_SECOND).max(MIN_SECONDS);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "half the earth at 30 km/h is 2.4 million seconds"
+        )]
+        let millis = (seconds * 1_000.0).round() as i64;
+        Self::new(now + chrono::TimeDelta::milliseconds(millis), EtaSource::Geodesic, now)
+    }
+
+    /// For a time that somebody set.
+    #[must_use]
+    pub fn overridden(at: Time, now: Time) -> Self {
+        Self::new(at, EtaSource::Override, now)
+    }
+
+    fn new(at: Time, source: EtaSource, now: Time) -> Self {
+        let minutes = ((at - now).num_milliseconds() + 30_000).div_euclid(60_000).max(1);
+        Self { minutes, at, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::from_millis;
+
+    #[test]
+    fn known_distances() {
+        let now = from_millis(0);
+        // 111.0 m: the example of the third seed, less than a minute away.
+        let near = Eta::reckon(Point::stored(5.6045, -0.1875), Point::stored(5.6037, -0.1869), now);
+        assert_eq!((near.minutes, near.at), (1, from_millis(60_000)));
+        // A degree of longitude on the equator is 111,319.49 m: 13,358 s at 30 km/h.
+        let far = Eta::reckon(Point::stored(0.0, 0.0), Point::stored(0.0, 1.0), now);
+        assert_eq!(far.minutes, 223);
+        assert!((far.at.timestamp_millis() - 13_358_339).abs() < 10, "{}", far.at);
+        // Antipodes, where simpler formulas fail.
+        assert!(Eta::reckon(Point::stored(0.0, 0.0), Point::stored(0.0, 180.0), now).minutes > 40_000);
+    }
+
+    #[test]
+    fn a_time_in_the_past_is_a_minute_away() {
+        assert_eq!(Eta::overridden(from_millis(0), from_millis(600_000)).minutes, 1);
+        assert_eq!(Eta::overridden(from_millis(600_000), from_millis(0)).minutes, 10);
+    }
+}
+
+/// What can be said of an order now, beside the order itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Forecast {
+    /// When it arrives.
+    pub eta: Option<Eta>,
+    /// Where its driver was last seen, and when.
+    pub position: Option<(Point, Time)>,
+}

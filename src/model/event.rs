@@ -1,0 +1,173 @@
+//! What happened: durable events of orders, which are logged, and live events, which are not.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_with::skip_serializing_none;
+use smallvec::{SmallVec, smallvec};
+
+use super::{Eta, Order, OrderId, OrderStatus, PastStatus, Role, UserId};
+use crate::base::clock::{Time, wire};
+
+/// What kind of change a durable event records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    Created,
+    Status,
+    Assigned,
+    Unassigned,
+    Payment,
+}
+
+/// A durable event: the change, and the order as it was right after it. Rendering it needs nothing else.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderEvent {
+    /// Place in the log of all orders; given when it is appended.
+    #[serde(skip)]
+    pub position: i64,
+    pub kind: EventKind,
+    pub order: Order,
+    pub previous_status: OrderStatus,
+    pub changed_by: Option<UserId>,
+    pub note: Option<String>,
+    /// Who had the order before, when this event takes it from them.
+    pub former_driver: Option<UserId>,
+    /// The statuses that the order has had, this one last. Events from before this was logged have none.
+    #[serde(default)]
+    pub history: Vec<PastStatus>,
+    #[serde(with = "wire")]
+    pub at: Time,
+}
+
+impl OrderEvent {
+    /// Whether it tells drivers of an order that they may take.
+    #[must_use]
+    pub fn became_available(&self) -> bool {
+        let order = &self.order;
+        order.status == OrderStatus::ReadyForPickup
+            && self.previous_status != order.status
+            && order.driver.is_none()
+    }
+
+    /// Whom it is for besides staff, who see everything.
+    #[must_use]
+    pub fn audience(&self) -> SmallVec<[Audience; 4]> {
+        let order = &self.order;
+        let mut all =
+            smallvec![Audience::User(order.chef.id.clone()), Audience::User(order.customer.id.clone())];
+        if self.kind != EventKind::Created {
+            let drivers = order.driver.iter().map(|driver| &driver.id).chain(&self.former_driver);
+            all.extend(drivers.cloned().map(Audience::User));
+            if self.became_available() {
+                all.push(Audience::Role(Role::Driver));
+            }
+        }
+        all
+    }
+}
+
+/// A live event: the newest of its kind is all that matters, and it is never logged.
+#[derive(Clone, Debug)]
+pub enum LiveEvent {
+    Location(Location),
+    Eta(EtaChange),
+    Announcement(Announcement),
+}
+
+/// A driver moved while carrying an order.
+#[derive(Clone, Debug)]
+pub struct Location {
+    pub about: Arc<About>,
+    pub driver: UserId,
+    pub latitude: f64,
+    pub longitude: f64,
+    pub heading: Option<f64>,
+    pub speed: Option<f64>,
+    pub accuracy: Option<f64>,
+    pub recorded_at: Time,
+    pub received_at: Time,
+    /// When the order arrives, from there.
+    pub eta: Option<Eta>,
+}
+
+/// What those who hear of a driver's position know of the order that they carry.
+#[derive(Debug)]
+pub struct About {
+    pub order: Order,
+    pub history: Vec<PastStatus>,
+}
+
+/// An order's ETA changed by a minute or more, or was set by hand.
+#[derive(Clone, Debug)]
+pub struct EtaChange {
+    pub order: OrderId,
+    pub customer: UserId,
+    pub eta: Eta,
+}
+
+/// A custom event for everybody of a role, or for one user.
+#[derive(Clone, Debug)]
+pub struct Announcement {
+    pub audience: Audience,
+    pub name: String,
+    pub data: Box<RawValue>,
+}
+
+/// Whom something is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Audience {
+    Role(Role),
+    User(UserId),
+}
+
+impl Audience {
+    /// As it is kept beside the log.
+    #[must_use]
+    pub fn stored(&self) -> String {
+        match self {
+            Self::Role(role) => format!("role:{}", role.as_str()),
+            Self::User(user) => format!("user:{user}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn events_of_older_versions_are_read() {
+        let at = "2026-11-21T12:00:00.000Z";
+        let mut event = json!({
+            "kind": "created", "previousStatus": "pending", "at": at, "changedBy": null, "note": null,
+            "order": {
+                "id": "o", "orderNumber": "1", "customer": {"id": "c", "name": "Clara", "phone": null},
+                "chef": {"id": "d", "name": "Chiara"}, "driver": null, "paymentConfirmedAt": null,
+                "delivery": {"address": "Linden Lane 12", "latitude": 47.15, "longitude": 9.53}, "items": [],
+                "status": "pending", "paymentStatus": "pending", "seq": 1, "createdAt": at, "updatedAt": at,
+            },
+            "history": [{"seq": 1, "status": "pending", "at": at, "changedBy": null}],
+        });
+        let read: OrderEvent = serde_json::from_value(event.clone()).expect("an event");
+        let written = serde_json::to_value(&read).expect("written");
+        event["history"] = json!([[1, "pending", at, null]]);
+        assert_eq!(written, without_nulls(event));
+        let again: OrderEvent = serde_json::from_value(written.clone()).expect("read again");
+        assert_eq!(serde_json::to_value(&again).expect("written"), written);
+    }
+
+    /// Members that are null are left out.
+    fn without_nulls(mut value: Value) -> Value {
+        if let Value::Object(members) = &mut value {
+            members.retain(|_, member| !member.is_null());
+            members.values_mut().for_each(|member| *member = without_nulls(member.take()));
+        }
+        value
+    }
+}

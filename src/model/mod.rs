@@ -1,0 +1,28 @@
+//! What things are: orders, people, places, events, and the rules between them. Pure: no I/O, no async, no framework.
+
+pub mod access;
+pub mod command;
+pub mod eta;
+pub mod event;
+pub mod new_order;
+pub mod order;
+pub mod overview;
+pub mod status;
+pub mod tracking;
+pub mod value;
+pub mod who;
+
+pub use entity::{OrderStatus, PaymentStatus};
+
+pub use access::Party;
+pub use command::{Command, LocationReport, Secret};
+pub use eta::{Eta, EtaSource, Forecast};
+pub use event::{About, Announcement, Audience, EtaChange, EventKind, LiveEvent, Location, OrderEvent};
+pub use order::{Chef, Customer, Delivery, Driver, Item, Order, PastStatus};
+pub use overview::Overview;
+pub use tracking::{TrackingId, TrackingSession};
+pub use value::{
+    Accuracy, Amount, Heading, Latitude, Line, Longitude, OrderId, Paragraph, Phone, Point, Speed, Text,
+    UserId, WholeNumber,
+};
+pub use who::{Principal, Role};

@@ -1,0 +1,126 @@
+//! An order to be created, as it comes from the network: valid once it is parsed.
+
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::{Amount, Latitude, Line, Longitude, OrderId, Paragraph, Phone, Text, UserId, WholeNumber};
+
+/// An order to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = NewOrder)]
+pub struct NewOrder {
+    /// Made here (a `UUIDv7`) when absent.
+    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._:|@-]{1,128}$")]
+    pub id: Option<OrderId>,
+    /// Made here (`RND-YYYYMMDD-NNNN`) when absent; unique.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    pub order_number: Option<Text<1, 64>>,
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    pub tracking_number: Option<Text<1, 64>>,
+    pub customer: PersonIn,
+    pub chef: ChefIn,
+    pub delivery: DeliveryIn,
+    #[serde(default)]
+    #[schema(max_items = 200)]
+    pub items: Option<Items>,
+    #[schema(value_type = Option<f64>, minimum = 0, maximum = 1_000_000_000_000.0)]
+    pub total: Option<Amount>,
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 8, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    pub currency: Option<Text<1, 8>>,
+    #[schema(value_type = Option<String>, max_length = 2000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    pub notes: Option<Paragraph>,
+}
+
+/// A person with an id in the business's own system.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = NewPerson)]
+pub struct PersonIn {
+    #[schema(value_type = String, pattern = "^[A-Za-z0-9._:|@-]{1,128}$")]
+    pub id: UserId,
+    #[schema(value_type = String, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    pub name: Line,
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    pub phone: Option<Phone>,
+}
+
+/// Who cooks, and where.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = NewChef)]
+pub struct ChefIn {
+    #[schema(value_type = String, pattern = "^[A-Za-z0-9._:|@-]{1,128}$")]
+    pub id: UserId,
+    #[schema(value_type = String, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    pub name: Line,
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    pub business_name: Option<Line>,
+    #[schema(value_type = Option<String>, max_length = 2000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    pub address: Option<Paragraph>,
+    #[schema(value_type = Option<f64>, minimum = -90, maximum = 90)]
+    pub latitude: Option<Latitude>,
+    #[schema(value_type = Option<f64>, minimum = -180, maximum = 180)]
+    pub longitude: Option<Longitude>,
+}
+
+/// Where the order goes.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = NewDelivery)]
+pub struct DeliveryIn {
+    #[schema(value_type = String, min_length = 1, max_length = 2000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    pub address: Text<1, 2_000>,
+    #[schema(value_type = f64, minimum = -90, maximum = 90)]
+    pub latitude: Latitude,
+    #[schema(value_type = f64, minimum = -180, maximum = 180)]
+    pub longitude: Longitude,
+}
+
+/// One line to be ordered.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = NewItem)]
+pub struct ItemIn {
+    #[schema(value_type = String, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    pub name: Line,
+    #[schema(value_type = i32, minimum = 1, maximum = 100_000)]
+    pub quantity: Quantity,
+    #[schema(value_type = Option<f64>, minimum = 0, maximum = 1_000_000_000_000.0)]
+    pub unit_price: Option<Amount>,
+}
+
+/// How many of an item, 1–100,000.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "WholeNumber")]
+pub struct Quantity(pub i32);
+
+impl TryFrom<WholeNumber> for Quantity {
+    type Error = &'static str;
+
+    fn try_from(WholeNumber(value): WholeNumber) -> Result<Self, Self::Error> {
+        match i32::try_from(value) {
+            Ok(value @ 1..=100_000) => Ok(Self(value)),
+            _ => Err("must be a whole number from 1 to 100000"),
+        }
+    }
+}
+
+/// The lines of an order, at most [`Items::MAX`].
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(try_from = "Vec<ItemIn>")]
+pub struct Items(pub Vec<ItemIn>);
+
+impl Items {
+    /// The most lines an order may have.
+    pub const MAX: usize = 200;
+}
+
+impl TryFrom<Vec<ItemIn>> for Items {
+    type Error = String;
+
+    fn try_from(items: Vec<ItemIn>) -> Result<Self, Self::Error> {
+        if items.len() > Self::MAX {
+            return Err(format!("must have at most {} items", Self::MAX));
+        }
+        Ok(Self(items))
+    }
+}

@@ -1,0 +1,142 @@
+//! The rules of an order's life, pure: who may move it from where to where.
+
+use super::{OrderStatus, Party};
+use OrderStatus::{
+    Accepted, AssignedToDriver, Cancelled, Delivered, InTransit, PaymentConfirmed, Pending, PickedUp,
+    Preparing, ReadyForPickup,
+};
+
+/// What becomes of a request to move an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transition {
+    /// The order moves.
+    Moves,
+    /// It is there already: success, and nothing changes.
+    Already,
+    /// Not from here, or not by this party.
+    Refused,
+}
+
+/// Whether `who` may move an order from `from` to `to`. States may be skipped forwards; nobody goes back.
+#[must_use]
+pub fn transition(from: OrderStatus, to: OrderStatus, who: Party) -> Transition {
+    if from == to {
+        return Transition::Already;
+    }
+    let allowed = !is_final(from)
+        && if to == Cancelled { may_cancel(from, who) } else { to > from && may_set(to, who) };
+    if allowed { Transition::Moves } else { Transition::Refused }
+}
+
+/// Where `who` may move an order that is at `from`, in the order of an order's life.
+#[must_use]
+pub fn allowed(from: OrderStatus, who: Party) -> Vec<OrderStatus> {
+    OrderStatus::ALL.into_iter().filter(|to| transition(from, *to, who) == Transition::Moves).collect()
+}
+
+/// Nothing follows these.
+#[must_use]
+pub const fn is_final(status: OrderStatus) -> bool {
+    matches!(status, Delivered | Cancelled)
+}
+
+/// Whether a driver may be assigned now: from `accepted` on, until the end.
+#[must_use]
+pub fn may_assign(status: OrderStatus) -> bool {
+    status >= Accepted && !is_final(status)
+}
+
+/// Whether the driver may be taken off: not once the goods are with them; then there is only reassignment.
+#[must_use]
+pub fn may_unassign(status: OrderStatus) -> bool {
+    may_assign(status) && status < PickedUp
+}
+
+const fn may_set(to: OrderStatus, who: Party) -> bool {
+    match who {
+        Party::Staff => true,
+        Party::Customer | Party::Anonymous => false,
+        Party::Chef => matches!(to, Accepted | Preparing | ReadyForPickup),
+        Party::Driver => matches!(to, PickedUp | InTransit | Delivered),
+    }
+}
+
+const fn may_cancel(from: OrderStatus, who: Party) -> bool {
+    match who {
+        Party::Staff => true,
+        Party::Customer => matches!(from, Pending | PaymentConfirmed | Accepted),
+        Party::Chef => matches!(
+            from,
+            Pending | PaymentConfirmed | Accepted | Preparing | ReadyForPickup | AssignedToDriver
+        ),
+        Party::Driver | Party::Anonymous => false,
+    }
+}
+
+/// The status that a word means, in any case; `canceled` too.
+#[must_use]
+pub fn parse(word: &str) -> Option<OrderStatus> {
+    let word = word.to_ascii_lowercase();
+    let word = if word == "canceled" { "cancelled" } else { &word };
+    OrderStatus::ALL.into_iter().find(|status| status.as_str() == word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every (from, to, who): a row a state, a column a target in the order of `ALL`; `=` already there,
+    /// and the letters of those who may: c(ustomer), k (chef, who cooks), d(river), s(taff).
+    const TABLE: [[&str; 10]; 10] = [
+        //          pend  paid  acc   prep  ready  assig  pick   trans  deliv  canc
+        /* pend  */
+        ["=", "s", "ks", "ks", "ks", "s", "ds", "ds", "ds", "cks"],
+        /* paid  */ ["", "=", "ks", "ks", "ks", "s", "ds", "ds", "ds", "cks"],
+        /* acc   */ ["", "", "=", "ks", "ks", "s", "ds", "ds", "ds", "cks"],
+        /* prep  */ ["", "", "", "=", "ks", "s", "ds", "ds", "ds", "ks"],
+        /* ready */ ["", "", "", "", "=", "s", "ds", "ds", "ds", "ks"],
+        /* assig */ ["", "", "", "", "", "=", "ds", "ds", "ds", "ks"],
+        /* pick  */ ["", "", "", "", "", "", "=", "ds", "ds", "s"],
+        /* trans */ ["", "", "", "", "", "", "", "=", "ds", "s"],
+        /* deliv */ ["", "", "", "", "", "", "", "", "=", ""],
+        /* canc  */ ["", "", "", "", "", "", "", "", "", "="],
+    ];
+
+    const fn letter(who: Party) -> char {
+        match who {
+            Party::Customer => 'c',
+            Party::Chef => 'k',
+            Party::Driver => 'd',
+            Party::Staff => 's',
+            Party::Anonymous => 'a',
+        }
+    }
+
+    #[test]
+    fn every_from_to_and_who() {
+        let mut checked = 0;
+        for (from, row) in OrderStatus::ALL.into_iter().zip(TABLE) {
+            for (to, cell) in OrderStatus::ALL.into_iter().zip(row) {
+                for who in Party::ALL {
+                    let expected = match cell {
+                        "=" => Transition::Already,
+                        letters if letters.contains(letter(who)) => Transition::Moves,
+                        _ => Transition::Refused,
+                    };
+                    assert_eq!(transition(from, to, who), expected, "{from:?} → {to:?} by {who:?}");
+                    checked += 1;
+                }
+            }
+        }
+        assert_eq!(checked, 500);
+    }
+
+    #[test]
+    fn words() {
+        for status in OrderStatus::ALL {
+            assert_eq!(parse(&status.as_str().to_uppercase()), Some(status));
+        }
+        assert_eq!(parse("Canceled"), Some(Cancelled));
+        assert_eq!(parse("cooked"), None);
+    }
+}

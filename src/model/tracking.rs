@@ -1,0 +1,135 @@
+//! A tracking session: a rider's way with one order, which anybody who knows its id may watch.
+
+use chrono::TimeDelta;
+
+use super::{Order, OrderId, OrderStatus, PastStatus, Point, UserId};
+use crate::base::clock::Time;
+
+/// Characters of an id after `TRK-`: 22 of base62 are 131 bits.
+pub const ID_LENGTH: usize = 22;
+/// Mean radius of the earth, km.
+const EARTH_KM: f64 = 6_371.0;
+const KM_PER_HOUR: f64 = 30.0;
+const MIN_ETA_SECONDS: f64 = 60.0;
+
+/// One session.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrackingSession {
+    pub id: TrackingId,
+    pub order: OrderId,
+    pub rider: UserId,
+    pub dropoff: Point,
+    pub started_at: Time,
+}
+
+/// The id of a tracking session: who knows it may watch, so it cannot be guessed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrackingId(Box<str>);
+
+impl TrackingId {
+    /// The id with these random characters, [`ID_LENGTH`] of base62.
+    #[must_use]
+    pub fn from_random(characters: &str) -> Self {
+        Self(format!("TRK-{characters}").into())
+    }
+
+    /// An id that was checked when it was stored.
+    #[must_use]
+    pub fn stored(text: String) -> Self {
+        Self(text.into())
+    }
+
+    /// Reads an id. `None` for what cannot be one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let random = text.strip_prefix("TRK-")?;
+        let plain = random.len() == ID_LENGTH && random.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        plain.then(|| Self(text.into()))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Seconds to a place at 30 km/h as the crow flies, at least a minute.
+#[must_use]
+pub fn eta_seconds(from: Point, to: Point) -> i64 {
+    let (north, south) = (from.lat().to_radians(), to.lat().to_radians());
+    let half = |degrees: f64| (degrees.to_radians() / 2.0).sin().powi(2);
+    let a = half(to.lat() - from.lat()) + north.cos() * south.cos() * half(to.lon() - from.lon());
+    let km = 2.0 * EARTH_KM * a.sqrt().atan2((1.0 - a).max(0.0).sqrt());
+    #[expect(clippy::cast_possible_truncation, reason = "half the earth at 30 km/h is 2.4 million seconds")]
+    let seconds = (km / KM_PER_HOUR * 3_600.0).max(MIN_ETA_SECONDS).round() as i64;
+    seconds
+}
+
+impl TrackingSession {
+    /// Whether what the order is now belongs to the session: it is the order's, still with its rider, and not cancelled.
+    #[must_use]
+    pub fn shows(&self, order: &Order) -> bool {
+        let theirs = order.driver.as_ref().is_some_and(|driver| driver.id == self.rider);
+        theirs && order.id == self.order && order.status != OrderStatus::Cancelled
+    }
+
+    /// When the session is over, as its order stands: some time after it started, less after the order was delivered, and
+    /// at once when the order was cancelled or is no longer with this rider.
+    #[must_use]
+    pub fn ends_at(&self, order: &Order, history: &[PastStatus], lifetimes: Lifetimes) -> Time {
+        let last = self.started_at + lifetimes.from_start;
+        if !self.shows(order) {
+            return order.updated_at.min(last);
+        }
+        if order.status == OrderStatus::Delivered {
+            // The order may have changed since: it may be paid late.
+            let delivered = history.iter().rfind(|past| past.status == OrderStatus::Delivered);
+            return (delivered.map_or(order.updated_at, |past| past.at) + lifetimes.from_delivery).min(last);
+        }
+        last
+    }
+}
+
+/// How long a session lasts.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetimes {
+    pub from_start: TimeDelta,
+    /// Shorter, once its order is delivered.
+    pub from_delivery: TimeDelta,
+}
+
+/// Where a rider is now, and the status that they set, if they set one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Moved {
+    pub place: Point,
+    pub status: Option<OrderStatus>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_of_the_seed_and_known_distances() {
+        let eta = |from: [f64; 2], to: [f64; 2]| {
+            eta_seconds(Point::stored(from[0], from[1]), Point::stored(to[0], to[1]))
+        };
+        // 111 m away: a minute at least.
+        assert_eq!(eta([5.6045, -0.1875], [5.6037, -0.1869]), 60);
+        // A degree of a great circle is 111.195 km: 13,343.4 s.
+        assert_eq!(eta([0.0, 0.0], [0.0, 1.0]), 13_343);
+        assert_eq!(eta([0.0, 0.0], [1.0, 0.0]), 13_343);
+        // Half around the earth, where rounding could make a root of something negative.
+        assert_eq!(eta([0.0, 0.0], [0.0, 180.0]), 2_401_810);
+    }
+
+    #[test]
+    fn only_ids_of_ours_are_read() {
+        let id = TrackingId::from_random(&"a1B2".repeat(6)[..ID_LENGTH]);
+        assert_eq!(TrackingId::parse(id.as_str()), Some(id));
+        for text in ["", "TRK-", "TRK-001", "TRK-aaaaaaaaaaaaaaaaaaaaa!", "trk-aaaaaaaaaaaaaaaaaaaaaa"] {
+            assert_eq!(TrackingId::parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Typed ids and other small values that are valid by construction.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// What is wrong with an id, for the person who sent it.
+const ID_RULE: &str = "must be 1–128 characters of A–Z a–z 0–9 . _ : - | @";
+
+fn is_id(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-|@".contains(&b))
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// # Errors
+            /// The rule that the text breaks.
+            pub fn parse(text: &str) -> Result<Self, &'static str> {
+                if is_id(text) { Ok(Self(text.into())) } else { Err(ID_RULE) }
+            }
+
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// An id that was checked when it was stored.
+            #[must_use]
+            pub fn stored(text: &str) -> Self {
+                Self(text.into())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                Self::parse(&text).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+id!(
+    /// An order's id, ours (a `UUIDv7`) or another system's.
+    OrderId
+);
+id!(
+    /// The id of a customer, chef, driver, admin or service.
+    UserId
+);
+
+/// A point on the globe: decimal degrees, WGS 84.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    pub latitude: Latitude,
+    pub longitude: Longitude,
+}
+
+impl Point {
+    /// A point that was checked when it was stored.
+    #[must_use]
+    pub const fn stored(latitude: f64, longitude: f64) -> Self {
+        Self { latitude: Latitude(latitude), longitude: Longitude(longitude) }
+    }
+
+    /// Latitude in degrees.
+    #[must_use]
+    pub const fn lat(&self) -> f64 {
+        self.latitude.0
+    }
+
+    /// Longitude in degrees.
+    #[must_use]
+    pub const fn lon(&self) -> f64 {
+        self.longitude.0
+    }
+}
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident, $range:expr, $rule:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(pub f64);
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let value = f64::deserialize(deserializer)?;
+                // NaN is in no range, so it is refused here too.
+                if $range.contains(&value) { Ok(Self(value)) } else { Err(serde::de::Error::custom($rule)) }
+            }
+        }
+    };
+}
+
+number!(
+    /// Degrees north, −90…90.
+    Latitude, (-90.0..=90.0), "must be a number from -90 to 90"
+);
+number!(
+    /// Degrees east, −180…180.
+    Longitude, (-180.0..=180.0), "must be a number from -180 to 180"
+);
+number!(
+    /// Degrees clockwise from north, [0, 360).
+    Heading, (0.0..360.0), "must be a number from 0 up to, not including, 360"
+);
+number!(
+    /// Metres per second.
+    Speed, (0.0..=1_000.0), "must be a number of metres per second from 0 to 1000"
+);
+number!(
+    /// Metres.
+    Accuracy, (0.0..=1_000_000.0), "must be a number of metres from 0 to 1000000"
+);
+number!(
+    /// An amount of money in the order's currency.
+    Amount, (0.0..=1_000_000_000_000.0), "must be a number from 0 to 1000000000000"
+);
+
+/// A whole number. JSON has no integers: `5.0` is as whole as `5`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WholeNumber(pub i64);
+
+impl<'de> Deserialize<'de> for WholeNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = WholeNumber;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number")
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<WholeNumber, E> {
+                Ok(WholeNumber(value))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<WholeNumber, E> {
+                // Larger than any seq: as good as the largest.
+                Ok(WholeNumber(i64::try_from(value).unwrap_or(i64::MAX)))
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<WholeNumber, E> {
+                if value.fract() == 0.0 {
+                    #[expect(
+                        clippy::cast_possible_truncation,
+                        reason = "saturates, which is what is wanted"
+                    )]
+                    return Ok(WholeNumber(value as i64));
+                }
+                Err(E::invalid_type(serde::de::Unexpected::Float(value), &self))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// Text of at most `MAX` characters, at least `MIN`, without control characters but line breaks and tabs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Text<const MIN: usize, const MAX: usize>(pub String);
+
+impl<'de, const MIN: usize, const MAX: usize> Deserialize<'de> for Text<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let length = text.chars().count();
+        if !(MIN..=MAX).contains(&length) {
+            return Err(serde::de::Error::custom(format!("must have {MIN} to {MAX} characters")));
+        }
+        // PostgreSQL cannot store NUL, and no name needs an escape sequence.
+        if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+            return Err(serde::de::Error::custom("must not contain control characters"));
+        }
+        Ok(Self(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_keep_to_their_alphabet() {
+        for good in ["a", "order:1", "auth0|5f", "x@y.z", &"a".repeat(128)] {
+            assert!(OrderId::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", " ", "a b", "é", "a/b", "a'b", &"a".repeat(129)] {
+            assert!(OrderId::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_keep_to_their_range() {
+        assert!(serde_json::from_str::<Latitude>("90").is_ok());
+        for bad in ["90.0001", "-91", "\"1\"", "null", "1e999"] {
+            assert!(serde_json::from_str::<Latitude>(bad).is_err(), "{bad}");
+        }
+        assert!(serde_json::from_str::<Heading>("360").is_err());
+    }
+}
+
+/// A line of text for a person to read.
+pub type Line = Text<1, 255>;
+
+/// A paragraph of text for a person to read.
+pub type Paragraph = Text<0, 2_000>;
+
+/// A telephone number, as the other system writes it.
+pub type Phone = Text<1, 64>;

@@ -1,0 +1,3 @@
+//! What other systems are told.
+
+pub mod order_service;

@@ -1,0 +1,183 @@
+//! Reading the database for a client that needs more than the window has.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::smallvec;
+
+use super::Sessions;
+use super::outbox::{Aside, Replay};
+use super::session::{Session, State};
+use super::window::RenderedEvent;
+use crate::base::error::Refusal;
+use crate::dialect::Dialect;
+use crate::dialect::close::CloseReason;
+use crate::dialect::message::{Telling, Topic};
+use crate::dialect::place::{Offset, Place, Progress};
+use crate::event::log::{self, Share};
+use crate::model::{Audience, EventKind, Forecast, OrderEvent, OrderId, Principal, Role};
+
+/// How long we wait after the database failed.
+const RETRY: Duration = Duration::from_millis(200);
+
+enum Needed {
+    /// More of what it asked for.
+    Replay(Replay, Place),
+    /// The log, from a place on.
+    Log { after: Place, orders: Vec<OrderId> },
+}
+
+impl Session {
+    /// What of these events belongs to a replay, for a session at a place in the log. Who comes back is not told again
+    /// what it was told since.
+    pub fn replay<'a>(
+        &'a self,
+        replay: &'a Replay,
+        place: Place,
+        events: &'a [OrderEvent],
+    ) -> impl Iterator<Item = Aside> + 'a {
+        events
+            .iter()
+            .filter(move |event| event.order.seq > replay.after && event.position <= place.complete())
+            .filter(|event| event.kind != EventKind::Created || self.dialect().tells_creations())
+            .filter(|event| !self.was_told(event))
+            .map(move |event| {
+                let progress = Progress { seq: event.order.seq, number: replay.number };
+                let offset = Offset { place, replay: Some(progress) };
+                let frame =
+                    self.dialect().catch_up(event, Forecast::default(), replay.party, Telling::Replayed);
+                Aside::event(frame, offset)
+            })
+    }
+
+    /// Reads on for a session that has been handed everything there was. One task does, however often this is called.
+    pub(super) fn read_on(self: &Arc<Self>, state: &mut State) {
+        if !std::mem::replace(&mut state.reading, true) {
+            tokio::spawn(Arc::clone(self).read());
+        }
+    }
+
+    async fn read(self: Arc<Self>) {
+        let fanout = self.fanout.clone();
+        while let Some(_reader) = fanout.reader().await {
+            let needed = {
+                let state = self.state();
+                if state.closed {
+                    return;
+                }
+                match state.asides.as_ref().and_then(|asides| asides.replays.front()) {
+                    Some(replay) => Needed::Replay(replay.clone(), state.at),
+                    None => Needed::Log { after: state.at, orders: Self::orders(&state) },
+                }
+            };
+            let done = match needed {
+                Needed::Replay(replay, place) => self.read_replay(replay, place).await,
+                Needed::Log { after, orders } => self.read_log(after, orders).await,
+            };
+            match done {
+                Ok(()) => {
+                    let mut state = self.state();
+                    state.reading = false;
+                    return self.pump_locked(&mut state);
+                }
+                Err(Refusal::Unavailable) => tokio::time::sleep(RETRY).await,
+                Err(refusal) => {
+                    tracing::error!(%refusal, "a client's share of the log cannot be read");
+                    return self.close(CloseReason::Unreadable);
+                }
+            }
+        }
+    }
+
+    async fn read_replay(&self, replay: Replay, place: Place) -> Result<(), Refusal> {
+        let app = self.fanout.app();
+        app.metrics.log_reads.inc();
+        let events = log::of_order(app.db.reader(), &replay.order, replay.after, log::PAGE).await?;
+        let all = (events.len() as u64) < log::PAGE;
+        let last = events.last().map(|event| (event.order.seq, event.position));
+        let mut state = self.state();
+        let Some(asides) = &mut state.asides else { return Ok(()) };
+        asides.waiting.extend(self.replay(&replay, place, &events));
+        match last {
+            Some((seq, position)) if !all && position < place.complete() => {
+                asides.replays[0].after = seq;
+            }
+            _ => drop(asides.replays.pop_front()),
+        }
+        Ok(())
+    }
+
+    async fn read_log(self: &Arc<Self>, after: Place, orders: Vec<OrderId>) -> Result<(), Refusal> {
+        let app = self.fanout.app();
+        let window = self.fanout.window();
+        if window.can_reach(after.complete()) {
+            return window.reach(app, after.complete()).await;
+        }
+        // Before the read: what it brings is complete at least up to here.
+        let head = app.relay.position();
+        app.metrics.log_reads.inc();
+        let share = share(self.principal(), self.dialect(), orders);
+        let events = log::of_share(app.db.reader(), &share, after.complete(), head).await?;
+        let all = (events.len() as u64) < log::PAGE;
+        let mut state = self.state();
+        if state.at != after || state.closed || state.upgrading || self.is_expired() {
+            return Ok(());
+        }
+        for event in events {
+            app.metrics.replayed.inc();
+            if !self.tell(&mut state, &RenderedEvent::new(event, Forecast::default())) {
+                return Ok(());
+            }
+        }
+        if all {
+            state.at = state.at.max(Place::after(head));
+        }
+        Ok(())
+    }
+}
+
+/// What a caller hears of the log, who follows these orders.
+fn share(who: &Principal, dialect: Dialect, orders: Vec<OrderId>) -> Share {
+    if !dialect.has_rooms() {
+        return Share::Orders(orders);
+    }
+    match who.role {
+        Role::Admin => Share::All,
+        Role::Service | Role::Anonymous if dialect.tells_all(who.role) => Share::All,
+        // The orders that a service follows are others'; all other roles follow nothing but their own.
+        Role::Service | Role::Anonymous => Share::Orders(orders),
+        Role::Customer | Role::Chef | Role::Driver => {
+            Share::Audiences(smallvec![Audience::User(who.id.clone()), Audience::Role(who.role)])
+        }
+    }
+}
+
+/// How many events after a place are for a caller who follows these orders; beyond `limit` they are not all counted.
+///
+/// # Errors
+/// Those of the database.
+pub async fn missed(
+    fanout: &Sessions,
+    who: &Principal,
+    dialect: Dialect,
+    orders: &[OrderId],
+    place: Place,
+    limit: u64,
+) -> Result<u64, Refusal> {
+    let (app, window, after) = (fanout.app(), fanout.window(), place.complete());
+    if window.can_reach(after) {
+        window.reach(app, after).await?;
+        let mut topics = vec![Topic::User(who.id.clone())];
+        if who.role == Role::Service && !dialect.tells_all(who.role) {
+            topics.extend(orders.iter().cloned().map(Topic::Order));
+        } else {
+            topics.push(Topic::Role(who.role));
+        }
+        if let Some(count) = window.count(after, &topics) {
+            return Ok(count);
+        }
+    }
+    app.metrics.log_reads.inc();
+    let (share, head) = (share(who, dialect, orders.to_vec()), app.relay.position());
+    log::count_share(app.db.reader(), &share, after, head, limit).await
+}

@@ -1,0 +1,84 @@
+//! Who listens here: topic → sessions. A registry of our own, because a room's broadcast cannot say who missed it.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use smallvec::SmallVec;
+
+use super::session::Session;
+use crate::dialect::message::Topic;
+use crate::model::UserId;
+
+/// Locks of the registry; more than cores, so that they are rarely waited for.
+const SHARDS: usize = 64;
+
+type Members = SmallVec<[Arc<Session>; 2]>;
+
+/// The sessions of this node by what they listen to. Bounded by the sessions, and each of those by its own limits.
+pub struct Hub {
+    shards: [Mutex<HashMap<Topic, Members>>; SHARDS],
+    hasher: RandomState,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self { shards: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new() }
+    }
+}
+
+impl Hub {
+    /// From now on the session hears the topic. Joining twice is joining once.
+    pub fn join(&self, topic: Topic, session: &Arc<Session>) {
+        let mut shard = self.shard(&topic);
+        let members = shard.entry(topic).or_default();
+        if !members.iter().any(|member| Arc::ptr_eq(member, session)) {
+            members.push(Arc::clone(session));
+        }
+    }
+
+    /// From now on the session does not hear the topic.
+    pub fn leave(&self, topic: &Topic, session: &Session) {
+        let mut shard = self.shard(topic);
+        if let Some(members) = shard.get_mut(topic) {
+            if let Some(index) = members.iter().position(|member| std::ptr::eq(&raw const **member, session))
+            {
+                members.swap_remove(index);
+            }
+            if members.is_empty() {
+                shard.remove(topic);
+            } else if members.spilled() && members.len() * 4 < members.capacity() {
+                members.shrink_to_fit();
+            }
+        }
+    }
+
+    /// Who hears any of the topics, each once.
+    #[must_use]
+    pub fn sessions(&self, topics: &[Topic]) -> SmallVec<[Arc<Session>; 8]> {
+        let mut all: SmallVec<[Arc<Session>; 8]> = SmallVec::new();
+        for topic in topics {
+            if let Some(members) = self.shard(topic).get(topic) {
+                all.extend(members.iter().cloned());
+            }
+        }
+        if topics.len() > 1 && all.len() > 1 {
+            all.sort_unstable_by_key(Arc::as_ptr);
+            all.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        }
+        all
+    }
+
+    /// How many sessions a user has here.
+    #[must_use]
+    pub fn count(&self, user: &UserId) -> usize {
+        let topic = Topic::User(user.clone());
+        self.shard(&topic).get(&topic).map_or(0, SmallVec::len)
+    }
+
+    fn shard(&self, topic: &Topic) -> MutexGuard<'_, HashMap<Topic, Members>> {
+        #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
+        let index = self.hasher.hash_one(topic) as usize % SHARDS;
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

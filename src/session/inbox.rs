@@ -1,0 +1,186 @@
+//! What a socket sends: bounded, and carried out one after the other in the order sent.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::reply::Reply;
+use super::requests;
+use super::session::Session;
+use crate::app::App;
+use crate::base::error::Refusal;
+use crate::base::rate_limit::Bucket;
+use crate::dialect::Request;
+use crate::dialect::close::CloseReason;
+use crate::model::Command;
+
+/// Requests that may wait behind one that needs the database. More are refused: that the database is slow is not the
+/// client's fault.
+const QUEUE_LIMIT: usize = 256;
+
+/// Takes every request of one socket, on the task that reads its connection, in order.
+pub struct Inbox {
+    session: Arc<Session>,
+    state: Mutex<State>,
+}
+
+struct State {
+    waiting: VecDeque<Asked>,
+    /// A task is working through what waits.
+    busy: bool,
+    bucket: Bucket,
+}
+
+struct Asked {
+    command: Result<Command, Refusal>,
+    reply: Reply,
+}
+
+impl Inbox {
+    #[must_use]
+    pub fn new(session: Arc<Session>) -> Arc<Self> {
+        let app = session.app();
+        let bucket = Bucket::full(app.config.limits.socket_requests_per_second, app.clock.now());
+        let state = Mutex::new(State { waiting: VecDeque::new(), busy: false, bucket });
+        let inbox = Arc::new(Self { session, state });
+        inbox.session.sends_to(&inbox);
+        inbox
+    }
+
+    /// Takes a message in text. With `ack` it is answered; without, only told what went wrong.
+    pub fn text(self: &Arc<Self>, text: &str, ack: Option<i64>) {
+        let limits = &self.app().config.limits;
+        if text.len() > limits.max_message_bytes {
+            return self.session.close(CloseReason::TooLarge);
+        }
+        self.request(self.session.dialect().parse(text, limits), ack);
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub const fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// The Socket.IO namespace that its session is in.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&'static str> {
+        self.session.dialect().namespace()
+    }
+
+    /// Takes an event of Socket.IO's that has not been looked at yet: its JSON. Leaves it, saying `false`, when the session
+    /// is not there any more, or this is not JSON: what becomes of that, socketioxide decides.
+    pub fn event(self: &Arc<Self>, json: &str, ack: Option<i64>) -> bool {
+        if self.session.has_left() {
+            return false;
+        }
+        let request = self.session.dialect().parse(json, &self.app().config.limits);
+        if matches!(request.command, Err(Refusal::Malformed(_))) {
+            return false;
+        }
+        self.request(request, ack);
+        true
+    }
+
+    /// Takes a binary message: no dialect has any.
+    pub fn binary(self: &Arc<Self>, length: usize, ack: Option<i64>) {
+        if length > self.app().config.limits.max_message_bytes {
+            return self.session.close(CloseReason::TooLarge);
+        }
+        let command = Err(Refusal::invalid("payload", "must be JSON, not binary"));
+        self.request(Request { event: "unreadable", command }, ack);
+    }
+
+    /// Takes what a client asks for by being here.
+    pub fn request(self: &Arc<Self>, request: Request, ack: Option<i64>) {
+        if self.session.is_closing() {
+            return;
+        }
+        let Request { event, command } = request;
+        let command = match command {
+            Ok(Command::Refresh { token }) => Ok(Command::Refresh { token }),
+            Ok(_) if self.session.is_expired() => Err(Refusal::TokenExpired),
+            command => command,
+        };
+        let reply = Reply { session: Arc::clone(&self.session), event, ack };
+        self.take(Asked { command, reply });
+    }
+
+    fn take(self: &Arc<Self>, request: Asked) {
+        let app = self.app();
+        app.metrics.event_in(request.reply.event);
+        let limit = app.config.limits.socket_requests_per_second;
+        let mut state = self.state();
+        if let Err(retry_after_ms) = state.bucket.take(f64::from(limit), limit, app.clock.now()) {
+            drop(state);
+            request.reply.send(Err(Refusal::RateLimited { retry_after_ms }));
+            self.session.close(CloseReason::Flood);
+            return;
+        }
+        if !state.busy && is_immediate(&request.command) {
+            // Nothing waits before it and it waits for nothing: carried out here and now.
+            drop(state);
+            requests::immediate(&self.session, request.command, request.reply);
+            return;
+        }
+        if state.waiting.len() >= QUEUE_LIMIT {
+            drop(state);
+            request.reply.send(Err(Refusal::Unavailable));
+            return;
+        }
+        state.waiting.push_back(request);
+        app.metrics.inbox_depth.inc();
+        if !std::mem::replace(&mut state.busy, true) {
+            tokio::spawn(Arc::clone(self).work());
+        }
+    }
+
+    /// Carries out what waits until nothing does.
+    async fn work(self: Arc<Self>) {
+        loop {
+            let Asked { command, reply } = {
+                let mut state = self.state();
+                let Some(request) = state.waiting.pop_front() else {
+                    state.busy = false;
+                    // Empty again: an idle socket keeps no queue.
+                    state.waiting = VecDeque::new();
+                    return;
+                };
+                request
+            };
+            self.app().metrics.inbox_depth.dec();
+            if self.session.is_closing() {
+                continue;
+            }
+            match command {
+                Ok(command) if !is_immediate_command(&command) => {
+                    requests::lasting(&self.session, command, reply).await;
+                }
+                command => requests::immediate(&self.session, command, reply),
+            }
+        }
+    }
+
+    fn app(&self) -> &App {
+        self.session.app()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_immediate(command: &Result<Command, Refusal>) -> bool {
+    command.as_ref().map_or(true, is_immediate_command)
+}
+
+const fn is_immediate_command(command: &Command) -> bool {
+    match command {
+        Command::Location(_) | Command::LocationBatch(_) | Command::Ping { .. } => true,
+        Command::Subscribe { .. }
+        | Command::Unsubscribe { .. }
+        | Command::ChangeStatus { .. }
+        | Command::Tracking { .. }
+        | Command::TrackingUpdate(_)
+        | Command::Refresh { .. } => false,
+    }
+}

@@ -1,0 +1,51 @@
+//! Where the answer to one request goes.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::session::Session;
+use crate::base::error::Refusal;
+use crate::dialect::{Answer, realtime};
+
+/// Where the answer to one request goes.
+pub(super) struct Reply {
+    pub session: Arc<Session>,
+    pub event: &'static str,
+    pub ack: Option<i64>,
+}
+
+impl Reply {
+    /// Says what was carried out, if the client waits for it, or what was refused.
+    pub(super) fn send(self, answer: Result<Answer<'_>, Refusal>) {
+        let dialect = self.session.dialect();
+        match answer {
+            Ok(answer) => {
+                if let Some(ack) = self.ack
+                    && let Some(json) = dialect.answer(&answer)
+                {
+                    self.answer(ack, &json);
+                }
+            }
+            Err(refusal) => self.refuse(&refusal),
+        }
+    }
+
+    fn answer(&self, ack: i64, json: &RawValue) {
+        self.session.app().metrics.events_out_reply.inc();
+        self.session.answer(ack, json);
+    }
+
+    fn refuse(&self, refusal: &Refusal) {
+        self.session.app().metrics.rejected(refusal.code());
+        if let Refusal::Internal(error) = refusal {
+            tracing::error!(%error, event = self.event, "a request of a socket failed");
+        }
+        if let Some(ack) = self.ack {
+            self.answer(ack, &self.session.dialect().failure(refusal));
+        } else {
+            self.session.app().metrics.events_out_reply.inc();
+            self.session.say(&realtime::error_event(refusal, self.event));
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Carrying out what a socket asks.
+
+use std::sync::Arc;
+
+use super::outbox::{Aside, Asides, Replay};
+use super::reply::Reply;
+use super::session::Session;
+use crate::base::clock::{Time, rfc3339};
+use crate::base::error::Refusal;
+use crate::dialect::close::CloseReason;
+use crate::dialect::message::Telling;
+use crate::dialect::place::{Offset, Place, Progress};
+use crate::dialect::{Answer, realtime};
+use crate::driver::live::Driver;
+use crate::driver::report;
+use crate::model::{Command, Forecast, OrderId, Overview, Role};
+use crate::order::change::{self, Action};
+use crate::order::read;
+use crate::recovery::{Asked, Follow};
+use crate::tracking;
+
+/// Carries out what waits for nothing: no database, no lock that is held for long.
+pub(super) fn immediate(session: &Session, command: Result<Command, Refusal>, reply: Reply) {
+    let app = session.app();
+    match command {
+        Ok(Command::Location(fix)) => {
+            match driver(session).and_then(|driver| report::report(app, driver, &fix)) {
+                Ok(reported) => {
+                    let at = reported.received_at;
+                    reply.send(Ok(Answer::Received { at }));
+                    session.say(&realtime::location_acknowledged(&reported.orders, &rfc3339(at)));
+                }
+                Err(refusal) => reply.send(Err(refusal)),
+            }
+        }
+        Ok(Command::LocationBatch(points)) => {
+            match driver(session).and_then(|driver| report::report_batch(app, driver, &points)) {
+                Ok(batch) => {
+                    let (accepted, rejected) = (batch.accepted, &batch.rejected);
+                    reply.send(Ok(Answer::BatchReceived { accepted, rejected }));
+                }
+                Err(refusal) => reply.send(Err(refusal)),
+            }
+        }
+        Ok(Command::Ping { t }) => reply.send(Ok(Answer::Pong { t: t.as_deref(), now: app.clock.now() })),
+        Ok(
+            Command::Subscribe { .. }
+            | Command::Unsubscribe { .. }
+            | Command::ChangeStatus { .. }
+            | Command::Tracking { .. }
+            | Command::TrackingUpdate(_)
+            | Command::Refresh { .. },
+        ) => {
+            reply.send(Err(Refusal::Internal("a request that needs the database came the short way".into())));
+        }
+        Err(refusal) => reply.send(Err(refusal)),
+    }
+}
+
+fn driver(session: &Session) -> Result<&Driver, Refusal> {
+    session
+        .driver()
+        .map(|driver| &**driver)
+        .ok_or_else(|| Refusal::Forbidden("only a driver reports positions".to_owned()))
+}
+
+/// Carries out what may need the database.
+pub(super) async fn lasting(session: &Arc<Session>, command: Command, reply: Reply) {
+    let app = session.app();
+    let who = session.principal();
+    match command {
+        Command::Subscribe { order, since } => subscribe(session, &order, since, reply).await,
+        Command::Unsubscribe { order } => {
+            session.unfollow(&order);
+            let written = session.fanout().recovery().set(session.holder(), &order, Follow::No).await;
+            reply.send(written.map(|()| Answer::Unsubscribed { order: &order }));
+        }
+        Command::ChangeStatus { order, to, note, expected_seq } => {
+            let note = note.map(|note| note.0).filter(|note| !note.is_empty());
+            match change::change(app, &order, who, Action::Status { to, note, expected_seq }).await {
+                Ok(order) => reply.send(Ok(Answer::Changed(&order))),
+                Err(refusal) => reply.send(Err(refusal)),
+            }
+        }
+        Command::Tracking { order } => match read::tracking(app, &order, who).await {
+            Ok(tracking) => {
+                let eta = app.live.eta(&tracking.order, app.clock.now());
+                reply.send(Ok(Answer::Tracking { tracking: &tracking, eta }));
+            }
+            Err(refusal) => reply.send(Err(refusal)),
+        },
+        Command::TrackingUpdate(update) => {
+            let watched = session.watched().map(|watched| watched.id.as_str()).unwrap_or_default();
+            let updated = tracking::update(app, who, watched, update).await;
+            reply.send(updated.map(|_| Answer::Updated));
+        }
+        Command::Refresh { token } => {
+            let refreshed = refresh(session, &token.0).await;
+            reply.send(refreshed.map(|expires_at| Answer::Refreshed { expires_at }));
+        }
+        command @ (Command::Location(_) | Command::LocationBatch(_) | Command::Ping { .. }) => {
+            immediate(session, Ok(command), reply);
+        }
+    }
+}
+
+/// Follows an order from now on.
+async fn subscribe(session: &Arc<Session>, order: &OrderId, since: Option<i64>, reply: Reply) {
+    let limits = &session.app().config.limits;
+    let limit = match session.role() {
+        Role::Admin | Role::Service => limits.max_subscriptions_admin,
+        Role::Customer | Role::Chef | Role::Driver | Role::Anonymous => limits.max_subscriptions,
+    };
+    let refusal = if session.follow(order, limit) {
+        let followed = follow(session, order, since, reply.ack).await;
+        // Who followed it before goes on as before, unless it is no longer theirs.
+        if let Err(refusal) = &followed
+            && (matches!(refusal, Refusal::NotFound(_)) || !session.follows(order))
+        {
+            session.unfollow(order);
+            session.fanout().recovery().note(session.holder(), order, Follow::No);
+        }
+        followed.err()
+    } else {
+        Some(Refusal::TooMany { what: "subscriptions", limit })
+    };
+    if let Some(refusal) = refusal {
+        if session.watched().is_some() {
+            // It is for nothing else.
+            let over = matches!(refusal, Refusal::NotFound(_));
+            session.close(if over { CloseReason::Expired } else { CloseReason::Unreadable });
+        } else {
+            reply.send(Err(refusal));
+        }
+    }
+}
+
+/// Stops the session at its place in the log, tells it how the order stands there, and lets it go on from there,
+/// following the order.
+async fn follow(
+    session: &Arc<Session>,
+    order: &OrderId,
+    since: Option<i64>,
+    ack: Option<i64>,
+) -> Result<(), Refusal> {
+    let app = session.app();
+    let newest = app.snapshots.get(app, order).await?;
+    session.party(&newest.order).ok_or(Refusal::NotFound("order"))?;
+    // So that its place is not before the order was made.
+    app.relay.handed_on(newest.position()).await;
+    let (place, number) = loop {
+        session.until_live().await;
+        if session.is_expired() {
+            // Nothing else is carried out before its token is refreshed.
+            return Err(Refusal::TokenExpired);
+        }
+        if session.is_closing() || session.has_left() {
+            return Err(Refusal::Unavailable);
+        }
+        if let Some(held) = session.hold_still() {
+            break held;
+        }
+    };
+    let told = tell(session, order, since, ack, place, number).await;
+    match told {
+        Ok(asides) => session.admit(order, asides),
+        Err(refusal) => {
+            session.release();
+            return Err(refusal);
+        }
+    }
+    Ok(())
+}
+
+/// How an order stands at a place in the log, or all that has happened to it since a seq.
+async fn tell(
+    session: &Arc<Session>,
+    order: &OrderId,
+    since: Option<i64>,
+    ack: Option<i64>,
+    place: Place,
+    number: i32,
+) -> Result<Asides, Refusal> {
+    let app = session.app();
+    // Read again: what was read before may be older than the place.
+    let snapshot = app.snapshots.get(app, order).await?;
+    let (order, history, event) = snapshot.at(place.complete()).ok_or(Refusal::Unavailable)?;
+    let party = session.party(order).ok_or(Refusal::NotFound("order"))?;
+    let replay = since.map(|since| Asked { since, place, number });
+    // Before it is acknowledged: a client that comes back finds it followed.
+    session.fanout().recovery().set(session.holder(), &order.id, Follow::Yes(replay)).await?;
+    let position = read::position(app, order).await?;
+    let tracking = Overview { order: order.clone(), party, history: history.to_vec(), position };
+    let eta = app.live.eta(order, app.clock.now());
+    let mut asides = Asides::default();
+    let answer = Answer::Subscribed { tracking: &tracking, eta };
+    if let Some(ack) = ack
+        && let Some(json) = session.dialect().answer(&answer)
+    {
+        app.metrics.events_out_reply.inc();
+        asides.waiting.push_back(Aside::Ack(ack, json));
+    }
+    match since {
+        None => {
+            let outlook = Forecast { eta, position };
+            let frame = session.dialect().catch_up(event, outlook, party, Telling::Snapshot);
+            let replay = Some(Progress { seq: event.order.seq, number });
+            asides.waiting.push_back(Aside::event(frame, Offset { place, replay }));
+        }
+        Some(since) => {
+            let replay = Replay { order: order.id.clone(), party, after: since, number };
+            if snapshot.reaches(since) {
+                asides.waiting.extend(session.replay(&replay, place, &snapshot.events));
+            } else {
+                asides.replays.push_back(replay);
+            }
+        }
+    }
+    Ok(asides)
+}
+
+/// A newer token, for the same user in the same role.
+async fn refresh(session: &Arc<Session>, token: &str) -> Result<Time, Refusal> {
+    let newer = session.app().auth.verify(token).await?;
+    let who = session.principal();
+    if newer.id != who.id || newer.role != who.role {
+        return Err(Refusal::Forbidden("the token is not for the user and role of this socket".to_owned()));
+    }
+    session.refresh(newer.expires_at);
+    Ok(newer.expires_at)
+}

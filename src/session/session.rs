@@ -1,0 +1,377 @@
+//! One connected client: who it is, what it follows, and how far it is in the log.
+//!
+//! A session is *live* when it has everything up to now: events go straight to its wire. When the wire is full, or the
+//! session has just come back from somewhere, it is *behind*: its place in the log is all that is kept, and whenever the
+//! wire has room it is handed what comes next. So nothing is lost, nothing comes twice, and no queue grows.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use smallvec::SmallVec;
+use tokio::sync::Notify;
+
+use super::Sessions;
+use super::beginning::Beginning;
+use super::inbox::Inbox;
+use super::outbox::{Asides, Latest};
+use super::wire::{Urgency, Wire};
+use crate::app::App;
+use crate::base::clock::Time;
+use crate::dialect::Dialect;
+use crate::dialect::close::CloseReason;
+use crate::dialect::message::{Message, Topic};
+use crate::dialect::place::{Offset, Place};
+use crate::driver::live::Driver;
+use crate::model::{Audience, Order, OrderEvent, OrderId, Party, Principal, Role, TrackingSession, access};
+use crate::recovery::Holder;
+use crate::transport::conn::Lane;
+
+/// A connected client.
+pub struct Session {
+    principal: Principal,
+    dialect: Dialect,
+    holder: Option<Holder>,
+    recovered: bool,
+    pub(super) began: Place,
+    /// The orders that it followed when it came back, and has followed ever since.
+    pub(super) kept: Mutex<Vec<OrderId>>,
+    /// The driver's live state, for drivers.
+    driver: Option<Arc<Driver>>,
+    pub(super) fanout: Sessions,
+    /// The tracking session that it watches, if that is all it is for.
+    watched: Option<Arc<TrackingSession>>,
+    /// We have begun to close it: nothing more is carried out for it.
+    closing: AtomicBool,
+    /// Its token has ended: it hears nothing until that is refreshed.
+    pub(super) expired: AtomicBool,
+    /// Where what it sends goes.
+    inbox: OnceLock<Weak<Inbox>>,
+    /// Notified when the session becomes live.
+    pub(super) became_live: Notify,
+    pub(super) state: Mutex<State>,
+}
+
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one connection")]
+pub(super) struct State {
+    pub wire: Wire,
+    /// It is in its rooms.
+    pub joined: bool,
+    /// It has left them, for good.
+    pub closed: bool,
+    /// Its connection was taken over from socketioxide.
+    pub established: bool,
+    /// Everything up to now was handed over.
+    pub live: bool,
+    /// It is changing transports: nothing may be handed over until it has.
+    pub upgrading: bool,
+    /// It is being told how an order stands at its place in the log: that must not change until it is.
+    pub held: bool,
+    /// How many replays it has asked for.
+    pub replays: i32,
+    /// The offset of what it was told last beside the log.
+    pub beside: Option<Offset>,
+    /// A task reads the database for it.
+    pub reading: bool,
+    /// When live: at least up to here. Otherwise: exactly up to here.
+    pub at: Place,
+    pub replayed_until: i64,
+    /// The orders it follows, and whether it is known to have the right to.
+    pub orders: HashMap<OrderId, bool>,
+    pub asides: Option<Box<Asides>>,
+    pub latest: Option<Box<Latest>>,
+    /// When the token ends, and when to look at that next.
+    pub expires_at: Time,
+    pub deadline: Option<(Time, u64)>,
+}
+
+impl Session {
+    #[must_use]
+    pub fn new(
+        fanout: Sessions,
+        principal: Principal,
+        dialect: Dialect,
+        wire: Wire,
+        beginning: Beginning,
+    ) -> Arc<Self> {
+        let driver = (principal.role == Role::Driver).then(|| fanout.app().live.driver(&principal.id));
+        let kept = Mutex::new(beginning.orders.clone());
+        let watched = beginning.watched;
+        let state = State {
+            wire,
+            joined: false,
+            closed: false,
+            established: false,
+            live: false,
+            upgrading: false,
+            held: false,
+            replays: beginning.replayed,
+            beside: None,
+            reading: false,
+            at: beginning.place,
+            replayed_until: beginning.replayed_until,
+            orders: beginning.orders.into_iter().map(|order| (order, true)).collect(),
+            asides: (!beginning.replays.is_empty())
+                .then(|| Box::new(Asides { waiting: VecDeque::new(), replays: beginning.replays.into() })),
+            latest: None,
+            expires_at: watched.as_ref().map_or(principal.expires_at, |(_, ends_at)| *ends_at),
+            deadline: None,
+        };
+        Arc::new(Self {
+            principal,
+            dialect,
+            holder: beginning.holder,
+            recovered: beginning.recovered,
+            began: beginning.place,
+            kept,
+            driver,
+            fanout,
+            watched: watched.map(|(watched, _)| watched),
+            closing: AtomicBool::new(false),
+            expired: AtomicBool::new(false),
+            inbox: OnceLock::new(),
+            became_live: Notify::new(),
+            state: Mutex::new(state),
+        })
+    }
+
+    /// What it sends goes there.
+    pub fn sends_to(&self, inbox: &Arc<Inbox>) {
+        self.inbox.get_or_init(|| Arc::downgrade(inbox));
+    }
+
+    /// Where what it sends goes.
+    #[must_use]
+    pub fn inbox(&self) -> Option<&Weak<Inbox>> {
+        self.inbox.get()
+    }
+
+    /// What it may use.
+    #[must_use]
+    pub fn app(&self) -> &App {
+        self.fanout.app()
+    }
+
+    /// What else there is to be told from.
+    #[must_use]
+    pub const fn fanout(&self) -> &Sessions {
+        &self.fanout
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub const fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// As what.
+    #[must_use]
+    pub const fn role(&self) -> Role {
+        self.principal.role
+    }
+
+    /// How it speaks.
+    #[must_use]
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The tracking session that it watches.
+    #[must_use]
+    pub fn watched(&self) -> Option<&TrackingSession> {
+        self.watched.as_deref()
+    }
+
+    /// As whom it may see an order; `None` when it is none of its.
+    #[must_use]
+    pub fn party(&self, order: &Order) -> Option<Party> {
+        let party = access::party(order, &self.principal);
+        match &self.watched {
+            None => party,
+            Some(watched) => watched.shows(order).then(|| party.unwrap_or(Party::Anonymous)),
+        }
+    }
+
+    /// The id it may come back with.
+    #[must_use]
+    pub fn pid(&self) -> Option<&str> {
+        self.holder.as_ref().map(|holder| &*holder.pid)
+    }
+
+    /// The id, and the connection that has it.
+    #[must_use]
+    pub const fn holder(&self) -> Option<&Holder> {
+        self.holder.as_ref()
+    }
+
+    /// Whether it sees the driver only while the order is on its way.
+    #[must_use]
+    pub fn is_public(&self) -> bool {
+        let by_id = |watched: &TrackingSession| watched.rider != self.principal.id && !self.role().is_staff();
+        self.role().is_public() || self.watched().is_some_and(by_id)
+    }
+
+    /// As what kind of person it is told of an order whose party it is.
+    #[must_use]
+    pub fn hears_as(&self) -> Party {
+        match (self.role(), self.is_public()) {
+            (Role::Anonymous, _) => Party::Anonymous,
+            (_, true) => Party::Customer,
+            (_, false) => Party::Staff,
+        }
+    }
+
+    /// Whether it is a session that came back.
+    #[must_use]
+    pub const fn recovered(&self) -> bool {
+        self.recovered
+    }
+
+    /// Whether an event was told since the session came back: then a client that asks for all since what it knew before
+    /// is not told again. That is so of what its rooms are told, and of orders that it has followed all the time.
+    #[must_use]
+    pub fn was_told(&self, event: &OrderEvent) -> bool {
+        if !self.recovered || event.position <= self.began.complete() {
+            return false;
+        }
+        let me = &self.principal.id;
+        // Who lost the order by it was told that, and nothing else.
+        let by_room = event.audience().contains(&Audience::User(me.clone()))
+            && event.former_driver.as_ref() != Some(me);
+        let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner).contains(&event.order.id);
+        by_room || self.role() == Role::Admin || kept()
+    }
+
+    /// The driver's live state; `None` for everybody else.
+    #[must_use]
+    pub const fn driver(&self) -> Option<&Arc<Driver>> {
+        self.driver.as_ref()
+    }
+
+    /// Puts the session into its rooms and greets it, as one step, then hands it what it has missed. Does nothing once
+    /// the session has left.
+    pub fn enter(self: &Arc<Self>, greeting: impl FnOnce(Place) -> Option<Message>, then: Option<Message>) {
+        let mut state = self.state();
+        if state.closed || state.joined {
+            return;
+        }
+        state.joined = true;
+        let orders = state.orders.keys().cloned().map(Topic::Order).collect::<Vec<_>>();
+        for topic in self.rooms().into_iter().chain(orders) {
+            self.fanout.hub().join(topic, self);
+        }
+        for frame in greeting(state.at).into_iter().chain(then) {
+            let _ = state.wire.hand(&frame, Urgency::Reply);
+        }
+        self.fanout.speaks(self, true);
+        self.fanout.metrics().sessions_behind.inc();
+        self.fanout.watch_token(self, &mut state);
+        self.pump_locked(&mut state);
+    }
+
+    /// Takes the session out of every room, whatever state it is in. Says whether it had entered.
+    pub fn leave(&self) -> bool {
+        self.leave_if(|_| true)
+    }
+
+    /// The same, when it is socketioxide that says so: of those that it was taken from it knows nothing any more.
+    pub fn leave_socketioxide(&self) -> bool {
+        self.leave_if(|state| !state.established)
+    }
+
+    fn leave_if(&self, may: impl FnOnce(&State) -> bool) -> bool {
+        let orders = {
+            let mut state = self.state();
+            if !may(&state) {
+                return false;
+            }
+            state.closed = true;
+            state.asides = None;
+            state.latest = None;
+            if !std::mem::take(&mut state.joined) {
+                return false;
+            }
+            if !state.live {
+                self.fanout.metrics().sessions_behind.dec();
+            }
+            self.fanout.forget_token(&mut state);
+            std::mem::take(&mut state.orders)
+        };
+        for topic in self.rooms().into_iter().chain(orders.into_keys().map(Topic::Order)) {
+            self.fanout.hub().leave(&topic, self);
+        }
+        self.fanout.speaks(self, false);
+        self.became_live.notify_waiters();
+        true
+    }
+
+    /// Whether it has left its rooms, for good.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.state().closed
+    }
+
+    /// Where it is whatever it follows: with its user's other sessions, unless nobody knows who it is, and with its role's,
+    /// if its dialect hears of orders by role.
+    pub(super) fn rooms(&self) -> SmallVec<[Topic; 2]> {
+        let known = self.role() != Role::Anonymous;
+        let user = known.then(|| Topic::User(self.principal.id.clone()));
+        let all = if self.dialect.has_rooms() { Topic::Role(self.role()) } else { Topic::Door(self.dialect) };
+        user.into_iter().chain([all]).collect()
+    }
+
+    /// Whether one of these topics is a room that it is in whatever it follows.
+    #[must_use]
+    pub fn has_room(&self, topics: &[Topic]) -> bool {
+        topics.iter().any(|topic| match topic {
+            Topic::User(user) => self.role() != Role::Anonymous && *user == self.principal.id,
+            Topic::Role(role) => *role == self.role(),
+            Topic::Order(_) | Topic::Door(_) => false,
+        })
+    }
+
+    /// Whether it is in its rooms, and to stay.
+    #[must_use]
+    pub fn is_in(&self) -> bool {
+        self.state().joined && !self.is_closing()
+    }
+
+    /// The connection that it writes to itself.
+    #[must_use]
+    pub fn lane(&self) -> Option<Arc<Lane>> {
+        self.state().wire.lane().cloned()
+    }
+
+    /// Its connection is taken over from socketioxide, unless it has left. Says whether it is.
+    pub fn establish(&self) -> bool {
+        let mut state = self.state();
+        state.established = state.joined && !state.closed && !self.is_closing();
+        state.established
+    }
+
+    /// Closes the connection; its rooms are left when the transport says that it is gone.
+    pub fn close(&self, reason: CloseReason) {
+        if self.closing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if reason != CloseReason::Draining {
+            tracing::info!(user = %self.principal.id, role = self.role().as_str(), reason = reason.as_str(), "socket closed");
+        }
+        self.fanout.metrics().closed(reason.as_str());
+        let state = self.state();
+        if let Some(frame) = self.dialect.last_words(reason) {
+            let _ = state.wire.hand(&frame, Urgency::Reply);
+        }
+        state.wire.close(reason);
+    }
+
+    /// Whether we have begun to close it.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

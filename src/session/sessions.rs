@@ -1,0 +1,177 @@
+//! From an event to the sessions that hear it: rendered once per dialect, handed over one by one.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use smallvec::SmallVec;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::hub::Hub;
+use super::session::Session;
+use super::tokens::Deadlines;
+use super::window::{RenderedEvent, Window};
+use crate::app::App;
+use crate::base::clock::instant;
+use crate::base::metrics::Metrics;
+use crate::dialect::Dialect;
+use crate::dialect::close::CloseReason;
+use crate::dialect::message::{Message, Topic};
+use crate::model::{Forecast, LiveEvent, OrderEvent, Party, Role, UserId};
+use crate::recovery::Recovery;
+
+/// How many clients are read for at once when they need more than the window has.
+const READERS: usize = 4;
+
+/// Hands events to the sessions of this node. Shared by everything that has to do with them.
+#[derive(Clone)]
+pub struct Sessions(Arc<Parts>);
+
+struct Parts {
+    app: App,
+    hub: Hub,
+    window: Window,
+    recovery: Recovery,
+    deadlines: Mutex<Deadlines>,
+    readers: Semaphore,
+    /// How many sessions speak each dialect.
+    speaking: [AtomicUsize; Dialect::ALL.len()],
+}
+
+impl Sessions {
+    #[must_use]
+    pub fn new(app: App, recovery: Recovery) -> Self {
+        let window = Window::new(app.relay.position(), app.config.limits.window_events);
+        Self(Arc::new(Parts {
+            app,
+            hub: Hub::default(),
+            window,
+            recovery,
+            deadlines: Mutex::default(),
+            readers: Semaphore::new(READERS),
+            speaking: Default::default(),
+        }))
+    }
+
+    #[must_use]
+    pub fn app(&self) -> &App {
+        &self.0.app
+    }
+
+    #[must_use]
+    pub fn hub(&self) -> &Hub {
+        &self.0.hub
+    }
+
+    #[must_use]
+    pub fn window(&self) -> &Window {
+        &self.0.window
+    }
+
+    #[must_use]
+    pub fn recovery(&self) -> &Recovery {
+        &self.0.recovery
+    }
+
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.app.metrics
+    }
+
+    /// Hands on a durable event; called by the relay, in the log's order. The window has it before anybody is told, so
+    /// that whoever is not told now finds it there.
+    pub fn durable(&self, event: OrderEvent, outlook: Forecast) {
+        let started = instant();
+        let told = RenderedEvent::new(event, outlook);
+        self.window().push(&told);
+        for session in self.hub().sessions(&told.topics()) {
+            session.durable(&told);
+        }
+        self.metrics().fanout_seconds.observe(started.elapsed().as_secs_f64());
+    }
+
+    /// Hands on a live event; called on whatever task published it. It is rendered for those dialects only that somebody
+    /// who hears it speaks.
+    pub fn live(&self, event: &LiveEvent) {
+        let started = instant();
+        for dialect in Dialect::ALL {
+            if self.0.speaking[dialect as usize].load(Ordering::Relaxed) > 0 {
+                self.live_in(dialect, event);
+            }
+        }
+        self.metrics().fanout_seconds.observe(started.elapsed().as_secs_f64());
+    }
+
+    fn live_in(&self, dialect: Dialect, event: &LiveEvent) {
+        let Some(audience) = dialect.live_audience(event) else { return };
+        let mut frames: SmallVec<[(Party, Arc<Message>); 1]> = SmallVec::new();
+        for session in self.hub().sessions(&audience.topics) {
+            if session.dialect() != dialect || (session.is_public() && !audience.public_too) {
+                continue;
+            }
+            if let (LiveEvent::Location(location), Some(watched)) = (event, session.watched())
+                && watched.rider != location.driver
+            {
+                continue;
+            }
+            let party = dialect.told_as(session.hears_as());
+            let frame = if let Some((_, frame)) = frames.iter().find(|(known, _)| *known == party) {
+                Arc::clone(frame)
+            } else {
+                let Some(frame) = dialect.render_live(event, party) else { return };
+                frames.push((party, Arc::clone(&frame)));
+                frame
+            };
+            let frame = &frame;
+            match &audience.key {
+                Some(key) => session.live(frame, key, session.has_room(&audience.topics)),
+                None => session.announce(frame),
+            }
+        }
+    }
+
+    /// Waits for the right to read the database for one client. `None` once the server is gone.
+    pub(super) async fn reader(&self) -> Option<SemaphorePermit<'_>> {
+        self.0.readers.acquire().await.ok()
+    }
+
+    pub(super) fn deadlines(&self) -> MutexGuard<'_, Deadlines> {
+        self.0.deadlines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A session came or went.
+    pub(super) fn speaks(&self, session: &Session, more: bool) {
+        let speaking = &self.0.speaking[session.dialect() as usize];
+        if more {
+            speaking.fetch_add(1, Ordering::Relaxed);
+        } else {
+            speaking.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.metrics().connected(session.role(), session.dialect(), if more { 1 } else { -1 });
+    }
+
+    /// Ends every session of a user here. Says how many.
+    #[must_use]
+    pub fn revoke(&self, user: &UserId) -> usize {
+        let sessions = self.hub().sessions(&[Topic::User(user.clone())]);
+        for session in &sessions {
+            session.close(CloseReason::Revoked);
+        }
+        sessions.len()
+    }
+
+    /// Every session here.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<Arc<Session>> {
+        let topics: Vec<_> =
+            Role::ALL.map(Topic::Role).into_iter().chain(Dialect::ALL.map(Topic::Door)).collect();
+        self.hub().sessions(&topics).into_vec()
+    }
+
+    /// The session of this id that is still here, if there is one.
+    #[must_use]
+    pub fn session(&self, user: &UserId, pid: &str) -> Option<Arc<Session>> {
+        let mut sessions = self.hub().sessions(&[Topic::User(user.clone())]);
+        let index = sessions.iter().position(|session| session.pid() == Some(pid))?;
+        Some(sessions.swap_remove(index))
+    }
+}

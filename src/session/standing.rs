@@ -1,0 +1,179 @@
+//! A session that stands still at its place in the log: while an order is read for it, while it changes transports, while
+//! its token has ended.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use super::outbox::Asides;
+use super::session::{Session, State};
+use super::wire::Wire;
+use crate::base::clock::Time;
+use crate::dialect::message::Topic;
+use crate::dialect::place::Place;
+use crate::model::OrderId;
+use crate::transport::conn::Lane;
+
+impl Session {
+    /// Begins to follow an order; nothing of it is heard before [`Session::admit`]. Says `false` at the limit.
+    #[must_use]
+    pub fn follow(self: &Arc<Self>, order: &OrderId, limit: usize) -> bool {
+        let mut state = self.state();
+        if state.closed || (state.orders.len() >= limit && !state.orders.contains_key(order)) {
+            return false;
+        }
+        state.orders.entry(order.clone()).or_default();
+        self.fanout.hub().join(Topic::Order(order.clone()), self);
+        true
+    }
+
+    /// Stops a session that is live at its place in the log, until it is admitted to an order or released. Says where
+    /// that is, and which number a replay would have.
+    #[must_use]
+    pub fn hold_still(&self) -> Option<(Place, i32)> {
+        let mut state = self.state();
+        if !state.live || state.held {
+            return None;
+        }
+        self.hold(&mut state);
+        state.held = true;
+        state.replays = state.replays.saturating_add(1);
+        Some((state.at, state.replays))
+    }
+
+    /// Lets a session that stands still go on.
+    pub fn release(self: &Arc<Self>) {
+        let mut state = self.state();
+        state.held = false;
+        self.pump_locked(&mut state);
+    }
+
+    /// Lets a session that stands still go on, and hear of an order that it follows, after it was told these.
+    pub fn admit(self: &Arc<Self>, order: &OrderId, asides: Asides) {
+        let mut state = self.state();
+        state.held = false;
+        if let Some(admitted) = state.orders.get_mut(order) {
+            *admitted = true;
+        }
+        if !state.closed {
+            state.asides = Some(Box::new(asides));
+        }
+        self.pump_locked(&mut state);
+    }
+
+    /// Whether the session follows an order and may.
+    #[must_use]
+    pub fn follows(&self, order: &OrderId) -> bool {
+        self.state().orders.get(order).is_some_and(|admitted| *admitted)
+    }
+
+    /// Stops following an order. Says whether it had been followed.
+    pub fn unfollow(&self, order: &OrderId) -> bool {
+        self.drop_order(&mut self.state(), order)
+    }
+
+    pub(super) fn drop_order(&self, state: &mut State, order: &OrderId) -> bool {
+        let followed = state.orders.remove(order).is_some();
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).retain(|kept| kept != order);
+        if followed {
+            self.fanout.hub().leave(&Topic::Order(order.clone()), self);
+            if let Some(latest) = &mut state.latest {
+                latest.forget(order);
+            }
+        }
+        followed
+    }
+
+    /// Waits until the session has everything up to now, or has left, or its token has ended.
+    pub async fn until_live(&self) {
+        loop {
+            let live = self.became_live.notified();
+            tokio::pin!(live);
+            live.as_mut().enable();
+            {
+                let state = self.state();
+                if state.live || state.closed || self.is_expired() {
+                    return;
+                }
+            }
+            live.await;
+        }
+    }
+
+    /// How far the session is in the log.
+    pub(super) fn place(&self, state: &State) -> Place {
+        if state.live { state.at.max(Place::after(self.fanout.app().relay.position())) } else { state.at }
+    }
+
+    pub(super) fn hold(&self, state: &mut State) {
+        state.at = self.place(state);
+        self.fall_behind(state);
+    }
+
+    pub(super) fn fall_behind(&self, state: &mut State) {
+        if std::mem::take(&mut state.live) {
+            self.fanout.metrics().sessions_behind.inc();
+        }
+    }
+
+    /// The client is about to change transports: from here on everything waits. Does what `mark` does if it may.
+    pub fn begin_upgrade(&self, mark: impl FnOnce(&Wire) -> bool) -> bool {
+        let mut state = self.state();
+        if state.closed || state.upgrading || !mark(&state.wire) {
+            return false;
+        }
+        self.hold(&mut state);
+        state.upgrading = true;
+        true
+    }
+
+    /// The client has changed transports: everything goes over this connection from now on.
+    pub fn upgraded(self: &Arc<Self>, lane: &Arc<Lane>) {
+        let mut state = self.state();
+        state.upgrading = false;
+        state.wire.move_to(lane);
+        self.pump_locked(&mut state);
+    }
+
+    /// The client has fetched all that it was handed.
+    pub fn drained(self: &Arc<Self>) {
+        let mut state = self.state();
+        state.wire.drained();
+        self.pump_locked(&mut state);
+    }
+
+    /// The token has ended: the session hears nothing from now on, and loses nothing either.
+    pub(super) fn expire(&self, state: &mut State) {
+        self.hold(state);
+        self.expired.store(true, Ordering::Release);
+        self.became_live.notify_waiters();
+        state.latest = None;
+    }
+
+    /// The session ends at another time than was thought.
+    pub(super) fn ends_at(self: &Arc<Self>, state: &mut State, at: Time) {
+        if at < state.expires_at {
+            self.fanout.forget_token(state);
+            state.expires_at = at;
+            self.fanout.watch_token(self, state);
+        }
+    }
+
+    /// A newer token was accepted.
+    pub fn refresh(self: &Arc<Self>, expires_at: Time) {
+        let mut state = self.state();
+        if state.closed {
+            return;
+        }
+        self.fanout.forget_token(&mut state);
+        state.expires_at = expires_at;
+        self.expired.store(false, Ordering::Release);
+        self.fanout.watch_token(self, &mut state);
+        self.pump_locked(&mut state);
+    }
+
+    /// Whether its token has ended.
+    #[must_use]
+    pub fn is_expired(&self) -> bool {
+        self.expired.load(Ordering::Acquire)
+    }
+}

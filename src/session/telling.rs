@@ -1,0 +1,261 @@
+//! How a session is told: straight away when it is live, from its place in the log when it is behind.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::outbox::{Aside, Latest};
+use super::session::{Session, State};
+use super::window::{Next, RenderedEvent};
+use super::wire::{Handed, Urgency};
+use crate::dialect::close::CloseReason;
+use crate::dialect::message::{LiveKey, Message, Outgoing, Telling, Topic};
+use crate::dialect::place::{Offset, Place};
+use crate::model::{OrderId, Role};
+use crate::recovery::Follow;
+use crate::tracking;
+
+impl Session {
+    /// Tells an event that has just happened. Called by the relay, in the log's order.
+    pub fn durable(self: &Arc<Self>, told: &RenderedEvent) {
+        let mut state = self.state();
+        let position = told.event.position;
+        // Who is behind will get to it.
+        if !state.live || state.at >= Place::after(position) {
+            return;
+        }
+        state.at = state.at.max(Place::after(position - 1));
+        if !self.tell(&mut state, told) {
+            self.fall_behind(&mut state);
+        }
+    }
+
+    /// Hands over a live event, or keeps it until there is room, in place of the one before it.
+    pub fn live(&self, frame: &Arc<Message>, key: &LiveKey, is_party: bool) {
+        let mut state = self.state();
+        let admitted = is_party || state.orders.get(&key.order).is_some_and(|admitted| *admitted);
+        if !admitted || !state.joined || self.is_expired() {
+            return;
+        }
+        let metrics = self.fanout.metrics();
+        // Who is behind hears of what has happened first: a live event may say how things stand.
+        if state.live && state.latest.is_none() && !state.upgrading && !state.held {
+            match state.wire.hand(frame, Urgency::Live) {
+                Handed::Taken => {
+                    metrics.events_out_live.inc();
+                    return;
+                }
+                Handed::Full => {}
+                Handed::Gone => return,
+            }
+        }
+        let latest = state.latest.get_or_insert_with(|| Box::new(Latest::new(&metrics.outbox_depth)));
+        match latest.put(key, frame) {
+            Some(true) => metrics.conflated.inc(),
+            Some(false) => 0,
+            None => metrics.dropped_live.inc(),
+        };
+    }
+
+    /// Hands over a message that is neither: it must arrive, and is kept nowhere.
+    pub fn announce(&self, frame: &Arc<Message>) {
+        let state = self.state();
+        if !state.joined || self.is_expired() {
+            return;
+        }
+        // A client takes the last string of an event for its offset: here it gets the real one after it.
+        let handed = if frame.json.get().starts_with('"') {
+            let place = self.place(&state);
+            let beside = state.beside.filter(|offset| offset.place == place);
+            let offset = beside.unwrap_or(Offset { place, replay: None });
+            let placed = Message::new(frame.name.clone(), frame.json.clone()).at(offset);
+            state.wire.hand(&placed, Urgency::Reply)
+        } else {
+            state.wire.hand(frame, Urgency::Reply)
+        };
+        drop(state);
+        match handed {
+            Handed::Taken => {
+                self.fanout.metrics().events_out_durable.inc();
+            }
+            Handed::Full => self.close(CloseReason::SlowReader),
+            Handed::Gone => {}
+        }
+    }
+
+    /// Answers a request of the client's.
+    pub fn answer(&self, ack: i64, json: &RawValue) {
+        let handed = self.state().wire.acknowledge(ack, json);
+        if handed == Handed::Full {
+            self.close(CloseReason::SlowReader);
+        }
+    }
+
+    /// Says something to this client alone.
+    pub fn say(&self, frame: &Message) {
+        let handed = self.state().wire.hand(frame, Urgency::Reply);
+        if handed == Handed::Full {
+            self.close(CloseReason::SlowReader);
+        }
+    }
+
+    /// Hands over what waits, as far as there is room. Called by the transport when there is.
+    pub fn pump(self: &Arc<Self>) {
+        let mut state = self.state();
+        self.pump_locked(&mut state);
+    }
+
+    pub(super) fn pump_locked(self: &Arc<Self>, state: &mut State) {
+        if state.closed || !state.joined || state.upgrading || state.held || self.is_expired() {
+            return;
+        }
+        if !state.live {
+            if !self.pump_asides(state) || !self.pump_log(state) {
+                return;
+            }
+            state.live = true;
+            self.fanout.metrics().sessions_behind.dec();
+            self.became_live.notify_waiters();
+        }
+        if let Some(latest) = &mut state.latest {
+            let metrics = self.fanout.metrics();
+            let wire = &state.wire;
+            latest.drain(|frame| {
+                let taken = wire.hand(frame, Urgency::Live) == Handed::Taken;
+                if taken {
+                    metrics.events_out_live.inc();
+                }
+                taken
+            });
+            if latest.is_empty() {
+                // An idle socket keeps no queue.
+                state.latest = None;
+            }
+        }
+    }
+
+    /// Says whether everything was handed over.
+    fn pump_asides(self: &Arc<Self>, state: &mut State) -> bool {
+        let Some(asides) = &mut state.asides else { return true };
+        while let Some(aside) = asides.waiting.front() {
+            let handed = match aside {
+                Aside::Event(frame, _) => state.wire.hand(frame, Urgency::Durable),
+                Aside::Ack(ack, json) => state.wire.acknowledge(*ack, json),
+            };
+            if handed != Handed::Taken {
+                return false;
+            }
+            self.fanout.metrics().events_out_durable.inc();
+            if let Some(Aside::Event(_, offset)) = asides.waiting.pop_front() {
+                state.beside = Some(offset);
+            }
+        }
+        if !asides.replays.is_empty() {
+            self.read_on(state);
+            return false;
+        }
+        state.asides = None;
+        true
+    }
+
+    /// Says whether the end of the log was reached.
+    fn pump_log(self: &Arc<Self>, state: &mut State) -> bool {
+        loop {
+            let topics = self.topics(state);
+            let (events, end) = match self.fanout.window().next(state.at.complete(), &topics) {
+                Next::Events(events) => (events, None),
+                Next::Last(events, head) => (events, Some(head)),
+                Next::TooOld => {
+                    self.read_on(state);
+                    return false;
+                }
+            };
+            for told in events {
+                self.fanout.metrics().replayed.inc();
+                if !self.tell(state, &told) {
+                    return false;
+                }
+            }
+            if let Some(head) = end {
+                state.at = state.at.max(Place::after(head));
+                return true;
+            }
+        }
+    }
+
+    /// Tells one event of the log, from where the client is on. Says `false` when the wire would not take all of it.
+    pub(super) fn tell(self: &Arc<Self>, state: &mut State, told: &RenderedEvent) -> bool {
+        let position = told.event.position;
+        if let Some(latest) = &mut state.latest {
+            latest.overtaken(&told.event.order.id, told.event.order.seq);
+            if latest.is_empty() {
+                state.latest = None;
+            }
+        }
+        if let Some(watched) = self.watched()
+            && watched.order == told.event.order.id
+        {
+            let order = &told.event.order;
+            self.ends_at(
+                state,
+                watched.ends_at(order, &told.event.history, tracking::lifetimes(&self.app().config.limits)),
+            );
+            if !watched.shows(order) {
+                // What happens to the order from here on is not its business.
+                state.at = state.at.max(Place::after(position));
+                return true;
+            }
+        }
+        let replayed = position <= state.replayed_until;
+        let telling = if replayed { Telling::Replayed } else { Telling::Live };
+        let messages = told.outgoing(self.dialect(), telling);
+        for (index, outgoing) in messages.iter().enumerate() {
+            let place = Place::within(position, index, messages.len());
+            if place <= state.at || !self.concerns(state, told, outgoing) {
+                continue;
+            }
+            if let Some(frame) = outgoing.version(self.is_public()) {
+                if state.wire.hand(frame, Urgency::Durable) != Handed::Taken {
+                    return false;
+                }
+                self.fanout.metrics().events_out_durable.inc();
+            }
+            state.at = place;
+        }
+        state.at = state.at.max(Place::after(position));
+        if self.loses(told) && self.drop_order(state, &told.event.order.id) {
+            let lost = Follow::Lost(position);
+            self.fanout.recovery().note(self.holder(), &told.event.order.id, lost);
+        }
+        true
+    }
+
+    /// Whether the event takes its order from the session's user.
+    pub(super) fn loses(&self, told: &RenderedEvent) -> bool {
+        self.role() == Role::Driver && told.event.former_driver.as_ref() == Some(&self.principal().id)
+    }
+
+    fn concerns(&self, state: &State, told: &RenderedEvent, outgoing: &Outgoing) -> bool {
+        // Who loses the order is told so, and nothing else of it.
+        let loses = self.loses(told);
+        self.has_room(&outgoing.to)
+            || outgoing.to.iter().any(|topic| match topic {
+                Topic::Order(order) => !loses && state.orders.get(order).is_some_and(|admitted| *admitted),
+                Topic::User(_) | Topic::Role(_) | Topic::Door(_) => false,
+            })
+    }
+
+    /// Where to look for what concerns the session: its rooms, and the orders it follows if those are not its own.
+    fn topics(&self, state: &State) -> Vec<Topic> {
+        let mut topics = self.rooms().into_vec();
+        if matches!(self.role(), Role::Service | Role::Anonymous) || !self.dialect().has_rooms() {
+            topics.extend(state.orders.keys().cloned().map(Topic::Order));
+        }
+        topics
+    }
+
+    /// The orders it follows.
+    pub(super) fn orders(state: &State) -> Vec<OrderId> {
+        state.orders.keys().cloned().collect()
+    }
+}

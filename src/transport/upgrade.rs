@@ -1,0 +1,183 @@
+//! From an HTTP request to a WebSocket, and how one ends.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role as Side, WebSocketConfig};
+
+use super::conn::{Conn, LAST_WORDS, websocket};
+use super::problem;
+use crate::app::App;
+use crate::base::error::Refusal;
+
+/// Refuses a browser's page that is not allowed to connect. Browsers let any page open a WebSocket anywhere; whose page it
+/// is, only we can check.
+#[must_use]
+pub fn refuse_foreign(app: &App, headers: &HeaderMap) -> Option<Response> {
+    let origin = headers.get(header::ORIGIN).filter(|_| headers.contains_key(header::UPGRADE))?;
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    if origin.to_str().is_ok_and(|origin| app.config.origin_allowed(origin, host)) {
+        return None;
+    }
+    app.metrics.rejected("foreign_origin");
+    Some(problem::respond(&Refusal::Forbidden("this origin may not connect; see CORS_ORIGIN".to_owned())))
+}
+
+/// The answer to a WebSocket handshake (RFC 6455 §4.2.2); `None` if it is none.
+#[must_use]
+pub fn switching(headers: &HeaderMap) -> Option<Response> {
+    let names = |name, word: &str| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
+    };
+    let version = headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
+    if !version || !names(header::UPGRADE, "websocket") || !names(header::CONNECTION, "upgrade") {
+        return None;
+    }
+    let key = headers.get(header::SEC_WEBSOCKET_KEY)?;
+    let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    Some(response)
+}
+
+/// The server's end of a WebSocket whose handshake is done; with a buffer to read to, and messages of at most so many bytes.
+pub(super) async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    buffer: usize,
+    longest: usize,
+) -> WebSocketStream<S> {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(buffer)
+        .write_buffer_size(0)
+        .max_message_size(Some(longest))
+        .max_frame_size(Some(longest));
+    WebSocketStream::from_raw_socket(stream, Side::Server, Some(config)).await
+}
+
+/// How a socket ended.
+pub(super) struct Ending {
+    /// Why, as it is counted.
+    pub name: &'static str,
+    /// What it is still to be told.
+    pub close: Option<Bytes>,
+}
+
+impl Ending {
+    /// There is nobody to be told anything.
+    pub fn silent(name: &'static str) -> Self {
+        Self { name, close: None }
+    }
+
+    fn told(name: &'static str, code: u16, reason: &str) -> Self {
+        Self { name, close: Some(websocket::close(code, reason)) }
+    }
+
+    /// The client says what it must not.
+    pub fn protocol() -> Self {
+        Self::told("protocol_error", 1002, "Protocol error")
+    }
+
+    /// By what reading ended with.
+    pub fn of(error: Option<Error>) -> Self {
+        match error {
+            Some(Error::Capacity(CapacityError::MessageTooLong { .. })) => {
+                Self::told("too_large", 1009, "Message too large")
+            }
+            Some(Error::Utf8(_)) => Self::told("protocol_error", 1007, "Not UTF-8"),
+            // Nothing is unusual in that: apps are killed.
+            Some(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => {
+                Self::silent("transport_close")
+            }
+            Some(Error::Protocol(error)) => {
+                tracing::debug!(%error, "a WebSocket broke the protocol");
+                Self::protocol()
+            }
+            Some(_) | None => Self::silent("transport_close"),
+        }
+    }
+}
+
+/// Lets a client read the last it was told: closing with something of its unread would take that back.
+pub(super) async fn listen_out(mut stream: impl AsyncRead + Unpin) {
+    let mut nothing = [0; 512];
+    let listen = async { while stream.read(&mut nothing).await.is_ok_and(|count| count > 0) {} };
+    let _ = tokio::time::timeout(LAST_WORDS, listen).await;
+}
+
+impl Rewound {
+    /// A connection, and the frames that are to be read again first.
+    #[must_use]
+    pub(super) fn new(before: Vec<u8>, conn: Conn) -> Self {
+        Self { before, at: 0, conn }
+    }
+
+    /// The connection, of which everything was read that was to be read again.
+    pub(super) fn into_conn(self) -> Conn {
+        self.conn
+    }
+}
+
+/// A connection of which some frames were looked at already.
+pub struct Rewound {
+    before: Vec<u8>,
+    at: usize,
+    conn: Conn,
+}
+
+impl AsyncRead for Rewound {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let rest = &this.before[this.at..];
+        if rest.is_empty() {
+            return Pin::new(&mut this.conn).poll_read(cx, buf);
+        }
+        let count = rest.len().min(buf.remaining());
+        buf.put_slice(&rest[..count]);
+        this.at += count;
+        if this.at == this.before.len() {
+            (this.before, this.at) = (Vec::new(), 0);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Rewound {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().conn).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().conn).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().conn).poll_shutdown(cx)
+    }
+}
+
+/// The connection behind an upgrade, once the answer to it is written; `None` if it has ended before.
+pub(super) async fn upgraded(upgrade: OnUpgrade) -> Option<Rewound> {
+    let parts = upgrade.await.ok()?.downcast::<TokioIo<Conn>>().ok()?;
+    let mut conn = parts.io.into_inner();
+    // A copy: what was read lies in a buffer of 16 KiB.
+    conn.unread(&parts.read_buf);
+    Some(Rewound::new(Vec::new(), conn))
+}
