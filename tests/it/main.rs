@@ -9,6 +9,7 @@ mod fuzz;
 mod group;
 mod harness;
 mod hostile;
+mod layers;
 mod location;
 mod outage;
 mod realtime;
