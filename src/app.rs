@@ -1,44 +1,57 @@
-//! What the use cases need. No socket and no hub in it: a use case cannot write to a client.
+//! The sum of the use cases. There is no socket and no session in it: a use case cannot write to a client.
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::auth::Auth;
 use crate::base::clock::Clock;
 use crate::base::config::Serve;
 use crate::base::db::Db;
+use crate::base::error::Refusal;
+use crate::base::health::Health;
 use crate::base::metrics::Metrics;
-use crate::driver::live::Live;
+use crate::driver::Drivers;
 use crate::driver::trail::Trail;
 use crate::event::bus::Bus;
 use crate::event::relay::Relay;
-use crate::order::snapshot::Snapshots;
-use crate::order::writer::Writer;
+use crate::model::UserId;
+use crate::order::Orders;
+use crate::recovery::Recovery;
+use crate::tracking::Tracking;
 
-/// Shared by every use case; cheap to clone.
+/// Shared by sessions and transports; cheap to clone.
 #[derive(Clone)]
 pub struct App(Arc<Parts>);
+
+/// What use cases have in common.
+pub struct Shared {
+    pub config: Serve,
+    pub health: Arc<Health>,
+    pub auth: Arc<Auth>,
+    pub events: Relay,
+    pub bus: Bus,
+    pub clock: Clock,
+    pub metrics: Metrics,
+    pub db: Db,
+}
 
 /// The parts of an [`App`].
 pub struct Parts {
     pub config: Serve,
-    pub db: Db,
+    pub health: Arc<Health>,
     pub auth: Arc<Auth>,
-    pub writer: Writer,
-    pub relay: Relay,
-    pub live: Live,
-    pub snapshots: Snapshots,
+    /// The log of durable events.
+    pub events: Relay,
+    /// The way of live events.
     pub bus: Bus,
-    pub trail: Trail,
+    pub orders: Orders,
+    pub drivers: Drivers,
+    pub tracking: Tracking,
+    pub recovery: Recovery,
     pub clock: Clock,
     pub metrics: Metrics,
-    /// Wakes who tells the order service of deliveries.
-    pub calls: tokio::sync::Notify,
-    /// Whether the database answered when it was last asked.
-    pub database_answers: AtomicBool,
-    /// Whether the server is on its way out.
-    pub draining: AtomicBool,
+    /// For what belongs to no use case: revoked tokens.
+    db: Db,
 }
 
 impl Deref for App {
@@ -50,21 +63,53 @@ impl Deref for App {
 }
 
 impl App {
+    /// Puts the use cases together on one database.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+    pub fn new(shared: Shared, orders: Orders, trail: Trail, recovery: Recovery) -> Self {
+        let Shared { config, health, auth, events, bus, clock, metrics, db } = shared;
+        let limits = &config.limits;
+        let drivers = Drivers::new(db.clone(), clock.clone(), trail, bus.clone(), orders.clone(), limits);
+        let tracking = Tracking::new(db.clone(), clock.clone(), orders.clone(), drivers.clone(), limits);
+        Self(Arc::new(Parts {
+            config,
+            health,
+            auth,
+            events,
+            bus,
+            orders,
+            drivers,
+            tracking,
+            recovery,
+            clock,
+            metrics,
+            db,
+        }))
     }
 
-    /// Takes note of whether the database answers.
-    pub fn healthy(&self, answers: bool) {
-        self.database_answers.store(answers, Ordering::Relaxed);
-    }
-
-    /// Whether new work can be taken: the database answers, tokens can be verified, and we are not leaving.
+    /// Whether new work can be taken: the database answers, tokens can be verified, and the server is not stopping.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.database_answers.load(Ordering::Relaxed)
-            && self.auth.is_ready()
-            && !self.draining.load(Ordering::Relaxed)
+        self.health.is_good() && self.auth.is_ready()
+    }
+
+    /// Refuses the tokens of a user that were made before now.
+    ///
+    /// # Errors
+    /// Those of the database; then nothing has changed.
+    pub async fn revoke_tokens(&self, user: &UserId) -> Result<(), Refusal> {
+        self.auth.revocations().revoke(&self.db, user, self.clock.now()).await
+    }
+
+    /// Reads which users' tokens were revoked lately, here or by another process.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn poll_revocations(&self) -> Result<Vec<UserId>, Refusal> {
+        self.auth.revocations().poll(&self.db).await
+    }
+
+    /// Closes the database, after everything else.
+    pub async fn close(&self) {
+        self.db.close().await;
     }
 }

@@ -17,8 +17,6 @@ pub struct Model {
     pub assigned_by: Option<String>,
     pub assigned_at: ChronoDateTimeUtc,
     pub ended_at: Option<ChronoDateTimeUtc>,
-    #[sea_orm(belongs_to, from = "order_id", to = "id")]
-    pub order: BelongsTo<super::order::Entity>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -14,6 +14,7 @@ pub mod order_event;
 pub mod order_item;
 pub mod order_number;
 pub mod order_service_call;
+pub mod outbox_cursor;
 pub mod position_trail;
 pub mod revocation;
 pub mod server_key;

@@ -42,14 +42,6 @@ pub struct Model {
     pub seq: i64,
     pub created_at: ChronoDateTimeUtc,
     pub updated_at: ChronoDateTimeUtc,
-    #[sea_orm(has_many)]
-    pub items: HasMany<super::order_item::Entity>,
-    #[sea_orm(has_many)]
-    pub history: HasMany<super::status_history::Entity>,
-    #[sea_orm(has_many)]
-    pub assignments: HasMany<super::driver_assignment::Entity>,
-    #[sea_orm(has_many)]
-    pub events: HasMany<super::order_event::Entity>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

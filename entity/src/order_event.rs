@@ -13,8 +13,6 @@ pub struct Model {
     /// The event as JSON, whole: rendering it needs no other table.
     #[sea_orm(column_type = "Text")]
     pub body: String,
-    #[sea_orm(belongs_to, from = "order_id", to = "id")]
-    pub order: BelongsTo<super::order::Entity>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

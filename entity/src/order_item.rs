@@ -13,8 +13,6 @@ pub struct Model {
     pub name: String,
     pub quantity: i32,
     pub unit_price: Option<f64>,
-    #[sea_orm(belongs_to, from = "order_id", to = "id")]
-    pub order: BelongsTo<super::order::Entity>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

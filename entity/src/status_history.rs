@@ -17,8 +17,6 @@ pub struct Model {
     pub at: ChronoDateTimeUtc,
     pub changed_by: Option<String>,
     pub note: Option<String>,
-    #[sea_orm(belongs_to, from = "order_id", to = "id")]
-    pub order: BelongsTo<super::order::Entity>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

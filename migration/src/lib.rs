@@ -10,6 +10,7 @@ mod m0004_idempotency_keys;
 mod m0005_sessions;
 mod m0006_tracking;
 mod m0007_stretches;
+mod m0008_outbox;
 
 /// Applies and reverts the changes, oldest first.
 pub struct Migrator;
@@ -25,6 +26,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_sessions::Migration),
             Box::new(m0006_tracking::Migration),
             Box::new(m0007_stretches::Migration),
+            Box::new(m0008_outbox::Migration),
         ]
     }
 }

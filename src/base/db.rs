@@ -163,29 +163,39 @@ fn postgres(url: &str) -> ConnectOptions {
     options
 }
 
-/// Whether the error means that the connection or the disk, not the statement, is at fault.
+/// What a failure of the database means to the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The connection or the disk is at fault: the same may succeed later.
+    Outage,
+    /// A concurrent transaction took a unique value first: the same may succeed at once.
+    Conflict,
+    /// The statement is at fault.
+    Bug,
+}
+
+/// Tells failures of the database apart, by the error codes of both databases.
 #[must_use]
-pub fn is_outage(error: &DbErr) -> bool {
-    let (DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner))) = error
-    else {
-        return false;
+pub fn failure(error: &DbErr) -> Failure {
+    if matches!(error.sql_err(), Some(sea_orm::SqlErr::UniqueConstraintViolation(_))) {
+        return Failure::Conflict;
+    }
+    let inner = match error {
+        DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => return Failure::Outage,
+        DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner)) => inner,
+        _ => return Failure::Bug,
     };
-    match &**inner {
+    let outage = match &**inner {
         Error::Io(_) | Error::PoolTimedOut | Error::PoolClosed | Error::WorkerCrashed | Error::Tls(_) => true,
-        // PostgreSQL: admin shutdown, crash shutdown, cannot connect now, statement timeout, disk full. SQLite: busy,
-        // I/O error, disk full, cannot open; what is above the lowest byte says more about it.
         Error::Database(database) => database.code().is_some_and(|code| match code.parse::<u32>() {
+            // SQLite: busy, I/O error, disk full, cannot open. Bits above the lowest byte only say more about it.
             Ok(sqlite @ 0..10_000) => matches!(sqlite & 0xFF, 5 | 10 | 13 | 14),
+            // PostgreSQL: admin shutdown, crash shutdown, cannot connect now, statement timeout, disk full.
             _ => matches!(&*code, "57P01" | "57P02" | "57P03" | "57014" | "53100"),
         }),
         _ => false,
-    }
-}
-
-/// Whether the error says that a unique column already holds the value.
-#[must_use]
-pub fn is_unique_violation(error: &DbErr) -> bool {
-    matches!(error.sql_err(), Some(sea_orm::SqlErr::UniqueConstraintViolation(_)))
+    };
+    if outage { Failure::Outage } else { Failure::Bug }
 }
 
 /// A statement in both dialects, for any number of rows: they are one value, [`rows`]. So its text is the same each time,

@@ -1,7 +1,13 @@
-//! Refusals, in the words of the domain. What HTTP or a socket makes of them is the edge's business.
+//! Refusals, in the words of the domain. The transport says what HTTP or a socket makes of them.
+
+use std::error::Error;
+use std::fmt;
+use std::panic::Location;
 
 use entity::OrderStatus;
 use sea_orm::DbErr;
+
+use super::db::{self, Failure};
 
 /// Why something asked for was not done.
 #[derive(Debug, thiserror::Error)]
@@ -54,12 +60,49 @@ pub enum Refusal {
     /// We cannot serve now; the client should try again.
     #[error("the service is not available right now")]
     Unavailable,
+    /// A concurrent transaction took the same id, number or key first. The use case tries again.
+    #[error("internal error")]
+    Conflict(#[source] Fault),
     /// A fault of ours. The cause is for the log, never for the client.
     #[error("internal error")]
-    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Internal(#[source] Fault),
 }
 
+/// What went wrong, and where in our code it was noticed.
+#[derive(Debug)]
+pub struct Fault {
+    cause: Box<dyn Error + Send + Sync>,
+    place: &'static Location<'static>,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.cause)?;
+        let mut source = self.cause.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        write!(f, " (at {}:{})", self.place.file(), self.place.line())
+    }
+}
+
+impl Error for Fault {}
+
 impl Refusal {
+    /// A fault of ours, noticed where this is called.
+    #[track_caller]
+    pub fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Internal(Fault { cause: cause.into(), place: Location::caller() })
+    }
+
+    /// Logs a fault of ours with its cause and its place; other refusals are the client's business.
+    pub fn log_fault(&self, event: &'static str) {
+        if let Self::Internal(fault) | Self::Conflict(fault) = self {
+            tracing::error!(error = %fault, event, "a request failed");
+        }
+    }
+
     /// A refusal of one member of the input.
     pub fn invalid(member: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Invalid { member: member.into(), reason: reason.into() }
@@ -84,30 +127,48 @@ impl Refusal {
             Self::RateLimited { .. } => "rate_limited",
             Self::TooMany { .. } => "too_many",
             Self::Unavailable => "unavailable",
-            Self::Internal(_) => "internal_error",
+            Self::Conflict(_) | Self::Internal(_) => "internal_error",
         }
     }
 }
 
 impl From<DbErr> for Refusal {
-    /// A database that does not answer is [`Refusal::Unavailable`]; anything else is a bug of ours.
+    /// By [`db::failure`]: a database that does not answer is [`Refusal::Unavailable`].
+    #[track_caller]
     fn from(error: DbErr) -> Self {
-        match error {
-            DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => {
+        let place = Location::caller();
+        match db::failure(&error) {
+            Failure::Outage => {
                 tracing::warn!(%error, "the database does not answer");
                 Self::Unavailable
             }
-            other if crate::base::db::is_outage(&other) => {
-                tracing::warn!(error = %other, "the database connection was lost");
-                Self::Unavailable
-            }
-            other => Self::Internal(Box::new(other)),
+            Failure::Conflict => Self::Conflict(Fault { cause: Box::new(error), place }),
+            Failure::Bug => Self::Internal(Fault { cause: Box::new(error), place }),
         }
     }
 }
 
 impl From<serde_json::Error> for Refusal {
+    #[track_caller]
     fn from(error: serde_json::Error) -> Self {
-        Self::Internal(Box::new(error))
+        Self::internal(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_says_its_cause_and_its_place() {
+        fn fails() -> Result<(), Refusal> {
+            Err(DbErr::Custom("no such column".to_owned()))?;
+            Ok(())
+        }
+        let refusal = fails().expect_err("a fault");
+        let Refusal::Internal(fault) = &refusal else { panic!("{refusal:?}") };
+        let text = fault.to_string();
+        assert!(text.contains("no such column") && text.contains("base/error.rs:"), "{text}");
+        assert_eq!(refusal.to_string(), "internal error", "nothing of it reaches a client");
     }
 }

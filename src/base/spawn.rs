@@ -16,6 +16,6 @@ pub async fn uninterrupted<T: Send + 'static>(
 ) -> Result<T, Refusal> {
     match tokio::spawn(work.in_current_span()).await {
         Ok(answer) => answer,
-        Err(error) => Err(Refusal::Internal(Box::new(error))),
+        Err(error) => Err(Refusal::internal(error)),
     }
 }

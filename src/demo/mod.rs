@@ -57,7 +57,7 @@ impl Person {
     pub fn account(&self, app: &App) -> Result<Account, Refusal> {
         let secret = app.config.jwt_secret.as_deref().ok_or(Refusal::NotFound("account"))?;
         let token = mint(secret, self.id, self.role, Some(self.name), app.clock.now(), TTL)
-            .map_err(|error| Refusal::Internal(Box::new(error)))?;
+            .map_err(|error| Refusal::internal(error))?;
         Ok(Account { token, user: User { id: self.id, name: self.name, role: self.role.as_str() } })
     }
 

@@ -7,13 +7,10 @@ use tokio::time::sleep;
 use super::{ADMIN, CHEF, CUSTOMER, Person, town};
 use crate::app::App;
 use crate::base::error::Refusal;
-use crate::driver::report;
 use crate::model::new_order::NewOrder;
 use crate::model::{
-    Driver, Heading, Latitude, LocationReport, Longitude, OrderId, OrderStatus, Role, Speed, UserId,
+    Action, Driver, Heading, Latitude, LocationReport, Longitude, OrderId, OrderStatus, Role, Speed, UserId,
 };
-use crate::order::change::{Action, change};
-use crate::order::{create, read};
 
 /// Pause between two orders.
 const PAUSE: Duration = Duration::from_secs(6);
@@ -52,10 +49,10 @@ pub async fn run(app: App) {
 /// Something to look at before anybody opens the page: an order that has been delivered.
 async fn yesterdays_order(app: &App) -> Result<(), Refusal> {
     let admin = ADMIN.principal(app);
-    if read::list(app, &admin, &[], 1, None).await?.orders.is_empty() {
+    if app.orders.list(&admin, &[], 1, None).await?.orders.is_empty() {
         let order = place(app, 0).await?;
         let action = Action::Status { to: OrderStatus::Delivered, note: None, expected_seq: None };
-        change(app, &order, &admin, action).await?;
+        app.orders.change(&order, &admin, action).await?;
     }
     Ok(())
 }
@@ -74,7 +71,7 @@ async fn place(app: &App, count: usize) -> Result<OrderId, Refusal> {
         "items": [{ "name": meal, "quantity": 1, "unitPrice": price }],
         "total": price, "currency": "CHF",
     }))?;
-    Ok(create::create(app, &CUSTOMER.principal(app), new, None).await?.id)
+    Ok(app.orders.create(&CUSTOMER.principal(app), new, None).await?.id)
 }
 
 async fn one_order(app: &App, count: usize) -> Result<(), Refusal> {
@@ -84,10 +81,11 @@ async fn one_order(app: &App, count: usize) -> Result<(), Refusal> {
     let step = async |who: &Person, to: OrderStatus, millis: u64| {
         sleep(Duration::from_millis(millis)).await;
         let action = Action::Status { to, note: None, expected_seq: None };
-        change(app, &order, &who.principal(app), action).await.map(|_| ())
+        app.orders.change(&order, &who.principal(app), action).await.map(|_| ())
     };
     sleep(Duration::from_millis(400)).await;
-    change(app, &order, &admin, Action::VerifyPayment { reference: Some("demo".to_owned()), accept: false })
+    app.orders
+        .change(&order, &admin, Action::VerifyPayment { reference: Some("demo".to_owned()), accept: false })
         .await?;
     step(&CHEF, OrderStatus::Accepted, 500).await?;
     step(&CHEF, OrderStatus::Preparing, 500).await?;
@@ -96,7 +94,7 @@ async fn one_order(app: &App, count: usize) -> Result<(), Refusal> {
     let id = UserId::stored(rider.id);
     let driver =
         Driver { id: id.clone(), name: rider.name.to_owned(), phone: Some("+423 555 0199".to_owned()) };
-    change(app, &order, &admin, Action::Assign { driver }).await?;
+    app.orders.change(&order, &admin, Action::Assign { driver }).await?;
     step(rider, OrderStatus::PickedUp, 500).await?;
     step(rider, OrderStatus::InTransit, 300).await?;
     drive(app, &id, &order).await?;
@@ -105,7 +103,7 @@ async fn one_order(app: &App, count: usize) -> Result<(), Refusal> {
 
 /// Sends the driver's positions along the way.
 async fn drive(app: &App, id: &UserId, order: &OrderId) -> Result<(), Refusal> {
-    let driver = app.live.driver(id);
+    let driver = app.drivers.driver(id);
     let route = town::route();
     for step in 0..FIXES {
         let index = step * (route.len() - 1) / (FIXES - 1);
@@ -120,7 +118,7 @@ async fn drive(app: &App, id: &UserId, order: &OrderId) -> Result<(), Refusal> {
             accuracy: None,
             recorded_at: None,
         };
-        report::report(app, &driver, &fix)?;
+        app.drivers.report(&driver, &fix)?;
         sleep(FIX_EVERY).await;
     }
     Ok(())

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::read::stored_position;
 use crate::base::clock::{Clock, Time};
 use crate::base::db::Db;
 use crate::base::error::Refusal;
@@ -95,7 +96,7 @@ impl Live {
                 let Some(driver) = &order.driver else { continue };
                 let driver = self.driver(&driver.id);
                 if driver.state().last.is_none() {
-                    let known = read::stored_position(db.reader(), &driver.id).await?;
+                    let known = stored_position(db.reader(), &driver.id).await?;
                     driver.state().last = known;
                 }
                 let history = read::history(db.reader(), order).await?;
@@ -135,7 +136,7 @@ impl Live {
 
     /// What can be said of an order beside the order itself.
     #[must_use]
-    pub fn outlook(&self, order: &Order, now: Time) -> Forecast {
+    pub fn forecast(&self, order: &Order, now: Time) -> Forecast {
         let position = order.driver.as_ref().and_then(|driver| self.position(&driver.id));
         Forecast { eta: self.eta(order, now), position }
     }
@@ -147,7 +148,7 @@ impl Live {
     pub async fn recall(&self, db: &Db, event: &OrderEvent) -> Result<(), Refusal> {
         if let (EventKind::Assigned, Some(driver)) = (event.kind, &event.order.driver)
             && self.position(&driver.id).is_none()
-            && let Some(stored) = read::stored_position(db.reader(), &driver.id).await?
+            && let Some(stored) = stored_position(db.reader(), &driver.id).await?
         {
             self.driver(&driver.id).state().last.get_or_insert(stored);
         }
@@ -177,8 +178,8 @@ impl Live {
         } else {
             state.orders.retain(|carried| *carried.order() != order.id);
         }
-        let outlook = Forecast { eta: eta_of(order, &state.orders, now), position: state.last };
-        tell(event, outlook);
+        let forecast = Forecast { eta: eta_of(order, &state.orders, now), position: state.last };
+        tell(event, forecast);
     }
 
     /// Takes note of an ETA set by hand, and tells those who watch the order.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use entity::driver_position::{self, Column as LastColumn};
 use entity::position_trail;
 use sea_orm::ActiveValue::{NotSet, Set};
@@ -11,8 +12,8 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::App;
-use crate::base::clock::Time;
+use crate::base::clock::{Clock, Time};
+use crate::base::config::Limits;
 use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
@@ -55,11 +56,13 @@ pub struct Trail {
 }
 
 impl Trail {
-    /// Both ends of a new queue; the far one is for [`write_forever`].
+    /// Both ends of a new queue.
     #[must_use]
-    pub fn new(metrics: Metrics) -> (Self, mpsc::Receiver<Fix>) {
-        let (queue, receiver) = mpsc::channel(QUEUE);
-        (Self { queue, metrics }, receiver)
+    pub fn new(db: Db, clock: Clock, limits: &Limits, metrics: Metrics) -> (Self, TrailWriter) {
+        let (near, queue) = mpsc::channel(QUEUE);
+        let keep = TimeDelta::days(i64::from(limits.position_retention_days));
+        let writer = TrailWriter { queue, db, clock, keep, metrics: metrics.clone() };
+        (Self { queue: near, metrics }, writer)
     }
 
     /// Queues a fix; never waits.
@@ -76,52 +79,64 @@ impl Trail {
     }
 }
 
-/// Writes fixes until told to stop, then what is left.
-pub async fn write_forever(app: App, mut queue: mpsc::Receiver<Fix>, stop: CancellationToken) {
-    let mut batch = Vec::with_capacity(BATCH);
-    let mut newest = HashMap::new();
-    let mut last = tokio::time::interval(LAST_EVERY);
-    let mut retention = tokio::time::interval(RETENTION_EVERY);
-    loop {
-        tokio::select! {
-            count = queue.recv_many(&mut batch, BATCH) => {
-                if count == 0 {
-                    return;
-                }
-            }
-            _ = last.tick() => {
-                write_last(&app, &mut newest).await;
-                continue;
-            }
-            _ = retention.tick() => {
-                forget_old(&app).await;
-                continue;
-            }
-            () = stop.cancelled() => break,
-        }
-        let linger = tokio::time::sleep(LINGER);
-        tokio::pin!(linger);
-        while batch.len() < BATCH {
-            let room = BATCH - batch.len();
+/// The far end of the queue: writes fixes, and forgets old ones.
+pub struct TrailWriter {
+    queue: mpsc::Receiver<Fix>,
+    db: Db,
+    clock: Clock,
+    keep: TimeDelta,
+    metrics: Metrics,
+}
+
+impl TrailWriter {
+    /// Writes fixes until told to stop, then what is left.
+    pub async fn run(self, stop: CancellationToken) {
+        let Self { mut queue, db, clock, keep, metrics } = self;
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut newest = HashMap::new();
+        let mut last = tokio::time::interval(LAST_EVERY);
+        let mut retention = tokio::time::interval(RETENTION_EVERY);
+        loop {
             tokio::select! {
-                count = queue.recv_many(&mut batch, room) => if count == 0 { break },
-                () = &mut linger => break,
+                count = queue.recv_many(&mut batch, BATCH) => {
+                    if count == 0 {
+                        return;
+                    }
+                }
+                _ = last.tick() => {
+                    write_last(&db, &mut newest).await;
+                    continue;
+                }
+                _ = retention.tick() => {
+                    forget_old(&db, clock.now() - keep).await;
+                    continue;
+                }
                 () = stop.cancelled() => break,
             }
+            let linger = tokio::time::sleep(LINGER);
+            tokio::pin!(linger);
+            while batch.len() < BATCH {
+                let room = BATCH - batch.len();
+                tokio::select! {
+                    count = queue.recv_many(&mut batch, room) => if count == 0 { break },
+                    () = &mut linger => break,
+                    () = stop.cancelled() => break,
+                }
+            }
+            flush(&db, &metrics, &mut batch, &mut newest).await;
         }
-        flush(&app, &mut batch, &mut newest).await;
+        queue.close();
+        while queue.recv_many(&mut batch, BATCH).await > 0 {
+            flush(&db, &metrics, &mut batch, &mut newest).await;
+        }
+        write_last(&db, &mut newest).await;
     }
-    queue.close();
-    while queue.recv_many(&mut batch, BATCH).await > 0 {
-        flush(&app, &mut batch, &mut newest).await;
-    }
-    write_last(&app, &mut newest).await;
 }
 
 /// Writes a batch. A batch that cannot be written is dropped and counted: the trail is not worth blocking for.
-async fn flush(app: &App, batch: &mut Vec<Fix>, newest: &mut Newest) {
-    if let Err(error) = append(app, batch).await {
-        app.metrics.trail_dropped.inc_by(batch.len() as u64);
+async fn flush(db: &Db, metrics: &Metrics, batch: &mut Vec<Fix>, newest: &mut Newest) {
+    if let Err(error) = append(db, batch).await {
+        metrics.trail_dropped.inc_by(batch.len() as u64);
         tracing::warn!(%error, fixes = batch.len(), "positions could not be written");
     }
     for fix in batch.drain(..) {
@@ -133,16 +148,16 @@ async fn flush(app: &App, batch: &mut Vec<Fix>, newest: &mut Newest) {
 }
 
 /// Writes drivers' last positions. What cannot be written now is superseded by what comes.
-async fn write_last(app: &App, newest: &mut Newest) {
+async fn write_last(db: &Db, newest: &mut Newest) {
     let positions: Vec<Fix> = newest.drain().map(|(_, fix)| fix).collect();
     for chunk in positions.chunks(BATCH) {
-        if let Err(error) = upsert(app, chunk).await {
+        if let Err(error) = upsert(db, chunk).await {
             tracing::warn!(%error, drivers = chunk.len(), "last positions could not be written");
         }
     }
 }
 
-async fn append(app: &App, batch: &[Fix]) -> Result<(), Refusal> {
+async fn append(db: &Db, batch: &[Fix]) -> Result<(), Refusal> {
     let rows = batch.iter().map(|fix| position_trail::ActiveModel {
         id: NotSet,
         driver_id: Set(fix.driver.to_string()),
@@ -154,11 +169,11 @@ async fn append(app: &App, batch: &[Fix]) -> Result<(), Refusal> {
         recorded_at: Set(fix.recorded_at),
         received_at: Set(fix.received_at),
     });
-    position_trail::Entity::insert_many(rows).exec_without_returning(app.db.writer()).await?;
+    position_trail::Entity::insert_many(rows).exec_without_returning(db.writer()).await?;
     Ok(())
 }
 
-async fn upsert(app: &App, newest: &[Fix]) -> Result<(), Refusal> {
+async fn upsert(db: &Db, newest: &[Fix]) -> Result<(), Refusal> {
     let last = newest.iter().map(|fix| driver_position::ActiveModel {
         driver_id: Set(fix.driver.to_string()),
         latitude: Set(fix.place.lat()),
@@ -182,17 +197,15 @@ async fn upsert(app: &App, newest: &[Fix]) -> Result<(), Refusal> {
                 )
                 .to_owned(),
         )
-        .exec_without_returning(app.db.writer())
+        .exec_without_returning(db.writer())
         .await?;
     Ok(())
 }
 
 /// Removes what is past its retention, a batch at a time.
-async fn forget_old(app: &App) {
-    let keep = chrono::TimeDelta::days(i64::from(app.config.limits.position_retention_days));
-    let before = app.clock.now() - keep;
+async fn forget_old(db: &Db, before: Time) {
     loop {
-        match forget_batch(&app.db, before).await {
+        match forget_batch(db, before).await {
             Ok(0) => return,
             Ok(removed) => tracing::debug!(removed, "old positions removed"),
             Err(error) => {

@@ -93,7 +93,7 @@ pub async fn head(db: &impl ConnectionTrait) -> Result<i64, Refusal> {
 }
 
 fn no_head() -> Refusal {
-    Refusal::Internal("the log has no head row".into())
+    Refusal::internal("the log has no head row")
 }
 
 /// Up to [`PAGE`] events after a position, in order.

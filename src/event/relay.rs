@@ -6,14 +6,17 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use sea_orm::DatabaseConnection;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::log;
-use crate::app::App;
 use crate::base::clock::instant;
+use crate::base::db::Db;
 use crate::base::error::Refusal;
-use crate::model::{Forecast, OrderEvent, OrderId};
+use crate::base::health::Health;
+use crate::base::metrics::Metrics;
+use crate::model::{OrderEvent, OrderId};
 
 /// How often the log is looked at when nothing woke us: other nodes write to it too.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -26,8 +29,14 @@ const FRESH: usize = 1024;
 /// How long a writer waits for its event to be handed on before it answers all the same.
 const RELAY_WAIT: Duration = Duration::from_secs(2);
 
-/// The relay's side of the log: who waits for what.
-pub struct Relay {
+/// The log of this node's database, and who waits for what in it. Cheap to clone.
+#[derive(Clone)]
+pub struct Relay(Arc<Inner>);
+
+struct Inner {
+    db: Db,
+    health: Arc<Health>,
+    metrics: Metrics,
     wake: Notify,
     /// What this node has written since it last handed on.
     fresh: Mutex<Fresh>,
@@ -45,18 +54,43 @@ struct Fresh {
     missed: bool,
 }
 
-impl Default for Relay {
-    fn default() -> Self {
-        Self {
+impl Relay {
+    /// A relay that has handed on nothing yet: see [`Relay::begin`].
+    #[must_use]
+    pub fn new(db: Db, health: Arc<Health>, metrics: Metrics) -> Self {
+        Self(Arc::new(Inner {
+            db,
+            health,
+            metrics,
             wake: Notify::new(),
             fresh: Mutex::default(),
             done: watch::Sender::new(0),
             waiting: Mutex::default(),
-        }
+        }))
     }
-}
 
-impl Relay {
+    /// Begins at the log's head: what happened before is told by snapshots.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn begin(&self) -> Result<(), Refusal> {
+        let head = log::head(self.log()).await?;
+        self.0.done.send_replace(head);
+        Ok(())
+    }
+
+    /// Where the log is read.
+    #[must_use]
+    pub fn log(&self) -> &DatabaseConnection {
+        self.0.db.reader()
+    }
+
+    /// Waits until something after this position was handed on.
+    pub async fn beyond(&self, position: i64) {
+        // It cannot end before us: we hold its sender.
+        let _ = self.0.done.subscribe().wait_for(|handed| *handed > position).await;
+    }
+
     /// The log has grown by these events.
     pub fn wake(&self, events: Vec<OrderEvent>) {
         {
@@ -67,7 +101,7 @@ impl Relay {
                 fresh.events.extend(events);
             }
         }
-        self.wake.notify_one();
+        self.0.wake.notify_one();
     }
 
     /// The events that come next, as far as this node has written them itself; `None` if the log has to be looked at.
@@ -93,18 +127,18 @@ impl Relay {
     }
 
     fn fresh(&self) -> MutexGuard<'_, Fresh> {
-        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The position up to which every event was handed on.
     #[must_use]
     pub fn position(&self) -> i64 {
-        *self.done.borrow()
+        *self.0.done.borrow()
     }
 
     /// Waits until the event at this position was handed on, within reason: the change is on disk already.
     pub async fn handed_on(&self, position: i64) {
-        let mut done = self.done.subscribe();
+        let mut done = self.0.done.subscribe();
         let wait = done.wait_for(|handed| *handed >= position);
         if tokio::time::timeout(RELAY_WAIT, wait).await.is_err() {
             tracing::warn!(position, "an event is slow to be handed on");
@@ -114,7 +148,7 @@ impl Relay {
     /// Something that is notified at every event of one order from now on.
     #[must_use]
     pub fn events_of(&self, order: &OrderId) -> Arc<Notify> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = waiting.get(order).and_then(Weak::upgrade) {
             return known;
         }
@@ -126,14 +160,14 @@ impl Relay {
     /// Lets every long poll look again, and so learn that the server is leaving.
     pub fn release_waiting(&self) {
         for notify in
-            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).values().filter_map(Weak::upgrade)
+            self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).values().filter_map(Weak::upgrade)
         {
             notify.notify_waiters();
         }
     }
 
     fn tell_waiting(&self, order: &OrderId) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.is_empty() {
             return;
         }
@@ -144,30 +178,22 @@ impl Relay {
     }
 }
 
-/// Starts at the log's head: what happened before is told by snapshots.
-///
-/// # Errors
-/// Those of the database.
-pub async fn start(app: &App) -> Result<(), Refusal> {
-    let head = log::head(app.db.reader()).await?;
-    app.relay.done.send_replace(head);
-    app.live.load(&app.db).await
-}
-
-/// Hands on events until told to stop: to the live state first, so that a driver who hears of an assignment can
-/// report for it at once, then to `deliver`.
-pub async fn run(app: App, deliver: impl Fn(OrderEvent, Forecast) + Send, stop: CancellationToken) {
+/// Hands events on to `deliver`, one after the other in the log's order, until told to stop.
+pub async fn run<D>(relay: Relay, deliver: impl Fn(OrderEvent) -> D, stop: CancellationToken)
+where
+    D: Future<Output = ()>,
+{
     let mut swept = true;
     loop {
         let started = instant();
-        let known = if swept { None } else { app.relay.next() };
+        let known = if swept { None } else { relay.next() };
         let from_memory = known.is_some();
         let events = match known {
             Some(events) => events,
-            None => match read(&app).await {
+            None => match read(&relay).await {
                 Ok(events) => events,
                 Err(error) => {
-                    app.healthy(false);
+                    relay.0.health.database_answers(false);
                     tracing::warn!(%error, "the log cannot be read; trying again");
                     swept = true;
                     tokio::select! {
@@ -179,49 +205,38 @@ pub async fn run(app: App, deliver: impl Fn(OrderEvent, Forecast) + Send, stop: 
         };
         let count = events.len();
         for event in events {
-            hand_on(&app, event, &deliver).await;
+            let (order, position) = (event.order.id.clone(), event.position);
+            deliver(event).await;
+            relay.tell_waiting(&order);
+            relay.0.done.send_replace(position);
         }
         if count > 0 {
-            app.metrics.relay_seconds.observe(started.elapsed().as_secs_f64());
+            relay.0.metrics.relay_seconds.observe(started.elapsed().as_secs_f64());
         }
-        // A whole page has more behind it; and whatever it was, something may have been written meanwhile.
+        // A full page has more behind it, and after any page something may have been written meanwhile.
         swept = !from_memory && count as u64 == log::PAGE;
         if swept || count > 0 {
             continue;
         }
         tokio::select! {
-            () = app.relay.wake.notified() => {}
+            () = relay.0.wake.notified() => {}
             () = tokio::time::sleep(SWEEP) => swept = true,
             () = stop.cancelled() => return,
         }
     }
 }
 
-async fn read(app: &App) -> Result<Vec<OrderEvent>, Refusal> {
-    app.metrics.log_reads.inc();
-    let mut read = pin!(log::after(app.db.reader(), app.relay.position()));
+async fn read(relay: &Relay) -> Result<Vec<OrderEvent>, Refusal> {
+    relay.0.metrics.log_reads.inc();
+    let mut read = pin!(log::after(relay.log(), relay.position()));
     let events = if let Ok(events) = tokio::time::timeout(PROMPT, &mut read).await {
         events?
     } else {
-        app.healthy(false);
+        relay.0.health.database_answers(false);
         read.await?
     };
-    app.healthy(true);
+    relay.0.health.database_answers(true);
     Ok(events)
-}
-
-async fn hand_on(app: &App, event: OrderEvent, deliver: &(impl Fn(OrderEvent, Forecast) + Send)) {
-    let (order, position) = (event.order.id.clone(), event.position);
-    if let Err(error) = app.live.recall(&app.db, &event).await {
-        // The next fix tells.
-        tracing::debug!(%error, "where a driver was last cannot be read");
-    }
-    app.live.apply(event, |event, outlook| {
-        app.snapshots.outdate(&order, position);
-        deliver(event, outlook);
-    });
-    app.relay.tell_waiting(&order);
-    app.relay.done.send_replace(position);
 }
 
 #[cfg(test)]
@@ -243,21 +258,22 @@ mod tests {
         OrderEvent { position, ..serde_json::from_value(event).expect("an event") }
     }
 
-    #[test]
-    fn from_memory_without_a_gap_or_not_at_all() {
-        let relay = Relay::default();
+    #[tokio::test]
+    async fn from_memory_without_a_gap_or_not_at_all() {
+        let db = Db::connect("sqlite::memory:").await.expect("a database");
+        let relay = Relay::new(db, Arc::default(), Metrics::new());
         let positions = |relay: &Relay| {
             relay.next().map(|events| events.iter().map(|event| event.position).collect::<Vec<_>>())
         };
         assert_eq!(positions(&relay), Some(vec![]));
         relay.wake([1, 2, 5, 6].map(event_at).into());
         assert_eq!(positions(&relay), Some(vec![1, 2]));
-        relay.done.send_replace(2);
+        relay.0.done.send_replace(2);
         assert_eq!(positions(&relay), None, "3 and 4 are another node's");
-        relay.done.send_replace(5);
+        relay.0.done.send_replace(5);
         relay.wake(vec![event_at(7)]);
         assert_eq!(positions(&relay), Some(vec![6, 7]), "5 was in the log as well");
-        relay.done.send_replace(7);
+        relay.0.done.send_replace(7);
         let many = 8 + i64::try_from(FRESH).expect("few");
         relay.wake((8..=many).map(event_at).collect());
         assert_eq!(positions(&relay), None, "too many to be kept");

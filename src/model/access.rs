@@ -1,8 +1,13 @@
-//! Who may see an order, and as whom. The one place that decides it.
+//! Rights: who may see an order, as whom, and what each party may do. The one place that decides it.
 
 use super::{Order, OrderStatus, Principal, Role};
+use crate::base::error::Refusal;
+use OrderStatus::{
+    Accepted, AssignedToDriver, Cancelled, Delivered, InTransit, PaymentConfirmed, Pending, PickedUp,
+    Preparing, ReadyForPickup,
+};
 
-/// As whom a caller looks at one order.
+/// As whom a caller acts on one order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Party {
     Customer,
@@ -10,7 +15,7 @@ pub enum Party {
     Driver,
     /// Admin or service.
     Staff,
-    /// Somebody unknown, let in where an order may be read without a token: sees status, ETA and location.
+    /// A reader without a token, where that is allowed: sees status, ETA and location.
     Anonymous,
 }
 
@@ -18,7 +23,19 @@ impl Party {
     /// Every party.
     pub const ALL: [Self; 5] = [Self::Customer, Self::Chef, Self::Driver, Self::Staff, Self::Anonymous];
 
-    /// Those who see the driver only while the order is on its way.
+    /// As whom users of a role act on an order that is theirs.
+    #[must_use]
+    pub const fn of(role: Role) -> Self {
+        match role {
+            Role::Customer => Self::Customer,
+            Role::Chef => Self::Chef,
+            Role::Driver => Self::Driver,
+            Role::Admin | Role::Service => Self::Staff,
+            Role::Anonymous => Self::Anonymous,
+        }
+    }
+
+    /// Whether this party sees the driver only while the order is on its way.
     #[must_use]
     pub const fn is_public(self) -> bool {
         matches!(self, Self::Customer | Self::Anonymous)
@@ -28,41 +45,160 @@ impl Party {
 /// As whom the caller is party to the order; `None` when the order is none of theirs.
 #[must_use]
 pub fn party(order: &Order, who: &Principal) -> Option<Party> {
-    match who.role {
-        Role::Admin | Role::Service => Some(Party::Staff),
-        Role::Customer => (order.customer.id == who.id).then_some(Party::Customer),
-        Role::Chef => (order.chef.id == who.id).then_some(Party::Chef),
-        Role::Driver => {
-            order.driver.as_ref().is_some_and(|driver| driver.id == who.id).then_some(Party::Driver)
-        }
-        // Who is let in without a token may see what anybody may.
-        Role::Anonymous => Some(Party::Anonymous),
-    }
+    let is_theirs = match who.role {
+        Role::Customer => order.customer.id == who.id,
+        Role::Chef => order.chef.id == who.id,
+        Role::Driver => order.driver.as_ref().is_some_and(|driver| driver.id == who.id),
+        // A reader without a token is let in only where everybody may read.
+        Role::Admin | Role::Service | Role::Anonymous => true,
+    };
+    is_theirs.then(|| Party::of(who.role))
+}
+
+/// Something that not everybody may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// Create an order; `own`: for oneself.
+    Create {
+        own: bool,
+    },
+    /// Move an order between two statuses.
+    Move {
+        from: OrderStatus,
+        to: OrderStatus,
+    },
+    /// Confirm a payment; `accept`: and accept the order with it, as `/api/v1` does.
+    VerifyPayment {
+        accept: bool,
+    },
+    Assign,
+    Unassign,
+    OverrideEta,
+    /// Start a tracking session; `own`: as the rider.
+    StartTracking {
+        own: bool,
+    },
+    /// Report a place, and perhaps a status, to a tracking session; `own`: as its rider.
+    UpdateTracking {
+        own: bool,
+    },
+    /// Look up the tracking session of a rider; `own`: one's own.
+    FindTracking {
+        own: bool,
+    },
+}
+
+/// Proof that [`may`] was asked and said yes. What changes an order takes one, so no door can forget to ask.
+#[derive(Clone, Copy, Debug)]
+pub struct Permit(());
+
+/// The table of rights. `None` means no.
+#[must_use]
+pub const fn may(party: Party, right: Right) -> Option<Permit> {
+    use Right::{Create, FindTracking, Move, StartTracking, UpdateTracking, VerifyPayment};
+    let allowed = match party {
+        Party::Staff => true,
+        Party::Customer => match right {
+            Create { own } => own,
+            Move { from, to: Cancelled } => matches!(from, Pending | PaymentConfirmed | Accepted),
+            VerifyPayment { accept } => accept,
+            _ => false,
+        },
+        Party::Chef => match right {
+            Move { from, to: Cancelled } => matches!(
+                from,
+                Pending | PaymentConfirmed | Accepted | Preparing | ReadyForPickup | AssignedToDriver
+            ),
+            Move { to, .. } => matches!(to, Accepted | Preparing | ReadyForPickup),
+            _ => false,
+        },
+        Party::Driver => match right {
+            Move { to, .. } => matches!(to, PickedUp | InTransit | Delivered),
+            StartTracking { own } | UpdateTracking { own } | FindTracking { own } => own,
+            _ => false,
+        },
+        Party::Anonymous => false,
+    };
+    if allowed { Some(Permit(())) } else { None }
+}
+
+/// Whether only staff has a right.
+#[must_use]
+pub fn is_for_staff_only(right: Right) -> bool {
+    Party::ALL.into_iter().all(|party| party == Party::Staff || may(party, right).is_none())
+}
+
+/// Refuses everybody but admin and service.
+///
+/// # Errors
+/// [`Refusal::Forbidden`].
+pub fn only_staff(who: &Principal) -> Result<(), Refusal> {
+    if who.role.is_staff() { Ok(()) } else { Err(staff_only()) }
+}
+
+/// What others are told who ask for something that only staff may do.
+#[must_use]
+pub fn staff_only() -> Refusal {
+    Refusal::Forbidden("only admin and service may do this".to_owned())
 }
 
 /// Whether the driver's position and phone may reach the customer in this status.
 #[must_use]
 pub const fn driver_visible_to_customer(status: OrderStatus) -> bool {
     match status {
-        OrderStatus::AssignedToDriver | OrderStatus::PickedUp | OrderStatus::InTransit => true,
-        OrderStatus::Pending
-        | OrderStatus::PaymentConfirmed
-        | OrderStatus::Accepted
-        | OrderStatus::Preparing
-        | OrderStatus::ReadyForPickup
-        | OrderStatus::Delivered
-        | OrderStatus::Cancelled => false,
+        AssignedToDriver | PickedUp | InTransit => true,
+        Pending | PaymentConfirmed | Accepted | Preparing | ReadyForPickup | Delivered | Cancelled => false,
     }
 }
 
-/// The actions that only those who own the orders may do.
-///
-/// # Errors
-/// [`crate::base::error::Refusal::Forbidden`] for everybody else.
-pub fn staff_only(who: &Principal) -> Result<(), crate::base::error::Refusal> {
-    if who.role.is_staff() {
-        Ok(())
-    } else {
-        Err(crate::base::error::Refusal::Forbidden("only admin and service may do this".to_owned()))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every right, and the letters of those who have it: c(ustomer), k (chef, who cooks), d(river), s(taff). Moves between
+    /// statuses have a table of their own, in `status`.
+    const TABLE: [(Right, &str); 13] = [
+        (Right::Create { own: true }, "cs"),
+        (Right::Create { own: false }, "s"),
+        (Right::VerifyPayment { accept: true }, "cs"),
+        (Right::VerifyPayment { accept: false }, "s"),
+        (Right::Assign, "s"),
+        (Right::Unassign, "s"),
+        (Right::OverrideEta, "s"),
+        (Right::StartTracking { own: true }, "ds"),
+        (Right::StartTracking { own: false }, "s"),
+        (Right::UpdateTracking { own: true }, "ds"),
+        (Right::UpdateTracking { own: false }, "s"),
+        (Right::FindTracking { own: true }, "ds"),
+        (Right::FindTracking { own: false }, "s"),
+    ];
+
+    #[test]
+    fn every_right_and_every_party() {
+        for (right, letters) in TABLE {
+            for (party, letter) in Party::ALL.into_iter().zip(['c', 'k', 'd', 's', 'a']) {
+                assert_eq!(may(party, right).is_some(), letters.contains(letter), "{right:?} for {party:?}");
+            }
+            assert_eq!(is_for_staff_only(right), letters == "s", "{right:?}");
+        }
+    }
+
+    #[test]
+    fn every_action_needs_the_right_of_its_name() {
+        use crate::model::{Action, Driver, UserId};
+        let driver = Driver { id: UserId::stored("d"), name: "Dario".to_owned(), phone: None };
+        let at = crate::base::clock::from_millis(0);
+        for (action, right) in [
+            (
+                Action::Status { to: Accepted, note: None, expected_seq: None },
+                Right::Move { from: Pending, to: Accepted },
+            ),
+            (Action::VerifyPayment { reference: None, accept: true }, Right::VerifyPayment { accept: true }),
+            (Action::Assign { driver }, Right::Assign),
+            (Action::Unassign, Right::Unassign),
+            (Action::OverrideEta { at }, Right::OverrideEta),
+        ] {
+            assert_eq!(action.right(Pending), right);
+        }
     }
 }

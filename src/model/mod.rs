@@ -1,6 +1,7 @@
 //! What things are: orders, people, places, events, and the rules between them. Pure: no I/O, no async, no framework.
 
 pub mod access;
+pub mod action;
 pub mod command;
 pub mod eta;
 pub mod event;
@@ -14,7 +15,8 @@ pub mod who;
 
 pub use entity::{OrderStatus, PaymentStatus};
 
-pub use access::Party;
+pub use access::{Party, Permit, Right};
+pub use action::Action;
 pub use command::{Command, LocationReport, Secret};
 pub use eta::{Eta, EtaSource, Forecast};
 pub use event::{About, Announcement, Audience, EtaChange, EventKind, LiveEvent, Location, OrderEvent};

@@ -1,16 +1,14 @@
-//! The rules of an order's life, pure: who may move it from where to where.
+//! The rules of an order's life: which status may follow which. Who may move it there, [`access`] says.
 
-use super::{OrderStatus, Party};
-use OrderStatus::{
-    Accepted, AssignedToDriver, Cancelled, Delivered, InTransit, PaymentConfirmed, Pending, PickedUp,
-    Preparing, ReadyForPickup,
-};
+use super::access::{self, Right};
+use super::{OrderStatus, Party, Permit};
+use OrderStatus::{Accepted, Cancelled, Delivered, PickedUp};
 
 /// What becomes of a request to move an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Transition {
-    /// The order moves.
-    Moves,
+    /// The order moves: it may from here, and this party may move it.
+    Moves(Permit),
     /// It is there already: success, and nothing changes.
     Already,
     /// Not from here, or not by this party.
@@ -23,15 +21,20 @@ pub fn transition(from: OrderStatus, to: OrderStatus, who: Party) -> Transition 
     if from == to {
         return Transition::Already;
     }
-    let allowed = !is_final(from)
-        && if to == Cancelled { may_cancel(from, who) } else { to > from && may_set(to, who) };
-    if allowed { Transition::Moves } else { Transition::Refused }
+    let follows = !is_final(from) && (to == Cancelled || to > from);
+    match access::may(who, Right::Move { from, to }) {
+        Some(permit) if follows => Transition::Moves(permit),
+        _ => Transition::Refused,
+    }
 }
 
 /// Where `who` may move an order that is at `from`, in the order of an order's life.
 #[must_use]
 pub fn allowed(from: OrderStatus, who: Party) -> Vec<OrderStatus> {
-    OrderStatus::ALL.into_iter().filter(|to| transition(from, *to, who) == Transition::Moves).collect()
+    OrderStatus::ALL
+        .into_iter()
+        .filter(|to| matches!(transition(from, *to, who), Transition::Moves(_)))
+        .collect()
 }
 
 /// Nothing follows these.
@@ -50,27 +53,6 @@ pub fn may_assign(status: OrderStatus) -> bool {
 #[must_use]
 pub fn may_unassign(status: OrderStatus) -> bool {
     may_assign(status) && status < PickedUp
-}
-
-const fn may_set(to: OrderStatus, who: Party) -> bool {
-    match who {
-        Party::Staff => true,
-        Party::Customer | Party::Anonymous => false,
-        Party::Chef => matches!(to, Accepted | Preparing | ReadyForPickup),
-        Party::Driver => matches!(to, PickedUp | InTransit | Delivered),
-    }
-}
-
-const fn may_cancel(from: OrderStatus, who: Party) -> bool {
-    match who {
-        Party::Staff => true,
-        Party::Customer => matches!(from, Pending | PaymentConfirmed | Accepted),
-        Party::Chef => matches!(
-            from,
-            Pending | PaymentConfirmed | Accepted | Preparing | ReadyForPickup | AssignedToDriver
-        ),
-        Party::Driver | Party::Anonymous => false,
-    }
 }
 
 /// The status that a word means, in any case; `canceled` too.
@@ -118,12 +100,13 @@ mod tests {
         for (from, row) in OrderStatus::ALL.into_iter().zip(TABLE) {
             for (to, cell) in OrderStatus::ALL.into_iter().zip(row) {
                 for who in Party::ALL {
-                    let expected = match cell {
-                        "=" => Transition::Already,
-                        letters if letters.contains(letter(who)) => Transition::Moves,
-                        _ => Transition::Refused,
+                    let what = transition(from, to, who);
+                    let right = match cell {
+                        "=" => matches!(what, Transition::Already),
+                        letters if letters.contains(letter(who)) => matches!(what, Transition::Moves(_)),
+                        _ => matches!(what, Transition::Refused),
                     };
-                    assert_eq!(transition(from, to, who), expected, "{from:?} → {to:?} by {who:?}");
+                    assert!(right, "{from:?} → {to:?} by {who:?}: {what:?}");
                     checked += 1;
                 }
             }

@@ -1,33 +1,14 @@
-//! What may be asked of an order, and what it comes to. [`writer`](super::writer) carries it out.
+//! What an action on an order comes to. Pure; [`writer`](super::writer) carries it out.
 
-use entity::order as row;
-use sea_orm::ActiveModelTrait;
-use sea_orm::ActiveValue::Set;
-
-use super::read;
-use super::writer::Work;
-use crate::app::App;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
+use crate::model::access::{self, may};
 use crate::model::status::{self, Transition};
 use crate::model::{
-    Driver, EventKind, Order, OrderId, OrderStatus, Party, PastStatus, PaymentStatus, Principal, access,
+    Action, Driver, EventKind, Order, OrderStatus, Party, PastStatus, PaymentStatus, Permit, Right,
 };
 
-/// What is asked of an order.
-#[derive(Clone, Debug)]
-pub enum Action {
-    /// Move it to a status; `expected_seq` refuses if somebody else was faster.
-    Status { to: OrderStatus, note: Option<String>, expected_seq: Option<i64> },
-    /// The payment has arrived; with it, clients of `/api/v1` accept the order.
-    VerifyPayment { reference: Option<String>, accept: bool },
-    /// Give it to a driver, or to another driver.
-    Assign { driver: Driver },
-    /// Take it from its driver.
-    Unassign,
-}
-
-/// One durable event to come, and what it changes.
+/// One durable event, and what it changes of the order.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
     pub kind: EventKind,
@@ -45,141 +26,152 @@ pub(crate) enum DriverChange {
 }
 
 impl Step {
-    const fn status(to: OrderStatus, note: Option<String>) -> Self {
-        Self {
-            kind: EventKind::Status,
-            status: Some(to),
-            payment_completed: matches!(to, OrderStatus::PaymentConfirmed),
-            driver: DriverChange::Keep,
-            note,
-        }
+    /// An event of this kind that changes no more than the status. Takes the proof that somebody may cause it.
+    const fn new(_: Permit, kind: EventKind, status: Option<OrderStatus>) -> Self {
+        Self { kind, status, payment_completed: false, driver: DriverChange::Keep, note: None }
     }
 
-    /// An order that has just been made goes to its driver.
-    pub const fn hand_over(driver: Driver) -> Self {
-        Self {
-            kind: EventKind::Assigned,
-            status: Some(OrderStatus::AssignedToDriver),
-            payment_completed: false,
-            driver: DriverChange::Set(driver),
-            note: None,
-        }
+    fn status(permit: Permit, to: OrderStatus, note: Option<String>) -> Self {
+        let payment_completed = to == OrderStatus::PaymentConfirmed;
+        Self { payment_completed, note, ..Self::new(permit, EventKind::Status, Some(to)) }
+    }
+
+    /// An order that was just created goes to its driver.
+    pub fn hand_over(permit: Permit, driver: Driver) -> Self {
+        let driver = DriverChange::Set(driver);
+        Self { driver, ..Self::new(permit, EventKind::Assigned, Some(OrderStatus::AssignedToDriver)) }
     }
 }
 
-/// Carries out an action and answers with the order as it is then. An action that changes nothing (a retry)
-/// succeeds. When this returns, the change is on disk and its events have been handed to every session of
-/// this node.
-///
-/// # Errors
-/// [`Refusal::NotFound`] for an order that the caller may not see, [`Refusal::Illegal`],
-/// [`Refusal::StaleSeq`], [`Refusal::Forbidden`], or those of the database.
-pub async fn change(app: &App, id: &OrderId, who: &Principal, action: Action) -> Result<Order, Refusal> {
-    app.writer.write(app, id.clone(), Work::Change { who: who.clone(), action }).await
+/// What an action comes to.
+#[derive(Clone, Debug)]
+pub(super) enum Decision {
+    /// These durable events, in this order; none when there is nothing to do.
+    Events(Vec<Step>),
+    /// Another ETA. That is no durable event: it has no seq.
+    Eta(Time),
 }
 
-/// What the action comes to, pure: the events it causes, none when there is nothing to do.
+/// Decides whether a party may do what it asks for, and what that comes to.
 ///
 /// # Errors
-/// [`Refusal::Illegal`] or [`Refusal::StaleSeq`].
+/// [`Refusal::Forbidden`], [`Refusal::Illegal`], [`Refusal::StaleSeq`]; [`Refusal::Invalid`] for a customer's payment
+/// without its reference.
 pub(super) fn decide(
     order: &Order,
     history: &[PastStatus],
     party: Party,
     action: &Action,
-) -> Result<Vec<Step>, Refusal> {
+) -> Result<Decision, Refusal> {
+    if let Action::Status { to, note, expected_seq } = action {
+        return change_status(order, history, party, *to, note.as_ref(), *expected_seq).map(Decision::Events);
+    }
+    let permit = permit(order, party, action)?;
     match action {
-        // It was done, and a driver who had been assigned early took over with it: a retry must not fail.
-        Action::Status { to: OrderStatus::ReadyForPickup, .. }
-            if matches!(party, Party::Chef | Party::Staff) && went_on(order, history) =>
-        {
-            Ok(Vec::new())
+        Action::Status { .. } => Ok(Decision::Events(Vec::new())),
+        Action::VerifyPayment { reference, accept } => {
+            if party == Party::Customer && reference.is_none() {
+                return Err(Refusal::invalid("reference", "is required"));
+            }
+            verify_payment(order, party, permit, *accept)
         }
-        Action::Status { to, note, expected_seq } => {
-            match status::transition(order.status, *to, party) {
-                Transition::Already => return Ok(Vec::new()),
-                // Who is at the wrong seq has the wrong picture: tell them that first.
-                _ if expected_seq.is_some_and(|seq| seq != order.seq) => {
-                    let expected = expected_seq.unwrap_or_default();
-                    return Err(Refusal::StaleSeq { expected, seq: order.seq });
-                }
-                Transition::Refused => {
-                    let detail = format!(
-                        "an order that is {} cannot become {} by you",
-                        order.status.as_str(),
-                        to.as_str()
-                    );
-                    return Err(illegal(order, party, detail));
-                }
-                Transition::Moves => {}
-            }
-            let mut steps = vec![Step::status(*to, note.clone())];
-            // A driver who was assigned early takes over as soon as the order is ready.
-            if *to == OrderStatus::ReadyForPickup && order.driver.is_some() {
-                steps.push(Step::status(OrderStatus::AssignedToDriver, None));
-            }
-            Ok(steps)
-        }
-        Action::VerifyPayment { accept, .. } => {
-            let mut steps = Vec::new();
-            if order.payment_status != PaymentStatus::Completed {
-                if order.status == OrderStatus::Cancelled {
-                    return Err(illegal(order, party, "a cancelled order cannot be paid".to_owned()));
-                }
-                let status = (order.status == OrderStatus::Pending).then_some(OrderStatus::PaymentConfirmed);
-                let driver = DriverChange::Keep;
-                steps.push(Step {
-                    kind: EventKind::Payment,
-                    status,
-                    payment_completed: true,
-                    driver,
-                    note: None,
-                });
-            }
-            if *accept && order.status < OrderStatus::Accepted {
-                steps.push(Step::status(OrderStatus::Accepted, None));
-            }
-            Ok(steps)
-        }
-        Action::Assign { driver } => {
-            if order.driver.as_ref().is_some_and(|present| present.id == driver.id) {
-                return Ok(Vec::new());
-            }
-            if !status::may_assign(order.status) {
-                let detail =
-                    format!("no driver can be assigned to an order that is {}", order.status.as_str());
-                return Err(illegal(order, party, detail));
-            }
-            let status =
-                (order.status == OrderStatus::ReadyForPickup).then_some(OrderStatus::AssignedToDriver);
-            let driver = DriverChange::Set(driver.clone());
-            Ok(vec![Step { kind: EventKind::Assigned, status, payment_completed: false, driver, note: None }])
-        }
-        Action::Unassign => {
-            // By hand an order gets there without a driver as well.
-            if order.driver.is_none() && order.status != OrderStatus::AssignedToDriver {
-                return Ok(Vec::new());
-            }
-            if !status::may_unassign(order.status) {
-                let detail =
-                    format!("the driver cannot be taken off an order that is {}", order.status.as_str());
-                return Err(illegal(order, party, detail));
-            }
-            let status =
-                (order.status == OrderStatus::AssignedToDriver).then_some(OrderStatus::ReadyForPickup);
-            let driver = DriverChange::Remove;
-            Ok(vec![Step {
-                kind: EventKind::Unassigned,
-                status,
-                payment_completed: false,
-                driver,
-                note: None,
-            }])
+        Action::Assign { driver } => assign(order, party, permit, driver),
+        Action::Unassign => unassign(order, party, permit),
+        Action::OverrideEta { at } if !status::is_final(order.status) => Ok(Decision::Eta(*at)),
+        Action::OverrideEta { .. } => {
+            Err(illegal(order, party, format!("an order that is {} has no ETA", order.status.as_str())))
         }
     }
 }
 
-/// Whether an order has become ready and gone on to its driver at once.
+fn permit(order: &Order, party: Party, action: &Action) -> Result<Permit, Refusal> {
+    let right = action.right(order.status);
+    may(party, right).ok_or_else(|| match right {
+        Right::VerifyPayment { accept: true } => {
+            Refusal::Forbidden("only the customer, admin and service may do this".to_owned())
+        }
+        _ => access::staff_only(),
+    })
+}
+
+fn change_status(
+    order: &Order,
+    history: &[PastStatus],
+    party: Party,
+    to: OrderStatus,
+    note: Option<&String>,
+    expected_seq: Option<i64>,
+) -> Result<Vec<Step>, Refusal> {
+    // The order became ready, and a driver who was assigned early took over with it: a retry must not fail.
+    if to == OrderStatus::ReadyForPickup
+        && matches!(party, Party::Chef | Party::Staff)
+        && went_on(order, history)
+    {
+        return Ok(Vec::new());
+    }
+    match (status::transition(order.status, to, party), expected_seq) {
+        (Transition::Already, _) => Ok(Vec::new()),
+        // A client at the wrong seq has the wrong picture, so it is told that first.
+        (_, Some(expected)) if expected != order.seq => Err(Refusal::StaleSeq { expected, seq: order.seq }),
+        (Transition::Refused, _) => {
+            let detail =
+                format!("an order that is {} cannot become {} by you", order.status.as_str(), to.as_str());
+            Err(illegal(order, party, detail))
+        }
+        (Transition::Moves(permit), _) => {
+            let mut steps = vec![Step::status(permit, to, note.cloned())];
+            // A driver who was assigned early takes over as soon as the order is ready.
+            if to == OrderStatus::ReadyForPickup && order.driver.is_some() {
+                steps.push(Step::status(permit, OrderStatus::AssignedToDriver, None));
+            }
+            Ok(steps)
+        }
+    }
+}
+
+fn verify_payment(order: &Order, party: Party, permit: Permit, accept: bool) -> Result<Decision, Refusal> {
+    let mut steps = Vec::new();
+    if order.payment_status != PaymentStatus::Completed {
+        if order.status == OrderStatus::Cancelled {
+            return Err(illegal(order, party, "a cancelled order cannot be paid".to_owned()));
+        }
+        let status = (order.status == OrderStatus::Pending).then_some(OrderStatus::PaymentConfirmed);
+        steps.push(Step { payment_completed: true, ..Step::new(permit, EventKind::Payment, status) });
+    }
+    if accept && order.status < OrderStatus::Accepted {
+        steps.push(Step::status(permit, OrderStatus::Accepted, None));
+    }
+    Ok(Decision::Events(steps))
+}
+
+fn assign(order: &Order, party: Party, permit: Permit, driver: &Driver) -> Result<Decision, Refusal> {
+    if order.driver.as_ref().is_some_and(|present| present.id == driver.id) {
+        return Ok(Decision::Events(Vec::new()));
+    }
+    if !status::may_assign(order.status) {
+        let detail = format!("no driver can be assigned to an order that is {}", order.status.as_str());
+        return Err(illegal(order, party, detail));
+    }
+    let status = (order.status == OrderStatus::ReadyForPickup).then_some(OrderStatus::AssignedToDriver);
+    let driver = DriverChange::Set(driver.clone());
+    Ok(Decision::Events(vec![Step { driver, ..Step::new(permit, EventKind::Assigned, status) }]))
+}
+
+fn unassign(order: &Order, party: Party, permit: Permit) -> Result<Decision, Refusal> {
+    // Staff can set `assigned_to_driver` by hand, so an order may have that status without a driver.
+    if order.driver.is_none() && order.status != OrderStatus::AssignedToDriver {
+        return Ok(Decision::Events(Vec::new()));
+    }
+    if !status::may_unassign(order.status) {
+        let detail = format!("the driver cannot be taken off an order that is {}", order.status.as_str());
+        return Err(illegal(order, party, detail));
+    }
+    let status = (order.status == OrderStatus::AssignedToDriver).then_some(OrderStatus::ReadyForPickup);
+    let driver = DriverChange::Remove;
+    Ok(Decision::Events(vec![Step { driver, ..Step::new(permit, EventKind::Unassigned, status) }]))
+}
+
+/// Whether an order became ready and went on to its driver at once.
 fn went_on(order: &Order, history: &[PastStatus]) -> bool {
     let [.., ready, assigned] = history else { return false };
     order.status == OrderStatus::AssignedToDriver
@@ -189,32 +181,4 @@ fn went_on(order: &Order, history: &[PastStatus]) -> bool {
 
 fn illegal(order: &Order, party: Party, detail: String) -> Refusal {
     Refusal::Illegal { detail, status: order.status, allowed: status::allowed(order.status, party) }
-}
-
-/// Overrides the computed ETA of an order that is under way. Not a durable event: it has no seq.
-///
-/// # Errors
-/// [`Refusal::NotFound`], [`Refusal::Illegal`] for a finished order, or those of the database.
-pub async fn override_eta(app: &App, id: &OrderId, who: &Principal, at: Time) -> Result<Order, Refusal> {
-    let (app, id, who) = (app.clone(), id.clone(), who.clone());
-    let work = async move {
-        let tx = app.db.begin().await?;
-        let mut order = read::load_locked(&tx, [&id]).await?.pop().ok_or(Refusal::NotFound("order"))?;
-        let party = access::party(&order, &who).ok_or(Refusal::NotFound("order"))?;
-        if status::is_final(order.status) {
-            let detail = format!("an order that is {} has no ETA", order.status.as_str());
-            return Err(illegal(&order, party, detail));
-        }
-        order.estimated_delivery_time = Some(at);
-        let changed = row::ActiveModel {
-            id: Set(order.id.to_string()),
-            estimated_delivery_time: Set(Some(at)),
-            ..Default::default()
-        };
-        changed.update(&tx).await?;
-        tx.commit().await?;
-        app.live.override_eta(&order, app.clock.now(), &app.bus);
-        Ok(order)
-    };
-    crate::base::spawn::uninterrupted(work).await
 }

@@ -2,22 +2,23 @@
 
 use std::sync::Arc;
 
+use chrono::TimeDelta;
 use entity::{idempotency_key, order as row, order_item, order_number, status_history};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
 
-use super::read;
-use super::writer::{Other, Work};
-use crate::app::App;
-use crate::base::clock::Time;
-use crate::base::db::is_unique_violation;
+use super::writer::Other;
+use super::{Orders, read};
+use crate::base::clock::{Clock, Time};
+use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::event::log;
-use crate::model::new_order::NewOrder;
+use crate::model::access::may;
+use crate::model::new_order::{ItemIn, NewOrder};
 use crate::model::{
-    Chef, Customer, Delivery, EventKind, Item, Order, OrderEvent, OrderId, OrderStatus, PastStatus,
-    PaymentStatus, Principal, Role, UserId,
+    Chef, Customer, Delivery, EventKind, Item, Order, OrderEvent, OrderId, OrderStatus, Party, PastStatus,
+    PaymentStatus, Permit, Principal, Right, Role, UserId,
 };
 
 /// How many numbers of a day may have been taken by hand before we give up finding a free one.
@@ -33,57 +34,53 @@ pub struct Idempotency {
     pub request_hash: String,
 }
 
-/// Makes the order, or finds the one that this key made before: then the answer is the first answer.
-///
-/// # Errors
-/// [`Refusal::Forbidden`] for who may not create, or a customer who creates for somebody else;
-/// [`Refusal::Taken`] for an id or number in use; [`Refusal::KeyReused`]; those of the database.
-pub async fn create(
-    app: &App,
+pub(super) async fn create(
+    orders: &Orders,
     who: &Principal,
     new: NewOrder,
     idempotency: Option<Idempotency>,
 ) -> Result<Order, Refusal> {
-    match who.role {
-        Role::Admin | Role::Service => {}
-        Role::Customer if new.customer.id == who.id => {}
-        Role::Customer => {
-            return Err(Refusal::Forbidden("a customer may order only for themself".to_owned()));
-        }
-        Role::Chef | Role::Driver | Role::Anonymous => {
-            return Err(Refusal::Forbidden("only customers, admin and service may create orders".to_owned()));
-        }
-    }
-    let new = build(app, new);
+    let own = new.customer.id == who.id;
+    let permit = may(Party::of(who.role), Right::Create { own }).ok_or_else(|| {
+        let detail = match who.role {
+            Role::Customer => "a customer may order only for themself",
+            _ => "only customers, admin and service may create orders",
+        };
+        Refusal::Forbidden(detail.to_owned())
+    })?;
+    let new = build(&orders.clock, new);
+    let id = new.id.clone();
     // The writer may try it more than once.
-    let asked = Arc::new((who.clone(), new.clone(), idempotency));
-    for attempt in 1.. {
-        let (shared, asked) = (app.clone(), Arc::clone(&asked));
+    let request = Arc::new((who.clone(), new, idempotency));
+    let (lifetime, mut attempt) = (orders.key_lifetime, 1);
+    loop {
+        let request = Arc::clone(&request);
         let work: Other = Box::new(move |tx| {
-            let (app, asked) = (shared.clone(), Arc::clone(&asked));
+            let request = Arc::clone(&request);
             Box::pin(async move {
-                let (who, new, idempotency) = &*asked;
-                insert(&app, tx, who, new.clone(), idempotency.as_ref()).await
+                let (who, new, idempotency) = &*request;
+                insert(tx, permit, who, new.clone(), idempotency.as_ref(), lifetime).await
             })
         });
-        match app.writer.write(app, new.id.clone(), Work::Other(work)).await {
+        match orders.write(id.clone(), work).await {
             // Another request with the same key or number was faster: look again.
-            Err(Refusal::Internal(error)) if attempt < TRIES && lost_race(&*error) => {}
+            Err(Refusal::Conflict(_)) if attempt < TRIES => attempt += 1,
             answer => return answer,
         }
     }
-    Err(Refusal::Unavailable)
 }
 
-/// Whether another writer took the same id, number or key first.
-pub(crate) fn lost_race(error: &(dyn std::error::Error + 'static)) -> bool {
-    error.downcast_ref::<DbErr>().is_some_and(is_unique_violation)
+/// Forgets idempotency keys from before a time.
+pub(super) async fn forget_keys(db: &Db, before: Time) -> Result<(), Refusal> {
+    let old = idempotency_key::Entity::delete_many().filter(idempotency_key::Column::CreatedAt.lt(before));
+    old.exec(db.writer()).await?;
+    Ok(())
 }
 
-fn build(app: &App, new: NewOrder) -> Order {
-    let now = app.clock.now();
+fn build(clock: &Clock, new: NewOrder) -> Order {
+    let now = clock.now();
     Order {
-        id: new.id.unwrap_or_else(|| OrderId::stored(&app.clock.uuid().to_string())),
+        id: new.id.unwrap_or_else(|| OrderId::stored(&clock.uuid().to_string())),
         order_number: new.order_number.map(|number| number.0).unwrap_or_default(),
         tracking_number: new.tracking_number.map(|number| number.0),
         customer: Customer {
@@ -119,27 +116,28 @@ fn build(app: &App, new: NewOrder) -> Order {
     }
 }
 
-fn item(new: crate::model::new_order::ItemIn) -> Item {
+fn item(new: ItemIn) -> Item {
     Item { name: new.name.0, quantity: new.quantity.0, unit_price: new.unit_price.map(|price| price.0) }
 }
 
 async fn insert(
-    app: &App,
     tx: &DatabaseTransaction,
+    permit: Permit,
     who: &Principal,
     mut order: Order,
     idempotency: Option<&Idempotency>,
+    key_lifetime: TimeDelta,
 ) -> Result<(Order, Vec<OrderEvent>), Refusal> {
     let now = order.created_at;
     if let Some(asked) = idempotency
-        && let Some(first) = first_answer(app, tx, who, asked, now).await?
+        && let Some(first) = first_answer(tx, who, asked, now - key_lifetime).await?
     {
         return Ok((first, Vec::new()));
     }
     if row::Entity::find_by_id(order.id.as_str()).one(tx).await?.is_some() {
         return Err(Refusal::Taken("id"));
     }
-    let created = write(tx, &mut order, &who.id).await?;
+    let created = write(tx, permit, &mut order, &who.id).await?;
     if let Some(asked) = idempotency {
         let key = idempotency_key::ActiveModel {
             user_id: Set(who.id.to_string()),
@@ -153,9 +151,11 @@ async fn insert(
     Ok((order, vec![created]))
 }
 
-/// Writes the rows of a new order, which gets a number if it has none. Says what has happened.
+/// Writes the rows of a new order, which gets a number if it has none. Answers with the event. Takes the proof that somebody
+/// may create the order.
 pub(crate) async fn write(
     tx: &DatabaseTransaction,
+    _: Permit,
     order: &mut Order,
     by: &UserId,
 ) -> Result<OrderEvent, Refusal> {
@@ -195,18 +195,16 @@ pub(crate) async fn write(
 
 /// The order that this key made before, as it was then.
 async fn first_answer(
-    app: &App,
     tx: &DatabaseTransaction,
     who: &Principal,
     asked: &Idempotency,
-    now: Time,
+    forgotten: Time,
 ) -> Result<Option<Order>, Refusal> {
     let id = (who.id.to_string(), asked.key.clone());
     let Some(known) = idempotency_key::Entity::find_by_id(id.clone()).one(tx).await? else {
         return Ok(None);
     };
-    let lifetime = chrono::TimeDelta::hours(i64::from(app.config.limits.idempotency_hours));
-    if known.created_at + lifetime <= now {
+    if known.created_at <= forgotten {
         idempotency_key::Entity::delete_by_id(id).exec(tx).await?;
         return Ok(None);
     }

@@ -6,16 +6,15 @@ use entity::{driver_assignment, order as row};
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter};
 
-use super::change::{self, Action, DriverChange, Step};
+use super::change::{self, Decision, DriverChange, Step};
 use super::known::{self, Known, OrderWithHistory};
 use super::read;
-use crate::app::App;
 use crate::base::clock::Time;
 use crate::base::db::{Sql, padded, pieces, rows};
 use crate::base::error::Refusal;
 use crate::model::{
-    Driver, Order, OrderEvent, OrderId, OrderStatus, PastStatus, PaymentStatus, Principal, UserId, access,
-    status,
+    Action, Driver, Order, OrderEvent, OrderId, OrderStatus, PastStatus, PaymentStatus, Principal, UserId,
+    access, status,
 };
 
 /// Writes what a step changes of orders, and the statuses that they have had. Only this: each column that has an index
@@ -62,7 +61,8 @@ pub(crate) struct Draft {
     /// Orders whose assignment ends, and assignments that begin after that.
     ended: BTreeSet<OrderId>,
     begun: Vec<driver_assignment::ActiveModel>,
-    delivered: BTreeSet<OrderId>,
+    /// Orders whose ETA somebody set.
+    overridden: BTreeSet<OrderId>,
     /// What has happened, to be logged.
     pub events: Vec<OrderEvent>,
 }
@@ -79,7 +79,7 @@ impl Draft {
             history: Vec::new(),
             ended: BTreeSet::new(),
             begun: Vec::new(),
-            delivered: BTreeSet::new(),
+            overridden: BTreeSet::new(),
             events: Vec::new(),
         }
     }
@@ -124,7 +124,10 @@ impl Draft {
     pub fn change(&mut self, id: &OrderId, who: &Principal, action: &Action) -> Result<Order, Refusal> {
         let (order, history) = self.orders.get(id).ok_or(Refusal::NotFound("order"))?;
         let party = access::party(order, who).ok_or(Refusal::NotFound("order"))?;
-        let steps = change::decide(order, history, party, action)?;
+        let steps = match change::decide(order, history, party, action)? {
+            Decision::Events(steps) => steps,
+            Decision::Eta(at) => return self.override_eta(id, at),
+        };
         if let Action::VerifyPayment { reference: Some(reference), .. } = action
             && steps.iter().any(|step| step.payment_completed)
         {
@@ -142,6 +145,13 @@ impl Draft {
     /// [`Refusal::NotFound`] for another order.
     pub fn step(&mut self, id: &OrderId, step: Step, by: &UserId) -> Result<Order, Refusal> {
         self.carry_out(id, step, by)?;
+        self.order(id)
+    }
+
+    fn override_eta(&mut self, id: &OrderId, at: Time) -> Result<Order, Refusal> {
+        let (order, _) = self.orders.get_mut(id).ok_or(Refusal::NotFound("order"))?;
+        order.estimated_delivery_time = Some(at);
+        self.overridden.insert(id.clone());
         self.order(id)
     }
 
@@ -179,9 +189,6 @@ impl Draft {
             if status::is_final(status) && order.driver.is_some() {
                 end_assignment(&mut self.ended, &mut self.begun, &order.id, now);
             }
-            if status == OrderStatus::Delivered {
-                self.delivered.insert(id.clone());
-            }
         }
         self.changed.insert(id.clone());
         self.events.push(OrderEvent {
@@ -203,16 +210,11 @@ impl Draft {
         self.orders.into_values()
     }
 
-    /// Whether an order was delivered.
-    pub fn delivers(&self) -> bool {
-        !self.delivered.is_empty()
-    }
-
     /// Writes every row, but not the log.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn write(&mut self, tx: &DatabaseTransaction, app: &App) -> Result<(), Refusal> {
+    pub async fn write(&mut self, tx: &DatabaseTransaction) -> Result<(), Refusal> {
         self.save(tx).await?;
         if !self.ended.is_empty() {
             let orders = padded(self.ended.iter().map(OrderId::as_str).collect());
@@ -226,8 +228,11 @@ impl Draft {
         for rows in pieces(std::mem::take(&mut self.begun)) {
             driver_assignment::Entity::insert_many(rows).exec_without_returning(tx).await?;
         }
-        for id in &self.delivered {
-            crate::outbox::order_service::note(tx, app, id, self.now).await?;
+        for id in &self.overridden {
+            // As it is at the end of the draft: an assignment after it takes it back.
+            let at = self.orders.get(id).and_then(|(order, _)| order.estimated_delivery_time);
+            let eta = row::ActiveModel { estimated_delivery_time: Set(at), ..Default::default() };
+            row::Entity::update_many().set(eta).filter(row::Column::Id.eq(id.as_str())).exec(tx).await?;
         }
         Ok(())
     }

@@ -1,9 +1,156 @@
 //! Orders: creating them, reading them, and the one write path.
 
-pub mod change;
+pub(crate) mod change;
 pub mod create;
 pub(crate) mod draft;
 mod known;
 pub mod read;
 pub mod snapshot;
 pub mod writer;
+
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+
+use self::create::Idempotency;
+use self::read::{Cursor, Page};
+use self::snapshot::{Snapshot, Snapshots};
+use self::writer::{Work, Writer};
+use crate::base::clock::Clock;
+use crate::base::config::Limits;
+use crate::base::db::Db;
+use crate::base::error::Refusal;
+use crate::base::metrics::Metrics;
+use crate::event::log;
+use crate::event::relay::Relay;
+use crate::model::new_order::NewOrder;
+use crate::model::{Action, Order, OrderEvent, OrderId, OrderStatus, Party, Principal, access};
+
+/// The use cases of orders. Cheap to clone.
+#[derive(Clone)]
+pub struct Orders {
+    db: Db,
+    clock: Clock,
+    events: Relay,
+    writer: Writer,
+    snapshots: Arc<Snapshots>,
+    /// How long an `Idempotency-Key` is remembered.
+    key_lifetime: TimeDelta,
+    metrics: Metrics,
+}
+
+impl Orders {
+    #[must_use]
+    pub fn new(
+        db: Db,
+        clock: Clock,
+        events: Relay,
+        writer: Writer,
+        limits: &Limits,
+        metrics: Metrics,
+    ) -> Self {
+        let key_lifetime = TimeDelta::hours(i64::from(limits.idempotency_hours));
+        Self { db, clock, events, writer, snapshots: Arc::default(), key_lifetime, metrics }
+    }
+
+    /// Creates an order, or finds the one that this key created before: then the answer is the first answer.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`] for somebody who may not create, or a customer who creates for somebody else;
+    /// [`Refusal::Taken`] for an id or number in use; [`Refusal::KeyReused`]; those of the database.
+    pub async fn create(
+        &self,
+        who: &Principal,
+        new: NewOrder,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Order, Refusal> {
+        create::create(self, who, new, idempotency).await
+    }
+
+    /// Carries out an action and answers with the order as it is then. An action that changes nothing (a retry) succeeds.
+    /// When this returns, the change is on disk and its events have been handed to every session of this node.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] for an order that the caller may not see, [`Refusal::Illegal`], [`Refusal::StaleSeq`],
+    /// [`Refusal::Forbidden`], or those of the database.
+    pub async fn change(&self, id: &OrderId, who: &Principal, action: Action) -> Result<Order, Refusal> {
+        // Others learn at once that it is not for them, whether or not there is such an order.
+        if access::is_for_staff_only(action.right(OrderStatus::Pending)) && !who.role.is_staff() {
+            return Err(access::staff_only());
+        }
+        self.writer.write(id.clone(), Work::Change { who: who.clone(), action }).await
+    }
+
+    /// Runs work that creates or reads an order by itself in the write path.
+    ///
+    /// # Errors
+    /// Those of the work; see [`Writer::write`].
+    pub async fn write(&self, id: OrderId, work: writer::Other) -> Result<Order, Refusal> {
+        self.writer.write(id, Work::Other(work)).await
+    }
+
+    /// One order that the caller is party to, and as what.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] also when it exists and the caller may not see it.
+    pub async fn get(&self, id: &OrderId, who: &Principal) -> Result<(Order, Party), Refusal> {
+        read::order(self.db.reader(), id, who).await
+    }
+
+    /// A page of the caller's orders, of any of these statuses, or of all if there are none, newest first.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn list(
+        &self,
+        who: &Principal,
+        statuses: &[OrderStatus],
+        limit: u32,
+        after: Option<Cursor>,
+    ) -> Result<Page, Refusal> {
+        read::list(self.db.reader(), who, statuses, limit, after).await
+    }
+
+    /// Up to `limit` durable events of an order after a seq, in order. The caller has to be party to the order.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn events(&self, id: &OrderId, after: i64, limit: u32) -> Result<Vec<OrderEvent>, Refusal> {
+        log::of_order(self.events.log(), id, after, u64::from(limit)).await
+    }
+
+    /// How many orders have each status.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn count_by_status(&self) -> Result<Vec<(OrderStatus, i64)>, Refusal> {
+        read::count_by_status(self.db.reader()).await
+    }
+
+    /// An order as it is now, read once for all who ask.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`]; those of the database.
+    pub async fn snapshot(&self, id: &OrderId) -> Result<Arc<Snapshot>, Refusal> {
+        self.snapshots.get(id, || snapshot::read(self.events.log(), &self.metrics, id)).await
+    }
+
+    /// The event at `position` happened to an order: snapshots from before it are forgotten. Called before anybody is told.
+    pub fn outdate(&self, id: &OrderId, position: i64) {
+        self.snapshots.outdate(id, position);
+    }
+
+    /// How many changes wait for their turn, or for their commit.
+    #[must_use]
+    pub fn writes_waiting(&self) -> usize {
+        self.writer.waiting()
+    }
+
+    /// Forgets idempotency keys that are past their time.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn sweep(&self) -> Result<(), Refusal> {
+        create::forget_keys(&self.db, self.clock.now() - self.key_lifetime).await
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use entity::{driver_position, order as row, order_item, status_history};
+use entity::{order as row, order_item, status_history};
 use sea_orm::sea_query::{ExprTrait, SimpleExpr};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
@@ -10,13 +10,12 @@ use sea_orm::{
 };
 
 use super::known::OrderWithHistory;
-use crate::app::App;
 use crate::base::clock::{Time, from_millis};
 use crate::base::db::padded;
 use crate::base::error::Refusal;
 use crate::model::{
-    Chef, Customer, Delivery, Driver, Item, Order, OrderId, OrderStatus, Overview, Party, PastStatus, Point,
-    Principal, Role, UserId, access,
+    Chef, Customer, Delivery, Driver, Item, Order, OrderId, OrderStatus, Party, PastStatus, Principal, Role,
+    UserId, access,
 };
 
 /// Where the next page of a list begins: after this order.
@@ -37,21 +36,14 @@ pub struct Page {
 ///
 /// # Errors
 /// [`Refusal::NotFound`] also when it exists and the caller may not see it.
-pub async fn order(app: &App, id: &OrderId, who: &Principal) -> Result<(Order, Party), Refusal> {
-    let order = load(app.db.reader(), id).await?.ok_or(Refusal::NotFound("order"))?;
+pub async fn order(
+    db: &impl ConnectionTrait,
+    id: &OrderId,
+    who: &Principal,
+) -> Result<(Order, Party), Refusal> {
+    let order = load(db, id).await?.ok_or(Refusal::NotFound("order"))?;
     let party = access::party(&order, who).ok_or(Refusal::NotFound("order"))?;
     Ok((order, party))
-}
-
-/// The whole of one order that the caller is party to.
-///
-/// # Errors
-/// As [`order`].
-pub async fn tracking(app: &App, id: &OrderId, who: &Principal) -> Result<Overview, Refusal> {
-    let (order, party) = self::order(app, id, who).await?;
-    let history = history(app.db.reader(), &order).await?;
-    let position = position(app, &order).await?;
-    Ok(Overview { order, party, history, position })
 }
 
 /// The statuses that an order has had, up to its seq.
@@ -91,38 +83,12 @@ pub async fn histories(
     Ok(histories)
 }
 
-/// Where the driver of an order was last, and when.
-///
-/// # Errors
-/// Those of the database.
-pub async fn position(app: &App, order: &Order) -> Result<Option<(Point, Time)>, Refusal> {
-    match &order.driver {
-        None => Ok(None),
-        Some(driver) => match app.live.position(&driver.id) {
-            Some(known) => Ok(Some(known)),
-            None => stored_position(app.db.reader(), &driver.id).await,
-        },
-    }
-}
-
-/// Where a driver was last, as far as the database knows.
-///
-/// # Errors
-/// Those of the database.
-pub async fn stored_position(
-    db: &impl ConnectionTrait,
-    driver: &UserId,
-) -> Result<Option<(Point, Time)>, Refusal> {
-    let row = driver_position::Entity::find_by_id(driver.as_str()).one(db).await?;
-    Ok(row.map(|row| (Point::stored(row.latitude, row.longitude), row.recorded_at)))
-}
-
 /// A page of the caller's orders, of any of these statuses, or of all if there are none, newest first.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn list(
-    app: &App,
+    db: &impl ConnectionTrait,
     who: &Principal,
     statuses: &[OrderStatus],
     limit: u32,
@@ -143,10 +109,10 @@ pub async fn list(
             .order_by_desc(row::Column::Id)
             // One more than asked for tells whether there is a next page.
             .limit(u64::from(limit) + 1)
-            .all(app.db.reader())
+            .all(db)
             .await?;
     let more = rows.len() > limit as usize;
-    let mut orders = with_items(app.db.reader(), rows).await?;
+    let mut orders = with_items(db, rows).await?;
     orders.truncate(limit as usize);
     let next = orders
         .last()

@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use sea_orm::ConnectionTrait;
 use tokio::sync::OnceCell;
 
 use super::read;
-use crate::app::App;
 use crate::base::error::Refusal;
+use crate::base::metrics::Metrics;
 use crate::event::log;
 use crate::model::{Order, OrderEvent, OrderId, PastStatus};
 
@@ -57,7 +58,10 @@ impl Snapshots {
     ///
     /// # Errors
     /// [`Refusal::NotFound`]; those of the database.
-    pub async fn get(&self, app: &App, id: &OrderId) -> Result<Arc<Snapshot>, Refusal> {
+    pub async fn get<R>(&self, id: &OrderId, read: impl FnOnce() -> R) -> Result<Arc<Snapshot>, Refusal>
+    where
+        R: Future<Output = Result<Arc<Snapshot>, Refusal>>,
+    {
         let cell = {
             let mut known = self.known();
             if known.len() >= CAPACITY && !known.contains_key(id) {
@@ -65,7 +69,7 @@ impl Snapshots {
             }
             Arc::clone(known.entry(id.clone()).or_default())
         };
-        let read = cell.get_or_try_init(|| read(app, id)).await;
+        let read = cell.get_or_try_init(read).await;
         if read.is_err() {
             self.forget_if(id, |known| Arc::ptr_eq(known, &cell));
         }
@@ -89,13 +93,18 @@ impl Snapshots {
     }
 }
 
-async fn read(app: &App, id: &OrderId) -> Result<Arc<Snapshot>, Refusal> {
-    app.metrics.log_reads.inc();
-    let order = read::load(app.db.reader(), id).await?.ok_or(Refusal::NotFound("order"))?;
-    let history = read::history(app.db.reader(), &order).await?;
+/// Reads an order with all that is told of it.
+pub(super) async fn read(
+    db: &impl ConnectionTrait,
+    metrics: &Metrics,
+    id: &OrderId,
+) -> Result<Arc<Snapshot>, Refusal> {
+    metrics.log_reads.inc();
+    let order = read::load(db, id).await?.ok_or(Refusal::NotFound("order"))?;
+    let history = read::history(db, &order).await?;
     #[expect(clippy::cast_possible_wrap, reason = "a page is small")]
     let after = (order.seq - log::PAGE as i64).max(0);
-    let mut events = log::of_order(app.db.reader(), id, after, log::PAGE).await?;
+    let mut events = log::of_order(db, id, after, log::PAGE).await?;
     // An event that came in between belongs to the next snapshot.
     events.retain(|event| event.order.seq <= order.seq);
     Ok(Arc::new(Snapshot { order, history, events }))

@@ -1,8 +1,9 @@
 //! The one write path of orders: lock, decide, write, log, commit.
 //!
-//! A commit costs a flush of the disk, so those who ask meanwhile share the next one (group commit): their orders are
-//! locked, their changes decided and written together, in one transaction. Each has its own answer all the same. Who is refused writes
-//! nothing; work that reads and writes by itself has a savepoint; and when a statement fails, each is tried alone.
+//! A commit costs a flush of the disk, so requests that arrive during one share the next (group commit): their orders are
+//! locked, and their changes are decided and written, in one transaction. Each request has its own answer all the same. A
+//! refused request writes nothing. Order creation runs in its own savepoint. When a statement fails, each request of the
+//! group is tried alone.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,15 +15,15 @@ use sea_orm::{DatabaseTransaction, TransactionTrait};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::change::Action;
 use super::draft::Draft;
 use super::known::Known;
-use crate::app::App;
-use crate::base::clock::instant;
-use crate::base::db::ACQUIRE_TIMEOUT;
+use crate::base::clock::{Clock, instant};
+use crate::base::db::{ACQUIRE_TIMEOUT, Db};
 use crate::base::error::Refusal;
+use crate::base::metrics::Metrics;
 use crate::event::log;
-use crate::model::{Order, OrderEvent, OrderId, Principal};
+use crate::event::relay::Relay;
+use crate::model::{Action, Order, OrderEvent, OrderId, Principal};
 
 /// Requests that may wait; who comes then waits to be let in.
 const QUEUE: usize = 1024;
@@ -60,20 +61,40 @@ pub struct Request {
 /// The order as it is then, and the position of the last event that this has caused here.
 type Answer = Result<(Order, Option<i64>), Refusal>;
 
-/// The near end of the queue.
+/// The near end of the queue. Cheap to clone.
+#[derive(Clone)]
 pub struct Writer {
     queue: mpsc::Sender<Request>,
     /// Requests that share the transaction under way.
-    under_way: AtomicUsize,
+    under_way: Arc<AtomicUsize>,
+    events: Relay,
+}
+
+/// The far end, for [`Commits::run`].
+pub struct Commits {
+    requests: mpsc::Receiver<Request>,
+    under_way: Arc<AtomicUsize>,
+    group: Arc<Group>,
+}
+
+/// What carrying out a group of requests needs.
+struct Group {
+    db: Db,
+    clock: Clock,
+    events: Relay,
     known: Known,
+    metrics: Metrics,
 }
 
 impl Writer {
-    /// Both ends of a new queue; the far one is for [`run`].
+    /// Both ends of a new queue.
     #[must_use]
-    pub fn new() -> (Self, mpsc::Receiver<Request>) {
+    pub fn new(db: Db, clock: Clock, events: Relay, metrics: Metrics) -> (Self, Commits) {
         let (queue, requests) = mpsc::channel(QUEUE);
-        (Self { queue, under_way: AtomicUsize::new(0), known: Known::default() }, requests)
+        let under_way = Arc::new(AtomicUsize::new(0));
+        let group = Group { db, clock, events: events.clone(), known: Known::default(), metrics };
+        let writer = Self { queue, under_way: Arc::clone(&under_way), events };
+        (writer, Commits { requests, under_way, group: Arc::new(group) })
     }
 
     /// How many requests wait for their turn, or for their commit.
@@ -87,7 +108,7 @@ impl Writer {
     ///
     /// # Errors
     /// Those of the work, or [`Refusal::Unavailable`] when its turn did not come in time: then nothing was changed.
-    pub async fn write(&self, app: &App, order: OrderId, work: Work) -> Result<Order, Refusal> {
+    pub async fn write(&self, order: OrderId, work: Work) -> Result<Order, Refusal> {
         let (answer, mut answered) = oneshot::channel();
         let taken = Arc::new(AtomicBool::new(false));
         let request = Request { order, work, taken: Arc::clone(&taken), answer };
@@ -102,7 +123,7 @@ impl Writer {
         };
         let (order, position) = answer?;
         if let Some(position) = position {
-            app.relay.handed_on(position).await;
+            self.events.handed_on(position).await;
         }
         Ok(order)
     }
@@ -110,7 +131,7 @@ impl Writer {
 
 /// The writer is gone, or panicked over this request.
 fn lost(error: oneshot::error::RecvError) -> Refusal {
-    Refusal::Internal(Box::new(error))
+    Refusal::internal(error)
 }
 
 /// The group before.
@@ -120,25 +141,27 @@ struct Last {
     took: Duration,
 }
 
-/// Carries out what is asked, group by group, until told to stop.
-pub async fn run(app: App, mut requests: mpsc::Receiver<Request>, stop: CancellationToken) {
-    let mut last = Last::default();
-    loop {
-        let mut group = Vec::new();
-        tokio::select! {
-            count = requests.recv_many(&mut group, GROUP) => if count == 0 { return },
-            () = stop.cancelled() => return,
+impl Commits {
+    /// Carries out requests, group by group, until told to stop.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut last = Last::default();
+        loop {
+            let mut requests = Vec::new();
+            tokio::select! {
+                count = self.requests.recv_many(&mut requests, GROUP) => if count == 0 { return },
+                () = stop.cancelled() => return,
+            }
+            gather(&mut requests, &mut self.requests, last).await;
+            requests.retain(|request| !request.taken.swap(true, Ordering::AcqRel));
+            self.under_way.store(requests.len(), Ordering::Relaxed);
+            let (size, began) = (requests.len(), instant());
+            // In a task of its own: a panic there loses the answers of this group only.
+            if tokio::spawn(Arc::clone(&self.group).carry_out(requests)).await.is_err() {
+                tracing::error!("a change panicked");
+            }
+            self.under_way.store(0, Ordering::Relaxed);
+            last = Last { size, took: began.elapsed() };
         }
-        gather(&mut group, &mut requests, last).await;
-        group.retain(|request| !request.taken.swap(true, Ordering::AcqRel));
-        app.writer.under_way.store(group.len(), Ordering::Relaxed);
-        let (size, began) = (group.len(), instant());
-        // In a task of its own: what panics there loses its own answers only.
-        if tokio::spawn(carry_out(app.clone(), group)).await.is_err() {
-            tracing::error!("a change panicked");
-        }
-        app.writer.under_way.store(0, Ordering::Relaxed);
-        last = Last { size, took: began.elapsed() };
     }
 }
 
@@ -162,108 +185,119 @@ async fn gather(group: &mut Vec<Request>, requests: &mut mpsc::Receiver<Request>
     }
 }
 
-/// Carries out a group and answers it.
-async fn carry_out(app: App, group: Vec<Request>) {
-    match together(&app, &group).await {
-        Ok(answers) => {
-            for (request, answer) in group.into_iter().zip(answers) {
-                // Who went away needs no answer.
-                let _ = request.answer.send(answer);
+impl Group {
+    /// Carries out requests and answers each.
+    async fn carry_out(self: Arc<Self>, requests: Vec<Request>) {
+        match self.together(&requests).await {
+            Ok(answers) => {
+                for (request, answer) in requests.into_iter().zip(answers) {
+                    // A caller who went away needs no answer.
+                    let _ = request.answer.send(answer);
+                }
             }
-        }
-        // The database is away, for each of them.
-        Err(Refusal::Unavailable) => {
-            for request in group {
-                let _ = request.answer.send(Err(Refusal::Unavailable));
+            // The database is away, for each of them.
+            Err(Refusal::Unavailable) => {
+                for request in requests {
+                    let _ = request.answer.send(Err(Refusal::Unavailable));
+                }
             }
-        }
-        // Somebody's statement failed: the others shall not suffer for it.
-        Err(refusal) => {
-            let alone = group.len() == 1;
-            let mut refusal = Some(refusal).filter(|_| alone);
-            for request in group {
-                let answer = match refusal.take() {
-                    Some(refusal) => Err(refusal),
-                    None => together(&app, std::slice::from_ref(&request))
-                        .await
-                        .and_then(|mut answers| answers.pop().unwrap_or(Err(Refusal::Unavailable))),
-                };
-                let _ = request.answer.send(answer);
+            // The statement of one of them failed, and must not fail the others: each is tried alone.
+            Err(refusal) => {
+                let alone = requests.len() == 1;
+                let mut refusal = Some(refusal).filter(|_| alone);
+                for request in requests {
+                    let answer = match refusal.take() {
+                        Some(refusal) => Err(refusal),
+                        None => self
+                            .together(std::slice::from_ref(&request))
+                            .await
+                            .and_then(|mut answers| answers.pop().unwrap_or(Err(Refusal::Unavailable))),
+                    };
+                    let _ = request.answer.send(answer);
+                }
             }
         }
     }
-}
 
-/// Carries out requests in one transaction; an answer for each, in their order.
-///
-/// # Errors
-/// Those of the database; then nothing was changed.
-async fn together(app: &App, group: &[Request]) -> Result<Vec<Answer>, Refusal> {
-    let tx = app.db.begin().await?;
-    let orders: BTreeSet<&OrderId> = group.iter().map(|request| &request.order).collect();
-    let mut draft = Draft::read(&tx, &orders, &app.writer.known, app.clock.now()).await?;
-    // Each with the number of events up to its own last one, if it caused any.
-    let mut answers = Vec::with_capacity(group.len());
-    for request in group {
-        answers.push(match &request.work {
-            Work::Change { who, action } => {
-                let before = draft.events.len();
-                let order = draft.change(&request.order, who, action);
-                let after = draft.events.len();
-                Some(order.map(|order| (order, (after > before).then_some(after))))
-            }
-            Work::Other(_) => None,
-        });
-    }
-    draft.write(&tx, app).await?;
-    let delivers = draft.delivers();
-    let mut events = std::mem::take(&mut draft.events);
-    for (request, answer) in group.iter().zip(&mut answers) {
-        if let Work::Other(work) = &request.work {
-            let savepoint = tx.begin().await?;
-            *answer = Some(match work(&savepoint).await {
-                Ok((order, caused)) => {
-                    savepoint.commit().await?;
-                    let some = !caused.is_empty();
-                    events.extend(caused);
-                    Ok((order, some.then_some(events.len())))
+    /// Carries out requests in one transaction. Answers each, in their order.
+    ///
+    /// # Errors
+    /// Those of the database; then nothing was changed.
+    async fn together(&self, requests: &[Request]) -> Result<Vec<Answer>, Refusal> {
+        let tx = self.db.begin().await?;
+        let orders: BTreeSet<&OrderId> = requests.iter().map(|request| &request.order).collect();
+        let mut draft = Draft::read(&tx, &orders, &self.known, self.clock.now()).await?;
+        // Each with the number of events up to its own last one, if it caused any.
+        let mut answers = Vec::with_capacity(requests.len());
+        for request in requests {
+            answers.push(match &request.work {
+                Work::Change { who, action } => {
+                    let before = draft.events.len();
+                    let order = draft.change(&request.order, who, action);
+                    let after = draft.events.len();
+                    Some(order.map(|order| (order, (after > before).then_some(after))))
                 }
-                Err(Refusal::Unavailable) => return Err(Refusal::Unavailable),
-                Err(refusal) => {
-                    savepoint.rollback().await?;
-                    Err(refusal)
-                }
+                Work::Other(_) => None,
             });
         }
+        draft.write(&tx).await?;
+        let mut events = std::mem::take(&mut draft.events);
+        for (request, answer) in requests.iter().zip(&mut answers) {
+            if let Work::Other(work) = &request.work {
+                *answer = Some(in_savepoint(&tx, work, &mut events).await?);
+            }
+        }
+        self.log_and_commit(tx, &mut events).await?;
+        self.known.keep(draft.into_orders());
+        let placed = |(order, events_up_to): (Order, Option<usize>)| {
+            let last = events_up_to.and_then(|count| events.get(count - 1));
+            (order, last.map(|event| event.position))
+        };
+        let answers = answers.into_iter().flatten().map(|answer| answer.map(placed)).collect();
+        self.events.wake(events);
+        Ok(answers)
     }
-    log_and_commit(app, tx, &mut events).await?;
-    app.writer.known.keep(draft.into_orders());
-    let placed = |(order, events_up_to): (Order, Option<usize>)| {
-        let last = events_up_to.and_then(|count| events.get(count - 1));
-        (order, last.map(|event| event.position))
-    };
-    let answers = answers.into_iter().flatten().map(|answer| answer.map(placed)).collect();
-    app.relay.wake(events);
-    if delivers {
-        // There may be a call of the order service to make, and it is on disk now.
-        app.calls.notify_one();
+
+    /// Logs the events and commits. Without events there may be rows all the same; a commit of nothing costs nothing.
+    async fn log_and_commit(
+        &self,
+        tx: DatabaseTransaction,
+        events: &mut [OrderEvent],
+    ) -> Result<(), Refusal> {
+        if events.is_empty() {
+            return Ok(tx.commit().await?);
+        }
+        log::append(&tx, events).await?;
+        let started = instant();
+        tx.commit().await?;
+        self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+        self.metrics.events_committed.inc_by(events.len() as u64);
+        Ok(())
     }
-    Ok(answers)
 }
 
-/// Logs the events and commits. Without events there may be rows all the same; a commit of nothing costs nothing.
-async fn log_and_commit(
-    app: &App,
-    tx: DatabaseTransaction,
-    events: &mut [OrderEvent],
-) -> Result<(), Refusal> {
-    if events.is_empty() {
-        return Ok(tx.commit().await?);
+/// Runs work in a savepoint of its own, which is rolled back when the work is refused. Answers as it does, with the number of
+/// events up to its own last one.
+///
+/// # Errors
+/// Those of the database.
+async fn in_savepoint(
+    tx: &DatabaseTransaction,
+    work: &Other,
+    events: &mut Vec<OrderEvent>,
+) -> Result<Result<(Order, Option<usize>), Refusal>, Refusal> {
+    let savepoint = tx.begin().await?;
+    match work(&savepoint).await {
+        Ok((order, caused)) => {
+            savepoint.commit().await?;
+            let some = !caused.is_empty();
+            events.extend(caused);
+            Ok(Ok((order, some.then_some(events.len()))))
+        }
+        Err(Refusal::Unavailable) => Err(Refusal::Unavailable),
+        Err(refusal) => {
+            savepoint.rollback().await?;
+            Ok(Err(refusal))
+        }
     }
-    log::append(&tx, events).await?;
-    let started = instant();
-    tx.commit().await?;
-    app.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
-    app.metrics.events_committed.inc_by(events.len() as u64);
-    Ok(())
 }

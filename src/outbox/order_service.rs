@@ -1,5 +1,5 @@
-//! The order service is told of every delivery: written down with it, then tried until it is accepted, at least once, with
-//! the same idempotency key every time.
+//! The order service is told of every delivery of an order that has a tracking session. A consumer of the log writes each
+//! call down; each is then tried until it is accepted, at least once, with the same idempotency key every time.
 
 use std::time::Duration;
 
@@ -13,42 +13,234 @@ use sea_orm::{
     ColumnTrait, DatabaseTransaction, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
 };
 use serde::Serialize;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
-use crate::app::App;
-use crate::base::clock::Time;
+use super::backoff;
+use super::cursor::{Cursor, LEASE};
+use crate::base::clock::{Clock, instant};
+use crate::base::db::Db;
 use crate::base::error::Refusal;
-use crate::model::OrderId;
+use crate::base::metrics::Metrics;
+use crate::event::log;
+use crate::event::relay::Relay;
+use crate::model::{OrderEvent, OrderStatus};
 
-/// How often we look for what is due when nothing woke us.
+/// The consumer's name in the database.
+const CONSUMER: &str = "order_service";
+/// How often calls that are due are looked for when nothing wakes us.
 const LOOK: Duration = Duration::from_secs(1);
-/// Calls made before we look again, and how many of them at once: one that hangs must not hold up all others.
+/// Calls made before we look again.
 const BATCH: u64 = 64;
+/// Calls under way together: one that hangs must not hold up all others.
 const AT_ONCE: usize = 16;
 /// How long the order service may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest time between two tries.
 const MAX_WAIT: Duration = Duration::from_secs(300);
+/// Events without a delivery after which the position is written all the same.
+const SAVE_EVERY: i64 = 256;
 
-/// Writes down that the order service is to be told, if there is one and the order has a tracking session.
-pub(crate) async fn note(
-    tx: &DatabaseTransaction,
-    app: &App,
-    order: &OrderId,
-    now: Time,
-) -> Result<(), Refusal> {
-    if app.config.order_service_url.is_none() {
-        return Ok(());
+/// Tells the order service.
+pub struct OrderService {
+    url: String,
+    client: reqwest::Client,
+    db: Db,
+    clock: Clock,
+    events: Relay,
+    cursor: Cursor,
+    first_wait: TimeDelta,
+    /// A call was written down.
+    noted: Notify,
+    metrics: Metrics,
+}
+
+impl OrderService {
+    /// For the service at this URL. Deliveries from now on are told, and those since its cursor was last here.
+    ///
+    /// # Errors
+    /// Those of the database; [`Refusal::Internal`] when there can be no HTTP client.
+    pub async fn open(
+        url: String,
+        retry_ms: u32,
+        db: Db,
+        clock: Clock,
+        events: Relay,
+        metrics: Metrics,
+    ) -> Result<Self, Refusal> {
+        let client = reqwest::Client::builder().timeout(TIMEOUT).redirect(Policy::none()).build();
+        let client = client.map_err(|error| Refusal::internal(error))?;
+        let cursor = Cursor::open(db.clone(), clock.clone(), CONSUMER).await?;
+        let first_wait = TimeDelta::milliseconds(i64::from(retry_ms));
+        Ok(Self { url, client, db, clock, events, cursor, first_wait, noted: Notify::new(), metrics })
     }
+
+    /// Works until told to stop.
+    pub async fn run(self, stop: CancellationToken) {
+        tokio::select! {
+            () = self.note_forever() => {}
+            () = self.call_forever() => {}
+            () = stop.cancelled() => {}
+        }
+        if let Err(error) = self.cursor.release().await {
+            tracing::debug!(%error, "the cursor of the order service was not released; its lease lapses");
+        }
+    }
+
+    /// Reads the log and writes down what the order service has to be told.
+    async fn note_forever(&self) {
+        let mut seen = 0;
+        loop {
+            match self.note(&mut seen).await {
+                Ok(()) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "deliveries cannot be noted; trying again");
+                    tokio::time::sleep(LOOK).await;
+                }
+            }
+        }
+    }
+
+    /// Reads on for as long as the lease is fresh. `seen` is the position up to which nothing is left to note.
+    async fn note(&self, seen: &mut i64) -> Result<(), Refusal> {
+        let renew_at = instant() + LEASE / 2;
+        let Some(mut saved) = self.cursor.claim().await? else {
+            tokio::time::sleep_until(renew_at).await;
+            return Ok(());
+        };
+        *seen = saved.max(*seen);
+        loop {
+            let page = log::after(self.events.log(), *seen).await?;
+            let Some(last) = page.last().map(|event| event.position) else {
+                if tokio::time::timeout_at(renew_at, self.events.beyond(*seen)).await.is_err() {
+                    return Ok(());
+                }
+                continue;
+            };
+            let deliveries: Vec<&OrderEvent> = page.iter().filter(|event| is_delivery(event)).collect();
+            if !deliveries.is_empty() || last - saved >= SAVE_EVERY {
+                let tx = self.db.begin().await?;
+                for event in deliveries {
+                    note_call(&tx, event).await?;
+                }
+                if !self.cursor.advance(&tx, saved, last).await? {
+                    tx.rollback().await?;
+                    *seen = 0;
+                    return Ok(());
+                }
+                tx.commit().await?;
+                saved = last;
+                self.noted.notify_one();
+            }
+            *seen = last;
+        }
+    }
+
+    async fn call_forever(&self) {
+        loop {
+            match self.due().await {
+                Ok(calls) if !calls.is_empty() => {
+                    let calls = calls.into_iter().map(|call| self.call(call));
+                    let mut made = stream::iter(calls).buffer_unordered(AT_ONCE);
+                    let mut all = true;
+                    while let Some(made) = made.next().await {
+                        if let Err(error) = made {
+                            all = false;
+                            tracing::warn!(%error, "a call of the order service could not be written down");
+                        }
+                    }
+                    if !all {
+                        // A call that could not be written down is still due: not again at once.
+                        tokio::time::sleep(LOOK).await;
+                    }
+                    continue;
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "calls of the order service cannot be read; trying again");
+                }
+            }
+            tokio::select! {
+                () = self.noted.notified() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    async fn due(&self) -> Result<Vec<row::Model>, Refusal> {
+        let calls = row::Entity::find()
+            .filter(row::Column::NextAt.lte(self.clock.now()))
+            .order_by_asc(row::Column::NextAt)
+            .limit(BATCH)
+            .all(self.db.reader())
+            .await?;
+        Ok(calls)
+    }
+
+    async fn call(&self, call: row::Model) -> Result<(), Refusal> {
+        #[derive(Serialize)]
+        struct Delivered {
+            status: &'static str,
+            /// Unix seconds
+            delivered_at: i64,
+        }
+        let tries = call.tries.saturating_add(1);
+        let next_at = self.clock.now() + backoff(self.first_wait, MAX_WAIT, tries);
+        // The next try is written down first: it is our lease on this call.
+        let ours = row::Entity::update_many()
+            .set(row::ActiveModel { tries: Set(tries), next_at: Set(next_at), ..Default::default() })
+            .filter(row::Column::OrderId.eq(&*call.order_id))
+            .filter(row::Column::Tries.eq(call.tries))
+            .exec(self.db.writer())
+            .await?;
+        if ours.rows_affected == 0 {
+            return Ok(());
+        }
+        let base = self.url.trim_end_matches('/');
+        let answer = self
+            .client
+            .post(format!("{base}/orders/{}/status", path_segment(&call.order_id)))
+            .header("Idempotency-Key", format!("delivered:{}", call.order_id))
+            .json(&Delivered { status: "DELIVERED", delivered_at: call.delivered_at.timestamp() })
+            .send()
+            .await;
+        match answer {
+            Ok(answer) if answer.status().is_success() => {
+                row::Entity::delete_by_id(call.order_id).exec(self.db.writer()).await?;
+                self.metrics.order_service_call("accepted");
+            }
+            Ok(answer) => {
+                self.metrics.order_service_call("refused");
+                let status = answer.status().as_u16();
+                tracing::warn!(order = call.order_id, status, tries, "the order service refused");
+            }
+            Err(error) => {
+                self.metrics.order_service_call("failed");
+                let error = error.without_url();
+                tracing::warn!(order = call.order_id, %error, tries, "the order service did not answer");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_delivery(event: &OrderEvent) -> bool {
+    event.order.status == OrderStatus::Delivered && event.previous_status != OrderStatus::Delivered
+}
+
+/// Writes a call down, if the order has a tracking session.
+async fn note_call(tx: &DatabaseTransaction, event: &OrderEvent) -> Result<(), Refusal> {
+    let order = event.order.id.as_str();
     let sessions = tracking_session::Entity::find()
-        .filter(tracking_session::Column::OrderId.eq(order.as_str()))
+        .filter(tracking_session::Column::OrderId.eq(order))
         .count(tx)
         .await?;
     if sessions > 0 {
         let call = row::ActiveModel {
-            order_id: Set(order.to_string()),
-            delivered_at: Set(now),
+            order_id: Set(order.to_owned()),
+            delivered_at: Set(event.at),
             tries: Set(0),
-            next_at: Set(now),
+            next_at: Set(event.at),
         };
         let once = OnConflict::column(row::Column::OrderId).do_nothing().to_owned();
         row::Entity::insert(call).on_conflict(once).exec_without_returning(tx).await?;
@@ -56,123 +248,7 @@ pub(crate) async fn note(
     Ok(())
 }
 
-/// Tells the order service what it is to be told, until the task is dropped.
-pub async fn make_forever(app: App) {
-    let Some(url) = app.config.order_service_url.clone() else {
-        return std::future::pending().await;
-    };
-    let client = match reqwest::Client::builder().timeout(TIMEOUT).redirect(Policy::none()).build() {
-        Ok(client) => client,
-        Err(error) => {
-            tracing::error!(%error, "the order service cannot be called");
-            return std::future::pending().await;
-        }
-    };
-    loop {
-        match due(&app).await {
-            Ok(calls) if !calls.is_empty() => {
-                let calls = calls.into_iter().map(|call| make(&app, &client, &url, call));
-                let mut made = stream::iter(calls).buffer_unordered(AT_ONCE);
-                let mut all = true;
-                while let Some(made) = made.next().await {
-                    if let Err(error) = made {
-                        all = false;
-                        tracing::warn!(%error, "a call of the order service could not be written down");
-                    }
-                }
-                if !all {
-                    // What could not be written down is still due: not again at once.
-                    tokio::time::sleep(LOOK).await;
-                }
-                continue;
-            }
-            Ok(_) => {}
-            Err(error) => tracing::debug!(%error, "calls of the order service cannot be read; trying again"),
-        }
-        tokio::select! {
-            () = app.calls.notified() => {}
-            () = tokio::time::sleep(LOOK) => {}
-        }
-    }
-}
-
-async fn due(app: &App) -> Result<Vec<row::Model>, Refusal> {
-    let calls = row::Entity::find()
-        .filter(row::Column::NextAt.lte(app.clock.now()))
-        .order_by_asc(row::Column::NextAt)
-        .limit(BATCH)
-        .all(app.db.reader())
-        .await?;
-    Ok(calls)
-}
-
-async fn make(app: &App, client: &reqwest::Client, url: &str, call: row::Model) -> Result<(), Refusal> {
-    #[derive(Serialize)]
-    struct Delivered {
-        status: &'static str,
-        /// Unix seconds
-        delivered_at: i64,
-    }
-    let tries = call.tries.saturating_add(1);
-    let next_at = app.clock.now() + wait(app.config.limits.order_service_retry_ms, tries);
-    // The next try is written down first: whoever else serves this database leaves this one to us.
-    let ours = row::Entity::update_many()
-        .set(row::ActiveModel { tries: Set(tries), next_at: Set(next_at), ..Default::default() })
-        .filter(row::Column::OrderId.eq(&*call.order_id))
-        .filter(row::Column::Tries.eq(call.tries))
-        .exec(app.db.writer())
-        .await?;
-    if ours.rows_affected == 0 {
-        return Ok(());
-    }
-    let answer = client
-        .post(format!("{}/orders/{}/status", url.trim_end_matches('/'), path_segment(&call.order_id)))
-        .header("Idempotency-Key", format!("delivered:{}", call.order_id))
-        .json(&Delivered { status: "DELIVERED", delivered_at: call.delivered_at.timestamp() })
-        .send()
-        .await;
-    match answer {
-        Ok(answer) if answer.status().is_success() => {
-            row::Entity::delete_by_id(call.order_id).exec(app.db.writer()).await?;
-            app.metrics.order_service_call("accepted");
-        }
-        Ok(answer) => {
-            app.metrics.order_service_call("refused");
-            tracing::warn!(
-                order = call.order_id,
-                status = answer.status().as_u16(),
-                tries,
-                "the order service refused"
-            );
-        }
-        Err(error) => {
-            app.metrics.order_service_call("failed");
-            let error = error.without_url();
-            tracing::warn!(order = call.order_id, %error, tries, "the order service did not answer");
-        }
-    }
-    Ok(())
-}
-
-/// Doubles from try to try, up to five minutes.
-fn wait(first_ms: u32, tries: i32) -> TimeDelta {
-    let doubled = i64::from(first_ms) << u32::try_from(tries - 1).unwrap_or_default().min(20);
-    let longest = i64::try_from(MAX_WAIT.as_millis()).unwrap_or(i64::MAX);
-    TimeDelta::milliseconds(doubled.min(longest))
-}
-
-/// An order id in a path: of what it may consist of, only `|` means something to a URL.
+/// An order id in a path. Of the characters that an id may have, only `|` means something to a URL.
 fn path_segment(id: &str) -> String {
     id.replace('|', "%7C")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_double_up_to_a_bound() {
-        let waits: Vec<_> = [1, 2, 3, 8, 9, 10, 1_000].map(|tries| wait(1_000, tries).num_seconds()).into();
-        assert_eq!(waits, [1, 2, 4, 128, 256, 300, 300]);
-    }
 }

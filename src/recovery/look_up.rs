@@ -7,7 +7,6 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use tokio::sync::{mpsc, oneshot};
 
 use super::store::{Asked, BATCH, Recovery, Stored};
-use crate::app::App;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
 use crate::dialect::place::Place;
@@ -21,10 +20,10 @@ pub(super) struct Question {
 }
 
 /// Answers what is asked for as long as anybody may ask.
-pub(super) async fn answer(app: &App, recovery: &Recovery, mut questions: mpsc::Receiver<Question>) {
+pub(super) async fn answer(recovery: &Recovery, mut questions: mpsc::Receiver<Question>) {
     let mut batch: Vec<Question> = Vec::with_capacity(BATCH);
     while questions.recv_many(&mut batch, BATCH).await > 0 {
-        let found = look_up(app, recovery, &batch).await;
+        let found = look_up(recovery, &batch).await;
         if let Err(refusal) = &found {
             tracing::warn!(%refusal, "sessions cannot be read");
         }
@@ -37,12 +36,8 @@ pub(super) async fn answer(app: &App, recovery: &Recovery, mut questions: mpsc::
     }
 }
 
-async fn look_up(
-    app: &App,
-    recovery: &Recovery,
-    asked: &[Question],
-) -> Result<HashMap<String, Stored>, Refusal> {
-    let db = app.db.reader();
+async fn look_up(recovery: &Recovery, asked: &[Question]) -> Result<HashMap<String, Stored>, Refusal> {
+    let db = recovery.db().reader();
     let pids = || asked.iter().map(|question| question.pid.as_str());
     let sessions =
         socket_session::Entity::find().filter(socket_session::Column::Id.is_in(pids())).all(db).await?;
@@ -59,7 +54,7 @@ async fn look_up(
     for row in sessions {
         let left_at = row.ended_at.or_else(|| {
             // Not written down that it left: it is here, or its process died.
-            if row.node == recovery.node() { Some(app.clock.now()) } else { nodes.get(&row.node).copied() }
+            if row.node == recovery.node() { Some(recovery.now()) } else { nodes.get(&row.node).copied() }
         });
         found.insert(row.id, Stored { left_at, ..Stored::default() });
     }

@@ -14,7 +14,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::store::{BATCH, Change, Follow, Holder, QUEUE, Recovery};
-use crate::app::App;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
 
@@ -39,12 +38,7 @@ struct Pending {
 }
 
 /// Writes what comes until told to stop; then writes what is left.
-pub(super) async fn write(
-    app: &App,
-    recovery: &Recovery,
-    mut changes: mpsc::Receiver<Change>,
-    stop: CancellationToken,
-) {
+pub(super) async fn write(recovery: &Recovery, mut changes: mpsc::Receiver<Change>, stop: CancellationToken) {
     let mut pending = Pending::default();
     let mut batch = Vec::with_capacity(BATCH);
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
@@ -63,7 +57,7 @@ pub(super) async fn write(
         for change in batch.drain(..) {
             pending.note(change, recovery.node());
         }
-        let written = pending.write(app, recovery.node(), beat).await;
+        let written = pending.write(recovery, beat).await;
         let failed = written.is_err();
         if let Err(refusal) = &written {
             tracing::warn!(%refusal, "sessions could not be written down; trying again");
@@ -112,8 +106,8 @@ impl Pending {
         }
     }
 
-    async fn write(&mut self, app: &App, node: &str, beat: bool) -> Result<(), Refusal> {
-        let tx = app.db.begin().await?;
+    async fn write(&mut self, recovery: &Recovery, beat: bool) -> Result<(), Refusal> {
+        let tx = recovery.db().begin().await?;
         let rows: Vec<_> = self.began.values().cloned().map(socket_session::ActiveModel::from).collect();
         for rows in rows.chunks(BATCH) {
             use socket_session::Column;
@@ -151,9 +145,12 @@ impl Pending {
             let rows = rows.iter().cloned().map(sea_orm::IntoActiveModel::into_active_model);
             session_order::Entity::insert_many(rows).on_conflict(again).exec_without_returning(&tx).await?;
         }
-        self.end(app, &tx).await?;
+        self.end(recovery, &tx).await?;
         if beat {
-            let seen = server_node::ActiveModel { id: Set(node.to_owned()), seen_at: Set(app.clock.now()) };
+            let seen = server_node::ActiveModel {
+                id: Set(recovery.node().to_owned()),
+                seen_at: Set(recovery.now()),
+            };
             let again = OnConflict::column(server_node::Column::Id)
                 .update_column(server_node::Column::SeenAt)
                 .to_owned();
@@ -164,11 +161,11 @@ impl Pending {
     }
 
     /// All that ended in one batch did so at the same time, as far as the day that they may stay away is concerned.
-    async fn end(&self, app: &App, tx: &impl ConnectionTrait) -> Result<(), Refusal> {
+    async fn end(&self, recovery: &Recovery, tx: &impl ConnectionTrait) -> Result<(), Refusal> {
         use socket_session::Column;
         let sockets: Vec<&String> = self.ended.keys().collect();
-        let now = app.clock.now();
-        let short = TimeDelta::milliseconds(app.config.limits.recovery_window_ms) / SHORT;
+        let now = recovery.now();
+        let short = TimeDelta::milliseconds(recovery.limits().recovery_window_ms) / SHORT;
         for sockets in sockets.chunks(BATCH) {
             let these = Column::Socket.is_in(sockets.iter().copied());
             let follows = Expr::exists(

@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::look_up::{self, Question};
 use super::pid::Signer;
 use super::record;
-use crate::app::App;
-use crate::base::clock::Time;
+use crate::base::clock::{Clock, Time};
+use crate::base::config::Limits;
+use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::dialect::Dialect;
 use crate::dialect::place::Place;
@@ -30,6 +31,9 @@ pub(super) const BATCH: usize = 500;
 pub struct Recovery(Arc<Parts>);
 
 struct Parts {
+    db: Db,
+    clock: Clock,
+    limits: Limits,
     signer: Signer,
     node: String,
     changes: mpsc::Sender<Change>,
@@ -38,6 +42,7 @@ struct Parts {
 
 /// The ends that [`Work::run`] takes from.
 pub struct Work {
+    recovery: Recovery,
     changes: mpsc::Receiver<Change>,
     questions: mpsc::Receiver<Question>,
 }
@@ -95,24 +100,38 @@ impl Recovery {
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn open(app: &App) -> Result<(Self, Work), Refusal> {
+    pub async fn open(db: Db, clock: Clock, limits: Limits) -> Result<(Self, Work), Refusal> {
         let ours = server_key::ActiveModel {
             name: Set("session".to_owned()),
-            value: Set(hex::encode(app.clock.random::<32>())),
+            value: Set(hex::encode(clock.random::<32>())),
         };
         // Whoever comes first makes it; all read the same.
         server_key::Entity::insert(ours)
             .on_conflict(OnConflict::new().do_nothing().to_owned())
-            .exec_without_returning(app.db.writer())
+            .exec_without_returning(db.writer())
             .await?;
-        let key = server_key::Entity::find_by_id("session").one(app.db.writer()).await?;
+        let key = server_key::Entity::find_by_id("session").one(db.writer()).await?;
         let key = key.and_then(|key| hex::decode(key.value).ok());
-        let key = key.ok_or_else(|| Refusal::Internal("the session key cannot be read".into()))?;
+        let key = key.ok_or_else(|| Refusal::internal("the session key cannot be read"))?;
         let (changes, changes_out) = mpsc::channel(QUEUE);
         let (questions, questions_out) = mpsc::channel(QUEUE);
-        let node = app.clock.uuid().to_string();
-        let parts = Parts { signer: Signer::new(&key), node, changes, questions };
-        Ok((Self(Arc::new(parts)), Work { changes: changes_out, questions: questions_out }))
+        let node = clock.uuid().to_string();
+        let signer = Signer::new(&key);
+        let recovery = Self(Arc::new(Parts { db, clock, limits, signer, node, changes, questions }));
+        let work = Work { recovery: recovery.clone(), changes: changes_out, questions: questions_out };
+        Ok((recovery, work))
+    }
+
+    pub(super) fn db(&self) -> &Db {
+        &self.0.db
+    }
+
+    pub(super) fn now(&self) -> Time {
+        self.0.clock.now()
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.0.limits
     }
 
     /// This process, as the database knows it.
@@ -176,11 +195,11 @@ impl Recovery {
 
 impl Work {
     /// Writes and answers until told to stop; then writes what is left.
-    pub async fn run(self, app: App, recovery: Recovery, stop: CancellationToken) {
-        let Self { changes, questions } = self;
+    pub async fn run(self, stop: CancellationToken) {
+        let Self { recovery, changes, questions } = self;
         tokio::select! {
-            () = record::write(&app, &recovery, changes, stop) => {}
-            () = look_up::answer(&app, &recovery, questions) => {}
+            () = record::write(&recovery, changes, stop) => {}
+            () = look_up::answer(&recovery, questions) => {}
         }
     }
 }

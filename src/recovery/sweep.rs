@@ -6,7 +6,7 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{ExprTrait, OnConflict};
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use crate::app::App;
+use super::store::Recovery;
 use crate::base::error::Refusal;
 
 /// How many are removed at once.
@@ -16,15 +16,15 @@ const BATCH: usize = 500;
 ///
 /// # Errors
 /// Those of the database.
-pub async fn sweep(app: &App) -> Result<(), Refusal> {
+pub async fn sweep(recovery: &Recovery) -> Result<(), Refusal> {
     use socket_session::Column;
-    let before = app.clock.now() - TimeDelta::milliseconds(app.config.limits.recovery_window_ms);
+    let before = recovery.now() - TimeDelta::milliseconds(recovery.limits().recovery_window_ms);
     let dead = server_node::Entity::find()
         .select_only()
         .column(server_node::Column::Id)
         .filter(server_node::Column::SeenAt.lt(before))
         .into_tuple::<String>()
-        .all(app.db.reader())
+        .all(recovery.db().reader())
         .await?;
     let old = Condition::any()
         .add(Column::EndedAt.lt(before))
@@ -35,23 +35,23 @@ pub async fn sweep(app: &App) -> Result<(), Refusal> {
         .filter(old)
         .limit(BATCH as u64)
         .into_tuple::<String>()
-        .all(app.db.reader())
+        .all(recovery.db().reader())
         .await?;
-    delete(app, &gone).await?;
-    throw_away(app).await?;
+    delete(recovery, &gone).await?;
+    throw_away(recovery).await?;
     if !dead.is_empty() {
         server_node::Entity::delete_many()
             .filter(server_node::Column::SeenAt.lt(before - TimeDelta::days(1)))
-            .exec(app.db.writer())
+            .exec(recovery.db().writer())
             .await?;
     }
     Ok(())
 }
 
-async fn delete(app: &App, sessions: &[String]) -> Result<(), Refusal> {
+async fn delete(recovery: &Recovery, sessions: &[String]) -> Result<(), Refusal> {
     for sessions in sessions.chunks(BATCH) {
         let these = || sessions.iter().map(String::as_str);
-        let tx = app.db.begin().await?;
+        let tx = recovery.db().begin().await?;
         session_order::Entity::delete_many()
             .filter(session_order::Column::Session.is_in(these()))
             .exec(&tx)
@@ -67,9 +67,9 @@ async fn delete(app: &App, sessions: &[String]) -> Result<(), Refusal> {
 
 /// Throws away what users who keep coming without their id let pile up, oldest first, and remembers that: a session of
 /// which nothing is known must not come back as one that followed nothing.
-async fn throw_away(app: &App) -> Result<(), Refusal> {
+async fn throw_away(recovery: &Recovery) -> Result<(), Refusal> {
     use socket_session::Column;
-    let limit = app.config.limits.max_sessions_per_user;
+    let limit = recovery.limits().max_sessions_per_user;
     let greedy = socket_session::Entity::find()
         .select_only()
         .column(Column::UserId)
@@ -78,7 +78,7 @@ async fn throw_away(app: &App) -> Result<(), Refusal> {
         .having(Column::Id.count().gt(limit))
         .limit(BATCH as u64)
         .into_tuple::<String>()
-        .all(app.db.reader())
+        .all(recovery.db().reader())
         .await?;
     for user in greedy {
         let rows = socket_session::Entity::find()
@@ -87,7 +87,7 @@ async fn throw_away(app: &App) -> Result<(), Refusal> {
             .order_by_desc(Column::EndedAt)
             .offset(limit)
             .limit(BATCH as u64)
-            .all(app.db.reader())
+            .all(recovery.db().reader())
             .await?;
         let Some(newest) = rows.iter().map(|row| row.began_at).max() else { continue };
         let floor = session_floor::ActiveModel { user_id: Set(user), thrown_away: Set(newest) };
@@ -96,10 +96,10 @@ async fn throw_away(app: &App) -> Result<(), Refusal> {
             .to_owned();
         session_floor::Entity::insert(floor)
             .on_conflict(again)
-            .exec_without_returning(app.db.writer())
+            .exec_without_returning(recovery.db().writer())
             .await?;
         let gone: Vec<String> = rows.into_iter().map(|row| row.id).collect();
-        delete(app, &gone).await?;
+        delete(recovery, &gone).await?;
     }
     Ok(())
 }

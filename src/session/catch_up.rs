@@ -92,7 +92,7 @@ impl Session {
     async fn read_replay(&self, replay: Replay, place: Place) -> Result<(), Refusal> {
         let app = self.fanout.app();
         app.metrics.log_reads.inc();
-        let events = log::of_order(app.db.reader(), &replay.order, replay.after, log::PAGE).await?;
+        let events = log::of_order(app.events.log(), &replay.order, replay.after, log::PAGE).await?;
         let all = (events.len() as u64) < log::PAGE;
         let last = events.last().map(|event| (event.order.seq, event.position));
         let mut state = self.state();
@@ -114,10 +114,10 @@ impl Session {
             return window.reach(app, after.complete()).await;
         }
         // Before the read: what it brings is complete at least up to here.
-        let head = app.relay.position();
+        let head = app.events.position();
         app.metrics.log_reads.inc();
         let share = share(self.principal(), self.dialect(), orders);
-        let events = log::of_share(app.db.reader(), &share, after.complete(), head).await?;
+        let events = log::of_share(app.events.log(), &share, after.complete(), head).await?;
         let all = (events.len() as u64) < log::PAGE;
         let mut state = self.state();
         if state.at != after || state.closed || state.upgrading || self.is_expired() {
@@ -178,6 +178,6 @@ pub async fn missed(
         }
     }
     app.metrics.log_reads.inc();
-    let (share, head) = (share(who, dialect, orders.to_vec()), app.relay.position());
-    log::count_share(app.db.reader(), &share, after, head, limit).await
+    let (share, head) = (share(who, dialect, orders.to_vec()), app.events.position());
+    log::count_share(app.events.log(), &share, after, head, limit).await
 }

@@ -2,6 +2,7 @@
 
 pub mod beginning;
 mod catch_up;
+pub mod deliver;
 pub mod hub;
 pub mod inbox;
 pub mod outbox;

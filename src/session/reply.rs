@@ -38,9 +38,7 @@ impl Reply {
 
     fn refuse(&self, refusal: &Refusal) {
         self.session.app().metrics.rejected(refusal.code());
-        if let Refusal::Internal(error) = refusal {
-            tracing::error!(%error, event = self.event, "a request of a socket failed");
-        }
+        refusal.log_fault(self.event);
         if let Some(ack) = self.ack {
             self.answer(ack, &self.session.dialect().failure(refusal));
         } else {

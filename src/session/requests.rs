@@ -12,19 +12,15 @@ use crate::dialect::message::Telling;
 use crate::dialect::place::{Offset, Place, Progress};
 use crate::dialect::{Answer, realtime};
 use crate::driver::live::Driver;
-use crate::driver::report;
-use crate::model::{Command, Forecast, OrderId, Overview, Role};
-use crate::order::change::{self, Action};
-use crate::order::read;
+use crate::model::{Action, Command, Forecast, OrderId, Overview, Role};
 use crate::recovery::{Asked, Follow};
-use crate::tracking;
 
 /// Carries out what waits for nothing: no database, no lock that is held for long.
 pub(super) fn immediate(session: &Session, command: Result<Command, Refusal>, reply: Reply) {
     let app = session.app();
     match command {
         Ok(Command::Location(fix)) => {
-            match driver(session).and_then(|driver| report::report(app, driver, &fix)) {
+            match driver(session).and_then(|driver| app.drivers.report(driver, &fix)) {
                 Ok(reported) => {
                     let at = reported.received_at;
                     reply.send(Ok(Answer::Received { at }));
@@ -34,7 +30,7 @@ pub(super) fn immediate(session: &Session, command: Result<Command, Refusal>, re
             }
         }
         Ok(Command::LocationBatch(points)) => {
-            match driver(session).and_then(|driver| report::report_batch(app, driver, &points)) {
+            match driver(session).and_then(|driver| app.drivers.report_batch(driver, &points)) {
                 Ok(batch) => {
                     let (accepted, rejected) = (batch.accepted, &batch.rejected);
                     reply.send(Ok(Answer::BatchReceived { accepted, rejected }));
@@ -51,7 +47,7 @@ pub(super) fn immediate(session: &Session, command: Result<Command, Refusal>, re
             | Command::TrackingUpdate(_)
             | Command::Refresh { .. },
         ) => {
-            reply.send(Err(Refusal::Internal("a request that needs the database came the short way".into())));
+            reply.send(Err(Refusal::internal("a request that needs the database came the short way")));
         }
         Err(refusal) => reply.send(Err(refusal)),
     }
@@ -77,21 +73,21 @@ pub(super) async fn lasting(session: &Arc<Session>, command: Command, reply: Rep
         }
         Command::ChangeStatus { order, to, note, expected_seq } => {
             let note = note.map(|note| note.0).filter(|note| !note.is_empty());
-            match change::change(app, &order, who, Action::Status { to, note, expected_seq }).await {
+            match app.orders.change(&order, who, Action::Status { to, note, expected_seq }).await {
                 Ok(order) => reply.send(Ok(Answer::Changed(&order))),
                 Err(refusal) => reply.send(Err(refusal)),
             }
         }
-        Command::Tracking { order } => match read::tracking(app, &order, who).await {
+        Command::Tracking { order } => match app.drivers.overview(&order, who).await {
             Ok(tracking) => {
-                let eta = app.live.eta(&tracking.order, app.clock.now());
+                let eta = app.drivers.eta(&tracking.order);
                 reply.send(Ok(Answer::Tracking { tracking: &tracking, eta }));
             }
             Err(refusal) => reply.send(Err(refusal)),
         },
         Command::TrackingUpdate(update) => {
             let watched = session.watched().map(|watched| watched.id.as_str()).unwrap_or_default();
-            let updated = tracking::update(app, who, watched, update).await;
+            let updated = app.tracking.update(who, watched, update).await;
             reply.send(updated.map(|_| Answer::Updated));
         }
         Command::Refresh { token } => {
@@ -144,10 +140,10 @@ async fn follow(
     ack: Option<i64>,
 ) -> Result<(), Refusal> {
     let app = session.app();
-    let newest = app.snapshots.get(app, order).await?;
+    let newest = app.orders.snapshot(order).await?;
     session.party(&newest.order).ok_or(Refusal::NotFound("order"))?;
     // So that its place is not before the order was made.
-    app.relay.handed_on(newest.position()).await;
+    app.events.handed_on(newest.position()).await;
     let (place, number) = loop {
         session.until_live().await;
         if session.is_expired() {
@@ -183,15 +179,15 @@ async fn tell(
 ) -> Result<Asides, Refusal> {
     let app = session.app();
     // Read again: what was read before may be older than the place.
-    let snapshot = app.snapshots.get(app, order).await?;
+    let snapshot = app.orders.snapshot(order).await?;
     let (order, history, event) = snapshot.at(place.complete()).ok_or(Refusal::Unavailable)?;
     let party = session.party(order).ok_or(Refusal::NotFound("order"))?;
     let replay = since.map(|since| Asked { since, place, number });
     // Before it is acknowledged: a client that comes back finds it followed.
     session.fanout().recovery().set(session.holder(), &order.id, Follow::Yes(replay)).await?;
-    let position = read::position(app, order).await?;
+    let position = app.drivers.position(order).await?;
     let tracking = Overview { order: order.clone(), party, history: history.to_vec(), position };
-    let eta = app.live.eta(order, app.clock.now());
+    let eta = app.drivers.eta(order);
     let mut asides = Asides::default();
     let answer = Answer::Subscribed { tracking: &tracking, eta };
     if let Some(ack) = ack

@@ -85,7 +85,7 @@ pub async fn begin(
             Err(lost) => app.metrics.recovery(lost.as_str()),
         }
     }
-    let now = app.relay.position();
+    let now = app.events.position();
     let (place, resync) = match claim.position {
         None => (now, None),
         Some(position) if known(app, position).await? => {
@@ -105,7 +105,7 @@ pub async fn begin(
         }),
         recovered: false,
         place: Place::after(place),
-        replayed_until: if claim.position.is_some() { app.relay.position() } else { 0 },
+        replayed_until: if claim.position.is_some() { app.events.position() } else { 0 },
         orders: Vec::new(),
         replays: Vec::new(),
         replayed: claimed_number(claim),
@@ -159,7 +159,7 @@ async fn resume(
     let mut orders = Vec::with_capacity(stored.orders.len());
     let mut replays = Vec::new();
     for (order, asked) in &stored.orders {
-        let snapshot = match app.snapshots.get(app, order).await {
+        let snapshot = match app.orders.snapshot(order).await {
             Ok(snapshot) => snapshot,
             Err(Refusal::NotFound(_)) => return Ok(Err(Lost::RightLost)),
             Err(refusal) => return Err(refusal),
@@ -222,14 +222,14 @@ fn not_replayed(asked: &Asked, offset: Offset) -> Option<i64> {
 
 /// Whether the log has got to a position. Another node may be a little ahead of us: then we wait for it.
 async fn known(app: &App, position: i64) -> Result<bool, Refusal> {
-    if position <= app.relay.position() {
+    if position <= app.events.position() {
         return Ok(true);
     }
     app.metrics.log_reads.inc();
-    if position > log::head(app.db.reader()).await? {
+    if position > log::head(app.events.log()).await? {
         return Ok(false);
     }
-    app.relay.handed_on(position).await;
+    app.events.handed_on(position).await;
     // Still behind: a fault of ours. As somebody new the client would be told again what it has heard already.
-    if position > app.relay.position() { Err(Refusal::Unavailable) } else { Ok(true) }
+    if position > app.events.position() { Err(Refusal::Unavailable) } else { Ok(true) }
 }

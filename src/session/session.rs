@@ -94,7 +94,7 @@ impl Session {
         wire: Wire,
         beginning: Beginning,
     ) -> Arc<Self> {
-        let driver = (principal.role == Role::Driver).then(|| fanout.app().live.driver(&principal.id));
+        let driver = (principal.role == Role::Driver).then(|| fanout.app().drivers.driver(&principal.id));
         let kept = Mutex::new(beginning.orders.clone());
         let watched = beginning.watched;
         let state = State {

@@ -30,7 +30,6 @@ struct Parts {
     app: App,
     hub: Hub,
     window: Window,
-    recovery: Recovery,
     deadlines: Mutex<Deadlines>,
     readers: Semaphore,
     /// How many sessions speak each dialect.
@@ -39,13 +38,12 @@ struct Parts {
 
 impl Sessions {
     #[must_use]
-    pub fn new(app: App, recovery: Recovery) -> Self {
-        let window = Window::new(app.relay.position(), app.config.limits.window_events);
+    pub fn new(app: App) -> Self {
+        let window = Window::new(app.events.position(), app.config.limits.window_events);
         Self(Arc::new(Parts {
             app,
             hub: Hub::default(),
             window,
-            recovery,
             deadlines: Mutex::default(),
             readers: Semaphore::new(READERS),
             speaking: Default::default(),
@@ -69,7 +67,7 @@ impl Sessions {
 
     #[must_use]
     pub fn recovery(&self) -> &Recovery {
-        &self.0.recovery
+        &self.0.app.recovery
     }
 
     #[must_use]

@@ -101,7 +101,7 @@ impl Session {
 
     /// How far the session is in the log.
     pub(super) fn place(&self, state: &State) -> Place {
-        if state.live { state.at.max(Place::after(self.fanout.app().relay.position())) } else { state.at }
+        if state.live { state.at.max(Place::after(self.fanout.app().events.position())) } else { state.at }
     }
 
     pub(super) fn hold(&self, state: &mut State) {

@@ -13,7 +13,6 @@ use crate::dialect::message::{LiveKey, Message, Outgoing, Telling, Topic};
 use crate::dialect::place::{Offset, Place};
 use crate::model::{OrderId, Role};
 use crate::recovery::Follow;
-use crate::tracking;
 
 impl Session {
     /// Tells an event that has just happened. Called by the relay, in the log's order.
@@ -196,10 +195,7 @@ impl Session {
             && watched.order == told.event.order.id
         {
             let order = &told.event.order;
-            self.ends_at(
-                state,
-                watched.ends_at(order, &told.event.history, tracking::lifetimes(&self.app().config.limits)),
-            );
+            self.ends_at(state, watched.ends_at(order, &told.event.history, self.app().tracking.lifetimes()));
             if !watched.shows(order) {
                 // What happens to the order from here on is not its business.
                 state.at = state.at.max(Place::after(position));

@@ -171,10 +171,10 @@ impl Window {
                 continue;
             }
             app.metrics.log_reads.inc();
-            let events = log::between(app.db.reader(), from, first).await?;
+            let events = log::between(app.events.log(), from, first).await?;
             self.prepend(events);
             if self.state().first == first {
-                return Err(Refusal::Internal(format!("the log has a gap before {first}").into()));
+                return Err(Refusal::internal(format!("the log has a gap before {first}")));
             }
         }
     }

@@ -1,15 +1,14 @@
 //! Finding sessions.
 
-use chrono::TimeDelta;
 use entity::tracking_session as row;
 use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder};
 
-use super::lifetimes;
-use crate::app::App;
+use super::Tracking;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
+use crate::model::access::may;
 use crate::model::{
-    Order, OrderId, OrderStatus, Point, Principal, Role, TrackingId, TrackingSession, UserId,
+    Order, OrderId, OrderStatus, Party, Point, Principal, Right, TrackingId, TrackingSession, UserId,
 };
 use crate::order::read;
 
@@ -27,61 +26,63 @@ pub(super) fn from_row(row: row::Model) -> TrackingSession {
     }
 }
 
-/// When a session is over, as its order stands now.
-///
-/// # Errors
-/// [`Refusal::Gone`] when it is over already, or those of the database.
-pub async fn end(app: &App, session: &TrackingSession, order: &Order) -> Result<Time, Refusal> {
-    let delivered = order.status == OrderStatus::Delivered;
-    let history = if delivered { read::history(app.db.reader(), order).await? } else { Vec::new() };
-    let ends_at = session.ends_at(order, &history, lifetimes(&app.config.limits));
-    if app.clock.now() < ends_at { Ok(ends_at) } else { Err(Refusal::Gone("tracking session")) }
-}
-
-/// A session by its id, and its order.
-///
-/// # Errors
-/// [`Refusal::NotFound`], [`Refusal::Gone`] when it is over, or those of the database.
-pub async fn find(app: &App, id: &str) -> Result<(TrackingSession, Order), Refusal> {
-    let id = TrackingId::parse(id).ok_or(Refusal::NotFound("tracking session"))?;
-    let row = row::Entity::find_by_id(id.as_str()).one(app.db.reader()).await?;
-    let session = row.map(from_row).ok_or(Refusal::NotFound("tracking session"))?;
-    let order = read::load(app.db.reader(), &session.order).await?;
-    let order = order.ok_or(Refusal::NotFound("tracking session"))?;
-    end(app, &session, &order).await?;
-    Ok((session, order))
-}
-
-/// A rider's newest session that is not over.
-///
-/// # Errors
-/// [`Refusal::Forbidden`] for everybody but the rider and staff, [`Refusal::NotFound`], or those of the database.
-pub async fn of_rider(
-    app: &App,
-    who: &Principal,
-    rider: &UserId,
-) -> Result<(TrackingSession, Order), Refusal> {
-    let themself = who.role == Role::Driver && who.id == *rider;
-    if !themself && !who.role.is_staff() {
-        return Err(Refusal::Forbidden("only the rider, admin and service may see this".to_owned()));
+impl Tracking {
+    /// When a session is over, as its order stands now.
+    ///
+    /// # Errors
+    /// [`Refusal::Gone`] when it is over already, or those of the database.
+    pub async fn end(&self, session: &TrackingSession, order: &Order) -> Result<Time, Refusal> {
+        let delivered = order.status == OrderStatus::Delivered;
+        let history = if delivered { read::history(self.db.reader(), order).await? } else { Vec::new() };
+        let ends_at = session.ends_at(order, &history, self.lifetimes);
+        if self.clock.now() < ends_at { Ok(ends_at) } else { Err(Refusal::Gone("tracking session")) }
     }
-    let oldest = app.clock.now() - TimeDelta::milliseconds(i64::from(app.config.limits.tracking_ttl_ms));
-    let mut newest_first = row::Entity::find()
-        .filter(row::Column::RiderId.eq(rider.as_str()))
-        .filter(row::Column::StartedAt.gt(oldest))
-        .order_by_desc(row::Column::StartedAt)
-        .order_by_desc(row::Column::Id)
-        .paginate(app.db.reader(), SESSIONS_PAGE);
-    while let Some(page) = newest_first.fetch_and_next().await? {
-        for session in page.into_iter().map(from_row) {
-            if let Some(order) = read::load(app.db.reader(), &session.order).await? {
-                match end(app, &session, &order).await {
-                    Ok(_) => return Ok((session, order)),
-                    Err(Refusal::Gone(_)) => {}
-                    Err(refusal) => return Err(refusal),
+
+    /// A session by its id, and its order.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::Gone`] when it is over, or those of the database.
+    pub async fn find(&self, id: &str) -> Result<(TrackingSession, Order), Refusal> {
+        let id = TrackingId::parse(id).ok_or(Refusal::NotFound("tracking session"))?;
+        let row = row::Entity::find_by_id(id.as_str()).one(self.db.reader()).await?;
+        let session = row.map(from_row).ok_or(Refusal::NotFound("tracking session"))?;
+        let order = read::load(self.db.reader(), &session.order).await?;
+        let order = order.ok_or(Refusal::NotFound("tracking session"))?;
+        self.end(&session, &order).await?;
+        Ok((session, order))
+    }
+
+    /// A rider's newest session that is not over.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`] for everybody but the rider and staff, [`Refusal::NotFound`], or those of the database.
+    pub async fn of_rider(
+        &self,
+        who: &Principal,
+        rider: &UserId,
+    ) -> Result<(TrackingSession, Order), Refusal> {
+        let own = who.id == *rider;
+        if may(Party::of(who.role), Right::FindTracking { own }).is_none() {
+            return Err(Refusal::Forbidden("only the rider, admin and service may see this".to_owned()));
+        }
+        let oldest = self.clock.now() - self.lifetimes.from_start;
+        let mut newest_first = row::Entity::find()
+            .filter(row::Column::RiderId.eq(rider.as_str()))
+            .filter(row::Column::StartedAt.gt(oldest))
+            .order_by_desc(row::Column::StartedAt)
+            .order_by_desc(row::Column::Id)
+            .paginate(self.db.reader(), SESSIONS_PAGE);
+        while let Some(page) = newest_first.fetch_and_next().await? {
+            for session in page.into_iter().map(from_row) {
+                if let Some(order) = read::load(self.db.reader(), &session.order).await? {
+                    match self.end(&session, &order).await {
+                        Ok(_) => return Ok((session, order)),
+                        Err(Refusal::Gone(_)) => {}
+                        Err(refusal) => return Err(refusal),
+                    }
                 }
             }
         }
+        Err(Refusal::NotFound("tracking session"))
     }
-    Err(Refusal::NotFound("tracking session"))
 }

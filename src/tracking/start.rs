@@ -2,23 +2,23 @@
 
 use std::sync::Arc;
 
-use chrono::TimeDelta;
 use entity::tracking_session as row;
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder};
 use tokio::sync::Mutex;
 
-use crate::app::App;
+use super::Tracking;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
+use crate::model::access::may;
 use crate::model::tracking::ID_LENGTH;
 use crate::model::{
-    Chef, Customer, Delivery, Driver, Order, OrderEvent, OrderId, OrderStatus, PaymentStatus, Point,
-    Principal, Role, TrackingId, TrackingSession, UserId, status,
+    Chef, Customer, Delivery, Driver, Order, OrderEvent, OrderId, OrderStatus, Party, PaymentStatus, Permit,
+    Point, Principal, Right, Role, TrackingId, TrackingSession, UserId, status,
 };
 use crate::order::change::Step;
 use crate::order::draft::Draft;
-use crate::order::writer::{Other, Work};
+use crate::order::writer::Other;
 use crate::order::{create, read};
 
 /// What a rider says as they set out.
@@ -36,86 +36,111 @@ pub struct NewSession {
 /// How often a start is tried again when another one made the same order meanwhile.
 const TRIES: usize = 3;
 
-/// Starts a session, or finds the one that this rider has for this order. An order that nobody knows is made, as far as it
-/// can be told from this.
-///
-/// # Errors
-/// [`Refusal::Forbidden`] for another driver's order or rider, [`Refusal::Taken`] for an order that is not with that rider,
-/// [`Refusal::Illegal`] for a finished one, [`Refusal::Invalid`], or those of the database.
-pub async fn start(app: &App, who: &Principal, new: NewSession) -> Result<(TrackingSession, Order), Refusal> {
-    let rider = match (who.role, new.rider.clone()) {
-        (Role::Driver, rider) if rider.as_ref().is_none_or(|rider| *rider == who.id) => who.id.clone(),
-        (Role::Driver, _) => {
-            return Err(Refusal::Forbidden("a driver may start tracking only for themself".to_owned()));
+impl Tracking {
+    /// Starts a session, or finds the one that this rider has for this order. An order that nobody knows is made, as far as it
+    /// can be told from this.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`] for another driver's order or rider, [`Refusal::Taken`] for an order that is not with that rider,
+    /// [`Refusal::Illegal`] for a finished one, [`Refusal::Invalid`], or those of the database.
+    pub async fn start(&self, who: &Principal, new: NewSession) -> Result<(TrackingSession, Order), Refusal> {
+        let rider = new.rider.clone().unwrap_or_else(|| who.id.clone());
+        let permit =
+            may(Party::of(who.role), Right::StartTracking { own: rider == who.id }).ok_or_else(|| {
+                let detail = match who.role {
+                    Role::Driver => "a driver may start tracking only for themself",
+                    _ => "only drivers, admin and service may start tracking",
+                };
+                Refusal::Forbidden(detail.to_owned())
+            })?;
+        if new.rider.is_none() && who.role.is_staff() {
+            return Err(Refusal::invalid("rider_id", "is required"));
         }
-        (Role::Admin | Role::Service, Some(rider)) => rider,
-        (Role::Admin | Role::Service, None) => return Err(Refusal::invalid("rider_id", "is required")),
-        (Role::Customer | Role::Chef | Role::Anonymous, _) => {
-            return Err(Refusal::Forbidden("only drivers, admin and service may start tracking".to_owned()));
-        }
-    };
-    let id = new.order.clone();
-    // The writer may try it more than once; what stays is the last.
-    let asked = Arc::new((who.clone(), new, rider, Mutex::new(None)));
-    for attempt in 1.. {
-        let (shared, same) = (app.clone(), Arc::clone(&asked));
-        let work: Other = Box::new(move |tx| {
-            let (app, asked) = (shared.clone(), Arc::clone(&same));
-            Box::pin(async move {
-                let (who, new, rider, started) = &*asked;
-                let (session, order, events) = try_start(&app, tx, who, new, rider).await?;
-                *started.lock().await = Some(session);
-                Ok((order, events))
-            })
-        });
-        match app.writer.write(app, id.clone(), Work::Other(work)).await {
-            Err(Refusal::Internal(error)) if attempt < TRIES && create::lost_race(&*error) => {}
-            Err(refusal) => return Err(refusal),
-            Ok(order) => {
-                let session = asked.3.lock().await.take().ok_or(Refusal::Unavailable)?;
-                return Ok((session, order));
+        let id = new.order.clone();
+        // The writer may try it more than once. The last try is the one that stays.
+        let started = Arc::new(Mutex::new(None));
+        let request = Arc::new((who.clone(), new, rider));
+        let mut attempt = 1;
+        loop {
+            let (tracking, request, result) = (self.clone(), Arc::clone(&request), Arc::clone(&started));
+            let work: Other = Box::new(move |tx| {
+                let (tracking, request, result) =
+                    (tracking.clone(), Arc::clone(&request), Arc::clone(&result));
+                Box::pin(async move {
+                    let (who, new, rider) = &*request;
+                    let (session, order, events) = tracking.try_start(tx, permit, who, new, rider).await?;
+                    *result.lock().await = Some(session);
+                    Ok((order, events))
+                })
+            });
+            match self.orders.write(id.clone(), work).await {
+                Err(Refusal::Conflict(_)) if attempt < TRIES => attempt += 1,
+                Err(refusal) => return Err(refusal),
+                Ok(order) => {
+                    let session = started.lock().await.take().ok_or(Refusal::Unavailable)?;
+                    return Ok((session, order));
+                }
             }
         }
     }
-    Err(Refusal::Unavailable)
-}
 
-async fn try_start(
-    app: &App,
-    tx: &DatabaseTransaction,
-    who: &Principal,
-    new: &NewSession,
-    rider: &UserId,
-) -> Result<(TrackingSession, Order, Vec<OrderEvent>), Refusal> {
-    let now = app.clock.now();
-    let id = TrackingId::from_random(&app.clock.alphanumeric(ID_LENGTH));
-    let mut events = Vec::new();
-    let order = if let Some(order) = read::load_locked(tx, [&new.order]).await?.pop() {
-        check(&order, who, rider)?;
-        if let Some(session) = present(app, tx, &order, rider, now).await? {
-            return Ok((session, order, events));
-        }
-        order
-    } else {
-        let dropoff = new.dropoff.ok_or_else(|| Refusal::invalid("dropoff_lat", "is required"))?;
-        let mut order = minimal(new, &id, dropoff, now);
-        let mut draft = Draft::new(now);
-        draft.add(create::write(tx, &mut order, &who.id).await?);
-        let driver = Driver { id: rider.clone(), name: rider.to_string(), phone: None };
-        order = draft.step(&order.id, Step::hand_over(driver), &who.id)?;
-        draft.write(tx, app).await?;
-        events = draft.events;
-        order
-    };
-    let session = TrackingSession {
-        id,
-        order: order.id.clone(),
-        rider: rider.clone(),
-        dropoff: new.dropoff.unwrap_or_else(|| order.destination()),
-        started_at: now,
-    };
-    row::Entity::insert(active(&session)).exec_without_returning(tx).await?;
-    Ok((session, order, events))
+    async fn try_start(
+        &self,
+        tx: &DatabaseTransaction,
+        permit: Permit,
+        who: &Principal,
+        new: &NewSession,
+        rider: &UserId,
+    ) -> Result<(TrackingSession, Order, Vec<OrderEvent>), Refusal> {
+        let now = self.clock.now();
+        let id = TrackingId::from_random(&self.clock.alphanumeric(ID_LENGTH));
+        let mut events = Vec::new();
+        let order = if let Some(order) = read::load_locked(tx, [&new.order]).await?.pop() {
+            check(&order, who, rider)?;
+            if let Some(session) = self.present(tx, &order, rider, now).await? {
+                return Ok((session, order, events));
+            }
+            order
+        } else {
+            let dropoff = new.dropoff.ok_or_else(|| Refusal::invalid("dropoff_lat", "is required"))?;
+            let mut order = minimal(new, &id, dropoff, now);
+            let mut draft = Draft::new(now);
+            draft.add(create::write(tx, permit, &mut order, &who.id).await?);
+            let driver = Driver { id: rider.clone(), name: rider.to_string(), phone: None };
+            order = draft.step(&order.id, Step::hand_over(permit, driver), &who.id)?;
+            draft.write(tx).await?;
+            events = draft.events;
+            order
+        };
+        let session = TrackingSession {
+            id,
+            order: order.id.clone(),
+            rider: rider.clone(),
+            dropoff: new.dropoff.unwrap_or_else(|| order.destination()),
+            started_at: now,
+        };
+        row::Entity::insert(active(&session)).exec_without_returning(tx).await?;
+        Ok((session, order, events))
+    }
+
+    /// The session that a rider has for an order already.
+    async fn present(
+        &self,
+        tx: &DatabaseTransaction,
+        order: &Order,
+        rider: &UserId,
+        now: Time,
+    ) -> Result<Option<TrackingSession>, Refusal> {
+        let oldest = now - self.lifetimes.from_start;
+        let known = row::Entity::find()
+            .filter(row::Column::OrderId.eq(order.id.as_str()))
+            .filter(row::Column::RiderId.eq(rider.as_str()))
+            .filter(row::Column::StartedAt.gt(oldest))
+            .order_by_desc(row::Column::StartedAt)
+            .one(tx)
+            .await?;
+        Ok(known.map(super::find::from_row))
+    }
 }
 
 fn check(order: &Order, who: &Principal, rider: &UserId) -> Result<(), Refusal> {
@@ -132,25 +157,6 @@ fn check(order: &Order, who: &Principal, rider: &UserId) -> Result<(), Refusal> 
         return Err(illegal("the order is finished"));
     }
     if theirs { Ok(()) } else { Err(illegal("the order is not assigned to this rider")) }
-}
-
-/// The session that a rider has for an order already.
-async fn present(
-    app: &App,
-    tx: &DatabaseTransaction,
-    order: &Order,
-    rider: &UserId,
-    now: Time,
-) -> Result<Option<TrackingSession>, Refusal> {
-    let oldest = now - TimeDelta::milliseconds(i64::from(app.config.limits.tracking_ttl_ms));
-    let known = row::Entity::find()
-        .filter(row::Column::OrderId.eq(order.id.as_str()))
-        .filter(row::Column::RiderId.eq(rider.as_str()))
-        .filter(row::Column::StartedAt.gt(oldest))
-        .order_by_desc(row::Column::StartedAt)
-        .one(tx)
-        .await?;
-    Ok(known.map(super::find::from_row))
 }
 
 /// An order of which nothing is known but where it goes. Its customer and its store are nobody who could have a token: they

@@ -5,7 +5,7 @@ use entity::{driver_position, order, status_history, tracking_session as row};
 use sea_orm::sea_query::{Alias, Expr, ExprTrait, Func, IntoCondition, Query, SelectStatement};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait};
 
-use crate::app::App;
+use super::Tracking;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
 use crate::model::OrderStatus;
@@ -26,45 +26,6 @@ pub struct Recency {
     pub older: i64,
 }
 
-/// Counts them.
-///
-/// # Errors
-/// Those of the database.
-pub async fn stats(app: &App) -> Result<Stats, Refusal> {
-    let now = app.clock.now();
-    let limits = &app.config.limits;
-    let since = |ms: u32| now - TimeDelta::milliseconds(i64::from(ms));
-    let alive = Condition::all()
-        .add(row::Column::StartedAt.gt(since(limits.tracking_ttl_ms)))
-        .add(Expr::col((order::Entity, order::Column::DriverId)).equals((row::Entity, row::Column::RiderId)))
-        .add(order::Column::Status.ne(OrderStatus::Cancelled))
-        .add(
-            Condition::any().add(order::Column::Status.ne(OrderStatus::Delivered)).add(
-                order::Column::Id.in_subquery(
-                    Query::select()
-                        .column(status_history::Column::OrderId)
-                        .from(status_history::Entity)
-                        .and_where(status_history::Column::Status.eq(OrderStatus::Delivered))
-                        .and_where(status_history::Column::At.gt(since(limits.tracking_delivered_ttl_ms)))
-                        .to_owned(),
-                ),
-            ),
-        );
-    let mut select = sessions(&alive);
-    select
-        .column((order::Entity, order::Column::Status))
-        .group_by_col((order::Entity, order::Column::Status));
-    let mut by_status = Vec::new();
-    for found in app.db.reader().query_all(&select).await? {
-        by_status.push((found.try_get("", "status")?, found.try_get("", "sessions")?));
-    }
-    let active = by_status.iter().map(|(_, count)| count).sum();
-    let five_minutes = newer(app, &alive, now - TimeDelta::minutes(5)).await?;
-    let hour = newer(app, &alive, now - TimeDelta::hours(1)).await?;
-    let recency = Recency { last_5_min: five_minutes, last_hour: hour - five_minutes, older: active - hour };
-    Ok(Stats { active, by_status, recency })
-}
-
 /// Sessions with their orders and riders, counted.
 fn sessions(which: &Condition) -> SelectStatement {
     Query::select()
@@ -83,12 +44,55 @@ fn sessions(which: &Condition) -> SelectStatement {
         .to_owned()
 }
 
-/// How many of them had news since then: of the order, or of where the rider is.
-async fn newer(app: &App, which: &Condition, since: Time) -> Result<i64, Refusal> {
-    let news = Condition::any()
-        .add(order::Column::UpdatedAt.gte(since))
-        .add(driver_position::Column::ReceivedAt.gte(since));
-    let mut select = sessions(which);
-    let found = app.db.reader().query_one(select.cond_where(news)).await?;
-    Ok(found.map(|found| found.try_get("", "sessions")).transpose()?.unwrap_or_default())
+impl Tracking {
+    /// Counts them.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn stats(&self) -> Result<Stats, Refusal> {
+        let now = self.clock.now();
+        let alive = Condition::all()
+            .add(row::Column::StartedAt.gt(now - self.lifetimes.from_start))
+            .add(
+                Expr::col((order::Entity, order::Column::DriverId))
+                    .equals((row::Entity, row::Column::RiderId)),
+            )
+            .add(order::Column::Status.ne(OrderStatus::Cancelled))
+            .add(
+                Condition::any().add(order::Column::Status.ne(OrderStatus::Delivered)).add(
+                    order::Column::Id.in_subquery(
+                        Query::select()
+                            .column(status_history::Column::OrderId)
+                            .from(status_history::Entity)
+                            .and_where(status_history::Column::Status.eq(OrderStatus::Delivered))
+                            .and_where(status_history::Column::At.gt(now - self.lifetimes.from_delivery))
+                            .to_owned(),
+                    ),
+                ),
+            );
+        let mut select = sessions(&alive);
+        select
+            .column((order::Entity, order::Column::Status))
+            .group_by_col((order::Entity, order::Column::Status));
+        let mut by_status = Vec::new();
+        for found in self.db.reader().query_all(&select).await? {
+            by_status.push((found.try_get("", "status")?, found.try_get("", "sessions")?));
+        }
+        let active = by_status.iter().map(|(_, count)| count).sum();
+        let five_minutes = self.newer(&alive, now - TimeDelta::minutes(5)).await?;
+        let hour = self.newer(&alive, now - TimeDelta::hours(1)).await?;
+        let recency =
+            Recency { last_5_min: five_minutes, last_hour: hour - five_minutes, older: active - hour };
+        Ok(Stats { active, by_status, recency })
+    }
+
+    /// How many of them had news since then: of the order, or of where the rider is.
+    async fn newer(&self, which: &Condition, since: Time) -> Result<i64, Refusal> {
+        let news = Condition::any()
+            .add(order::Column::UpdatedAt.gte(since))
+            .add(driver_position::Column::ReceivedAt.gte(since));
+        let mut select = sessions(which);
+        let found = self.db.reader().query_one(select.cond_where(news)).await?;
+        Ok(found.map(|found| found.try_get("", "sessions")).transpose()?.unwrap_or_default())
+    }
 }

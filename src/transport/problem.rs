@@ -56,7 +56,7 @@ const fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::ClockSkew { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::RateLimited { .. } | Refusal::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
         Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        Refusal::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        Refusal::Conflict(_) | Refusal::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
@@ -68,10 +68,7 @@ pub fn respond(refusal: &Refusal) -> Response {
 
 /// The refusal as a response whose statuses are in a client's own words.
 pub fn respond_in(refusal: &Refusal, word: impl Fn(OrderStatus) -> &'static str) -> Response {
-    if let Refusal::Internal(error) = refusal {
-        // The cause is for us; the client learns only that it was our fault.
-        tracing::error!(%error, "a request failed");
-    }
+    refusal.log_fault("http");
     let mut body = problem(status(refusal), refusal.code(), refusal.to_string());
     match refusal {
         Refusal::Invalid { member, .. } => body.member = Some(member.clone()),

@@ -119,9 +119,8 @@ fn wrong_words(path: &str, code: &str) -> Vec<String> {
 
 fn has_word(code: &str, word: &str) -> bool {
     let part = |c: char| c.is_alphanumeric() || c == '_';
-    code.match_indices(word).any(|(at, _)| {
-        !code[..at].ends_with(part) && !code[at + word.len()..].starts_with(part)
-    })
+    code.match_indices(word)
+        .any(|(at, _)| !code[..at].ends_with(part) && !code[at + word.len()..].starts_with(part))
 }
 
 #[test]
@@ -145,5 +144,5 @@ fn the_test_sees_a_wrong_import() {
     assert_eq!(wrong_words("model/order.rs", "pub async fn load() {}").len(), 1);
     assert_eq!(wrong_words("order/read.rs", "Instant::now()").len(), 1);
     assert!(wrong_words("model/order.rs", "let asynchronous = 1;").is_empty());
-    assert_eq!(code("use a; // crate::server\n#[cfg(test)]\nmod tests {\nuse crate::server;"), "use a; \n");
+    assert_eq!(code("use a; // crate::server\n#[cfg(test)]\nmod tests {\nuse crate::server;"), "use a; ");
 }

@@ -109,6 +109,7 @@ impl<'a> Problem<'a> {
             | Refusal::ClockSkew { .. }
             | Refusal::TooMany { .. }
             | Refusal::Unavailable
+            | Refusal::Conflict(_)
             | Refusal::Internal(_) => {}
         }
         problem

@@ -16,9 +16,8 @@ use crate::base::error::Refusal;
 use crate::base::spawn::uninterrupted;
 use crate::dialect::Dialect;
 use crate::dialect::realtime::check_event_name;
-use crate::model::access::staff_only;
+use crate::model::access::only_staff;
 use crate::model::{Announcement, Audience, LiveEvent, Role, UserId};
-use crate::order::read;
 use crate::transport::site::Site;
 
 /// To a role or to a user: one of the two.
@@ -58,7 +57,7 @@ pub(super) async fn announce(
     Caller(who): Caller,
     Body { value, .. }: Body<AnnouncementIn>,
 ) -> Result<Response, Refusal> {
-    staff_only(&who)?;
+    only_staff(&who)?;
     check_event_name(&value.event).map_err(|reason| Refusal::invalid("event", reason))?;
     let audience = match (value.role, value.user_id) {
         (Some(role), None) => Audience::Role(
@@ -94,7 +93,7 @@ pub(super) async fn presence(
     Caller(who): Caller,
     UserPath(user): UserPath,
 ) -> Result<Json<Presence>, Refusal> {
-    staff_only(&who)?;
+    only_staff(&who)?;
     let connections = site.fanout.hub().count(&user);
     Ok(Json(Presence { user_id: user.to_string(), online: connections > 0, connections }))
 }
@@ -119,13 +118,13 @@ pub(super) async fn end_sessions(
     Caller(who): Caller,
     UserPath(user): UserPath,
 ) -> Result<Json<Ended>, Refusal> {
-    staff_only(&who)?;
+    only_staff(&who)?;
     let app = site.app.clone();
     // To its end, even if the caller hangs up: what was written down must be carried out.
     let disconnected = uninterrupted({
         let user = user.clone();
         async move {
-            app.auth.revocations().revoke(&app.db, &user, app.clock.now()).await?;
+            app.revoke_tokens(&user).await?;
             Ok(site.fanout.revoke(&user))
         }
     })
@@ -163,7 +162,7 @@ pub struct Connections {
     get, path = "/stats", tag = "people", security(("bearer" = [])), responses((status = 200, body = Stats))
 )]
 pub(super) async fn stats(State(site): State<Site>, Caller(who): Caller) -> Result<Json<Stats>, Refusal> {
-    staff_only(&who)?;
+    only_staff(&who)?;
     let app = &site.app;
     let by_role: BTreeMap<_, _> =
         Role::ALL.into_iter().map(|role| (role.as_str(), app.metrics.connections_as(role))).collect();
@@ -172,12 +171,12 @@ pub(super) async fn stats(State(site): State<Site>, Caller(who): Caller) -> Resu
         .map(|dialect| (dialect.as_str(), app.metrics.connections_by(dialect)))
         .collect();
     let total = by_role.values().sum();
-    let counts = read::count_by_status(app.db.reader()).await?;
+    let counts = app.orders.count_by_status().await?;
     Ok(Json(Stats {
         connections: Connections { total, by_role, by_client },
         orders: counts.into_iter().map(|(status, count)| (status.as_str(), count)).collect(),
         events_per_second: app.metrics.rate.of(app.metrics.events_out(), instant()),
-        position: app.relay.position(),
-        drivers: app.live.len(),
+        position: app.events.position(),
+        drivers: app.drivers.count(),
     }))
 }

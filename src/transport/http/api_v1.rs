@@ -15,9 +15,8 @@ use crate::base::error::Refusal;
 use crate::dialect::canonical::OrderView;
 use crate::dialect::ws as dialect;
 use crate::model::access::party;
-use crate::model::{Order, OrderId, OrderStatus, Party, Principal};
-use crate::order::change::{self, Action};
-use crate::order::read::{self, Cursor};
+use crate::model::{Action, Order, OrderStatus, Party, Principal};
+use crate::order::read::Cursor;
 use crate::transport::problem::{self, Problem};
 use crate::transport::site::Site;
 
@@ -31,7 +30,7 @@ pub struct Found<'a> {
 
 fn view<'a>(app: &App, order: &'a Order, who: &Principal) -> OrderView<'a> {
     let party = party(order, who).unwrap_or(Party::Customer);
-    dialect::order(order, app.live.eta(order, app.clock.now()), party)
+    dialect::order(order, app.drivers.eta(order), party)
 }
 
 fn answer(app: &App, order: &Order, who: &Principal) -> Response {
@@ -88,7 +87,7 @@ pub(super) async fn cancel(
     Body { value, .. }: Body<Cancellation>,
 ) -> Result<Response, Response> {
     let action = Action::Status { to: OrderStatus::Cancelled, note: value.reason(), expected_seq: None };
-    let cancelled = change::change(&site.app, &id, &who, action).await;
+    let cancelled = site.app.orders.change(&id, &who, action).await;
     let order = cancelled.map_err(|refusal| problem::respond_in(&refusal, dialect::word))?;
     Ok(answer(&site.app, &order, &who))
 }
@@ -109,26 +108,10 @@ pub(super) async fn verify_payment(
     OrderPath(id): OrderPath,
     Body { value, .. }: Body<PaymentVerification>,
 ) -> Result<Response, Response> {
-    let paid = verify(&site.app, &id, &who, value.reference()).await;
+    let action = Action::VerifyPayment { reference: value.reference(), accept: true };
+    let paid = site.app.orders.change(&id, &who, action).await;
     let order = paid.map_err(|refusal| problem::respond_in(&refusal, dialect::word))?;
     Ok(answer(&site.app, &order, &who))
-}
-
-async fn verify(
-    app: &App,
-    id: &OrderId,
-    who: &Principal,
-    reference: Option<String>,
-) -> Result<Order, Refusal> {
-    match read::order(app, id, who).await? {
-        (_, Party::Staff) => {}
-        (_, Party::Customer) if reference.is_some() => {}
-        (_, Party::Customer) => return Err(Refusal::invalid("reference", "is required")),
-        (_, Party::Chef | Party::Driver | Party::Anonymous) => {
-            return Err(Refusal::Forbidden("only the customer, admin and service may do this".to_owned()));
-        }
-    }
-    change::change(app, id, who, Action::VerifyPayment { reference, accept: true }).await
 }
 
 /// One order
@@ -142,7 +125,7 @@ pub(super) async fn get(
     Caller(who): Caller,
     OrderPath(id): OrderPath,
 ) -> Result<Response, Refusal> {
-    let (order, _) = read::order(&site.app, &id, &who).await?;
+    let (order, _) = site.app.orders.get(&id, &who).await?;
     Ok(answer(&site.app, &order, &who))
 }
 
@@ -191,7 +174,7 @@ pub(super) async fn list(
             OrderStatus::ALL.into_iter().filter(same).collect()
         }
     };
-    let page = read::list(app, &who, &statuses, limit, after).await?;
+    let page = app.orders.list(&who, &statuses, limit, after).await?;
     let data = page.orders.iter().map(|order| view(app, order, &who)).collect();
     let next_cursor = page.next.map(|cursor| cursor.encode());
     Ok(Json(Page { success: true, data, next_cursor }).into_response())

@@ -136,7 +136,7 @@ pub fn router(fanout: &Sessions, connections: Arc<conn::Shared>, under_way: Arc<
 /// What every request goes through, Socket.IO's too: a caught panic, and the headers browsers ask for.
 pub fn outer(router: Router, config: &Serve, origins: Option<AllowOrigin>) -> Router {
     let router = router.layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
-        problem::respond(&Refusal::Internal("a handler panicked".into()))
+        problem::respond(&Refusal::internal("a handler panicked"))
     }));
     match origins {
         Some(origins) => router.layer(

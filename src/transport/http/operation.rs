@@ -49,13 +49,13 @@ pub(super) async fn ready(State(site): State<Site>) -> Result<Json<Health>, Refu
 pub(super) async fn metrics(State(site): State<Site>) -> Result<Response, Refusal> {
     let metrics = &site.app.metrics;
     let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
-    if let Ok(head) = log::head(site.app.db.reader()).await {
-        metrics.relay_lag.set(head - site.app.relay.position());
+    if let Ok(head) = log::head(site.app.events.log()).await {
+        metrics.relay_lag.set(head - site.app.events.position());
     }
-    metrics.trail_depth.set(gauge(site.app.trail.depth()));
-    metrics.writes_waiting.set(gauge(site.app.writer.waiting()));
+    metrics.trail_depth.set(gauge(site.app.drivers.trail_depth()));
+    metrics.writes_waiting.set(gauge(site.app.orders.writes_waiting()));
     metrics.http_connections.set(gauge(site.connections.open().count()));
-    let text = metrics.render().map_err(|error| Refusal::Internal(Box::new(error)))?;
+    let text = metrics.render().map_err(|error| Refusal::internal(error))?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }

@@ -10,10 +10,8 @@ use super::orders::{StatusName, answer};
 use crate::base::clock::{Time, wire_option};
 use crate::base::error::Refusal;
 use crate::dialect::canonical::{OrderView, StatusWord};
-use crate::model::access::staff_only;
 use crate::model::new_order::PersonIn;
-use crate::model::{Driver, Paragraph, WholeNumber};
-use crate::order::change::{self, Action};
+use crate::model::{Action, Driver, Paragraph, WholeNumber};
 use crate::transport::problem::Problem;
 use crate::transport::site::Site;
 
@@ -54,7 +52,7 @@ pub(super) async fn change_status(
         note,
         expected_seq: value.expected_seq.map(|WholeNumber(seq)| seq),
     };
-    let order = change::change(&site.app, &id, &who, action).await?;
+    let order = site.app.orders.change(&id, &who, action).await?;
     Ok(answer(&site.app, &order, &who))
 }
 
@@ -89,7 +87,7 @@ pub(super) async fn cancel(
 ) -> Result<Response, Refusal> {
     let to = crate::model::OrderStatus::Cancelled;
     let action = Action::Status { to, note: value.reason(), expected_seq: None };
-    let order = change::change(&site.app, &id, &who, action).await?;
+    let order = site.app.orders.change(&id, &who, action).await?;
     Ok(answer(&site.app, &order, &who))
 }
 
@@ -123,9 +121,8 @@ pub(super) async fn verify_payment(
     OrderPath(id): OrderPath,
     Body { value, .. }: Body<PaymentVerification>,
 ) -> Result<Response, Refusal> {
-    staff_only(&who)?;
     let action = Action::VerifyPayment { reference: value.reference(), accept: false };
-    let order = change::change(&site.app, &id, &who, action).await?;
+    let order = site.app.orders.change(&id, &who, action).await?;
     Ok(answer(&site.app, &order, &who))
 }
 
@@ -149,10 +146,9 @@ pub(super) async fn assign(
     OrderPath(id): OrderPath,
     Body { value, .. }: Body<Assignment>,
 ) -> Result<Response, Refusal> {
-    staff_only(&who)?;
     let PersonIn { id: driver_id, name, phone } = value.driver;
     let driver = Driver { id: driver_id, name: name.0, phone: phone.map(|phone| phone.0) };
-    let order = change::change(&site.app, &id, &who, Action::Assign { driver }).await?;
+    let order = site.app.orders.change(&id, &who, Action::Assign { driver }).await?;
     Ok(answer(&site.app, &order, &who))
 }
 
@@ -170,8 +166,7 @@ pub(super) async fn unassign(
     Caller(who): Caller,
     OrderPath(id): OrderPath,
 ) -> Result<Response, Refusal> {
-    staff_only(&who)?;
-    let order = change::change(&site.app, &id, &who, Action::Unassign).await?;
+    let order = site.app.orders.change(&id, &who, Action::Unassign).await?;
     Ok(answer(&site.app, &order, &who))
 }
 
@@ -218,7 +213,6 @@ pub(super) async fn set_eta(
     OrderPath(id): OrderPath,
     Body { value, .. }: Body<EtaChange>,
 ) -> Result<Response, Refusal> {
-    staff_only(&who)?;
     let now = site.app.clock.now();
     let at = match (value.eta_minutes.map(|WholeNumber(minutes)| minutes), value.estimated_delivery_time) {
         (Some(_), Some(_)) => {
@@ -234,6 +228,6 @@ pub(super) async fn set_eta(
         (None, Some(at)) => at,
         (None, None) => return Err(Refusal::invalid("etaMinutes", "or estimatedDeliveryTime is required")),
     };
-    let order = change::override_eta(&site.app, &id, &who, at).await?;
+    let order = site.app.drivers.override_eta(&id, &who, at).await?;
     Ok(answer(&site.app, &order, &who))
 }

@@ -16,12 +16,11 @@ use crate::base::clock::instant;
 use crate::base::error::Refusal;
 use crate::dialect::canonical::{OrderView, StatusUpdate, StatusWord, TrackingView};
 use crate::dialect::message::Telling;
-use crate::event::log;
 use crate::model::access::party;
 use crate::model::new_order::NewOrder;
 use crate::model::{Order, Overview, Party, Principal};
-use crate::order::create::{self, Idempotency};
-use crate::order::read::{self, Cursor};
+use crate::order::create::Idempotency;
+use crate::order::read::Cursor;
 use crate::transport::problem::Problem;
 use crate::transport::site::Site;
 
@@ -29,7 +28,7 @@ const DEFAULT_PAGE: u32 = 50;
 
 fn view<'a>(app: &App, order: &'a Order, who: &Principal) -> OrderView<'a> {
     let party = party(order, who).unwrap_or(Party::Customer);
-    OrderView::new(order, app.live.eta(order, app.clock.now()), party)
+    OrderView::new(order, app.drivers.eta(order), party)
 }
 
 fn etag(seq: i64) -> HeaderValue {
@@ -69,10 +68,10 @@ pub(super) async fn create(
             Some(Idempotency { key: key.to_owned(), request_hash })
         }
     };
-    let order = create::create(app, &who, body.value, idempotency).await?;
+    let order = app.orders.create(&who, body.value, idempotency).await?;
     // Of what an id may have in it, this alone may not stand in an address.
     let location = HeaderValue::from_str(&format!("/orders/{}", order.id.as_str().replace('|', "%7C")))
-        .map_err(|error| Refusal::Internal(Box::new(error)))?;
+        .map_err(|error| Refusal::internal(error))?;
     let headers = [(header::LOCATION, location), (header::ETAG, etag(order.seq))];
     Ok((StatusCode::CREATED, headers, Json(view(app, &order, &who))).into_response())
 }
@@ -133,7 +132,7 @@ pub(super) async fn list(
     let max = app.config.limits.page_limit_max;
     let limit = page_size(query.limit, max)?;
     let after = query.cursor.as_deref().map(Cursor::decode).transpose()?;
-    let page = read::list(app, &who, query.status.map(|word| word.0).as_slice(), limit, after).await?;
+    let page = app.orders.list(&who, query.status.map(|word| word.0).as_slice(), limit, after).await?;
     let items = page.orders.iter().map(|order| view(app, order, &who)).collect();
     Ok(Json(OrderList { items, next_cursor: page.next.map(|cursor| cursor.encode()) }).into_response())
 }
@@ -162,9 +161,9 @@ pub(super) async fn get(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let app = &site.app;
-    let (order, _) = read::order(app, &id, &who).await?;
+    let (order, _) = app.orders.get(&id, &who).await?;
     // When it arrives is in the answer, but has no seq.
-    if app.live.eta(&order, app.clock.now()).is_none()
+    if app.drivers.eta(&order).is_none()
         && let Some(unchanged) = not_modified(&headers, &etag(order.seq))
     {
         return Ok(unchanged);
@@ -198,8 +197,8 @@ pub(super) async fn tracking(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let app = &site.app;
-    let tracking = read::tracking(app, &id, &who).await?;
-    let eta = app.live.eta(&tracking.order, app.clock.now());
+    let tracking = app.drivers.overview(&id, &who).await?;
+    let eta = app.drivers.eta(&tracking.order);
     let tag = tracking_etag(&tracking, eta.map(|eta| eta.minutes));
     if let Some(unchanged) = not_modified(&headers, &tag) {
         return Ok(unchanged);
@@ -270,15 +269,15 @@ pub(super) async fn events(
     let deadline = instant() + Duration::from_secs(u64::from(wait));
     loop {
         // Listen first, then read: an event in between is not slept through.
-        let news = app.relay.events_of(&id);
+        let news = app.events.events_of(&id);
         let notified = news.notified();
         tokio::pin!(notified);
         notified.as_mut().enable();
-        let (order, party) = read::order(app, &id, &who).await?;
-        let found = log::of_order(app.db.reader(), &id, after, u64::from(limit)).await?;
-        let waited = instant() >= deadline || app.draining.load(std::sync::atomic::Ordering::Relaxed);
+        let (order, party) = app.orders.get(&id, &who).await?;
+        let found = app.orders.events(&id, after, limit).await?;
+        let waited = instant() >= deadline || app.health.is_draining();
         if !found.is_empty() || waited {
-            let eta = app.live.eta(&order, app.clock.now());
+            let eta = app.drivers.eta(&order);
             let events: Vec<_> = found
                 .iter()
                 .map(|event| {

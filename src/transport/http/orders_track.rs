@@ -12,9 +12,7 @@ use crate::base::clock::rfc3339;
 use crate::base::error::Refusal;
 use crate::dialect::orders_track as dialect;
 use crate::dialect::orders_track::OrderView;
-use crate::model::{Order, OrderId, OrderStatus, Principal};
-use crate::order::change::{self, Action};
-use crate::order::read;
+use crate::model::{Action, Order, OrderId, OrderStatus, Principal};
 use crate::transport::problem::{self, Problem};
 use crate::transport::site::Site;
 
@@ -22,7 +20,7 @@ use crate::transport::site::Site;
 /// the order already has has what they asked for.
 ///
 /// # Errors
-/// Those of [`change::change`], as they are answered in that vocabulary.
+/// Those of [`crate::order::Orders::change`], as they are answered in that vocabulary.
 pub(super) async fn set_status(
     app: &App,
     id: &OrderId,
@@ -31,9 +29,9 @@ pub(super) async fn set_status(
     word: impl Fn(OrderStatus) -> &'static str,
 ) -> Result<Order, Response> {
     let action = Action::Status { to, note: None, expected_seq: None };
-    let moved = match change::change(app, id, who, action).await {
+    let moved = match app.orders.change(id, who, action).await {
         Err(Refusal::Illegal { status, .. }) if word(status) == word(to) => {
-            read::order(app, id, who).await.map(|(order, _)| order)
+            app.orders.get(id, who).await.map(|(order, _)| order)
         }
         answer => answer,
     };
@@ -106,7 +104,7 @@ pub(super) async fn get(
     OrderPath(id): OrderPath,
 ) -> Result<Response, Refusal> {
     let app = &site.app;
-    let (order, party) = read::order(app, &id, &who).await?;
-    let outlook = app.live.outlook(&order, app.clock.now());
-    Ok(Json(Found { success: true, order: OrderView::new(&order, outlook, party) }).into_response())
+    let (order, party) = app.orders.get(&id, &who).await?;
+    let forecast = app.drivers.forecast(&order);
+    Ok(Json(Found { success: true, order: OrderView::new(&order, forecast, party) }).into_response())
 }

@@ -13,11 +13,10 @@ use crate::app::App;
 use crate::base::error::Refusal;
 use crate::dialect::Dialect;
 use crate::dialect::tracking::{Update, View, WORDS, word};
-use crate::model::access::staff_only;
+use crate::model::access::only_staff;
 use crate::model::{
     Forecast, Latitude, Longitude, Order, OrderId, Party, Phone, Point, TrackingSession, UserId,
 };
-use crate::order::read;
 use crate::tracking::{self, NewSession};
 use crate::transport::problem::{self, Problem};
 use crate::transport::site::Site;
@@ -43,7 +42,7 @@ pub struct Start {
 }
 
 async fn outlook(app: &App, order: &Order) -> Result<Forecast, Refusal> {
-    Ok(Forecast { eta: None, position: read::position(app, order).await? })
+    Ok(Forecast { eta: None, position: app.drivers.position(order).await? })
 }
 
 async fn whole<'a>(app: &App, session: &'a TrackingSession, order: &Order) -> Result<View<'a>, Refusal> {
@@ -71,7 +70,7 @@ pub(super) async fn start(
     };
     let phone = value.phone.map(|phone| phone.0);
     let new = NewSession { order: value.order_id, rider: value.rider_id, dropoff, phone };
-    let (session, order) = tracking::start(&site.app, &who, new).await?;
+    let (session, order) = site.app.tracking.start(&who, new).await?;
     Ok(Json(whole(&site.app, &session, &order).await?).into_response())
 }
 
@@ -92,7 +91,7 @@ pub(super) async fn update(
     Body { value, .. }: Body<Update>,
 ) -> Result<Response, Response> {
     let refuse = |refusal| problem::respond_in(&refusal, word);
-    let (session, order) = tracking::update(&site.app, &who, &id, value.moved()).await.map_err(refuse)?;
+    let (session, order) = site.app.tracking.update(&who, &id, value.moved()).await.map_err(refuse)?;
     let view = whole(&site.app, &session, &order).await.map_err(refuse)?;
     Ok(Json(View { order_id: None, rider_id: None, dropoff: None, ..view }).into_response())
 }
@@ -107,7 +106,7 @@ pub(super) async fn update(
     )
 )]
 pub(super) async fn get(State(site): State<Site>, Path(id): Path<String>) -> Result<Response, Refusal> {
-    let (session, order) = tracking::find(&site.app, &id).await?;
+    let (session, order) = site.app.tracking.find(&id).await?;
     let view = View::new(&session, &order, outlook(&site.app, &order).await?, Party::Anonymous);
     Ok(Json(View { rider_id: None, ..view }).into_response())
 }
@@ -123,7 +122,7 @@ pub(super) async fn of_rider(
     Caller(who): Caller,
     UserPath(rider): UserPath,
 ) -> Result<Response, Refusal> {
-    let (session, order) = tracking::of_rider(&site.app, &who, &rider).await?;
+    let (session, order) = site.app.tracking.of_rider(&who, &rider).await?;
     Ok(Json(whole(&site.app, &session, &order).await?).into_response())
 }
 
@@ -151,9 +150,9 @@ pub struct Recency {
     get, path = "/stats/tracking", tag = "tracking", security(("bearer" = [])), responses((status = 200, body = Stats))
 )]
 pub(super) async fn stats(State(site): State<Site>, Caller(who): Caller) -> Result<Json<Stats>, Refusal> {
-    staff_only(&who)?;
+    only_staff(&who)?;
     let app = &site.app;
-    let stats = tracking::stats(app).await?;
+    let stats = app.tracking.stats().await?;
     let mut status_distribution = BTreeMap::from(WORDS.map(|word| (word, 0)));
     for (status, count) in stats.by_status {
         *status_distribution.entry(word(status)).or_default() += count;

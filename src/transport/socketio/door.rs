@@ -103,10 +103,8 @@ impl Door {
     fn deny(&self, visitor: &Visitor, refusal: &Refusal) -> Denied {
         self.fanout.metrics().rejected(refusal.code());
         // A fault of ours must not look like a refusal, after which clients never come back: cut the line.
-        if matches!(refusal, Refusal::Unavailable | Refusal::Internal(_)) {
-            if let Refusal::Internal(error) = refusal {
-                tracing::error!(%error, "a client could not be let in");
-            }
+        if matches!(refusal, Refusal::Unavailable | Refusal::Conflict(_) | Refusal::Internal(_)) {
+            refusal.log_fault("connect");
             match self.peers.get(&visitor.sid) {
                 None => visitor.connection.iter().for_each(conn::Handle::kill),
                 Some(peer) => {

@@ -29,7 +29,6 @@ use crate::session::beginning::Beginning;
 use crate::session::inbox::Inbox;
 use crate::session::session::Session;
 use crate::session::wire::{Handed, Urgency, Wire};
-use crate::tracking;
 use crate::transport::conn::{self, Lane, websocket};
 use crate::transport::problem;
 use crate::transport::site::Site;
@@ -146,7 +145,9 @@ async fn admit(
         }
         Some(token) => match app.auth.verify(&token).await {
             Ok(principal) => principal,
-            Err(refusal @ (Refusal::Unavailable | Refusal::Internal(_))) => return Err(refusal),
+            Err(refusal @ (Refusal::Unavailable | Refusal::Conflict(_) | Refusal::Internal(_))) => {
+                return Err(refusal);
+            }
             Err(refusal) => {
                 app.metrics.rejected(refusal.code());
                 return Ok(Err(Turned::away("Invalid token")));
@@ -155,9 +156,9 @@ async fn admit(
     };
     let watched = match tracking {
         None => None,
-        Some(id) => match tracking::find(app, id).await {
+        Some(id) => match app.tracking.find(id).await {
             Ok((session, order)) => {
-                let ends_at = tracking::end(app, &session, &order).await?;
+                let ends_at = app.tracking.end(&session, &order).await?;
                 Some((Arc::new(session), ends_at))
             }
             Err(Refusal::NotFound(_)) => return Ok(Err(Turned::away("Tracking not found"))),
@@ -168,7 +169,7 @@ async fn admit(
             Err(refusal) => return Err(refusal),
         },
     };
-    let beginning = Beginning::at(Place::after(app.relay.position()), watched);
+    let beginning = Beginning::at(Place::after(app.events.position()), watched);
     Ok(Ok(Entrant { principal, beginning }))
 }
 

@@ -1,0 +1,34 @@
+//! What may be asked of an order that exists.
+
+use super::access::Right;
+use super::{Driver, OrderStatus};
+use crate::base::clock::Time;
+
+/// A change that somebody asks for.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Move the order to a status. With `expected_seq`, only if nobody else changed the order meanwhile.
+    Status { to: OrderStatus, note: Option<String>, expected_seq: Option<i64> },
+    /// The payment arrived. Clients of `/api/v1` accept the order with it.
+    VerifyPayment { reference: Option<String>, accept: bool },
+    /// Give the order to a driver, or to another driver.
+    Assign { driver: Driver },
+    /// Take the order from its driver.
+    Unassign,
+    /// Replace the computed ETA.
+    OverrideEta { at: Time },
+}
+
+impl Action {
+    /// The right that this action needs on an order in the status `from`.
+    #[must_use]
+    pub const fn right(&self, from: OrderStatus) -> Right {
+        match self {
+            Self::Status { to, .. } => Right::Move { from, to: *to },
+            Self::VerifyPayment { accept, .. } => Right::VerifyPayment { accept: *accept },
+            Self::Assign { .. } => Right::Assign,
+            Self::Unassign => Right::Unassign,
+            Self::OverrideEta { .. } => Right::OverrideEta,
+        }
+    }
+}

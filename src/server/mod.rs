@@ -1,0 +1,223 @@
+//! Wiring, start and stop of the server.
+
+mod drain;
+mod upkeep;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower_http::cors::AllowOrigin;
+
+use self::drain::Drain;
+use crate::app::{App, Shared};
+use crate::auth::Auth;
+use crate::base::clock::Clock;
+use crate::base::config::Serve;
+use crate::base::db::Db;
+use crate::base::error::Refusal;
+use crate::base::health::Health;
+use crate::base::metrics::Metrics;
+use crate::driver::trail::{Trail, TrailWriter};
+use crate::event::bus::Bus;
+use crate::event::relay::{self, Relay};
+use crate::order::Orders;
+use crate::order::writer::{Commits, Writer};
+use crate::outbox::order_service::OrderService;
+use crate::recovery::Recovery;
+use crate::recovery::store::Work;
+use crate::session::Sessions;
+use crate::session::deliver::deliver;
+use crate::transport::socketio::peers::Peers;
+use crate::transport::{conn, http, socketio};
+
+/// Why the server could not start, or stopped before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// A setting cannot be used; one line for the operator.
+    #[error("{0}")]
+    Config(String),
+    /// The database does not answer, or a migration failed.
+    #[error("the database cannot be opened: {0}")]
+    Database(#[source] sea_orm::DbErr),
+    /// What is needed at start cannot be read.
+    #[error("the server cannot start: {0}")]
+    Start(#[source] Refusal),
+    /// A task that must always run has ended.
+    #[error("the {0} task ended; the server cannot go on without it")]
+    Task(&'static str),
+}
+
+/// Serves until `stop`, then drains: requests under way are finished, connections ended, positions written. Calls
+/// `started` once everything that may fail at start has not.
+///
+/// # Errors
+/// See [`Failure`].
+pub async fn run(
+    config: Serve,
+    clock: Clock,
+    listener: TcpListener,
+    stop: CancellationToken,
+    started: impl FnOnce(),
+) -> Result<(), Failure> {
+    let origins = config.allow_origin().map_err(Failure::Config)?;
+    warn_of_open_doors(&config);
+    let (app, work) = wire(config, clock).await?;
+    let mut tasks = Tasks::default();
+    let sessions = Sessions::new(app.clone());
+    let peers = Peers::default();
+    work.start(&mut tasks, &app, &sessions, &peers, &stop);
+    let drain = serve(&mut tasks, &sessions, &peers, listener, origins, &stop);
+    started();
+    let early = tasks.first_to_end(&stop).await;
+    stop.cancel();
+    drain.run(&sessions, tasks).await;
+    early.map_or(Ok(()), |task| Err(Failure::Task(task)))
+}
+
+/// The far ends of the queues, and other work that goes on beside requests.
+struct Background {
+    relay: Relay,
+    commits: Commits,
+    trail: TrailWriter,
+    recovery: Work,
+    order_service: Option<OrderService>,
+}
+
+/// Opens the database, and puts the use cases together on it.
+async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), Failure> {
+    let auth = Auth::new(config.key_source(), clock.clone()).map_err(Failure::Config)?;
+    let url = config.database.url().map_err(Failure::Config)?;
+    let db = Db::open(&url).await.map_err(Failure::Database)?;
+    let (health, metrics) = (Arc::new(Health::default()), Metrics::new());
+    let limits = config.limits.clone();
+    let events = Relay::new(db.clone(), Arc::clone(&health), metrics.clone());
+    let (writer, commits) = Writer::new(db.clone(), clock.clone(), events.clone(), metrics.clone());
+    let (trail, trail_writer) = Trail::new(db.clone(), clock.clone(), &limits, metrics.clone());
+    let orders = Orders::new(db.clone(), clock.clone(), events.clone(), writer, &limits, metrics.clone());
+    auth.prepare().await;
+    events.begin().await.map_err(Failure::Start)?;
+    let opened = Recovery::open(db.clone(), clock.clone(), limits.clone()).await;
+    let (recovery, recovery_work) = opened.map_err(Failure::Start)?;
+    let order_service = match config.order_service_url.clone() {
+        None => None,
+        Some(url) => {
+            let (db, clock, events) = (db.clone(), clock.clone(), events.clone());
+            let retry_ms = limits.order_service_retry_ms;
+            let opened = OrderService::open(url, retry_ms, db, clock, events, metrics.clone()).await;
+            Some(opened.map_err(Failure::Start)?)
+        }
+    };
+    let relay = events.clone();
+    let shared = Shared { config, health, auth, events, bus: Bus::local(), clock, metrics, db };
+    let app = App::new(shared, orders, trail, recovery);
+    app.drivers.load().await.map_err(Failure::Start)?;
+    app.poll_revocations().await.map_err(Failure::Start)?;
+    Ok((app, Background { relay, commits, trail: trail_writer, recovery: recovery_work, order_service }))
+}
+
+impl Background {
+    /// Starts everything that runs beside requests. It goes on while requests under way are finished.
+    fn start(
+        self,
+        tasks: &mut Tasks,
+        app: &App,
+        sessions: &Sessions,
+        peers: &Peers,
+        stop: &CancellationToken,
+    ) {
+        let live = sessions.clone();
+        app.bus.subscribe(move |event| live.live(event));
+        let end = tasks.background.clone();
+        let told = sessions.clone();
+        let deliver = move |event| deliver(told.clone(), event);
+        tasks.supervise("relay", relay::run(self.relay, deliver, end.clone()));
+        tasks.supervise("writer", self.commits.run(end.clone()));
+        tasks.supervise("trail", self.trail.run(end.clone()));
+        tasks.supervise("sessions", self.recovery.run(end.clone()));
+        if let Some(order_service) = self.order_service {
+            tasks.supervise("order service", order_service.run(end.clone()));
+        }
+        tasks.supervise("keys", until(end.clone(), upkeep::refresh_keys(app.clone())));
+        tasks.supervise("housekeeping", until(end.clone(), upkeep::keep_house(app.clone(), peers.clone())));
+        tasks.supervise("tokens", until(end.clone(), sessions.clone().end_tokens()));
+        tasks.supervise("revocations", until(end, upkeep::hear_revocations(sessions.clone())));
+        if app.config.demo {
+            tasks.supervise("demo", until(stop.clone(), crate::demo::simulate::run(app.clone())));
+        }
+    }
+}
+
+/// Starts to accept connections. Answers with what ends them.
+fn serve(
+    tasks: &mut Tasks,
+    sessions: &Sessions,
+    peers: &Peers,
+    listener: TcpListener,
+    origins: Option<AllowOrigin>,
+    stop: &CancellationToken,
+) -> Drain {
+    let app = sessions.app();
+    let connections = conn::Shared::new(&app.config.limits, app.metrics.clone());
+    tasks.supervise("flusher", Arc::clone(&connections).flush());
+    let under_way = Arc::new(AtomicUsize::new(0));
+    let router = http::router(sessions, Arc::clone(&connections), Arc::clone(&under_way));
+    let front = socketio::service(sessions, peers);
+    let router = router.route_service("/socket.io/", front.clone()).route_service("/socket.io", front);
+    let router = http::outer(router, &app.config, origins);
+    let drain = Drain { connections, under_way, tracker: TaskTracker::new(), end: CancellationToken::new() };
+    // A stopping server goes on answering that it stops, unless another process takes over the port.
+    let listening = if app.config.reuse_port { stop.clone() } else { drain.end.clone() };
+    let shared = Arc::clone(&drain.connections);
+    let accept = conn::serve(shared, listener, router, listening, drain.end.clone(), drain.tracker.clone());
+    tasks.supervise("accept", accept);
+    drain
+}
+
+fn warn_of_open_doors(config: &Serve) {
+    if config.legacy_open {
+        tracing::warn!(
+            "LEGACY_OPEN: without a token, anyone may hear of every order in the default Socket.IO namespace, and read any \
+             order whose id they know at /orders/track and GET /api/orders/{{id}}; without names, phones and addresses"
+        );
+    }
+}
+
+/// Tasks that must run as long as the server does.
+#[derive(Default)]
+struct Tasks {
+    tasks: JoinSet<&'static str>,
+    /// Ends background work, once the requests under way are finished.
+    background: CancellationToken,
+}
+
+impl Tasks {
+    fn supervise(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(async move {
+            task.await;
+            name
+        });
+    }
+
+    /// Waits for `stop`; answers with the name of a task that ended before it.
+    async fn first_to_end(&mut self, stop: &CancellationToken) -> Option<&'static str> {
+        // Biased: a task that ends because of `stop` has not ended early.
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => None,
+            Some(ended) = self.tasks.join_next() => Some(ended.unwrap_or("panicked")),
+        }
+    }
+
+    async fn all_to_end(&mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+async fn until(stop: CancellationToken, task: impl Future<Output = ()>) {
+    stop.run_until_cancelled(task).await;
+}

@@ -1,0 +1,17 @@
+//! What the relay does with each durable event of the log, in the log's order.
+
+use super::Sessions;
+use crate::model::OrderEvent;
+
+/// Takes an event into the live state first, so that a driver who hears of an assignment can report for it at once. Then every
+/// session is told. The snapshot from before the event is forgotten before anybody hears of it.
+pub async fn deliver(sessions: Sessions, event: OrderEvent) {
+    let app = sessions.app();
+    let (order, position) = (event.order.id.clone(), event.position);
+    app.drivers
+        .apply(event, |event, forecast| {
+            app.orders.outdate(&order, position);
+            sessions.durable(event, forecast);
+        })
+        .await;
+}
