@@ -74,9 +74,10 @@ impl Orders {
     /// [`Refusal::NotFound`] for an order that the caller may not see, [`Refusal::Illegal`], [`Refusal::StaleSeq`],
     /// [`Refusal::Forbidden`], or those of the database.
     pub async fn change(&self, id: &OrderId, who: &Principal, action: Action) -> Result<Order, Refusal> {
-        // Others learn at once that it is not for them, whether or not there is such an order.
-        if access::is_for_staff_only(action.right(OrderStatus::Pending)) && !who.role.is_staff() {
-            return Err(access::staff_only());
+        // Others learn at once that it is not for them, whether or not there is such an order. Moves depend on the order.
+        let is_move = matches!(action, Action::Status { .. });
+        if !is_move && access::is_for_staff_only(action.right(OrderStatus::Pending)) {
+            access::only_staff(who)?;
         }
         self.writer.write(id.clone(), Work::Change { who: who.clone(), action }).await
     }

@@ -10,6 +10,7 @@ use super::orders::{StatusName, answer};
 use crate::base::clock::{Time, wire_option};
 use crate::base::error::Refusal;
 use crate::dialect::canonical::{OrderView, StatusWord};
+use crate::model::access::only_staff;
 use crate::model::new_order::PersonIn;
 use crate::model::{Action, Driver, Paragraph, WholeNumber};
 use crate::transport::problem::Problem;
@@ -213,6 +214,8 @@ pub(super) async fn set_eta(
     OrderPath(id): OrderPath,
     Body { value, .. }: Body<EtaChange>,
 ) -> Result<Response, Refusal> {
+    // Asked again where it is decided. Here, so that others are not told what is wrong with their input.
+    only_staff(&who)?;
     let now = site.app.clock.now();
     let at = match (value.eta_minutes.map(|WholeNumber(minutes)| minutes), value.estimated_delivery_time) {
         (Some(_), Some(_)) => {
