@@ -16,6 +16,7 @@ mod realtime;
 mod recovery;
 mod rest;
 mod restart;
+mod settings;
 mod socket;
 mod storage;
 mod subscribe;

@@ -37,7 +37,7 @@ impl Database {
 }
 
 impl Serve {
-    /// TokenChecks what one flag alone cannot know, and fills in what `--demo` brings with it.
+    /// Checks what one flag alone cannot know, and fills in what `--demo` brings with it.
     ///
     /// # Errors
     /// One line for the operator, naming what to set.

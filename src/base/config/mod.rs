@@ -42,7 +42,7 @@ pub struct Serve {
     /// order, and `/orders/track` shows any order to whoever knows its id, both without names, phones and addresses
     #[arg(long, env = "LEGACY_OPEN", value_parser = BoolishValueParser::new())]
     pub legacy_open: bool,
-    /// RenderedEvent of deliveries of orders with a tracking session: `POST {URL}/orders/{id}/status`, until it accepts
+    /// Order service to tell of deliveries of orders with a tracking session: `POST {URL}/orders/{id}/status`, until it accepts
     #[arg(long, env = "ORDER_SERVICE_URL", hide_env_values = true, value_name = "URL")]
     pub order_service_url: Option<String>,
     /// Share the port (`SO_REUSEPORT`) with the process that takes over; when told to stop, give it up at once

@@ -91,7 +91,7 @@ impl Lane {
         }
     }
 
-    /// WholeNumber frames of socketioxide's, when ours may already go between them.
+    /// Whole frames of socketioxide's, when ours may already go between them.
     fn poll_frames(
         self: &Arc<Self>,
         cx: &mut Context<'_>,

@@ -24,7 +24,7 @@ const MAX_ETA_MINUTES: i64 = 31 * 24 * 60;
 pub struct StatusChange {
     #[schema(value_type = StatusName)]
     status: StatusWord,
-    /// RenderedEvent to the people who wait for the order
+    /// Shown to the people who wait for the order
     #[schema(value_type = Option<String>, max_length = 2000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
     note: Option<Paragraph>,
     /// Refuse if the order is not at this seq
@@ -59,7 +59,7 @@ pub(super) async fn change_status(
 
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct Cancellation {
-    /// RenderedEvent to the people who wait for the order
+    /// Shown to the people who wait for the order
     #[schema(value_type = Option<String>, max_length = 2000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
     reason: Option<Paragraph>,
 }
