@@ -8,19 +8,11 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
-use super::Dialect;
-use crate::model::{OrderId, Point, Role, UserId};
+use super::tracking::SessionMessage;
+use crate::model::{OrderId, Role, UserId};
 
 /// How a payload ends that always says how many it stands for.
 const NOT_CONFLATED: &str = ",\"conflated\":0";
-
-/// Where in the JSON of a message a session's own members go, and what they are reckoned from.
-#[derive(Clone, Copy, Debug)]
-pub struct Personal {
-    pub at: usize,
-    /// Where the driver is.
-    pub from: Option<Point>,
-}
 
 /// A named message with its payload.
 #[derive(Debug)]
@@ -29,8 +21,8 @@ pub struct Message {
     pub json: Box<RawValue>,
     /// What a durable event ends with: where the client is once it has it.
     pub offset: Option<Box<str>>,
-    /// A place in it where each session puts something of its own.
-    pub personal: Option<Personal>,
+    /// What each tracking session says in its own words; then `json` is `null`.
+    pub of_session: Option<SessionMessage>,
     /// For a live event that says how its order stands: after which of its events.
     pub seq: Option<i64>,
     /// The message as bytes of a connection, once somebody needed them.
@@ -40,7 +32,7 @@ pub struct Message {
 impl Message {
     #[must_use]
     pub const fn new(name: Cow<'static, str>, json: Box<RawValue>) -> Self {
-        Self { name, json, offset: None, personal: None, seq: None, bytes: OnceLock::new() }
+        Self { name, json, offset: None, of_session: None, seq: None, bytes: OnceLock::new() }
     }
 
     /// A message of a raw WebSocket, which says its name itself.
@@ -56,11 +48,10 @@ impl Message {
         self
     }
 
-    /// The same, with a place for what is each session's own.
+    /// A message that each tracking session says in its own words.
     #[must_use]
-    pub const fn personal(mut self, at: usize, from: Option<Point>) -> Self {
-        self.personal = Some(Personal { at, from });
-        self
+    pub fn of_session(message: SessionMessage) -> Self {
+        Self { of_session: Some(message), ..Self::message(RawValue::NULL.to_owned()) }
     }
 
     /// The same, as a durable message: who has it is at this offset.
@@ -77,13 +68,22 @@ impl Message {
 
     /// The same message, saying that it stands for `skipped` older ones as well.
     #[must_use]
-    pub fn conflated(&self, skipped: u32) -> Self {
+    pub(super) fn conflated(&self, skipped: u32) -> Self {
+        let copy = |json| Self {
+            json,
+            offset: self.offset.clone(),
+            seq: self.seq,
+            ..Self::new(self.name.clone(), RawValue::NULL.to_owned())
+        };
+        if let Some(message) = &self.of_session {
+            let of_session = Some(message.conflated(skipped));
+            return Self { of_session, ..copy(self.json.clone()) };
+        }
+        // The payload is an object that was written here. The count is its last member, if it has one already.
         let members = self.json.get().strip_suffix('}').unwrap_or_default();
         let members = members.strip_suffix(NOT_CONFLATED).unwrap_or(members);
         let json = RawValue::from_string(format!("{members},\"conflated\":{skipped}}}"));
-        let json = json.unwrap_or_else(|_| self.json.clone());
-        let (name, offset) = (self.name.clone(), self.offset.clone());
-        Self { name, json, offset, personal: self.personal, seq: self.seq, bytes: OnceLock::new() }
+        copy(json.unwrap_or_else(|_| self.json.clone()))
     }
 }
 
@@ -93,8 +93,6 @@ pub enum Topic {
     User(UserId),
     Role(Role),
     Order(OrderId),
-    /// Sessions of a dialect that has no rooms. Nothing is told to it; it is how they are found.
-    Door(Dialect),
 }
 
 /// What customers, and those without a token, get of a message.

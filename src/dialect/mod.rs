@@ -19,12 +19,9 @@ use smallvec::SmallVec;
 
 use self::close::CloseReason;
 use self::message::{LiveAudience, Message, Outgoing, Telling};
-use self::place::Place;
 use crate::base::clock::Time;
-use crate::base::config::Limits;
 use crate::base::error::Refusal;
-use crate::model::{Forecast, LiveEvent, OrderEvent, Party, Role};
-use crate::session::session::Session;
+use crate::model::{Forecast, LiveEvent, OrderEvent, OrderId, Party, Role, UserId};
 
 pub use self::answer::{Answer, Request};
 
@@ -41,6 +38,28 @@ pub enum Dialect {
     Ws,
     /// Raw WebSocket `/ws/tracking/{id}`: one tracking session.
     Tracking,
+}
+
+/// Who is greeted, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Greeting<'a> {
+    pub socket_id: &'a str,
+    pub user: &'a UserId,
+    pub role: Role,
+    /// Whether it is a session that came back.
+    pub recovered: bool,
+    /// Position of the log up to which everything was told.
+    pub position: i64,
+    pub now: Time,
+}
+
+/// What happens to the token of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenEvent {
+    /// It is about to end.
+    Expiring,
+    /// It has ended.
+    Expired,
 }
 
 /// What the end of a token does to a socket.
@@ -97,13 +116,62 @@ impl Dialect {
 
     /// What a client is told first.
     #[must_use]
-    pub fn greeting(self, socket_id: &str, session: &Session, place: Place, now: Time) -> Option<Message> {
+    pub fn greeting(self, greeting: &Greeting<'_>) -> Option<Message> {
         match self {
-            Self::Realtime => Some(realtime::connected(socket_id, session, place.complete(), now)),
+            Self::Realtime => Some(realtime::connected(greeting)),
             Self::OrdersTrack => Some(orders_track::connected()),
-            // How its session stands is told as an answer.
+            // A tracking session hears how it stands as the answer to its subscription.
             Self::Notices | Self::Ws | Self::Tracking => None,
         }
+    }
+
+    /// How a client is told that its token is about to end, or has ended.
+    #[must_use]
+    pub fn token_event(self, event: TokenEvent, expires_at: Time) -> Option<Message> {
+        match self {
+            Self::Realtime => Some(realtime::token_event(event, expires_at)),
+            Self::Notices | Self::OrdersTrack | Self::Ws | Self::Tracking => None,
+        }
+    }
+
+    /// How a client is told that it missed more than can be replayed.
+    #[must_use]
+    pub fn resync(self, reason: &'static str) -> Option<Message> {
+        match self {
+            Self::Realtime => Some(realtime::resync(reason)),
+            Self::Notices | Self::OrdersTrack | Self::Ws | Self::Tracking => None,
+        }
+    }
+
+    /// What a driver is told beside the answer to a fix.
+    #[must_use]
+    pub fn location_acknowledged(self, orders: &[OrderId], received_at: Time) -> Option<Message> {
+        match self {
+            Self::Realtime => Some(realtime::location_acknowledged(orders, received_at)),
+            Self::Notices | Self::OrdersTrack | Self::Ws | Self::Tracking => None,
+        }
+    }
+
+    /// How a refusal is told to a client that waits for no answer.
+    #[must_use]
+    pub fn error_event(self, refusal: &Refusal, event: &str) -> Message {
+        match self {
+            Self::Realtime | Self::Notices => realtime::error_event(refusal, event),
+            Self::OrdersTrack | Self::Ws | Self::Tracking => Message::message(text::error_message(refusal)),
+        }
+    }
+
+    /// The same live message, saying that it stands for `skipped` older ones as well.
+    #[must_use]
+    pub fn conflate(self, message: &Message, skipped: u32) -> Message {
+        message.conflated(skipped)
+    }
+
+    /// Whether a message that is not durable needs an offset all the same. A client of Socket.IO takes the last string of an
+    /// event for its offset, so an event that ends with one has to end with the real one.
+    #[must_use]
+    pub fn needs_offset(self, message: &Message) -> bool {
+        self.namespace().is_some() && message.json.get().starts_with('"')
     }
 
     /// Whether a client that asks for all of an order is told of its creation: in `/realtime` that is no status update.
@@ -184,11 +252,11 @@ impl Dialect {
         frame.map(Arc::new)
     }
 
-    /// Reads what a client sends.
+    /// Reads what a client sends. A batch may have `batch_max` positions.
     #[must_use]
-    pub fn parse(self, text: &str, limits: &Limits) -> Request {
+    pub fn parse(self, text: &str, batch_max: usize) -> Request {
         match self {
-            Self::Realtime => realtime::parse(text, limits.location_batch_max),
+            Self::Realtime => realtime::parse(text, batch_max),
             Self::Notices => notices::parse(text),
             Self::OrdersTrack => orders_track::parse(text),
             Self::Ws => ws::parse(text),

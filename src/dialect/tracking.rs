@@ -2,6 +2,7 @@
 //! seconds, four statuses, and an ETA of its own.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_with::skip_serializing_none;
 use smallvec::{SmallVec, smallvec};
 use utoipa::ToSchema;
@@ -14,7 +15,7 @@ use crate::base::json::read_json;
 use crate::model::access::driver_visible_to_customer;
 use crate::model::tracking::{Moved, eta_seconds};
 use crate::model::{
-    Command, Forecast, Latitude, LiveEvent, Longitude, Order, OrderEvent, OrderStatus, Party, Point,
+    Command, Forecast, Latitude, LiveEvent, Longitude, Order, OrderEvent, OrderId, OrderStatus, Party, Point,
     TrackingSession,
 };
 
@@ -156,49 +157,63 @@ fn seen(order: &Order, outlook: Forecast, party: Party) -> Option<(Point, Time)>
     outlook.position.filter(|_| canonical::shows_driver(order.status, party))
 }
 
-/// `{"type": …, "data": {…}}`, without what is a session's own: see [`members`].
-fn frame(r#type: &'static str, order: &Order, position: Option<(Point, Time)>, at: Time) -> Message {
+/// What a tracking session is told of its order. Each session adds what is its own: see [`text`].
+#[derive(Clone, Debug)]
+pub struct SessionMessage {
+    r#type: &'static str,
+    order: OrderId,
+    status: OrderStatus,
+    position: Option<(Point, Time)>,
+    at: Time,
+    /// How many older messages it stands for, if it does.
+    conflated: Option<u32>,
+}
+
+impl SessionMessage {
+    /// The same message, saying that it stands for `skipped` older ones as well.
+    pub(super) fn conflated(&self, skipped: u32) -> Self {
+        Self { conflated: Some(skipped), ..self.clone() }
+    }
+}
+
+fn message(r#type: &'static str, order: &Order, position: Option<(Point, Time)>, at: Time) -> Message {
+    let (order, status) = (order.id.clone(), order.status);
+    Message::of_session(SessionMessage { r#type, order, status, position, at, conflated: None })
+}
+
+/// A message as one tracking session says it: which session it is, whose, where to, and how far that is.
+#[must_use]
+pub fn text(message: &SessionMessage, session: &TrackingSession) -> Box<RawValue> {
     #[derive(Serialize)]
     struct Envelope<'a> {
         r#type: &'static str,
         data: Data<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        conflated: Option<u32>,
     }
     #[derive(Serialize)]
     struct Data<'a> {
+        tracking_id: &'a str,
+        rider_id: &'a str,
+        dropoff: PlaceView,
+        eta_seconds: Option<i64>,
         order_id: &'a str,
         status: &'static str,
         current_location: Option<LocationView>,
         updated_at: i64,
     }
+    let SessionMessage { r#type, order, status, position, at, conflated } = message;
     let data = Data {
-        order_id: order.id.as_str(),
-        status: word(order.status),
-        current_location: position.map(LocationView::new),
-        updated_at: at.timestamp(),
-    };
-    let own_at = r#"{"type":"","data":{"#.len() + r#type.len();
-    Message::message(json(&Envelope { r#type, data })).personal(own_at, position.map(|(from, _)| from))
-}
-
-/// The members of a message that are a session's own: which it is, whose, where to, and how far that is.
-#[must_use]
-pub fn members(session: &TrackingSession, from: Option<Point>) -> String {
-    #[derive(Serialize)]
-    struct Own<'a> {
-        tracking_id: &'a str,
-        rider_id: &'a str,
-        dropoff: PlaceView,
-        eta_seconds: Option<i64>,
-    }
-    let own = json(&Own {
         tracking_id: session.id.as_str(),
         rider_id: session.rider.as_str(),
         dropoff: PlaceView::new(session.dropoff),
-        eta_seconds: from.map(|from| eta_seconds(from, session.dropoff)),
-    });
-    // The last member is no object, so the last brace is the outer one's.
-    let members = own.get().strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-    members.map_or_else(String::new, |members| format!("{members},"))
+        eta_seconds: position.map(|(from, _)| eta_seconds(from, session.dropoff)),
+        order_id: order.as_str(),
+        status: word(*status),
+        current_location: position.map(LocationView::new),
+        updated_at: at.timestamp(),
+    };
+    json(&Envelope { r#type, data, conflated: *conflated })
 }
 
 /// How a session stands, to a socket that has just come.
@@ -206,7 +221,7 @@ pub fn members(session: &TrackingSession, from: Option<Point>) -> String {
 pub fn catch_up(event: &OrderEvent, outlook: Forecast, party: Party) -> Message {
     let position = seen(&event.order, outlook, party);
     let at = position.map_or(event.at, |(_, at)| at.max(event.at));
-    frame("initial_state", &event.order, position, at)
+    message("initial_state", &event.order, position, at)
 }
 
 /// A status change is told twice: as clients of the first version know it, and by its name.
@@ -216,12 +231,12 @@ pub fn render(event: &OrderEvent, outlook: Forecast) -> SmallVec<[Outgoing; 3]> 
     if order.status == event.previous_status {
         return SmallVec::new();
     }
-    let of = |r#type, party| frame(r#type, order, seen(order, outlook, party), event.at);
+    let of = |r#type, party| message(r#type, order, seen(order, outlook, party), event.at);
     let hides = outlook.position.is_some() && !driver_visible_to_customer(order.status);
-    let message =
+    let both =
         |r#type| to_followers(event, of(r#type, Party::Staff), hides.then(|| of(r#type, Party::Anonymous)));
-    let mut all = message("location_update");
-    all.extend(message("status_change"));
+    let mut all = both("location_update");
+    all.extend(both("status_change"));
     all
 }
 
@@ -244,7 +259,7 @@ pub fn render_live(event: &LiveEvent) -> Option<Message> {
     let place = Point::stored(location.latitude, location.longitude);
     let position = Some((place, location.recorded_at));
     let order = &location.about.order;
-    Some(frame("location_update", order, position, location.received_at).as_of(order.seq))
+    Some(message("location_update", order, position, location.received_at).as_of(order.seq))
 }
 
 /// The session has ended; after this the socket is closed.

@@ -70,7 +70,7 @@ impl Drain {
 /// Closes the sockets one after the other in random order, so that their clients do not come back all at once.
 async fn close_all(sessions: &Sessions, time: Duration) {
     let clock = &sessions.app().clock;
-    let mut open = sessions.sessions();
+    let mut open = sessions.all();
     let count = u32::try_from(open.len()).unwrap_or(u32::MAX);
     if count == 0 {
         return;
@@ -85,11 +85,11 @@ async fn close_all(sessions: &Sessions, time: Duration) {
         session.close(CloseReason::Draining);
     }
     // Those that were on their way in when it began.
-    for session in sessions.sessions() {
+    for session in sessions.all() {
         session.close(CloseReason::Draining);
     }
     let gone = async {
-        while !sessions.sessions().is_empty() {
+        while !sessions.all().is_empty() {
             tokio::time::sleep(LOOK).await;
         }
     };

@@ -19,15 +19,41 @@ type Members = SmallVec<[Arc<Session>; 2]>;
 pub struct Hub {
     shards: [Mutex<HashMap<Topic, Members>>; SHARDS],
     hasher: RandomState,
+    /// Every session, by its address.
+    all: Mutex<HashMap<usize, Arc<Session>>>,
 }
 
 impl Default for Hub {
     fn default() -> Self {
-        Self { shards: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new() }
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+            all: Mutex::default(),
+        }
     }
 }
 
 impl Hub {
+    /// From now on the session is one of this node's.
+    pub fn enter(&self, session: &Arc<Session>) {
+        self.everybody().insert(address(session), Arc::clone(session));
+    }
+
+    /// From now on it is not.
+    pub fn exit(&self, session: &Session) {
+        self.everybody().remove(&address(session));
+    }
+
+    /// Every session of this node.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Session>> {
+        self.everybody().values().cloned().collect()
+    }
+
+    fn everybody(&self) -> MutexGuard<'_, HashMap<usize, Arc<Session>>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// From now on the session hears the topic. Joining twice is joining once.
     pub fn join(&self, topic: Topic, session: &Arc<Session>) {
         let mut shard = self.shard(&topic);
@@ -81,4 +107,8 @@ impl Hub {
         let index = self.hasher.hash_one(topic) as usize % SHARDS;
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn address(session: &Session) -> usize {
+    std::ptr::from_ref(session).addr()
 }

@@ -52,7 +52,7 @@ impl Inbox {
         if text.len() > limits.max_message_bytes {
             return self.session.close(CloseReason::TooLarge);
         }
-        self.request(self.session.dialect().parse(text, limits), ack);
+        self.request(self.session.dialect().parse(text, limits.location_batch_max), ack);
     }
 
     /// Whose it is.
@@ -73,7 +73,7 @@ impl Inbox {
         if self.session.has_left() {
             return false;
         }
-        let request = self.session.dialect().parse(json, &self.app().config.limits);
+        let request = self.session.dialect().parse(json, self.app().config.limits.location_batch_max);
         if matches!(request.command, Err(Refusal::Malformed(_))) {
             return false;
         }

@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 use prometheus_client::metrics::gauge::Gauge;
 use serde_json::value::RawValue;
 
+use crate::dialect::Dialect;
 use crate::dialect::message::{LiveKey, Message};
 use crate::dialect::place::Offset;
 use crate::model::{OrderId, Party};
@@ -55,13 +56,13 @@ impl Latest {
     }
 
     /// Hands over what waits for as long as `hand` takes it.
-    pub fn drain(&mut self, mut hand: impl FnMut(&Message) -> bool) {
+    pub fn drain(&mut self, dialect: Dialect, mut hand: impl FnMut(&Message) -> bool) {
         let taken = self
             .events
             .values()
             .take_while(|(frame, skipped)| match skipped {
                 0 => hand(frame),
-                _ => hand(&frame.conflated(*skipped)),
+                _ => hand(&dialect.conflate(frame, *skipped)),
             })
             .count();
         self.events.drain(..taken);

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::session::Session;
 use crate::base::error::Refusal;
-use crate::dialect::{Answer, realtime};
+use crate::dialect::Answer;
 
 /// Where the answer to one request goes.
 pub(super) struct Reply {
@@ -43,7 +43,7 @@ impl Reply {
             self.answer(ack, &self.session.dialect().failure(refusal));
         } else {
             self.session.app().metrics.events_out_reply.inc();
-            self.session.say(&realtime::error_event(refusal, self.event));
+            self.session.say(&self.session.dialect().error_event(refusal, self.event));
         }
     }
 }

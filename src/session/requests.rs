@@ -5,12 +5,12 @@ use std::sync::Arc;
 use super::outbox::{Aside, Asides, Replay};
 use super::reply::Reply;
 use super::session::Session;
-use crate::base::clock::{Time, rfc3339};
+use crate::base::clock::Time;
 use crate::base::error::Refusal;
+use crate::dialect::Answer;
 use crate::dialect::close::CloseReason;
 use crate::dialect::message::Telling;
 use crate::dialect::place::{Offset, Place, Progress};
-use crate::dialect::{Answer, realtime};
 use crate::driver::live::Driver;
 use crate::model::{Action, Command, Forecast, OrderId, Overview, Role};
 use crate::recovery::{Asked, Follow};
@@ -24,7 +24,9 @@ pub(super) fn immediate(session: &Session, command: Result<Command, Refusal>, re
                 Ok(reported) => {
                     let at = reported.received_at;
                     reply.send(Ok(Answer::Received { at }));
-                    session.say(&realtime::location_acknowledged(&reported.orders, &rfc3339(at)));
+                    if let Some(message) = session.dialect().location_acknowledged(&reported.orders, at) {
+                        session.say(&message);
+                    }
                 }
                 Err(refusal) => reply.send(Err(refusal)),
             }

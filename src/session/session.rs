@@ -18,10 +18,10 @@ use super::outbox::{Asides, Latest};
 use super::wire::{Urgency, Wire};
 use crate::app::App;
 use crate::base::clock::Time;
-use crate::dialect::Dialect;
 use crate::dialect::close::CloseReason;
 use crate::dialect::message::{Message, Topic};
 use crate::dialect::place::{Offset, Place};
+use crate::dialect::{Dialect, Greeting};
 use crate::driver::live::Driver;
 use crate::model::{Audience, Order, OrderEvent, OrderId, Party, Principal, Role, TrackingSession, access};
 use crate::recovery::Holder;
@@ -248,6 +248,19 @@ impl Session {
         self.driver.as_ref()
     }
 
+    /// What it is greeted with, as the socket of this id, at a place in the log.
+    #[must_use]
+    pub fn greeting(&self, socket_id: &str, place: Place) -> Option<Message> {
+        self.dialect.greeting(&Greeting {
+            socket_id,
+            user: &self.principal.id,
+            role: self.principal.role,
+            recovered: self.recovered,
+            position: place.complete(),
+            now: self.app().clock.now(),
+        })
+    }
+
     /// Puts the session into its rooms and greets it, as one step, then hands it what it has missed. Does nothing once
     /// the session has left.
     pub fn enter(self: &Arc<Self>, greeting: impl FnOnce(Place) -> Option<Message>, then: Option<Message>) {
@@ -257,6 +270,7 @@ impl Session {
         }
         state.joined = true;
         let orders = state.orders.keys().cloned().map(Topic::Order).collect::<Vec<_>>();
+        self.fanout.hub().enter(self);
         for topic in self.rooms().into_iter().chain(orders) {
             self.fanout.hub().join(topic, self);
         }
@@ -300,6 +314,7 @@ impl Session {
         for topic in self.rooms().into_iter().chain(orders.into_keys().map(Topic::Order)) {
             self.fanout.hub().leave(&topic, self);
         }
+        self.fanout.hub().exit(self);
         self.fanout.speaks(self, false);
         self.became_live.notify_waiters();
         true
@@ -316,8 +331,8 @@ impl Session {
     pub(super) fn rooms(&self) -> SmallVec<[Topic; 2]> {
         let known = self.role() != Role::Anonymous;
         let user = known.then(|| Topic::User(self.principal.id.clone()));
-        let all = if self.dialect.has_rooms() { Topic::Role(self.role()) } else { Topic::Door(self.dialect) };
-        user.into_iter().chain([all]).collect()
+        let role = self.dialect.has_rooms().then(|| Topic::Role(self.role()));
+        user.into_iter().chain(role).collect()
     }
 
     /// Whether one of these topics is a room that it is in whatever it follows.
@@ -326,7 +341,7 @@ impl Session {
         topics.iter().any(|topic| match topic {
             Topic::User(user) => self.role() != Role::Anonymous && *user == self.principal.id,
             Topic::Role(role) => *role == self.role(),
-            Topic::Order(_) | Topic::Door(_) => false,
+            Topic::Order(_) => false,
         })
     }
 

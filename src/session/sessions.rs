@@ -16,7 +16,7 @@ use crate::base::metrics::Metrics;
 use crate::dialect::Dialect;
 use crate::dialect::close::CloseReason;
 use crate::dialect::message::{Message, Topic};
-use crate::model::{Forecast, LiveEvent, OrderEvent, Party, Role, UserId};
+use crate::model::{Forecast, LiveEvent, OrderEvent, Party, UserId};
 use crate::recovery::Recovery;
 
 /// How many clients are read for at once when they need more than the window has.
@@ -159,10 +159,8 @@ impl Sessions {
 
     /// Every session here.
     #[must_use]
-    pub fn sessions(&self) -> Vec<Arc<Session>> {
-        let topics: Vec<_> =
-            Role::ALL.map(Topic::Role).into_iter().chain(Dialect::ALL.map(Topic::Door)).collect();
-        self.hub().sessions(&topics).into_vec()
+    pub fn all(&self) -> Vec<Arc<Session>> {
+        self.hub().all()
     }
 
     /// The session of this id that is still here, if there is one.

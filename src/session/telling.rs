@@ -62,8 +62,7 @@ impl Session {
         if !state.joined || self.is_expired() {
             return;
         }
-        // A client takes the last string of an event for its offset: here it gets the real one after it.
-        let handed = if frame.json.get().starts_with('"') {
+        let handed = if self.dialect().needs_offset(frame) {
             let place = self.place(&state);
             let beside = state.beside.filter(|offset| offset.place == place);
             let offset = beside.unwrap_or(Offset { place, replay: None });
@@ -118,8 +117,8 @@ impl Session {
         }
         if let Some(latest) = &mut state.latest {
             let metrics = self.fanout.metrics();
-            let wire = &state.wire;
-            latest.drain(|frame| {
+            let (wire, dialect) = (&state.wire, self.dialect());
+            latest.drain(dialect, |frame| {
                 let taken = wire.hand(frame, Urgency::Live) == Handed::Taken;
                 if taken {
                     metrics.events_out_live.inc();
@@ -237,7 +236,7 @@ impl Session {
         self.has_room(&outgoing.to)
             || outgoing.to.iter().any(|topic| match topic {
                 Topic::Order(order) => !loses && state.orders.get(order).is_some_and(|admitted| *admitted),
-                Topic::User(_) | Topic::Role(_) | Topic::Door(_) => false,
+                Topic::User(_) | Topic::Role(_) => false,
             })
     }
 

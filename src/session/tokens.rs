@@ -12,7 +12,7 @@ use super::session::{Session, State};
 use super::wire::Urgency;
 use crate::base::clock::Time;
 use crate::dialect::close::CloseReason;
-use crate::dialect::{Expiry, realtime};
+use crate::dialect::{Expiry, TokenEvent};
 
 /// How often we look which tokens have ended: they must do so within a second.
 const LOOK: Duration = Duration::from_millis(250);
@@ -89,12 +89,20 @@ impl Sessions {
             drop(state);
             session.close(CloseReason::Expired);
         } else if now < expires_at {
-            let _ = state.wire.hand(&realtime::token_event("token:expiring", expires_at), Urgency::Reply);
+            session.tell_token(&state, TokenEvent::Expiring);
             self.look_at(session, &mut state, expires_at);
         } else if !session.is_expired() {
             session.expire(&mut state);
-            let _ = state.wire.hand(&realtime::token_event("token:expired", expires_at), Urgency::Reply);
+            session.tell_token(&state, TokenEvent::Expired);
             self.look_at(session, &mut state, closes_at);
+        }
+    }
+}
+
+impl Session {
+    fn tell_token(&self, state: &State, event: TokenEvent) {
+        if let Some(message) = self.dialect().token_event(event, state.expires_at) {
+            let _ = state.wire.hand(&message, Urgency::Reply);
         }
     }
 }

@@ -218,17 +218,14 @@ fn tracking_id() -> ordercast::model::TrackingId {
 
 /// What goes over the connection, without WebSocket's head.
 fn wire(dialect: Dialect, frame: &Message) -> String {
-    match (dialect.namespace(), frame.personal) {
+    match (dialect.namespace(), &frame.of_session) {
         (Some(namespace), _) => {
             let bytes = event_frame(namespace, frame);
             let (begin, _) = ordercast::transport::conn::websocket::first(&bytes).expect("a frame");
             String::from_utf8(bytes[begin..].to_vec()).expect("text")
         }
         (None, None) => frame.json.get().to_owned(),
-        (None, Some(personal)) => {
-            let (before, after) = frame.json.get().split_at(personal.at);
-            format!("{before}{}{after}", tracking::members(&watched(), personal.from))
-        }
+        (None, Some(message)) => tracking::text(message, &watched()).get().to_owned(),
     }
 }
 
@@ -283,7 +280,7 @@ fn all() -> String {
                     )
                     .expect("text");
                     if audience.key.is_some() {
-                        let conflated = wire(dialect, &frame.conflated(3));
+                        let conflated = wire(dialect, &dialect.conflate(&frame, 3));
                         assert!(conflated.contains("\"conflated\":3"), "{conflated}");
                     }
                 }

@@ -99,7 +99,7 @@ proptest! {
     fn what_clients_say(text in anything()) {
         let limits = limits();
         for dialect in Dialect::ALL {
-            match dialect.parse(&text, limits).command {
+            match dialect.parse(&text, limits.location_batch_max).command {
                 Ok(command) => check(&command),
                 // What is refused can be said in the client's words.
                 Err(refusal) => {

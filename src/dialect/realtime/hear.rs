@@ -14,16 +14,16 @@ use crate::dialect::message::{
     ForPublic, LiveAudience, LiveKey, LiveKind, Message, Outgoing, Telling, Topic,
 };
 use crate::dialect::place::Place;
+use crate::dialect::{Greeting, TokenEvent};
 use crate::model::access::driver_visible_to_customer;
 use crate::model::{
     Announcement, Audience, Eta, EtaChange, EventKind, LiveEvent, Location, Order, OrderEvent, OrderId,
     Party, Role,
 };
-use crate::session::session::Session;
 
 /// The greeting of a socket that has just come.
 #[must_use]
-pub fn connected(socket_id: &str, session: &Session, position: i64, now: Time) -> Message {
+pub fn connected(greeting: &Greeting<'_>) -> Message {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Connected<'a> {
@@ -35,24 +35,28 @@ pub fn connected(socket_id: &str, session: &Session, position: i64, now: Time) -
         server_time: String,
     }
     let payload = Connected {
-        socket_id,
-        user_id: session.principal().id.as_str(),
-        role: session.role().as_str(),
-        recovered: session.recovered(),
-        position,
-        server_time: rfc3339(now),
+        socket_id: greeting.socket_id,
+        user_id: greeting.user.as_str(),
+        role: greeting.role.as_str(),
+        recovered: greeting.recovered,
+        position: greeting.position,
+        server_time: rfc3339(greeting.now),
     };
     frame("connected", &payload)
 }
 
 /// The token of the socket is about to end, or has ended.
 #[must_use]
-pub fn token_event(name: &'static str, expires_at: Time) -> Message {
+pub fn token_event(event: TokenEvent, expires_at: Time) -> Message {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Token {
         expires_at: String,
     }
+    let name = match event {
+        TokenEvent::Expiring => "token:expiring",
+        TokenEvent::Expired => "token:expired",
+    };
     frame(name, &Token { expires_at: rfc3339(expires_at) })
 }
 
@@ -68,13 +72,14 @@ pub fn resync(reason: &'static str) -> Message {
 
 /// To the driver who sent a fix, beside the ack.
 #[must_use]
-pub fn location_acknowledged(orders: &[OrderId], received_at: &str) -> Message {
+pub fn location_acknowledged(orders: &[OrderId], received_at: Time) -> Message {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Acknowledged<'a> {
         order_ids: &'a [OrderId],
-        received_at: &'a str,
+        received_at: String,
     }
+    let received_at = rfc3339(received_at);
     frame("driver:location_acknowledged", &Acknowledged { order_ids: orders, received_at })
 }
 

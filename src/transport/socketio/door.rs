@@ -8,7 +8,7 @@ use super::peers::{Peer, Peers};
 use super::visitor::Visitor;
 use super::wire::{Direct, Polled};
 use crate::base::error::Refusal;
-use crate::dialect::{Dialect, realtime};
+use crate::dialect::Dialect;
 use crate::model::{Principal, Role};
 use crate::session::Sessions;
 use crate::session::inbox::Inbox;
@@ -134,14 +134,13 @@ impl Entry {
     /// Puts the session into its rooms, answers its CONNECT, and greets the client: who is answered is there already.
     pub(super) fn enter(&self, answer: impl FnOnce()) {
         let (session, fanout) = (&self.session, self.session.fanout());
-        let now = fanout.app().clock.now();
         fanout.recovery().began(session.holder(), session.principal(), session.dialect());
         session.enter(
             |place| {
                 answer();
-                session.dialect().greeting(&self.sid, session, place, now)
+                session.greeting(&self.sid, place)
             },
-            self.resync.filter(|_| session.dialect() == Dialect::Realtime).map(realtime::resync),
+            self.resync.and_then(|reason| session.dialect().resync(reason)),
         );
         if let Some(peer) = &self.peer {
             // It may be on the move to a WebSocket already.

@@ -181,8 +181,7 @@ async fn serve(site: &Site, dialect: Dialect, entrant: Entrant, stream: Rewound,
     let wire = Wire::Raw(Raw { lane: Arc::clone(&lane), dialect, watched: watched.clone() });
     let session = Session::new(site.fanout.clone(), principal, dialect, wire, beginning);
     lane.attach(&session);
-    let now = site.app.clock.now();
-    session.enter(|place| dialect.greeting("", &session, place, now), None);
+    session.enter(|place| session.greeting("", place), None);
     // However this ends, its rooms are left.
     let entered = Entered(Arc::clone(&session));
     let inbox = Inbox::new(Arc::clone(&session));

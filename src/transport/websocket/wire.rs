@@ -22,11 +22,9 @@ pub struct Raw {
 impl Raw {
     #[must_use]
     pub fn hand(&self, frame: &Message, urgency: Urgency) -> Handed {
-        let bytes = match (frame.personal, &self.watched) {
-            (Some(personal), Some(watched)) => {
-                let (before, after) = frame.json.get().split_at(personal.at);
-                let own = tracking::members(watched, personal.from);
-                websocket::text(&[before.as_bytes(), own.as_bytes(), after.as_bytes()])
+        let bytes = match (&frame.of_session, &self.watched) {
+            (Some(message), Some(watched)) => {
+                websocket::text(&[tracking::text(message, watched).get().as_bytes()])
             }
             _ => frame.bytes(|frame| websocket::text(&[frame.json.get().as_bytes()])),
         };
