@@ -9,13 +9,11 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Metric, Registry, Unit};
 use tokio::time::Instant;
 
 use super::clock::instant;
-use crate::dialect::Dialect;
-use crate::model::Role;
 
 type Count = Counter<u64, AtomicU64>;
 
@@ -40,12 +38,6 @@ struct SocketLabel {
     client: &'static str,
 }
 
-impl SocketLabel {
-    const fn new(role: Role, dialect: Dialect) -> Self {
-        Self { role: role.as_str(), client: dialect.as_str() }
-    }
-}
-
 /// Every metric, shared.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
@@ -58,11 +50,13 @@ impl std::ops::Deref for Metrics {
     }
 }
 
-/// The handles.
+/// The handles. [`Metrics::new`] gives each its name and says what it counts.
 pub struct Inner {
     registry: Registry,
+    /// The values of the labels `role` and `client`.
+    roles: Vec<&'static str>,
+    clients: Vec<&'static str>,
     connections: Family<SocketLabel, Gauge>,
-    order_service: Family<OutcomeLabel, Count>,
     events_in: Vec<(&'static str, Count)>,
     pub events_out_durable: Count,
     pub events_out_live: Count,
@@ -72,13 +66,13 @@ pub struct Inner {
     pub conflated: Count,
     pub replayed: Count,
     pub stalls: Count,
-    pub log_reads: Count,
     pub events_committed: Count,
+    pub log_reads: Count,
     recoveries: Family<OutcomeLabel, Count>,
     pub sessions_behind: Gauge,
-    /// Socket.IO clients whose connections were taken over from socketioxide.
     pub established: Gauge,
     pub outbox_depth: Gauge,
+    order_service: Family<OutcomeLabel, Count>,
     closed: Family<ReasonLabel, Count>,
     pub trail_dropped: Count,
     pub trail_depth: Gauge,
@@ -86,12 +80,21 @@ pub struct Inner {
     pub relay_lag: Gauge,
     pub inbox_depth: Gauge,
     pub http_connections: Gauge,
+    http: Family<CodeLabel, Count>,
     pub fanout_seconds: Histogram,
     pub relay_seconds: Histogram,
     pub commit_seconds: Histogram,
-    http: Family<CodeLabel, Count>,
     /// Packets per second, for `GET /stats`.
     pub rate: Rate,
+}
+
+/// The words that labels may have: they belong to higher layers.
+#[derive(Clone, Debug, Default)]
+pub struct Words {
+    pub roles: Vec<&'static str>,
+    pub clients: Vec<&'static str>,
+    /// The events that a socket may send.
+    pub requests: Vec<&'static str>,
 }
 
 /// How fast a counter grows.
@@ -113,172 +116,119 @@ impl Rate {
     }
 }
 
-/// 50 µs to about 1.6 s, each bucket twice the one before.
-fn latency() -> Histogram {
-    Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(0.000_05, 2.0, 16))
-}
+/// Makes metrics known under their names.
+struct Names(Registry);
 
-impl Inner {
-    fn register(
-        &self,
-        registry: &mut Registry,
-        events_in: Family<EventLabel, Count>,
-        events_out: Family<EventLabel, Count>,
-    ) {
-        registry.register("connections", "Live sockets by role and kind of client", self.connections.clone());
-        registry.register("events_in", "Requests of sockets by event", events_in);
-        registry.register("events_out", "Packets handed to sockets by kind", events_out);
-        registry.register("rejections", "Requests refused by code", self.rejections.clone());
-        registry.register(
-            "dropped_live",
-            "Live events dropped because too many kinds of them waited for one socket",
-            self.dropped_live.clone(),
-        );
-        for (name, help, count) in [
-            ("conflated", "Live events that a newer one took the place of", &self.conflated),
-            ("replayed", "Durable events told to sockets that were behind", &self.replayed),
-            ("stalls", "Connections ended because they took nothing for too long", &self.stalls),
-            (
-                "events_committed",
-                "Durable events written; commit_seconds counts the commits they shared",
-                &self.events_committed,
-            ),
-            ("log_reads", "Reads of the event log and of orders to be told", &self.log_reads),
-        ] {
-            registry.register(name, help, count.clone());
-        }
-        registry.register(
-            "recoveries",
-            "Sockets that came back with a session, by what became of it",
-            self.recoveries.clone(),
-        );
-        registry.register(
-            "sessions_behind",
-            "Sockets that durable events wait for",
-            self.sessions_behind.clone(),
-        );
-        registry.register(
-            "established",
-            "Socket.IO clients whose connections were taken over from socketioxide",
-            self.established.clone(),
-        );
-        registry.register(
-            "outbox_depth",
-            "Live events that wait for sockets that cannot take them now",
-            self.outbox_depth.clone(),
-        );
-        registry.register(
-            "order_service_calls",
-            "Deliveries told to the order service, by what became of it",
-            self.order_service.clone(),
-        );
-        registry.register("sockets_closed", "Sockets gone by reason", self.closed.clone());
-        registry.register(
-            "trail_dropped",
-            "Positions that did not reach the trail",
-            self.trail_dropped.clone(),
-        );
-        registry.register("trail_depth", "Positions waiting to be written", self.trail_depth.clone());
-        registry.register(
-            "writes_waiting",
-            "Changes that wait for their commit",
-            self.writes_waiting.clone(),
-        );
-        registry.register("relay_lag", "Events in the log and not handed on yet", self.relay_lag.clone());
-        registry.register(
-            "inbox_depth",
-            "Requests of sockets waiting to be carried out",
-            self.inbox_depth.clone(),
-        );
-        registry.register("http_connections", "Open connections", self.http_connections.clone());
-        registry.register("http_responses", "HTTP responses by status", self.http.clone());
-        for (name, help, metric) in [
-            ("fanout", "From an event to the last socket it was handed to", &self.fanout_seconds),
-            ("relay", "From the log's wake-up to the last event handed on", &self.relay_seconds),
-            ("commit", "A commit of the database", &self.commit_seconds),
-        ] {
-            registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
-        }
+impl Names {
+    fn add<M: Metric + Default + Clone>(&mut self, name: &str, help: &str) -> M {
+        let metric = M::default();
+        self.0.register(name, help, metric.clone());
+        metric
     }
-}
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
+    /// From 50 µs to about 1.6 s, each bucket twice the one before.
+    fn seconds(&mut self, name: &str, help: &str) -> Histogram {
+        let histogram = Histogram::new(exponential_buckets(0.000_05, 2.0, 16));
+        self.0.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+        histogram
     }
 }
 
 impl Metrics {
+    /// Every metric at zero, with labels of these words.
     #[must_use]
-    pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("ordercast");
-        let events_out: Family<EventLabel, Count> = Family::default();
-        let events_in: Family<EventLabel, Count> = Family::default();
+    pub fn new(words: Words) -> Self {
+        let mut names = Names(Registry::with_prefix("ordercast"));
+        let connections: Family<SocketLabel, Gauge> =
+            names.add("connections", "Live sockets by role and kind of client");
+        for &role in &words.roles {
+            for &client in &words.clients {
+                connections.get_or_create_owned(&SocketLabel { role, client });
+            }
+        }
+        let events_in: Family<EventLabel, Count> = names.add("events_in", "Requests of sockets by event");
+        let events_in = words
+            .requests
+            .iter()
+            .map(|event| (*event, events_in.get_or_create_owned(&EventLabel { event })))
+            .collect();
+        let events_out: Family<EventLabel, Count> =
+            names.add("events_out", "Packets handed to sockets by kind");
         let out = |event| events_out.get_or_create_owned(&EventLabel { event });
         let inner = Inner {
-            connections: Family::default(),
-            order_service: Family::default(),
-            events_in: crate::dialect::realtime::REQUESTS
-                .map(|event| (event, events_in.get_or_create_owned(&EventLabel { event })))
-                .to_vec(),
+            roles: words.roles,
+            clients: words.clients,
+            connections,
+            events_in,
             events_out_durable: out("durable"),
             events_out_live: out("live"),
             events_out_reply: out("reply"),
-            rejections: Family::default(),
-            dropped_live: Count::default(),
-            conflated: Count::default(),
-            replayed: Count::default(),
-            stalls: Count::default(),
-            log_reads: Count::default(),
-            events_committed: Count::default(),
-            recoveries: Family::default(),
-            sessions_behind: Gauge::default(),
-            established: Gauge::default(),
-            outbox_depth: Gauge::default(),
-            closed: Family::default(),
-            trail_dropped: Count::default(),
-            trail_depth: Gauge::default(),
-            writes_waiting: Gauge::default(),
-            relay_lag: Gauge::default(),
-            inbox_depth: Gauge::default(),
-            http_connections: Gauge::default(),
-            fanout_seconds: latency(),
-            relay_seconds: latency(),
-            commit_seconds: latency(),
-            http: Family::default(),
+            rejections: names.add("rejections", "Requests refused by code"),
+            dropped_live: names.add(
+                "dropped_live",
+                "Live events dropped because too many kinds of them waited for one socket",
+            ),
+            conflated: names.add("conflated", "Live events that a newer one took the place of"),
+            replayed: names.add("replayed", "Durable events told to sockets that were behind"),
+            stalls: names.add("stalls", "Connections ended because they took nothing for too long"),
+            events_committed: names.add(
+                "events_committed",
+                "Durable events written; commit_seconds counts the commits they shared",
+            ),
+            log_reads: names.add("log_reads", "Reads of the event log and of orders to be told"),
+            recoveries: names
+                .add("recoveries", "Sockets that came back with a session, by what became of it"),
+            sessions_behind: names.add("sessions_behind", "Sockets that durable events wait for"),
+            established: names.add(
+                "established",
+                "Socket.IO clients whose connections are served without the Socket.IO library",
+            ),
+            outbox_depth: names
+                .add("outbox_depth", "Live events that wait for sockets that cannot take them now"),
+            order_service: names
+                .add("order_service_calls", "Deliveries told to the order service, by what became of it"),
+            closed: names.add("sockets_closed", "Sockets gone by reason"),
+            trail_dropped: names.add("trail_dropped", "Positions that did not reach the trail"),
+            trail_depth: names.add("trail_depth", "Positions waiting to be written"),
+            writes_waiting: names.add("writes_waiting", "Changes that wait for their commit"),
+            relay_lag: names.add("relay_lag", "Events in the log and not handed on yet"),
+            inbox_depth: names.add("inbox_depth", "Requests of sockets waiting to be carried out"),
+            http_connections: names.add("http_connections", "Open connections"),
+            http: names.add("http_responses", "HTTP responses by status"),
+            fanout_seconds: names.seconds("fanout", "From an event to the last socket it was handed to"),
+            relay_seconds: names.seconds("relay", "From the log's wake-up to the last event handed on"),
+            commit_seconds: names.seconds("commit", "A commit of the database"),
             rate: Rate(Mutex::new((instant(), 0, 0.0))),
-            registry: Registry::default(),
+            registry: names.0,
         };
-        inner.register(&mut registry, events_in, events_out);
-        for role in Role::ALL {
-            for dialect in Dialect::ALL {
-                inner.connections.get_or_create_owned(&SocketLabel::new(role, dialect));
-            }
-        }
-        Self(Arc::new(Inner { registry, ..inner }))
+        Self(Arc::new(inner))
     }
 
     /// A socket came or went.
-    pub fn connected(&self, role: Role, dialect: Dialect, by: i64) {
-        self.connections.get_or_create(&SocketLabel::new(role, dialect)).inc_by(by);
+    pub fn connected(&self, role: &'static str, client: &'static str, by: i64) {
+        self.connections.get_or_create(&SocketLabel { role, client }).inc_by(by);
     }
 
-    /// How many sockets there are of this role, speaking this dialect.
+    fn count(&self, role: &'static str, client: &'static str) -> i64 {
+        self.connections.get_or_create(&SocketLabel { role, client }).get()
+    }
+
+    /// How many sockets there are.
     #[must_use]
-    pub fn connections(&self, role: Role, dialect: Dialect) -> i64 {
-        self.connections.get_or_create(&SocketLabel::new(role, dialect)).get()
+    pub fn connections(&self) -> i64 {
+        self.roles.iter().map(|role| self.connections_as(role)).sum()
     }
 
     /// How many sockets of this role there are.
     #[must_use]
-    pub fn connections_as(&self, role: Role) -> i64 {
-        Dialect::ALL.into_iter().map(|dialect| self.connections(role, dialect)).sum()
+    pub fn connections_as(&self, role: &'static str) -> i64 {
+        self.clients.iter().map(|client| self.count(role, client)).sum()
     }
 
-    /// How many sockets speak this dialect.
+    /// How many sockets of this kind of client there are.
     #[must_use]
-    pub fn connections_by(&self, dialect: Dialect) -> i64 {
-        Role::ALL.into_iter().map(|role| self.connections(role, dialect)).sum()
+    pub fn connections_by(&self, client: &'static str) -> i64 {
+        self.roles.iter().map(|role| self.count(role, client)).sum()
     }
 
     /// The order service was told of a delivery.
@@ -309,8 +259,8 @@ impl Metrics {
     }
 
     /// An HTTP response left.
-    pub fn responded(&self, status: http::StatusCode) {
-        let code = match status.as_u16() {
+    pub fn responded(&self, status: u16) {
+        let code = match status {
             200..=299 => "2xx",
             300..=399 => "3xx",
             400..=499 => "4xx",

@@ -34,7 +34,7 @@ pub async fn run(app: App) {
     }
     let mut count = 0;
     loop {
-        while Role::ALL.into_iter().map(|role| app.metrics.connections_as(role)).sum::<i64>() == 0 {
+        while app.metrics.connections() == 0 {
             sleep(LOOK).await;
         }
         if let Err(refusal) = one_order(&app, count).await {

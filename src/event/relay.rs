@@ -244,6 +244,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::base::metrics::Words;
 
     fn event_at(position: i64) -> OrderEvent {
         let at = "2026-11-21T12:00:00.000Z";
@@ -261,7 +262,7 @@ mod tests {
     #[tokio::test]
     async fn from_memory_without_a_gap_or_not_at_all() {
         let db = Db::connect("sqlite::memory:").await.expect("a database");
-        let relay = Relay::new(db, Arc::default(), Metrics::new());
+        let relay = Relay::new(db, Arc::default(), Metrics::new(Words::default()));
         let positions = |relay: &Relay| {
             relay.next().map(|events| events.iter().map(|event| event.position).collect::<Vec<_>>())
         };

@@ -21,10 +21,13 @@ use crate::base::config::Serve;
 use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::health::Health;
-use crate::base::metrics::Metrics;
+use crate::base::metrics::{Metrics, Words};
+use crate::dialect::Dialect;
+use crate::dialect::realtime::REQUESTS;
 use crate::driver::trail::{Trail, TrailWriter};
 use crate::event::bus::Bus;
 use crate::event::relay::{self, Relay};
+use crate::model::Role;
 use crate::order::Orders;
 use crate::order::writer::{Commits, Writer};
 use crate::outbox::order_service::OrderService;
@@ -93,7 +96,7 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), Failure>
     let auth = Auth::new(config.key_source(), clock.clone()).map_err(Failure::Config)?;
     let url = config.database.url().map_err(Failure::Config)?;
     let db = Db::open(&url).await.map_err(Failure::Database)?;
-    let (health, metrics) = (Arc::new(Health::default()), Metrics::new());
+    let (health, metrics) = (Arc::new(Health::default()), Metrics::new(words()));
     let limits = config.limits.clone();
     let events = Relay::new(db.clone(), Arc::clone(&health), metrics.clone());
     let (writer, commits) = Writer::new(db.clone(), clock.clone(), events.clone(), metrics.clone());
@@ -118,6 +121,15 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), Failure>
     app.drivers.load().await.map_err(Failure::Start)?;
     app.poll_revocations().await.map_err(Failure::Start)?;
     Ok((app, Background { relay, commits, trail: trail_writer, recovery: recovery_work, order_service }))
+}
+
+/// The labels of metrics.
+fn words() -> Words {
+    Words {
+        roles: Role::ALL.map(Role::as_str).to_vec(),
+        clients: Dialect::ALL.map(Dialect::as_str).to_vec(),
+        requests: REQUESTS.to_vec(),
+    }
 }
 
 impl Background {

@@ -144,7 +144,8 @@ impl Sessions {
         } else {
             speaking.fetch_sub(1, Ordering::Relaxed);
         }
-        self.metrics().connected(session.role(), session.dialect(), if more { 1 } else { -1 });
+        let (role, client) = (session.role().as_str(), session.dialect().as_str());
+        self.metrics().connected(role, client, if more { 1 } else { -1 });
     }
 
     /// Ends every session of a user here. Says how many.

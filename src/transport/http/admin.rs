@@ -164,11 +164,13 @@ pub struct Connections {
 pub(super) async fn stats(State(site): State<Site>, Caller(who): Caller) -> Result<Json<Stats>, Refusal> {
     only_staff(&who)?;
     let app = &site.app;
-    let by_role: BTreeMap<_, _> =
-        Role::ALL.into_iter().map(|role| (role.as_str(), app.metrics.connections_as(role))).collect();
+    let by_role: BTreeMap<_, _> = Role::ALL
+        .into_iter()
+        .map(|role| (role.as_str(), app.metrics.connections_as(role.as_str())))
+        .collect();
     let by_client = Dialect::ALL
         .into_iter()
-        .map(|dialect| (dialect.as_str(), app.metrics.connections_by(dialect)))
+        .map(|dialect| (dialect.as_str(), app.metrics.connections_by(dialect.as_str())))
         .collect();
     let total = by_role.values().sum();
     let counts = app.orders.count_by_status().await?;

@@ -173,7 +173,7 @@ async fn observe(State(site): State<Site>, request: Request, next: Next) -> Resp
     let started = instant();
     let mut response = next.run(request).instrument(span.clone()).await;
     let status = response.status();
-    site.app.metrics.responded(status);
+    site.app.metrics.responded(status.as_u16());
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     if !PROBES.contains(&route.as_str()) {
         tracing::info!(parent: &span, status = status.as_u16(), micros, "answered");

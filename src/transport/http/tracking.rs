@@ -160,7 +160,7 @@ pub(super) async fn stats(State(site): State<Site>, Caller(who): Caller) -> Resu
     let tracking::Recency { last_5_min, last_hour, older } = stats.recency;
     Ok(Json(Stats {
         total_active_sessions: stats.active,
-        total_websocket_connections: app.metrics.connections_by(Dialect::Tracking),
+        total_websocket_connections: app.metrics.connections_by(Dialect::Tracking.as_str()),
         status_distribution,
         sessions_by_recency: Recency { last_5_min, last_hour, older },
     }))

@@ -15,7 +15,7 @@ use clap::Parser;
 use engineioxide::config::EngineIoConfig;
 use engineioxide::service::EngineIoService;
 use ordercast::base::config::Limits;
-use ordercast::base::metrics::Metrics;
+use ordercast::base::metrics::{Metrics, Words};
 use ordercast::cli::Cli;
 use ordercast::transport::conn;
 use ordercast::transport::conn::Shared;
@@ -69,7 +69,7 @@ async fn serve(flags: Flags) -> std::io::Result<()> {
     let router = Router::new()
         .route_service("/engine.io/", front(Engine::new(engine, "/engine.io/")))
         .route_service("/socket.io/", front(Engine::new(socket, "/socket.io/")));
-    let shared = Shared::new(&limits()?, Metrics::new());
+    let shared = Shared::new(&limits()?, Metrics::new(Words::default()));
     tokio::spawn(Arc::clone(&shared).flush());
     let never = CancellationToken::new();
     conn::serve(shared, listener, router, never.clone(), never, TaskTracker::new()).await;
