@@ -176,9 +176,9 @@ pub fn live_audience(event: &LiveEvent) -> Option<LiveAudience> {
 pub fn render_live(event: &LiveEvent, party: Party) -> Option<Message> {
     let LiveEvent::Location(location) = event else { return None };
     let about = &location.about;
-    let place = Point::stored(location.latitude, location.longitude);
-    let outlook = Forecast { eta: location.eta, position: Some((place, location.recorded_at)) };
-    let notice = tracking_notice(&about.order, &about.history, outlook, location.received_at, party);
+    let place = location.fix.place;
+    let outlook = Forecast { eta: location.eta, position: Some((place, location.fix.recorded_at)) };
+    let notice = tracking_notice(&about.order, &about.history, outlook, location.fix.received_at, party);
     Some(notice.as_of(about.order.seq))
 }
 

@@ -125,10 +125,10 @@ pub fn render_live(event: &LiveEvent) -> Option<Message> {
     Some(Message::message(json(&DriverLocation {
         r#type: "driver_location",
         order_id: location.about.order.id.as_str(),
-        lat: location.latitude,
-        lng: location.longitude,
-        timestamp: rfc3339(location.recorded_at),
-        eta_seconds: location.eta.map(|eta| (eta.at - location.received_at).num_seconds().max(0)),
+        lat: location.fix.place.lat(),
+        lng: location.fix.place.lon(),
+        timestamp: rfc3339(location.fix.recorded_at),
+        eta_seconds: location.eta.map(|eta| (eta.at - location.fix.received_at).num_seconds().max(0)),
     })))
 }
 

@@ -13,7 +13,8 @@ use super::{Request, canonical};
 use crate::base::clock::Time;
 use crate::base::json::read_json;
 use crate::model::access::driver_visible_to_customer;
-use crate::model::tracking::{Moved, eta_seconds};
+use crate::model::eta::eta_seconds;
+use crate::model::tracking::Moved;
 use crate::model::{
     Command, Forecast, Latitude, LiveEvent, Longitude, Order, OrderEvent, OrderId, OrderStatus, Party, Point,
     TrackingSession,
@@ -256,10 +257,10 @@ pub fn live_audience(event: &LiveEvent) -> Option<LiveAudience> {
 #[must_use]
 pub fn render_live(event: &LiveEvent) -> Option<Message> {
     let LiveEvent::Location(location) = event else { return None };
-    let place = Point::stored(location.latitude, location.longitude);
-    let position = Some((place, location.recorded_at));
+    let place = location.fix.place;
+    let position = Some((place, location.fix.recorded_at));
     let order = &location.about.order;
-    Some(message("location_update", order, position, location.received_at).as_of(order.seq))
+    Some(message("location_update", order, position, location.fix.received_at).as_of(order.seq))
 }
 
 /// The session has ended; after this the socket is closed.

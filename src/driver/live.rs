@@ -230,15 +230,15 @@ impl Live {
 
 /// Puts an order into its driver's hands, or brings what is known of it up to date.
 fn carry(state: &mut State, order: &Order, history: &[PastStatus], now: Time) {
-    let reckoned = state.last.map(|(from, _)| Eta::reckon(from, order.destination(), now));
+    let estimated = state.last.map(|(from, _)| Eta::estimate(from, order.destination(), now));
     let known = state.orders.iter().position(|carried| *carried.order() == order.id);
     match known {
         Some(index) if state.orders[index].about.order.seq > order.seq => {}
         Some(index) => {
-            let eta = state.orders[index].eta.or(reckoned);
+            let eta = state.orders[index].eta.or(estimated);
             state.orders[index] = Carried::new(order, history, now, eta);
         }
-        None => state.orders.push(Carried::new(order, history, now, reckoned)),
+        None => state.orders.push(Carried::new(order, history, now, estimated)),
     }
 }
 

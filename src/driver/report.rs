@@ -7,10 +7,10 @@ use smallvec::SmallVec;
 
 use super::Drivers;
 use super::live::Driver;
-use super::trail::Fix;
+use super::trail::TrailPoint;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
-use crate::model::{Eta, EtaChange, LiveEvent, Location, LocationReport, OrderId, Point};
+use crate::model::{Eta, EtaChange, LiveEvent, Location, LocationReport, OrderId};
 
 /// The least time between two points of a driver's trail.
 const TRAIL_SPACING: TimeDelta = TimeDelta::milliseconds(500);
@@ -107,9 +107,10 @@ impl Drivers {
         recorded_at: Time,
         now: Time,
     ) -> Result<Reported, Refusal> {
-        let place = Point { latitude: fix.latitude, longitude: fix.longitude };
-        // From a clock that is a little fast: what comes after this must not seem older.
+        // A phone's clock may be a little fast: the fixes after this one must not seem older.
         let seen_at = recorded_at.min(now);
+        let shown = fix.fix(seen_at, now);
+        let place = shown.place;
         let mut orders: SmallVec<[OrderId; 2]> = SmallVec::new();
         let mut events: SmallVec<[LiveEvent; 2]> = SmallVec::new();
         let mut etas: SmallVec<[LiveEvent; 2]> = SmallVec::new();
@@ -122,9 +123,9 @@ impl Drivers {
             }
             for carried in &mut state.orders {
                 // Every order in these hands moves with the driver, also those that this fix does not name.
-                let reckoned = (!late && !carried.overridden)
-                    .then(|| Eta::reckon(place, carried.about.order.destination(), now));
-                if let Some(eta) = reckoned {
+                let estimated = (!late && !carried.overridden)
+                    .then(|| Eta::estimate(place, carried.about.order.destination(), now));
+                if let Some(eta) = estimated {
                     let changed = carried.eta.is_none_or(|before| before.minutes != eta.minutes);
                     carried.eta = Some(eta);
                     if changed {
@@ -143,13 +144,7 @@ impl Drivers {
                 events.push(LiveEvent::Location(Location {
                     about: Arc::clone(&carried.about),
                     driver: driver.id.clone(),
-                    latitude: place.lat(),
-                    longitude: place.lon(),
-                    heading: fix.heading.map(|heading| heading.0),
-                    speed: fix.speed.map(|speed| speed.0),
-                    accuracy: fix.accuracy.map(|accuracy| accuracy.0),
-                    recorded_at: seen_at,
-                    received_at: now,
+                    fix: shown,
                     eta: carried.eta,
                 }));
             }
@@ -175,14 +170,6 @@ impl Drivers {
             }
             state.kept = Some(recorded_at);
         }
-        self.trail.push(Fix {
-            driver: driver.id.clone(),
-            place: Point { latitude: fix.latitude, longitude: fix.longitude },
-            heading: fix.heading.map(|heading| heading.0),
-            speed: fix.speed.map(|speed| speed.0),
-            accuracy: fix.accuracy.map(|accuracy| accuracy.0),
-            recorded_at,
-            received_at,
-        });
+        self.trail.push(TrailPoint { driver: driver.id.clone(), fix: fix.fix(recorded_at, received_at) });
     }
 }

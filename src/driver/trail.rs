@@ -17,7 +17,7 @@ use crate::base::config::Limits;
 use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
-use crate::model::{Point, UserId};
+use crate::model::{Fix, UserId};
 
 /// Fixes waiting to be written; beyond it they are dropped and counted, and only the trail has a hole.
 const QUEUE: usize = 16_384;
@@ -33,25 +33,20 @@ const RETENTION_EVERY: Duration = Duration::from_secs(600);
 /// Rows removed at a time, so that nobody waits long for the writer.
 const RETENTION_BATCH: u64 = 3_600;
 
-/// One fix on its way to the database.
+/// A driver's fix on its way to the database.
 #[derive(Clone, Debug)]
-pub struct Fix {
+pub struct TrailPoint {
     pub driver: UserId,
-    pub place: Point,
-    pub heading: Option<f64>,
-    pub speed: Option<f64>,
-    pub accuracy: Option<f64>,
-    pub recorded_at: Time,
-    pub received_at: Time,
+    pub fix: Fix,
 }
 
 /// The newest fix of each driver that was not written as their last position yet; bounded by a batch interval's fixes.
-type Newest = HashMap<UserId, Fix>;
+type Newest = HashMap<UserId, TrailPoint>;
 
 /// The near end of the queue.
 #[derive(Clone)]
 pub struct Trail {
-    queue: mpsc::Sender<Fix>,
+    queue: mpsc::Sender<TrailPoint>,
     metrics: Metrics,
 }
 
@@ -66,7 +61,7 @@ impl Trail {
     }
 
     /// Queues a fix; never waits.
-    pub fn push(&self, fix: Fix) {
+    pub fn push(&self, fix: TrailPoint) {
         if self.queue.try_send(fix).is_err() {
             self.metrics.trail_dropped.inc();
         }
@@ -81,7 +76,7 @@ impl Trail {
 
 /// The far end of the queue: writes fixes, and forgets old ones.
 pub struct TrailWriter {
-    queue: mpsc::Receiver<Fix>,
+    queue: mpsc::Receiver<TrailPoint>,
     db: Db,
     clock: Clock,
     keep: TimeDelta,
@@ -134,22 +129,22 @@ impl TrailWriter {
 }
 
 /// Writes a batch. A batch that cannot be written is dropped and counted: the trail is not worth blocking for.
-async fn flush(db: &Db, metrics: &Metrics, batch: &mut Vec<Fix>, newest: &mut Newest) {
+async fn flush(db: &Db, metrics: &Metrics, batch: &mut Vec<TrailPoint>, newest: &mut Newest) {
     if let Err(error) = append(db, batch).await {
         metrics.trail_dropped.inc_by(batch.len() as u64);
         tracing::warn!(%error, fixes = batch.len(), "positions could not be written");
     }
-    for fix in batch.drain(..) {
-        let known = newest.entry(fix.driver.clone()).or_insert_with(|| fix.clone());
-        if fix.recorded_at >= known.recorded_at {
-            *known = fix;
+    for point in batch.drain(..) {
+        let known = newest.entry(point.driver.clone()).or_insert_with(|| point.clone());
+        if point.fix.recorded_at >= known.fix.recorded_at {
+            *known = point;
         }
     }
 }
 
 /// Writes drivers' last positions. What cannot be written now is superseded by what comes.
 async fn write_last(db: &Db, newest: &mut Newest) {
-    let positions: Vec<Fix> = newest.drain().map(|(_, fix)| fix).collect();
+    let positions: Vec<TrailPoint> = newest.drain().map(|(_, fix)| fix).collect();
     for chunk in positions.chunks(BATCH) {
         if let Err(error) = upsert(db, chunk).await {
             tracing::warn!(%error, drivers = chunk.len(), "last positions could not be written");
@@ -157,10 +152,10 @@ async fn write_last(db: &Db, newest: &mut Newest) {
     }
 }
 
-async fn append(db: &Db, batch: &[Fix]) -> Result<(), Refusal> {
-    let rows = batch.iter().map(|fix| position_trail::ActiveModel {
+async fn append(db: &Db, batch: &[TrailPoint]) -> Result<(), Refusal> {
+    let rows = batch.iter().map(|TrailPoint { driver, fix }| position_trail::ActiveModel {
         id: NotSet,
-        driver_id: Set(fix.driver.to_string()),
+        driver_id: Set(driver.to_string()),
         latitude: Set(fix.place.lat()),
         longitude: Set(fix.place.lon()),
         heading: Set(fix.heading),
@@ -173,9 +168,9 @@ async fn append(db: &Db, batch: &[Fix]) -> Result<(), Refusal> {
     Ok(())
 }
 
-async fn upsert(db: &Db, newest: &[Fix]) -> Result<(), Refusal> {
-    let last = newest.iter().map(|fix| driver_position::ActiveModel {
-        driver_id: Set(fix.driver.to_string()),
+async fn upsert(db: &Db, newest: &[TrailPoint]) -> Result<(), Refusal> {
+    let last = newest.iter().map(|TrailPoint { driver, fix }| driver_position::ActiveModel {
+        driver_id: Set(driver.to_string()),
         latitude: Set(fix.place.lat()),
         longitude: Set(fix.place.lon()),
         recorded_at: Set(fix.recorded_at),

@@ -3,8 +3,7 @@
 use serde::Deserialize;
 
 use super::tracking::Moved;
-use super::{Accuracy, Heading, Latitude, Longitude, OrderId, OrderStatus, Paragraph, Speed, WholeNumber};
-use crate::base::clock::{Time, wire_option};
+use super::{LocationReport, OrderId, OrderStatus, Paragraph, WholeNumber};
 use crate::base::error::Refusal;
 
 /// What a socket may ask. A dialect that cannot say one of these simply never makes it.
@@ -58,20 +57,4 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret")
     }
-}
-
-/// One fix of a driver's phone.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LocationReport {
-    pub latitude: Latitude,
-    pub longitude: Longitude,
-    /// Without it the fix is for all the driver's active orders.
-    pub order_id: Option<OrderId>,
-    pub heading: Option<Heading>,
-    pub speed: Option<Speed>,
-    pub accuracy: Option<Accuracy>,
-    /// When the phone took the fix; without it, when we received it.
-    #[serde(default, with = "wire_option")]
-    pub recorded_at: Option<Time>,
 }

@@ -1,18 +1,20 @@
-//! When an order arrives, reckoned without a map: the geodesic at an even pace.
+//! When an order arrives, estimated without a map: the geodesic at an even pace.
 
 use geographiclib_rs::{Geodesic, InverseGeodesic};
 
 use super::Point;
 use crate::base::clock::Time;
 
-/// 30 km/h.
+/// The pace of a driver: 30 km/h.
 const METRES_PER_SECOND: f64 = 30_000.0 / 3_600.0;
+/// Mean radius of the earth in metres, for the great circle.
+const EARTH: f64 = 6_371_000.0;
 const MIN_SECONDS: f64 = 60.0;
 
 /// Where an ETA comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EtaSource {
-    /// Reckoned from the driver's last position.
+    /// Estimated from the driver's last position.
     Geodesic,
     /// Set by hand.
     Override,
@@ -32,7 +34,7 @@ impl EtaSource {
 /// When an order arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Eta {
-    /// From when it was reckoned, rounded, at least 1.
+    /// From when it was estimated, rounded, at least 1.
     pub minutes: i64,
     pub at: Time,
     pub source: EtaSource,
@@ -41,7 +43,7 @@ pub struct Eta {
 impl Eta {
     /// For a driver who is at `from` now: geodesic distance ÷ 30 km/h, at least a minute.
     #[must_use]
-    pub fn reckon(from: Point, to: Point, now: Time) -> Self {
+    pub fn estimate(from: Point, to: Point, now: Time) -> Self {
         let metres: f64 = Geodesic::wgs84().inverse(from.lat(), from.lon(), to.lat(), to.lon());
         let seconds = (metres / METRES_PER_SECOND).max(MIN_SECONDS);
         #[expect(
@@ -64,30 +66,17 @@ impl Eta {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::clock::from_millis;
-
-    #[test]
-    fn known_distances() {
-        let now = from_millis(0);
-        // 111.0 m: the example of the third seed, less than a minute away.
-        let near = Eta::reckon(Point::stored(5.6045, -0.1875), Point::stored(5.6037, -0.1869), now);
-        assert_eq!((near.minutes, near.at), (1, from_millis(60_000)));
-        // A degree of longitude on the equator is 111,319.49 m: 13,358 s at 30 km/h.
-        let far = Eta::reckon(Point::stored(0.0, 0.0), Point::stored(0.0, 1.0), now);
-        assert_eq!(far.minutes, 223);
-        assert!((far.at.timestamp_millis() - 13_358_339).abs() < 10, "{}", far.at);
-        // Antipodes, where simpler formulas fail.
-        assert!(Eta::reckon(Point::stored(0.0, 0.0), Point::stored(0.0, 180.0), now).minutes > 40_000);
-    }
-
-    #[test]
-    fn a_time_in_the_past_is_a_minute_away() {
-        assert_eq!(Eta::overridden(from_millis(0), from_millis(600_000)).minutes, 1);
-        assert_eq!(Eta::overridden(from_millis(600_000), from_millis(0)).minutes, 10);
-    }
+/// Seconds to a place for clients of tracking sessions, whose formula is a great circle of a round earth (haversine), at the
+/// same pace, at least a minute.
+#[must_use]
+pub fn eta_seconds(from: Point, to: Point) -> i64 {
+    let (north, south) = (from.lat().to_radians(), to.lat().to_radians());
+    let half = |degrees: f64| (degrees.to_radians() / 2.0).sin().powi(2);
+    let a = half(to.lat() - from.lat()) + north.cos() * south.cos() * half(to.lon() - from.lon());
+    let metres = 2.0 * EARTH * a.sqrt().atan2((1.0 - a).max(0.0).sqrt());
+    #[expect(clippy::cast_possible_truncation, reason = "half the earth at 30 km/h is 2.4 million seconds")]
+    let seconds = (metres / METRES_PER_SECOND).max(MIN_SECONDS).round() as i64;
+    seconds
 }
 
 /// What can be said of an order now, beside the order itself.
@@ -97,4 +86,44 @@ pub struct Forecast {
     pub eta: Option<Eta>,
     /// Where its driver was last seen, and when.
     pub position: Option<(Point, Time)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::from_millis;
+
+    #[test]
+    fn known_distances() {
+        let now = from_millis(0);
+        // 111.0 m: the example of the third seed, less than a minute away.
+        let near = Eta::estimate(Point::stored(5.6045, -0.1875), Point::stored(5.6037, -0.1869), now);
+        assert_eq!((near.minutes, near.at), (1, from_millis(60_000)));
+        // A degree of longitude on the equator is 111,319.49 m: 13,358 s at 30 km/h.
+        let far = Eta::estimate(Point::stored(0.0, 0.0), Point::stored(0.0, 1.0), now);
+        assert_eq!(far.minutes, 223);
+        assert!((far.at.timestamp_millis() - 13_358_339).abs() < 10, "{}", far.at);
+        // Antipodes, where simpler formulas fail.
+        assert!(Eta::estimate(Point::stored(0.0, 0.0), Point::stored(0.0, 180.0), now).minutes > 40_000);
+    }
+
+    #[test]
+    fn a_time_in_the_past_is_a_minute_away() {
+        assert_eq!(Eta::overridden(from_millis(0), from_millis(600_000)).minutes, 1);
+        assert_eq!(Eta::overridden(from_millis(600_000), from_millis(0)).minutes, 10);
+    }
+
+    #[test]
+    fn great_circles_of_known_length() {
+        let eta = |from: [f64; 2], to: [f64; 2]| {
+            eta_seconds(Point::stored(from[0], from[1]), Point::stored(to[0], to[1]))
+        };
+        // 111 m away: a minute at least.
+        assert_eq!(eta([5.6045, -0.1875], [5.6037, -0.1869]), 60);
+        // A degree of a great circle is 111.195 km: 13,343.4 s.
+        assert_eq!(eta([0.0, 0.0], [0.0, 1.0]), 13_343);
+        assert_eq!(eta([0.0, 0.0], [1.0, 0.0]), 13_343);
+        // Half around the earth, where rounding could make a root of something negative.
+        assert_eq!(eta([0.0, 0.0], [0.0, 180.0]), 2_401_810);
+    }
 }

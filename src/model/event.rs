@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use serde_with::skip_serializing_none;
 use smallvec::{SmallVec, smallvec};
 
-use super::{Eta, Order, OrderId, OrderStatus, PastStatus, Role, UserId};
+use super::{Eta, Fix, Order, OrderId, OrderStatus, PastStatus, Role, UserId};
 use crate::base::clock::{Time, wire};
 
 /// What kind of change a durable event records.
@@ -83,13 +83,7 @@ pub enum LiveEvent {
 pub struct Location {
     pub about: Arc<About>,
     pub driver: UserId,
-    pub latitude: f64,
-    pub longitude: f64,
-    pub heading: Option<f64>,
-    pub speed: Option<f64>,
-    pub accuracy: Option<f64>,
-    pub recorded_at: Time,
-    pub received_at: Time,
+    pub fix: Fix,
     /// When the order arrives, from there.
     pub eta: Option<Eta>,
 }

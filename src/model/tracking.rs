@@ -7,10 +7,6 @@ use crate::base::clock::Time;
 
 /// Characters of an id after `TRK-`: 22 of base62 are 131 bits.
 pub const ID_LENGTH: usize = 22;
-/// Mean radius of the earth, km.
-const EARTH_KM: f64 = 6_371.0;
-const KM_PER_HOUR: f64 = 30.0;
-const MIN_ETA_SECONDS: f64 = 60.0;
 
 /// One session.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,18 +48,6 @@ impl TrackingId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
-
-/// Seconds to a place at 30 km/h as the crow flies, at least a minute.
-#[must_use]
-pub fn eta_seconds(from: Point, to: Point) -> i64 {
-    let (north, south) = (from.lat().to_radians(), to.lat().to_radians());
-    let half = |degrees: f64| (degrees.to_radians() / 2.0).sin().powi(2);
-    let a = half(to.lat() - from.lat()) + north.cos() * south.cos() * half(to.lon() - from.lon());
-    let km = 2.0 * EARTH_KM * a.sqrt().atan2((1.0 - a).max(0.0).sqrt());
-    #[expect(clippy::cast_possible_truncation, reason = "half the earth at 30 km/h is 2.4 million seconds")]
-    let seconds = (km / KM_PER_HOUR * 3_600.0).max(MIN_ETA_SECONDS).round() as i64;
-    seconds
 }
 
 impl TrackingSession {
@@ -109,20 +93,6 @@ pub struct Moved {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_example_of_the_seed_and_known_distances() {
-        let eta = |from: [f64; 2], to: [f64; 2]| {
-            eta_seconds(Point::stored(from[0], from[1]), Point::stored(to[0], to[1]))
-        };
-        // 111 m away: a minute at least.
-        assert_eq!(eta([5.6045, -0.1875], [5.6037, -0.1869]), 60);
-        // A degree of a great circle is 111.195 km: 13,343.4 s.
-        assert_eq!(eta([0.0, 0.0], [0.0, 1.0]), 13_343);
-        assert_eq!(eta([0.0, 0.0], [1.0, 0.0]), 13_343);
-        // Half around the earth, where rounding could make a root of something negative.
-        assert_eq!(eta([0.0, 0.0], [0.0, 180.0]), 2_401_810);
-    }
 
     #[test]
     fn only_ids_of_ours_are_read() {

@@ -197,6 +197,15 @@ impl<'de, const MIN: usize, const MAX: usize> Deserialize<'de> for Text<MIN, MAX
     }
 }
 
+/// A line of text for a person to read.
+pub type Line = Text<1, 255>;
+
+/// A paragraph of text for a person to read.
+pub type Paragraph = Text<0, 2_000>;
+
+/// A telephone number, as the other system writes it.
+pub type Phone = Text<1, 64>;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,12 +229,3 @@ mod tests {
         assert!(serde_json::from_str::<Heading>("360").is_err());
     }
 }
-
-/// A line of text for a person to read.
-pub type Line = Text<1, 255>;
-
-/// A paragraph of text for a person to read.
-pub type Paragraph = Text<0, 2_000>;
-
-/// A telephone number, as the other system writes it.
-pub type Phone = Text<1, 64>;

@@ -11,13 +11,12 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower_http::cors::AllowOrigin;
 
 use self::drain::Drain;
 use crate::app::{App, Shared};
 use crate::auth::Auth;
 use crate::base::clock::Clock;
-use crate::base::config::Serve;
+use crate::base::config::{Origins, Serve};
 use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::health::Health;
@@ -67,7 +66,7 @@ pub async fn run(
     stop: CancellationToken,
     started: impl FnOnce(),
 ) -> Result<(), Failure> {
-    let origins = config.allow_origin().map_err(Failure::Config)?;
+    let origins = config.origins().map_err(Failure::Config)?;
     warn_of_open_doors(&config);
     let (app, work) = wire(config, clock).await?;
     let mut tasks = Tasks::default();
@@ -170,7 +169,7 @@ fn serve(
     sessions: &Sessions,
     peers: &Peers,
     listener: TcpListener,
-    origins: Option<AllowOrigin>,
+    origins: Origins,
     stop: &CancellationToken,
 ) -> Drain {
     let app = sessions.app();
@@ -180,7 +179,7 @@ fn serve(
     let router = http::router(sessions, Arc::clone(&connections), Arc::clone(&under_way));
     let front = socketio::service(sessions, peers);
     let router = router.route_service("/socket.io/", front.clone()).route_service("/socket.io", front);
-    let router = http::outer(router, &app.config, origins);
+    let router = http::outer(router, origins);
     let drain = Drain { connections, under_way, tracker: TaskTracker::new(), end: CancellationToken::new() };
     // A stopping server goes on answering that it stops, unless another process takes over the port.
     let listening = if app.config.reuse_port { stop.clone() } else { drain.end.clone() };

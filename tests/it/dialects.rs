@@ -14,7 +14,7 @@ use ordercast::model::Party;
 use ordercast::model::PastStatus;
 use ordercast::model::TrackingSession;
 use ordercast::model::{
-    About, Announcement, Audience, EtaChange, EventKind, LiveEvent, Location, OrderEvent,
+    About, Announcement, Audience, EtaChange, EventKind, Fix, LiveEvent, Location, OrderEvent,
 };
 use ordercast::model::{Chef, Customer, Delivery, Driver, Item, Order, OrderStatus, PaymentStatus};
 use ordercast::model::{OrderId, Point, UserId};
@@ -171,13 +171,14 @@ fn live() -> Vec<(&'static str, LiveEvent)> {
                 }],
             }),
             driver: UserId::stored("dan"),
-            latitude: 5.6045,
-            longitude: -0.1875,
-            heading: full.then_some(90.0),
-            speed: full.then_some(8.5),
-            accuracy: full.then_some(5.0),
-            recorded_at: at(50),
-            received_at: at(51),
+            fix: Fix {
+                place: Point::stored(5.6045, -0.1875),
+                heading: full.then_some(90.0),
+                speed: full.then_some(8.5),
+                accuracy: full.then_some(5.0),
+                recorded_at: at(50),
+                received_at: at(51),
+            },
             eta: full.then(|| Eta::overridden(at(651), at(51))),
         })
     };

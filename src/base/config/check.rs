@@ -1,6 +1,6 @@
 //! Whether settings can be used together, in lines for the operator.
 
-use tower_http::cors::AllowOrigin;
+use http::HeaderValue;
 
 use super::{Database, KeySource, Serve, TokenChecks};
 use crate::base::clock::Clock;
@@ -34,6 +34,21 @@ impl Database {
             Err("DATABASE_URL must begin with sqlite: or postgres://".to_owned())
         }
     }
+}
+
+/// The origins of pages that may call, beside the server's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origins {
+    /// No others.
+    Same,
+    Any,
+    Listed(Vec<HeaderValue>),
+}
+
+fn origin(text: &str) -> Result<HeaderValue, String> {
+    let valid = (text.starts_with("http://") || text.starts_with("https://")) && !text.ends_with('/');
+    let value = text.parse().ok().filter(|_| valid);
+    value.ok_or_else(|| format!("CORS_ORIGIN: {text:?} is not an origin such as https://example.com"))
 }
 
 impl Serve {
@@ -77,7 +92,7 @@ impl Serve {
             return Err("ORDER_SERVICE_URL must begin with https:// or http://".to_owned());
         }
         self.database.url()?;
-        self.allow_origin()?;
+        self.origins()?;
         let limits = &self.limits;
         if !limits.location_rate_per_second.is_finite() || limits.location_rate_per_second < 0.0 {
             return Err("LOCATION_RATE_PER_SECOND must be 0 or more".to_owned());
@@ -115,28 +130,16 @@ impl Serve {
         }
     }
 
-    /// Which origins browsers may call from; `None` for same-origin only.
+    /// Which origins browsers may call from.
     ///
     /// # Errors
     /// A line for the operator.
-    pub fn allow_origin(&self) -> Result<Option<AllowOrigin>, String> {
+    pub fn origins(&self) -> Result<Origins, String> {
         match self.cors_origin.as_deref().map(str::trim) {
-            None | Some("") => Ok(None),
-            Some(_) if self.allows_any_origin() => Ok(Some(AllowOrigin::any())),
+            None | Some("") => Ok(Origins::Same),
+            Some(_) if self.allows_any_origin() => Ok(Origins::Any),
             Some(list) => {
-                let mut origins = Vec::new();
-                for origin in list.split(',').map(str::trim) {
-                    let valid = origin.starts_with("http://") || origin.starts_with("https://");
-                    match origin.parse() {
-                        Ok(value) if valid && !origin.ends_with('/') => origins.push(value),
-                        _ => {
-                            return Err(format!(
-                                "CORS_ORIGIN: {origin:?} is not an origin such as https://example.com"
-                            ));
-                        }
-                    }
-                }
-                Ok(Some(AllowOrigin::list(origins)))
+                list.split(',').map(str::trim).map(origin).collect::<Result<_, _>>().map(Origins::Listed)
             }
         }
     }

@@ -3,7 +3,7 @@
 mod check;
 mod keys;
 
-pub use check::check_secret;
+pub use check::{Origins, check_secret};
 pub use keys::{KeySource, TokenChecks};
 
 use std::net::SocketAddr;

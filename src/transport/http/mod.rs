@@ -29,7 +29,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::base::clock::instant;
-use crate::base::config::Serve;
+use crate::base::config::Origins;
 use crate::base::error::Refusal;
 use crate::session::Sessions;
 use crate::transport::site::Site;
@@ -134,25 +134,28 @@ pub fn router(fanout: &Sessions, connections: Arc<conn::Shared>, under_way: Arc<
 }
 
 /// What every request goes through, Socket.IO's too: a caught panic, and the headers browsers ask for.
-pub fn outer(router: Router, config: &Serve, origins: Option<AllowOrigin>) -> Router {
+pub fn outer(router: Router, origins: Origins) -> Router {
     let router = router.layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
         problem::respond(&Refusal::internal("a handler panicked"))
     }));
-    match origins {
-        Some(origins) => router.layer(
-            CorsLayer::new()
-                .allow_origin(origins)
-                .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::PUT, Method::DELETE])
-                // Clients add headers of their own; none of them means anything here that a token does not.
-                .allow_headers(AllowHeaders::mirror_request())
-                // Frontends that were written for cookies ask with credentials. We read none, so it gives nothing away;
-                // browsers do not allow it together with `*`.
-                .allow_credentials(!config.allows_any_origin())
-                .expose_headers([header::ETAG, header::LOCATION, header::RETRY_AFTER, REQUEST_ID])
-                .max_age(std::time::Duration::from_secs(3_600)),
-        ),
-        None => router,
-    }
+    let any = origins == Origins::Any;
+    let allowed = match origins {
+        Origins::Same => return router,
+        Origins::Any => AllowOrigin::any(),
+        Origins::Listed(origins) => AllowOrigin::list(origins),
+    };
+    router.layer(
+        CorsLayer::new()
+            .allow_origin(allowed)
+            .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::PUT, Method::DELETE])
+            // Clients add headers of their own; none of them means anything here that a token does not.
+            .allow_headers(AllowHeaders::mirror_request())
+            // Frontends that were written for cookies ask with credentials. We read none, so it gives nothing away;
+            // browsers do not allow it together with `*`.
+            .allow_credentials(!any)
+            .expose_headers([header::ETAG, header::LOCATION, header::RETRY_AFTER, REQUEST_ID])
+            .max_age(std::time::Duration::from_secs(3_600)),
+    )
 }
 
 /// Gives the request an id, logs it by its route (never its query, which may hold a token), and counts it.
