@@ -119,9 +119,8 @@ fn wrong_words(path: &str, code: &str) -> Vec<String> {
 
 fn has_word(code: &str, word: &str) -> bool {
     let part = |c: char| c.is_alphanumeric() || c == '_';
-    code.match_indices(word).any(|(at, _)| {
-        !code[..at].ends_with(part) && !code[at + word.len()..].starts_with(part)
-    })
+    code.match_indices(word)
+        .any(|(at, _)| !code[..at].ends_with(part) && !code[at + word.len()..].starts_with(part))
 }
 
 #[test]

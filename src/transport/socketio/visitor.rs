@@ -1,4 +1,4 @@
-//! A Socket.IO client at the door, with what it brings: its token, and where it was.
+//! A client that wants to come in, and what it brings: its token, and where its session was.
 
 use std::sync::{Arc, Weak};
 
@@ -19,22 +19,22 @@ use crate::session::resume::Claim;
 use crate::transport::conn;
 use crate::transport::token::{token_in, token_of};
 
-/// Random bytes of an id that we give out; socketioxide's are as long.
+/// Random bytes of a socket id. socketioxide's ids have as many.
 const SID: usize = 12;
 
-/// A socket at the door, with what it brings.
+/// A client that wants to come into a namespace.
 pub(super) struct Visitor {
-    /// Its id, as the client knows it.
+    /// The socket id that the client knows.
     pub(super) sid: String,
     pub(super) is_eio3: bool,
     pub(super) polls: bool,
     pub(super) connection: Option<conn::Handle>,
     pub(super) handshake: Option<Arc<Handshake>>,
-    /// The token that its first request came with.
+    /// The token of its first request.
     pub(super) token: Option<String>,
-    /// The auth payload of its CONNECT, JSON.
+    /// The auth payload of its CONNECT: JSON.
     pub(super) auth: Option<String>,
-    /// As socketioxide knows it.
+    /// The socket of socketioxide, if it has one.
     pub(super) socket: Weak<Socket<LocalAdapter>>,
 }
 
@@ -59,7 +59,7 @@ impl FromConnectParts<LocalAdapter> for Visitor {
     }
 }
 
-/// The auth payload, if it is one.
+/// The JSON of an auth payload.
 pub(super) fn json(auth: &Value) -> Option<String> {
     match auth {
         Value::Str(json, _) => Some(json.to_string()),
@@ -67,7 +67,7 @@ pub(super) fn json(auth: &Value) -> Option<String> {
     }
 }
 
-/// The auth payload. What else is in it, and of what type, is nobody's concern.
+/// The auth payload. Other members are ignored, whatever their type.
 #[derive(Default, Deserialize)]
 struct AuthPayload<'a> {
     token: Option<String>,
@@ -80,7 +80,7 @@ struct AuthPayload<'a> {
 }
 
 impl Visitor {
-    /// A client that is on its WebSocket already, with what it says now and the token that it came with.
+    /// A client whose connection was taken over. `auth` is from its new CONNECT, and `token` from its first request.
     pub(super) fn returning(
         clock: &Clock,
         auth: Option<String>,
@@ -99,7 +99,7 @@ impl Visitor {
         }
     }
 
-    /// What version 2, which has no auth payload, said in its query: see [`super::query`].
+    /// The query of a version 2 client, which has no auth payload: see [`super::query`].
     fn query(&self) -> Option<&str> {
         self.auth.as_deref().filter(|_| self.is_eio3).map(|query| query.trim_end_matches(','))
     }
@@ -108,16 +108,16 @@ impl Visitor {
         self.auth.as_deref().and_then(|auth| serde_json::from_str(auth).ok()).unwrap_or_default()
     }
 
-    /// The token, from `auth.token` (version 2: the query it joins with), the `Authorization` header or the `token`
-    /// query parameter, in this order.
+    /// The token from `auth.token` (version 2: the query that it joins with), the `Authorization` header or the `token` query
+    /// parameter, in this order.
     pub(super) fn token(&self) -> Option<String> {
         self.payload().token.or_else(|| self.query().and_then(token_in)).or_else(|| self.token.clone())
     }
 
-    /// Where it says that it was.
+    /// Where its session was, as the client says.
     pub(super) fn claim(&self) -> Result<Claim, Refusal> {
         let payload = self.payload();
-        // Of another type than it has to be: then it is not one that we gave out.
+        // A value of another type was not given out by us. An empty string is refused as such.
         let text = |raw: Option<&RawValue>| {
             raw.map(|raw| serde_json::from_str::<String>(raw.get()).unwrap_or_default())
         };
@@ -133,13 +133,14 @@ impl Visitor {
         Ok(Claim { pid: text(payload.pid), offset: text(payload.offset), position })
     }
 
+    /// Ends the handshake.
     pub(super) fn shaken_hands(&self) {
         if let Some(handshake) = &self.handshake {
             handshake.ends();
         }
     }
 
-    /// Ends the session in the default namespace of a client that came there only because its protocol says so.
+    /// Ends the session in the default namespace of a client that was there only because its protocol requires it.
     pub(super) fn leave_default_namespace(&self) {
         if let Some(handshake) = &self.handshake {
             handshake.first.goes_on();
@@ -147,7 +148,7 @@ impl Visitor {
     }
 }
 
-/// The position in a query, -1 if it is not a number.
+/// The position in a query; -1 if it is not a number.
 fn position_in(query: &str) -> Option<i64> {
     let (_, value) = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "position")?;
     Some(value.parse().unwrap_or(-1))
