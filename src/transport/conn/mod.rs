@@ -41,9 +41,9 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// The connections that are open. A server that stops ends those that do not end themselves.
 #[derive(Default)]
-pub struct Open(Mutex<HashMap<u64, Handle>>);
+pub struct OpenConnections(Mutex<HashMap<u64, Handle>>);
 
-impl Open {
+impl OpenConnections {
     /// Ends every connection.
     pub fn kill_all(&self) {
         // This is a copy because a connection that ends removes itself from the list.
@@ -74,7 +74,7 @@ pub struct Shared {
     stall: Duration,
     flusher: Flusher,
     metrics: Metrics,
-    open: Open,
+    open: OpenConnections,
 }
 
 impl Shared {
@@ -83,13 +83,13 @@ impl Shared {
         // A client that has missed its heartbeat is not waited for any longer.
         let heartbeat = limits.ping_interval_ms.saturating_add(limits.ping_timeout_ms);
         let stall = Duration::from_millis(u64::from(limits.write_stall_ms).min(heartbeat));
-        let (limits, flusher, open) = (limits.clone(), Flusher::new(), Open::default());
+        let (limits, flusher, open) = (limits.clone(), Flusher::new(), OpenConnections::default());
         Arc::new(Self { limits, stall, flusher, metrics, open })
     }
 
     /// The connections that are open.
     #[must_use]
-    pub fn open(&self) -> &Open {
+    pub fn open(&self) -> &OpenConnections {
         &self.open
     }
 

@@ -4,8 +4,8 @@ use std::sync::{Arc, Weak};
 
 use super::engine::Engine;
 use super::entry::{Entry, Owner};
+use super::joining::JoiningClient;
 use super::polling::PollingClients;
-use super::visitor::Visitor;
 use super::wire::{Direct, Polled};
 use crate::base::error::Refusal;
 use crate::dialect::Dialect;
@@ -37,59 +37,59 @@ impl Door {
     /// Lets a client in or refuses it. Its session is not in its rooms yet: see [`Entry::enter`]. `owner` takes it out.
     pub(super) async fn let_in(
         self: &Arc<Self>,
-        visitor: &Visitor,
+        joining: &JoiningClient,
         dialect: Dialect,
         owner: Owner,
     ) -> Result<Arc<Entry>, Denied> {
         let notices = dialect == Dialect::Notices;
         if !notices {
-            visitor.leave_default_namespace();
+            joining.leave_default_namespace();
         }
         let app = self.fanout.app();
-        let principal = match visitor.token() {
+        let principal = match joining.token() {
             None if notices && app.config.legacy_open => Ok(Principal::anonymous()),
             None => Err(Refusal::Unauthorized("no token was given")),
             Some(token) => app.auth.verify(&token).await,
         };
         let admitted = match principal {
-            Ok(principal) => self.admit(visitor, dialect, principal, owner).await,
+            Ok(principal) => self.admit(joining, dialect, principal, owner).await,
             Err(refusal) => Err(refusal),
         };
         // Protocol 3 puts every client into the default namespace first. A client that is refused there may still go on to
         // another one.
-        if admitted.is_ok() || !notices || !visitor.is_eio3 {
-            visitor.shaken_hands();
+        if admitted.is_ok() || !notices || !joining.is_eio3 {
+            joining.shaken_hands();
         }
-        admitted.map_err(|refusal| self.deny(visitor, &refusal))
+        admitted.map_err(|refusal| self.deny(joining, &refusal))
     }
 
     async fn admit(
         self: &Arc<Self>,
-        visitor: &Visitor,
+        joining: &JoiningClient,
         dialect: Dialect,
         principal: Principal,
         owner: Owner,
     ) -> Result<Arc<Entry>, Refusal> {
         let namespace = dialect.namespace().unwrap_or_default();
-        let sid = &visitor.sid;
-        let claim = visitor.claim()?;
+        let sid = &joining.sid;
+        let claim = joining.claim()?;
         let mut begun = begin(&self.fanout, &principal, dialect, &claim, sid).await?;
-        if visitor.is_eio3 || principal.role == Role::Anonymous {
+        if joining.is_eio3 || principal.role == Role::Anonymous {
             // Clients of Engine.IO 3 cannot keep the id, and an anonymous session belongs to nobody.
             begun.beginning.holder = None;
         }
-        let client = if visitor.polls { Some(self.clients.begin(sid)) } else { self.clients.get(sid) };
+        let client = if joining.polls { Some(self.clients.begin(sid)) } else { self.clients.get(sid) };
         let writer = match &client {
             // The client has a WebSocket from the start.
-            None => visitor.connection.as_ref().and_then(conn::Handle::writer),
+            None => joining.connection.as_ref().and_then(conn::Handle::writer),
             // The client has changed to a WebSocket before it came in.
-            Some(client) if !visitor.polls => client.writer(),
+            Some(client) if !joining.polls => client.writer(),
             Some(_) => None,
         };
         let (wire, polled): (Box<dyn Wire>, _) = if let Some(writer) = &writer {
             (Box::new(Direct { writer: Arc::clone(writer), namespace }), Weak::new())
         } else {
-            let polled = Polled::new(visitor.socket.clone(), self.engine.clone(), client.clone());
+            let polled = Polled::new(joining.socket.clone(), self.engine.clone(), client.clone());
             let weak = Arc::downgrade(&polled);
             (Box::new(polled), weak)
         };
@@ -108,20 +108,20 @@ impl Door {
         }))
     }
 
-    fn deny(&self, visitor: &Visitor, refusal: &Refusal) -> Denied {
+    fn deny(&self, joining: &JoiningClient, refusal: &Refusal) -> Denied {
         self.fanout.metrics().rejected(refusal.code());
         // Clients do not come back after a refusal. A fault of ours must not look like one, so the connection is cut.
         if matches!(refusal, Refusal::Unavailable | Refusal::Internal(_)) {
             if let Refusal::Internal(error) = refusal {
                 tracing::error!(%error, "a client could not be let in");
             }
-            match self.clients.get(&visitor.sid) {
-                None => visitor.connection.iter().for_each(conn::Handle::kill),
+            match self.clients.get(&joining.sid) {
+                None => joining.connection.iter().for_each(conn::Handle::kill),
                 Some(client) => {
                     // The next poll says that the Engine.IO session has ended, and nothing else.
                     client.close();
                     client.writer().iter().for_each(|writer| writer.kill());
-                    let (engine, sid, eio3) = (self.engine.clone(), visitor.sid.clone(), visitor.is_eio3);
+                    let (engine, sid, eio3) = (self.engine.clone(), joining.sid.clone(), joining.is_eio3);
                     tokio::spawn(async move { engine.close(&sid, eio3).await });
                 }
             }

@@ -21,9 +21,9 @@ use tokio_tungstenite::tungstenite::{Error, Message as WsMessage};
 
 use super::door::Door;
 use super::entry::{Entry, Owner};
+use super::joining::{JoiningClient, json_of};
 use super::packet::{MAX_ATTACHMENTS, READ_BUFFER, connect_frame, refusal_frame};
 use super::polling::PollingClient;
-use super::visitor::{self, Visitor};
 use crate::base::clock::instant;
 use crate::base::config::Limits;
 use crate::dialect::Dialect;
@@ -194,7 +194,7 @@ impl Client {
             // The client is in this namespace already. socketioxide ignores that as well.
             PacketData::Connect(_) if self.entry(namespace).is_some() => {}
             PacketData::Connect(auth) => {
-                self.connect(namespace, auth.as_ref().and_then(visitor::json)).await;
+                self.connect(namespace, auth.as_ref().and_then(json_of)).await;
             }
             PacketData::Disconnect => self.leave(namespace),
             PacketData::Event(Value::Str(json, _), ack)
@@ -233,13 +233,13 @@ impl Client {
         let let_in = match dialect {
             None => Err("Invalid namespace".to_owned()),
             Some(dialect) => {
-                let visitor = Visitor::returning(
+                let joining = JoiningClient::returning(
                     &self.door.fanout.app().clock,
                     auth,
                     self.token.clone(),
                     conn::Handle::of(&self.writer),
                 );
-                self.door.let_in(&visitor, dialect, Owner::us()).await.map_err(|denied| denied.to_string())
+                self.door.let_in(&joining, dialect, Owner::us()).await.map_err(|denied| denied.to_string())
             }
         };
         match let_in {

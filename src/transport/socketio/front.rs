@@ -49,7 +49,7 @@ struct OpenPacket<'a> {
 }
 
 /// The query of a request.
-struct Query {
+struct EngineQuery {
     /// The protocol version is 3 or 4.
     known: bool,
     eio3: bool,
@@ -57,7 +57,7 @@ struct Query {
     websocket: bool,
 }
 
-impl Query {
+impl EngineQuery {
     fn new(request: &Request) -> Self {
         let mut query = Self { known: false, eio3: false, sid: None, websocket: false };
         for pair in request.uri().query().unwrap_or_default().split('&') {
@@ -91,7 +91,7 @@ impl Front {
         self.app().map_or(self.body_limit, |app| app.config.limits.max_message_bytes)
     }
 
-    fn refuse(&self, request: &Request, query: &Query) -> Option<Response> {
+    fn refuse(&self, request: &Request, query: &EngineQuery) -> Option<Response> {
         let app = self.app()?;
         if query.sid.is_none() {
             // This is no `connect_error`, because clients try again by themselves after a 503.
@@ -106,7 +106,7 @@ impl Front {
         upgrade::refuse_foreign(app, request.headers())
     }
 
-    async fn serve(self, request: Request, query: Query) -> Response {
+    async fn serve(self, request: Request, query: EngineQuery) -> Response {
         let polls = request.method() == Method::GET && !query.websocket;
         let sid = match &query.sid {
             _ if query.websocket => return self.upgrade(request, &query).await,
@@ -135,7 +135,7 @@ impl Front {
     }
 
     /// A WebSocket of a new client, or of one that was polling before.
-    async fn upgrade(&self, request: Request, query: &Query) -> Response {
+    async fn upgrade(&self, request: Request, query: &EngineQuery) -> Response {
         let Some(writer) = request.extensions().get::<conn::Handle>().and_then(conn::Handle::writer) else {
             return gone();
         };
@@ -217,7 +217,7 @@ impl Service<Request> for Front {
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let query = Query::new(&request);
+        let query = EngineQuery::new(&request);
         if let Some(refusal) = self.refuse(&request, &query) {
             return Box::pin(std::future::ready(Ok(refusal)));
         }

@@ -11,14 +11,18 @@ use crate::session::session::Session;
 pub(super) struct Handshake {
     under_way: Arc<AtomicUsize>,
     over: AtomicBool,
-    pub(super) first: First,
+    pub(super) default_namespace: DefaultNamespace,
 }
 
 impl Handshake {
     /// Counts one more.
     pub(super) fn new(under_way: &Arc<AtomicUsize>) -> Self {
         under_way.fetch_add(1, Ordering::AcqRel);
-        Self { under_way: Arc::clone(under_way), over: AtomicBool::new(false), first: First::default() }
+        Self {
+            under_way: Arc::clone(under_way),
+            over: AtomicBool::new(false),
+            default_namespace: DefaultNamespace::default(),
+        }
     }
 
     pub(super) fn is_under_way(&self) -> bool {
@@ -51,7 +55,7 @@ impl Drop for EndsWithConnection {
 /// The session in the default namespace of an Engine.IO 3 client. The protocol puts every client there, so the client may
 /// be going on to another namespace already.
 #[derive(Default)]
-pub(super) struct First(Mutex<Stage>);
+pub(super) struct DefaultNamespace(Mutex<Stage>);
 
 #[derive(Default)]
 enum Stage {
@@ -61,9 +65,9 @@ enum Stage {
     GoneOn,
 }
 
-impl First {
+impl DefaultNamespace {
     /// The client has a session there. It ends at once if the client has gone on already.
-    pub(super) fn comes(&self, session: &Arc<Session>) {
+    pub(super) fn joined(&self, session: &Arc<Session>) {
         let mut stage = self.stage();
         match *stage {
             Stage::GoneOn => drop(session.leave()),
@@ -72,7 +76,7 @@ impl First {
     }
 
     /// The client goes on to another namespace. Its session there ends now or when it comes.
-    pub(super) fn goes_on(&self) {
+    pub(super) fn left(&self) {
         if let Stage::Here(session) = std::mem::replace(&mut *self.stage(), Stage::GoneOn)
             && let Some(session) = session.upgrade()
         {

@@ -10,12 +10,12 @@ mod greeting;
 mod handler;
 mod handshake;
 mod incoming;
+mod joining;
 pub mod packet;
 pub mod polling;
 mod polls;
 mod probe;
 pub mod query;
-mod visitor;
 mod wire;
 
 pub use engine::Engine;
@@ -33,9 +33,9 @@ use tower::util::service_fn;
 use self::door::{Denied, Door};
 use self::entry::{Entry, Owner};
 use self::handler::Handler;
+use self::joining::JoiningClient;
 use self::packet::{MAX_ATTACHMENTS, READ_BUFFER};
 use self::polling::PollingClients;
-use self::visitor::Visitor;
 use crate::base::config::Limits;
 use crate::base::error::Refusal;
 use crate::dialect::Dialect;
@@ -92,11 +92,11 @@ fn builder(limits: &Limits) -> socketioxide::SocketIoBuilder {
 
 fn serve(io: &SocketIo, door: &Arc<Door>, dialect: Dialect, namespace: &'static str) {
     let door = Arc::clone(door);
-    let admit = move |visitor: Visitor| {
+    let admit = move |joining: JoiningClient| {
         let door = Arc::clone(&door);
         async move {
-            let entry = door.let_in(&visitor, dialect, Owner::socketioxide()).await?;
-            settle_in(&visitor, entry);
+            let entry = door.let_in(&joining, dialect, Owner::socketioxide()).await?;
+            settle_in(&joining, entry);
             Ok::<_, Denied>(())
         }
     };
@@ -105,18 +105,18 @@ fn serve(io: &SocketIo, door: &Arc<Door>, dialect: Dialect, namespace: &'static 
 
 /// Registers the handlers of a session. This is done before the connect handler runs: the CONNECT reply leaves first, and the
 /// client's first events may follow at once.
-fn settle_in(visitor: &Visitor, entry: Arc<Entry>) {
-    let Some(socket) = visitor.socket.upgrade() else { return };
+fn settle_in(joining: &JoiningClient, entry: Arc<Entry>) {
+    let Some(socket) = joining.socket.upgrade() else { return };
     socket.on_fallback(Handler(Arc::clone(&entry.inbox)));
     let leaving = Arc::clone(&entry);
     socket.on_disconnect(async move |_: SocketRef, reason: DisconnectReason| {
         leaving.ended_by_socketioxide(Some(reason_name(reason)));
     });
     if entry.session.dialect() == Dialect::Notices
-        && visitor.is_eio3
-        && let Some(handshake) = &visitor.handshake
+        && joining.is_eio3
+        && let Some(handshake) = &joining.handshake
     {
-        handshake.first.comes(&entry.session);
+        handshake.default_namespace.joined(&entry.session);
     }
     match (&entry.writer, &entry.client) {
         (Some(writer), _) => entry.expect_on(writer),
@@ -127,8 +127,8 @@ fn settle_in(visitor: &Visitor, entry: Arc<Entry>) {
 }
 
 /// The middleware has made the session. It enters its rooms now that the client is connected.
-async fn enter(visitor: Visitor) {
-    let Some(socket) = visitor.socket.upgrade() else { return };
+async fn enter(joining: JoiningClient) {
+    let Some(socket) = joining.socket.upgrade() else { return };
     let Some(entry) = socket.extensions.get::<Arc<Entry>>() else { return };
     // socketioxide has answered the CONNECT.
     entry.enter(|| ());

@@ -73,11 +73,11 @@ pub(super) fn with_pid(reply: &[u8], session: &Session) -> Option<Bytes> {
 /// `40/realtime,{"sid":"…","pid":"…"}`, or `40{…}` in the default namespace, from the reply of socketioxide.
 pub(super) fn connect_reply(reply: &[u8], session: &Session) -> Option<String> {
     #[derive(Deserialize)]
-    struct Reply<'a> {
+    struct ConnectReply<'a> {
         #[serde(borrow)]
         sid: &'a RawValue,
     }
-    let Reply { sid } = serde_json::from_slice(reply).ok()?;
+    let ConnectReply { sid } = serde_json::from_slice(reply).ok()?;
     let pid = session.pid()?;
     let [namespace, comma] = prefix(session.dialect().namespace()?);
     Some(format!(r#"40{namespace}{comma}{{"sid":{sid},"pid":"{pid}"}}"#))

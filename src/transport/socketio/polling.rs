@@ -31,11 +31,11 @@ pub(super) struct PollingClient {
     steps: AtomicUsize,
     /// The client has probed its WebSocket: polls end at once, so that it can stop polling.
     probing: watch::Sender<bool>,
-    state: Mutex<State>,
+    details: Mutex<Details>,
 }
 
 #[derive(Default)]
-struct State {
+struct Details {
     handshake: Weak<Handshake>,
     /// When the first request came, and its token.
     came: Option<Instant>,
@@ -60,38 +60,38 @@ impl PollingClient {
     }
 
     pub(super) fn came_with(&self, handshake: Weak<Handshake>, token: Option<String>) {
-        let mut state = self.state();
-        (state.handshake, state.came, state.token) = (handshake, Some(instant()), token);
+        let mut details = self.details();
+        (details.handshake, details.came, details.token) = (handshake, Some(instant()), token);
     }
 
     /// When the first request came.
     pub(super) fn came(&self) -> Option<Instant> {
-        self.state().came
+        self.details().came
     }
 
     /// The token of the first request.
     pub(super) fn token(&self) -> Option<String> {
-        self.state().token.clone()
+        self.details().token.clone()
     }
 
     /// The handshake, while it is under way.
     pub(super) fn handshake(&self) -> Option<Arc<Handshake>> {
-        self.state().handshake.upgrade().filter(|handshake| handshake.is_under_way())
+        self.details().handshake.upgrade().filter(|handshake| handshake.is_under_way())
     }
 
     /// The session in a namespace.
     pub(super) fn entry(&self, namespace: &[u8]) -> Option<Arc<Entry>> {
-        find(&self.state().entries, namespace)
+        find(&self.details().entries, namespace)
     }
 
     /// The sessions in all namespaces.
     pub(super) fn entries(&self) -> SmallVec<[Arc<Entry>; 2]> {
-        self.state().entries.iter().filter_map(Weak::upgrade).collect()
+        self.details().entries.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// The WebSocket that the client changes or has changed to.
     pub(super) fn writer(&self) -> Option<Arc<ConnectionWriter>> {
-        self.state().writer.upgrade()
+        self.details().writer.upgrade()
     }
 
     /// We are ending the Engine.IO session.
@@ -118,7 +118,7 @@ impl PollingClient {
     /// The client has a session, whose CONNECT reply it has still to poll.
     pub(super) fn has(&self, entry: &Arc<Entry>) {
         {
-            let entries = &mut self.state().entries;
+            let entries = &mut self.details().entries;
             entries.retain(|known| known.strong_count() > 0);
             entries.push(Arc::downgrade(entry));
         }
@@ -169,7 +169,7 @@ impl PollingClient {
 
     /// The client changes to this WebSocket.
     pub(super) fn moves_to(&self, writer: &Arc<ConnectionWriter>) {
-        self.state().writer = Arc::downgrade(writer);
+        self.details().writer = Arc::downgrade(writer);
         self.mark();
     }
 
@@ -183,8 +183,8 @@ impl PollingClient {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn details(&self) -> MutexGuard<'_, Details> {
+        self.details.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -216,9 +216,9 @@ impl PollingClients {
     /// handshake may take.
     pub fn sweep(&self) {
         self.all().retain(|_, client| {
-            let mut state = client.state();
-            state.entries.iter().any(|entry| entry.strong_count() > 0)
-                || !std::mem::replace(&mut state.lingers, true)
+            let mut details = client.details();
+            details.entries.iter().any(|entry| entry.strong_count() > 0)
+                || !std::mem::replace(&mut details.lingers, true)
         });
     }
 

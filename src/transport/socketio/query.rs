@@ -25,12 +25,12 @@ fn matches(index: usize, byte: u8) -> bool {
 const QUERY: usize = CONNECT.len() + NAMESPACE.len();
 
 /// Changes a packet byte by byte.
-struct Packet {
+struct PacketRewriter {
     index: usize,
     matching: bool,
 }
 
-impl Packet {
+impl PacketRewriter {
     const fn new() -> Self {
         Self { index: 0, matching: true }
     }
@@ -52,7 +52,7 @@ pub fn rewrite_body(body: &mut [u8]) {
         let length =
             std::str::from_utf8(&body[at..colon]).ok().and_then(|digits| digits.parse::<usize>().ok());
         let Some(length) = length else { return };
-        let mut packet = Packet::new();
+        let mut packet = PacketRewriter::new();
         let mut characters = 0;
         at = colon + 1;
         while at < body.len() {

@@ -23,7 +23,7 @@ use crate::transport::token::{token_in, token_of};
 const SID: usize = 12;
 
 /// A client that wants to come into a namespace.
-pub(super) struct Visitor {
+pub(super) struct JoiningClient {
     /// The socket id that the client knows.
     pub(super) sid: String,
     pub(super) is_eio3: bool,
@@ -38,7 +38,7 @@ pub(super) struct Visitor {
     pub(super) socket: Weak<Socket<LocalAdapter>>,
 }
 
-impl FromConnectParts<LocalAdapter> for Visitor {
+impl FromConnectParts<LocalAdapter> for JoiningClient {
     type Error = std::convert::Infallible;
 
     fn from_connect_parts(
@@ -53,14 +53,14 @@ impl FromConnectParts<LocalAdapter> for Visitor {
             connection: came_with.extensions.get().cloned(),
             handshake: came_with.extensions.get().cloned(),
             token: token_of(came_with),
-            auth: auth.as_ref().and_then(json),
+            auth: auth.as_ref().and_then(json_of),
             socket: Arc::downgrade(socket),
         })
     }
 }
 
 /// The JSON of an auth payload.
-pub(super) fn json(auth: &Value) -> Option<String> {
+pub(super) fn json_of(auth: &Value) -> Option<String> {
     match auth {
         Value::Str(json, _) => Some(json.to_string()),
         Value::Bytes(_) => None,
@@ -79,7 +79,7 @@ struct AuthPayload<'a> {
     position: Option<&'a RawValue>,
 }
 
-impl Visitor {
+impl JoiningClient {
     /// A client whose connection was taken over. `auth` is from its new CONNECT, and `token` from its first request.
     pub(super) fn returning(
         clock: &Clock,
@@ -143,7 +143,7 @@ impl Visitor {
     /// Ends the session in the default namespace of a client that was there only because its protocol requires it.
     pub(super) fn leave_default_namespace(&self) {
         if let Some(handshake) = &self.handshake {
-            handshake.first.goes_on();
+            handshake.default_namespace.left();
         }
     }
 }
