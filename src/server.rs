@@ -106,7 +106,7 @@ pub async fn run(
     app.auth.revocations().poll(&app.db).await.map_err(Failure::Start)?;
     let (recovery, sessions) = Recovery::open(&app).await.map_err(Failure::Start)?;
     let fanout = Sessions::new(app.clone(), recovery.clone());
-    let clients = PollingClients::default();
+    let polls = PollingClients::default();
     let live = fanout.clone();
     app.bus.subscribe(move |event| live.live(event));
 
@@ -119,11 +119,7 @@ pub async fn run(
     supervise(&mut tasks, "writer", writer::run(app.clone(), changes, background.clone()));
     supervise(&mut tasks, "trail", trail::write_forever(app.clone(), fixes, background.clone()));
     supervise(&mut tasks, "keys", until(background.clone(), refresh_keys(app.clone())));
-    supervise(
-        &mut tasks,
-        "housekeeping",
-        until(background.clone(), keep_house(app.clone(), clients.clone())),
-    );
+    supervise(&mut tasks, "housekeeping", until(background.clone(), keep_house(app.clone(), polls.clone())));
     supervise(&mut tasks, "sessions", sessions.run(app.clone(), recovery, background.clone()));
     supervise(&mut tasks, "tokens", until(background.clone(), fanout.clone().end_tokens()));
     supervise(&mut tasks, "revocations", until(background.clone(), hear_revocations(fanout.clone())));
@@ -137,7 +133,7 @@ pub async fn run(
     supervise(&mut tasks, "flusher", Arc::clone(&shared).flush());
     let under_way = Arc::new(AtomicUsize::new(0));
     let router = http::router(&fanout, Arc::clone(&shared), Arc::clone(&under_way));
-    let front = socketio::service(&fanout, &clients);
+    let front = socketio::service(&fanout, &polls);
     let router = router.route_service("/socket.io/", front.clone()).route_service("/socket.io", front);
     let router = http::outer(router, &app.config, origins);
     let connections = TaskTracker::new();
@@ -259,12 +255,12 @@ async fn refresh_keys(app: App) {
     app.auth.refresh_forever().await;
 }
 
-async fn keep_house(app: App, clients: PollingClients) {
+async fn keep_house(app: App, polls: PollingClients) {
     let mut tick = tokio::time::interval(HOUSEKEEPING);
     loop {
         tick.tick().await;
         app.live.sweep();
-        clients.sweep();
+        polls.sweep();
         if let Err(error) = recovery::sweep(&app).await {
             tracing::warn!(%error, "old sessions could not be removed");
         }

@@ -14,7 +14,7 @@ pub struct Site {
     pub connections: Arc<conn::Shared>,
     /// How many requests are under way. A server that stops waits for them.
     pub under_way: Arc<AtomicUsize>,
-    /// The OpenAPI document.
+    /// The `OpenAPI` document.
     pub document: Arc<String>,
 }
 
