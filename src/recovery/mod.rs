@@ -7,5 +7,5 @@ mod record;
 pub mod store;
 mod sweep;
 
-pub use store::{Asked, Follow, Holder, Recovery, Stored};
+pub use store::{Asked, Follow, Recovery, SessionOwner, Stored};
 pub use sweep::sweep;

@@ -13,7 +13,7 @@ use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter}
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::store::{BATCH, Change, Follow, Holder, QUEUE, Recovery};
+use super::store::{BATCH, Change, Follow, QUEUE, Recovery, SessionOwner};
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
 
@@ -75,7 +75,7 @@ pub(super) async fn write(recovery: &Recovery, mut changes: mpsc::Receiver<Chang
 impl Pending {
     fn note(&mut self, change: Change, node: &str) {
         match change {
-            Change::Began { holder: Holder { pid, socket }, user, at } => {
+            Change::Began { holder: SessionOwner { pid, socket }, user, at } => {
                 let row = socket_session::Model {
                     id: pid.to_string(),
                     user_id: user.to_string(),
@@ -87,13 +87,13 @@ impl Pending {
                 self.began.insert(row.id.clone(), row);
                 self.holders.insert(pid, socket);
             }
-            Change::Ended { holder: Holder { pid, socket }, at } => {
+            Change::Ended { holder: SessionOwner { pid, socket }, at } => {
                 if self.holders.get(&pid) == Some(&socket) {
                     self.holders.remove(&pid);
                 }
                 self.ended.insert(socket.to_string(), at);
             }
-            Change::Order { holder: Holder { pid, socket }, order, follow, done } => {
+            Change::Order { holder: SessionOwner { pid, socket }, order, follow, done } => {
                 if self.holders.get(&pid) != Some(&socket) {
                     if let Some(done) = done {
                         let _ = done.send(Err(Refusal::Unavailable));

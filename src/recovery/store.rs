@@ -49,16 +49,16 @@ pub struct Work {
 
 pub(super) enum Change {
     Began {
-        holder: Holder,
+        holder: SessionOwner,
         user: UserId,
         at: Time,
     },
     Ended {
-        holder: Holder,
+        holder: SessionOwner,
         at: Time,
     },
     Order {
-        holder: Holder,
+        holder: SessionOwner,
         order: OrderId,
         follow: Follow,
         done: Option<oneshot::Sender<Result<(), Refusal>>>,
@@ -68,7 +68,7 @@ pub(super) enum Change {
 /// A connection that has a session. When the client comes back on another one, what the former one still had under way
 /// must not undo what the client asks for now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
+pub struct SessionOwner {
     pub pid: Arc<str>,
     pub socket: Arc<str>,
 }
@@ -152,7 +152,7 @@ impl Recovery {
     }
 
     /// A connection has a session now. Written down behind its back: its id proves itself until it is.
-    pub fn began(&self, holder: Option<&Holder>, who: &Principal, dialect: Dialect) {
+    pub fn began(&self, holder: Option<&SessionOwner>, who: &Principal, dialect: Dialect) {
         let made =
             holder.and_then(|holder| Some((holder.clone(), self.signer().read(who, dialect, &holder.pid)?)));
         let Some((holder, made)) = made else { return };
@@ -166,7 +166,7 @@ impl Recovery {
     }
 
     /// A connection is gone, and its session may come back.
-    pub fn ended(&self, holder: Option<&Holder>, at: Time) {
+    pub fn ended(&self, holder: Option<&SessionOwner>, at: Time) {
         if let Some(holder) = holder {
             let _ = self.0.changes.try_send(Change::Ended { holder: holder.clone(), at });
         }
@@ -176,7 +176,12 @@ impl Recovery {
     ///
     /// # Errors
     /// Those of the database; [`Refusal::Unavailable`] also when the session is with another connection by now.
-    pub async fn set(&self, holder: Option<&Holder>, order: &OrderId, follow: Follow) -> Result<(), Refusal> {
+    pub async fn set(
+        &self,
+        holder: Option<&SessionOwner>,
+        order: &OrderId,
+        follow: Follow,
+    ) -> Result<(), Refusal> {
         let Some(holder) = holder else { return Ok(()) };
         let (done, answer) = oneshot::channel();
         let change = Change::Order { holder: holder.clone(), order: order.clone(), follow, done: Some(done) };
@@ -185,7 +190,7 @@ impl Recovery {
     }
 
     /// The same, and nobody waits for it: whether an order may be seen is asked again on return.
-    pub fn note(&self, holder: Option<&Holder>, order: &OrderId, follow: Follow) {
+    pub fn note(&self, holder: Option<&SessionOwner>, order: &OrderId, follow: Follow) {
         if let Some(holder) = holder {
             let change = Change::Order { holder: holder.clone(), order: order.clone(), follow, done: None };
             let _ = self.0.changes.try_send(change);

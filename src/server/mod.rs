@@ -34,7 +34,7 @@ use crate::recovery::Recovery;
 use crate::recovery::store::Work;
 use crate::session::Sessions;
 use crate::session::deliver::deliver;
-use crate::transport::socketio::peers::Peers;
+use crate::transport::socketio::polling::PollingClients;
 use crate::transport::{conn, http, socketio};
 
 /// Why the server could not start, or stopped before it was told to.
@@ -71,9 +71,9 @@ pub async fn run(
     let (app, work) = wire(config, clock).await?;
     let mut tasks = Tasks::default();
     let sessions = Sessions::new(app.clone());
-    let peers = Peers::default();
-    work.start(&mut tasks, &app, &sessions, &peers, &stop);
-    let drain = serve(&mut tasks, &sessions, &peers, listener, origins, &stop);
+    let clients = PollingClients::default();
+    work.start(&mut tasks, &app, &sessions, &clients, &stop);
+    let drain = serve(&mut tasks, &sessions, &clients, listener, origins, &stop);
     started();
     let early = tasks.first_to_end(&stop).await;
     stop.cancel();
@@ -138,7 +138,7 @@ impl Background {
         tasks: &mut Tasks,
         app: &App,
         sessions: &Sessions,
-        peers: &Peers,
+        clients: &PollingClients,
         stop: &CancellationToken,
     ) {
         let live = sessions.clone();
@@ -154,7 +154,7 @@ impl Background {
             tasks.supervise("order service", order_service.run(end.clone()));
         }
         tasks.supervise("keys", until(end.clone(), upkeep::refresh_keys(app.clone())));
-        tasks.supervise("housekeeping", until(end.clone(), upkeep::keep_house(app.clone(), peers.clone())));
+        tasks.supervise("housekeeping", until(end.clone(), upkeep::keep_house(app.clone(), clients.clone())));
         tasks.supervise("tokens", until(end.clone(), sessions.clone().end_tokens()));
         tasks.supervise("revocations", until(end, upkeep::hear_revocations(sessions.clone())));
         if app.config.demo {
@@ -167,7 +167,7 @@ impl Background {
 fn serve(
     tasks: &mut Tasks,
     sessions: &Sessions,
-    peers: &Peers,
+    clients: &PollingClients,
     listener: TcpListener,
     origins: Origins,
     stop: &CancellationToken,
@@ -177,7 +177,7 @@ fn serve(
     tasks.supervise("flusher", Arc::clone(&connections).flush());
     let under_way = Arc::new(AtomicUsize::new(0));
     let router = http::router(sessions, Arc::clone(&connections), Arc::clone(&under_way));
-    let front = socketio::service(sessions, peers);
+    let front = socketio::service(sessions, clients);
     let router = router.route_service("/socket.io/", front.clone()).route_service("/socket.io", front);
     let router = http::outer(router, origins);
     let drain = Drain { connections, under_way, tracker: TaskTracker::new(), end: CancellationToken::new() };

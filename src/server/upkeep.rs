@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::app::App;
 use crate::recovery;
 use crate::session::Sessions;
-use crate::transport::socketio::peers::Peers;
+use crate::transport::socketio::polling::PollingClients;
 
 /// How often what is no longer needed is forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
@@ -34,12 +34,12 @@ pub(super) async fn refresh_keys(app: App) {
 }
 
 /// Forgets what is no longer needed.
-pub(super) async fn keep_house(app: App, peers: Peers) {
+pub(super) async fn keep_house(app: App, clients: PollingClients) {
     let mut tick = tokio::time::interval(HOUSEKEEPING);
     loop {
         tick.tick().await;
         app.drivers.sweep();
-        peers.sweep();
+        clients.sweep();
         if let Err(error) = recovery::sweep(&app.recovery).await {
             tracing::warn!(%error, "old sessions could not be removed");
         }

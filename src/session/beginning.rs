@@ -6,13 +6,13 @@ use super::outbox::Replay;
 use crate::base::clock::Time;
 use crate::dialect::place::Place;
 use crate::model::{OrderId, TrackingSession};
-use crate::recovery::Holder;
+use crate::recovery::SessionOwner;
 
 /// Where a session begins.
 #[derive(Clone, Debug)]
 pub struct Beginning {
     /// Its id and its connection, for clients that can come back with it.
-    pub holder: Option<Holder>,
+    pub holder: Option<SessionOwner>,
     /// Whether it is one that came back.
     pub recovered: bool,
     /// It is told everything after this.

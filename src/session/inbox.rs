@@ -41,9 +41,7 @@ impl Inbox {
         let app = session.app();
         let bucket = Bucket::full(app.config.limits.socket_requests_per_second, app.clock.now());
         let state = Mutex::new(State { waiting: VecDeque::new(), busy: false, bucket });
-        let inbox = Arc::new(Self { session, state });
-        inbox.session.sends_to(&inbox);
-        inbox
+        Arc::new(Self { session, state })
     }
 
     /// Takes a message in text. With `ack` it is answered; without, only told what went wrong.
@@ -53,18 +51,6 @@ impl Inbox {
             return self.session.close(CloseReason::TooLarge);
         }
         self.request(self.session.dialect().parse(text, limits.location_batch_max), ack);
-    }
-
-    /// Whose it is.
-    #[must_use]
-    pub const fn session(&self) -> &Arc<Session> {
-        &self.session
-    }
-
-    /// The Socket.IO namespace that its session is in.
-    #[must_use]
-    pub fn namespace(&self) -> Option<&'static str> {
-        self.session.dialect().namespace()
     }
 
     /// Takes an event of Socket.IO's that has not been looked at yet: its JSON. Leaves it, saying `false`, when the session

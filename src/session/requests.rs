@@ -155,15 +155,15 @@ async fn follow(
         if session.is_closing() || session.has_left() {
             return Err(Refusal::Unavailable);
         }
-        if let Some(held) = session.hold_still() {
-            break held;
+        if let Some(paused) = session.pause() {
+            break paused;
         }
     };
     let told = tell(session, order, since, ack, place, number).await;
     match told {
         Ok(asides) => session.admit(order, asides),
         Err(refusal) => {
-            session.release();
+            session.resume();
             return Err(refusal);
         }
     }

@@ -11,7 +11,7 @@ use crate::dialect::close::CloseReason;
 use crate::dialect::place::{Offset, Place, Progress};
 use crate::event::log;
 use crate::model::{OrderEvent, Principal, access};
-use crate::recovery::store::{Asked, Follow, Holder};
+use crate::recovery::store::{Asked, Follow, SessionOwner};
 
 /// What a client says about where it was.
 #[derive(Clone, Debug, Default)]
@@ -76,7 +76,7 @@ pub async fn begin(
 ) -> Result<Begun, Refusal> {
     let app = fanout.app();
     if let Some(pid) = &claim.pid {
-        let holder = Holder { pid: pid.as_str().into(), socket: socket.into() };
+        let holder = SessionOwner { pid: pid.as_str().into(), socket: socket.into() };
         match resume(fanout, who, dialect, &holder, claim.offset.as_deref()).await? {
             Ok(beginning) => {
                 app.metrics.recovery("recovered");
@@ -99,7 +99,7 @@ pub async fn begin(
     };
     let made = crate::recovery::pid::Pid { position: place, made_at: app.clock.now() };
     let beginning = Beginning {
-        holder: Some(Holder {
+        holder: Some(SessionOwner {
             pid: fanout.recovery().signer().make(who, dialect, made, app.clock.random()).into(),
             socket: socket.into(),
         }),
@@ -125,7 +125,7 @@ async fn resume(
     fanout: &Sessions,
     who: &Principal,
     dialect: Dialect,
-    holder: &Holder,
+    holder: &SessionOwner,
     offset: Option<&str>,
 ) -> Result<Result<Beginning, Lost>, Refusal> {
     let (app, recovery, pid) = (fanout.app(), fanout.recovery(), &*holder.pid);

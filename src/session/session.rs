@@ -6,14 +6,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use super::Sessions;
 use super::beginning::Beginning;
-use super::inbox::Inbox;
 use super::outbox::{Asides, Latest};
 use super::wire::{Urgency, Wire};
 use crate::app::App;
@@ -24,14 +23,13 @@ use crate::dialect::place::{Offset, Place};
 use crate::dialect::{Dialect, Greeting};
 use crate::driver::live::Driver;
 use crate::model::{Audience, Order, OrderEvent, OrderId, Party, Principal, Role, TrackingSession, access};
-use crate::recovery::Holder;
-use crate::transport::conn::Lane;
+use crate::recovery::SessionOwner;
 
 /// A connected client.
 pub struct Session {
     principal: Principal,
     dialect: Dialect,
-    holder: Option<Holder>,
+    holder: Option<SessionOwner>,
     recovered: bool,
     pub(super) began: Place,
     /// The orders that it followed when it came back, and has followed ever since.
@@ -45,8 +43,6 @@ pub struct Session {
     closing: AtomicBool,
     /// Its token has ended: it hears nothing until that is refreshed.
     pub(super) expired: AtomicBool,
-    /// Where what it sends goes.
-    inbox: OnceLock<Weak<Inbox>>,
     /// Notified when the session becomes live.
     pub(super) became_live: Notify,
     pub(super) state: Mutex<State>,
@@ -54,13 +50,11 @@ pub struct Session {
 
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one connection")]
 pub(super) struct State {
-    pub wire: Wire,
+    pub wire: Box<dyn Wire>,
     /// It is in its rooms.
     pub joined: bool,
     /// It has left them, for good.
     pub closed: bool,
-    /// Its connection was taken over from socketioxide.
-    pub established: bool,
     /// Everything up to now was handed over.
     pub live: bool,
     /// It is changing transports: nothing may be handed over until it has.
@@ -91,7 +85,7 @@ impl Session {
         fanout: Sessions,
         principal: Principal,
         dialect: Dialect,
-        wire: Wire,
+        wire: Box<dyn Wire>,
         beginning: Beginning,
     ) -> Arc<Self> {
         let driver = (principal.role == Role::Driver).then(|| fanout.app().drivers.driver(&principal.id));
@@ -101,7 +95,6 @@ impl Session {
             wire,
             joined: false,
             closed: false,
-            established: false,
             live: false,
             upgrading: false,
             held: false,
@@ -129,21 +122,9 @@ impl Session {
             watched: watched.map(|(watched, _)| watched),
             closing: AtomicBool::new(false),
             expired: AtomicBool::new(false),
-            inbox: OnceLock::new(),
             became_live: Notify::new(),
             state: Mutex::new(state),
         })
-    }
-
-    /// What it sends goes there.
-    pub fn sends_to(&self, inbox: &Arc<Inbox>) {
-        self.inbox.get_or_init(|| Arc::downgrade(inbox));
-    }
-
-    /// Where what it sends goes.
-    #[must_use]
-    pub fn inbox(&self) -> Option<&Weak<Inbox>> {
-        self.inbox.get()
     }
 
     /// What it may use.
@@ -200,7 +181,7 @@ impl Session {
 
     /// The id, and the connection that has it.
     #[must_use]
-    pub const fn holder(&self) -> Option<&Holder> {
+    pub const fn holder(&self) -> Option<&SessionOwner> {
         self.holder.as_ref()
     }
 
@@ -285,20 +266,8 @@ impl Session {
 
     /// Takes the session out of every room, whatever state it is in. Says whether it had entered.
     pub fn leave(&self) -> bool {
-        self.leave_if(|_| true)
-    }
-
-    /// The same, when it is socketioxide that says so: of those that it was taken from it knows nothing any more.
-    pub fn leave_socketioxide(&self) -> bool {
-        self.leave_if(|state| !state.established)
-    }
-
-    fn leave_if(&self, may: impl FnOnce(&State) -> bool) -> bool {
         let orders = {
             let mut state = self.state();
-            if !may(&state) {
-                return false;
-            }
             state.closed = true;
             state.asides = None;
             state.latest = None;
@@ -349,19 +318,6 @@ impl Session {
     #[must_use]
     pub fn is_in(&self) -> bool {
         self.state().joined && !self.is_closing()
-    }
-
-    /// The connection that it writes to itself.
-    #[must_use]
-    pub fn lane(&self) -> Option<Arc<Lane>> {
-        self.state().wire.lane().cloned()
-    }
-
-    /// Its connection is taken over from socketioxide, unless it has left. Says whether it is.
-    pub fn establish(&self) -> bool {
-        let mut state = self.state();
-        state.established = state.joined && !state.closed && !self.is_closing();
-        state.established
     }
 
     /// Closes the connection; its rooms are left when the transport says that it is gone.

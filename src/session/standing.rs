@@ -11,7 +11,6 @@ use crate::base::clock::Time;
 use crate::dialect::message::Topic;
 use crate::dialect::place::Place;
 use crate::model::OrderId;
-use crate::transport::conn::Lane;
 
 impl Session {
     /// Begins to follow an order; nothing of it is heard before [`Session::admit`]. Says `false` at the limit.
@@ -26,10 +25,10 @@ impl Session {
         true
     }
 
-    /// Stops a session that is live at its place in the log, until it is admitted to an order or released. Says where
-    /// that is, and which number a replay would have.
+    /// Pauses a live session at its place in the log until [`Session::admit`] or [`Session::resume`]. Returns the place and
+    /// the number of the next replay; `None` if the session is not live or is paused already.
     #[must_use]
-    pub fn hold_still(&self) -> Option<(Place, i32)> {
+    pub fn pause(&self) -> Option<(Place, i32)> {
         let mut state = self.state();
         if !state.live || state.held {
             return None;
@@ -40,14 +39,14 @@ impl Session {
         Some((state.at, state.replays))
     }
 
-    /// Lets a session that stands still go on.
-    pub fn release(self: &Arc<Self>) {
+    /// Lets a paused session go on.
+    pub fn resume(self: &Arc<Self>) {
         let mut state = self.state();
         state.held = false;
         self.pump_locked(&mut state);
     }
 
-    /// Lets a session that stands still go on, and hear of an order that it follows, after it was told these.
+    /// Lets a paused session go on, and hear of an order that it follows, after it was told these.
     pub fn admit(self: &Arc<Self>, order: &OrderId, asides: Asides) {
         let mut state = self.state();
         state.held = false;
@@ -115,10 +114,11 @@ impl Session {
         }
     }
 
-    /// The client is about to change transports: from here on everything waits. Does what `mark` does if it may.
-    pub fn begin_upgrade(&self, mark: impl FnOnce(&Wire) -> bool) -> bool {
+    /// The client is about to change transports: everything waits until [`Session::upgraded`], if `mark` succeeds. `mark`
+    /// is called with the session locked, so that no message overtakes it.
+    pub fn begin_upgrade(&self, mark: impl FnOnce() -> bool) -> bool {
         let mut state = self.state();
-        if state.closed || state.upgrading || !mark(&state.wire) {
+        if state.closed || state.upgrading || !mark() {
             return false;
         }
         self.hold(&mut state);
@@ -127,17 +127,10 @@ impl Session {
     }
 
     /// The client has changed transports: everything goes over this connection from now on.
-    pub fn upgraded(self: &Arc<Self>, lane: &Arc<Lane>) {
+    pub fn upgraded(self: &Arc<Self>, wire: Box<dyn Wire>) {
         let mut state = self.state();
         state.upgrading = false;
-        state.wire.move_to(lane);
-        self.pump_locked(&mut state);
-    }
-
-    /// The client has fetched all that it was handed.
-    pub fn drained(self: &Arc<Self>) {
-        let mut state = self.state();
-        state.wire.drained();
+        state.wire = wire;
         self.pump_locked(&mut state);
     }
 

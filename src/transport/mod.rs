@@ -1,4 +1,4 @@
-//! How bytes move: connections, HTTP, Socket.IO and raw WebSockets.
+//! Connections, HTTP, Socket.IO and raw WebSockets.
 
 pub mod conn;
 pub mod http;
@@ -8,3 +8,14 @@ pub mod socketio;
 pub mod token;
 pub mod upgrade;
 pub mod websocket;
+
+use std::sync::Arc;
+
+use self::conn::tap::WaitsForRoom;
+use crate::session::session::Session;
+
+impl WaitsForRoom for Session {
+    fn has_room(self: Arc<Self>) {
+        self.pump();
+    }
+}

@@ -1,4 +1,4 @@
-//! Refusals as HTTP: the only place that knows status codes.
+//! Refusals as HTTP responses.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -66,7 +66,7 @@ pub fn respond(refusal: &Refusal) -> Response {
     respond_in(refusal, OrderStatus::as_str)
 }
 
-/// The refusal as a response whose statuses are in a client's own words.
+/// The refusal as a response. `word` says order statuses in the words of the API that was called.
 pub fn respond_in(refusal: &Refusal, word: impl Fn(OrderStatus) -> &'static str) -> Response {
     refusal.log_fault("http");
     let mut body = problem(status(refusal), refusal.code(), refusal.to_string());
@@ -74,7 +74,7 @@ pub fn respond_in(refusal: &Refusal, word: impl Fn(OrderStatus) -> &'static str)
         Refusal::Invalid { member, .. } => body.member = Some(member.clone()),
         Refusal::Illegal { allowed, .. } => {
             let mut words: Vec<_> = allowed.iter().map(|status| word(*status).to_owned()).collect();
-            // Statuses that share a word come one after the other.
+            // Statuses with the same word follow each other, so `dedup` finds them.
             words.dedup();
             body.allowed = Some(words);
         }
@@ -98,7 +98,7 @@ pub fn respond_in(refusal: &Refusal, word: impl Fn(OrderStatus) -> &'static str)
     response
 }
 
-/// A problem that only HTTP has.
+/// A problem that has no [`Refusal`], because only HTTP has it.
 #[must_use]
 pub fn plain(status: StatusCode, code: &str, detail: &str) -> Response {
     problem(status, code, detail.to_owned()).into_response()

@@ -1,4 +1,4 @@
-//! What HTTP handlers share.
+//! What the request handlers share.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -7,14 +7,14 @@ use super::conn;
 use crate::app::App;
 use crate::session::Sessions;
 
-/// What handlers share.
 #[derive(Clone)]
 pub struct Site {
     pub app: App,
     pub fanout: Sessions,
     pub connections: Arc<conn::Shared>,
-    /// Requests under way that a stopping server waits for.
+    /// How many requests are under way. A server that stops waits for them.
     pub under_way: Arc<AtomicUsize>,
+    /// The `OpenAPI` document.
     pub document: Arc<String>,
 }
 

@@ -1,9 +1,9 @@
-//! Where a request carries its token.
+//! Finds the token of a request.
 
 use http::header;
 use http::request::Parts;
 
-/// The token of a request: the `Authorization: Bearer` header, else the `token` query parameter.
+/// The token of a request: from the `Authorization: Bearer` header, or else from the `token` query parameter.
 #[must_use]
 pub fn token_of(parts: &Parts) -> Option<String> {
     let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -14,7 +14,7 @@ pub fn token_of(parts: &Parts) -> Option<String> {
     bearer.or_else(|| token_in(parts.uri.query()?))
 }
 
-/// The `token` of a query string. base64url and dots need no decoding.
+/// The `token` of a query string. A JWT has only base64url and dots, so it needs no decoding.
 #[must_use]
 pub fn token_in(query: &str) -> Option<String> {
     query.split('&').find_map(|pair| pair.strip_prefix("token=")).map(ToOwned::to_owned)

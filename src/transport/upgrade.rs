@@ -1,4 +1,4 @@
-//! From an HTTP request to a WebSocket, and how one ends.
+//! How an HTTP request becomes a WebSocket, and how a WebSocket ends.
 
 use std::io;
 use std::pin::Pin;
@@ -21,8 +21,8 @@ use super::problem;
 use crate::app::App;
 use crate::base::error::Refusal;
 
-/// Refuses a browser's page that is not allowed to connect. Browsers let any page open a WebSocket anywhere; whose page it
-/// is, only we can check.
+/// Refuses the page of an origin that may not connect. Browsers let any page open a WebSocket to any server, so the server has
+/// to check the origin.
 #[must_use]
 pub fn refuse_foreign(app: &App, headers: &HeaderMap) -> Option<Response> {
     let origin = headers.get(header::ORIGIN).filter(|_| headers.contains_key(header::UPGRADE))?;
@@ -34,7 +34,7 @@ pub fn refuse_foreign(app: &App, headers: &HeaderMap) -> Option<Response> {
     Some(problem::respond(&Refusal::Forbidden("this origin may not connect; see CORS_ORIGIN".to_owned())))
 }
 
-/// The answer to a WebSocket handshake (RFC 6455 §4.2.2); `None` if it is none.
+/// The answer to a WebSocket handshake (RFC 6455 §4.2.2). `None` if the request is no handshake.
 #[must_use]
 pub fn switching(headers: &HeaderMap) -> Option<Response> {
     let names = |name, word: &str| {
@@ -58,7 +58,8 @@ pub fn switching(headers: &HeaderMap) -> Option<Response> {
     Some(response)
 }
 
-/// The server's end of a WebSocket whose handshake is done; with a buffer to read to, and messages of at most so many bytes.
+/// The server's end of a WebSocket after its handshake. `buffer` is the size of the read buffer, and `longest` the limit of a
+/// message, both in bytes.
 pub(super) async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     buffer: usize,
@@ -72,16 +73,16 @@ pub(super) async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
     WebSocketStream::from_raw_socket(stream, Side::Server, Some(config)).await
 }
 
-/// How a socket ended.
+/// How a WebSocket ended.
 pub(super) struct Ending {
-    /// Why, as it is counted.
+    /// The reason in the metrics.
     pub name: &'static str,
-    /// What it is still to be told.
+    /// The close frame that is still to be sent.
     pub close: Option<Bytes>,
 }
 
 impl Ending {
-    /// There is nobody to be told anything.
+    /// The client is gone.
     pub fn silent(name: &'static str) -> Self {
         Self { name, close: None }
     }
@@ -90,19 +91,19 @@ impl Ending {
         Self { name, close: Some(websocket::close(code, reason)) }
     }
 
-    /// The client says what it must not.
+    /// The client has broken the protocol.
     pub fn protocol() -> Self {
         Self::told("protocol_error", 1002, "Protocol error")
     }
 
-    /// By what reading ended with.
+    /// The ending for the error with which reading ended, if there was one.
     pub fn of(error: Option<Error>) -> Self {
         match error {
             Some(Error::Capacity(CapacityError::MessageTooLong { .. })) => {
                 Self::told("too_large", 1009, "Message too large")
             }
             Some(Error::Utf8(_)) => Self::told("protocol_error", 1007, "Not UTF-8"),
-            // Nothing is unusual in that: apps are killed.
+            // This is usual, because apps are killed.
             Some(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => {
                 Self::silent("transport_close")
             }
@@ -115,31 +116,32 @@ impl Ending {
     }
 }
 
-/// Lets a client read the last it was told: closing with something of its unread would take that back.
-pub(super) async fn listen_out(mut stream: impl AsyncRead + Unpin) {
-    let mut nothing = [0; 512];
-    let listen = async { while stream.read(&mut nothing).await.is_ok_and(|count| count > 0) {} };
-    let _ = tokio::time::timeout(LAST_WORDS, listen).await;
+/// Reads and ignores what the client still sends. If a connection is closed while something is unread, the kernel resets it,
+/// and the client may lose our last frames.
+pub(super) async fn read_to_end(mut stream: impl AsyncRead + Unpin) {
+    let mut ignored = [0; 512];
+    let read = async { while stream.read(&mut ignored).await.is_ok_and(|count| count > 0) {} };
+    let _ = tokio::time::timeout(LAST_WORDS, read).await;
+}
+
+/// A connection that is read from a little further back.
+pub struct Rewound {
+    before: Vec<u8>,
+    at: usize,
+    conn: Conn,
 }
 
 impl Rewound {
-    /// A connection, and the frames that are to be read again first.
+    /// `before` is read first, then the connection.
     #[must_use]
     pub(super) fn new(before: Vec<u8>, conn: Conn) -> Self {
         Self { before, at: 0, conn }
     }
 
-    /// The connection, of which everything was read that was to be read again.
+    /// The connection, after everything before it was read.
     pub(super) fn into_conn(self) -> Conn {
         self.conn
     }
-}
-
-/// A connection of which some frames were looked at already.
-pub struct Rewound {
-    before: Vec<u8>,
-    at: usize,
-    conn: Conn,
 }
 
 impl AsyncRead for Rewound {
@@ -173,11 +175,11 @@ impl AsyncWrite for Rewound {
     }
 }
 
-/// The connection behind an upgrade, once the answer to it is written; `None` if it has ended before.
+/// The connection of an upgrade, once the answer is written. `None` if the connection has ended before.
 pub(super) async fn upgraded(upgrade: OnUpgrade) -> Option<Rewound> {
     let parts = upgrade.await.ok()?.downcast::<TokioIo<Conn>>().ok()?;
     let mut conn = parts.io.into_inner();
-    // A copy: what was read lies in a buffer of 16 KiB.
+    // `unread` copies, because these bytes are in a buffer of 16 KiB.
     conn.unread(&parts.read_buf);
     Some(Rewound::new(Vec::new(), conn))
 }

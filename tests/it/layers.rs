@@ -35,6 +35,9 @@ const WORDS: [(&str, &[&str], &str); 8] = [
 const IMPURE: [&str; 6] = ["async", "await", "tokio", "sea_orm", "std::fs", "std::net"];
 const PURE: [&str; 2] = ["model/", "dialect/"];
 
+/// Connections know neither sessions nor protocols. Of the session they know how urgent a message is, and what became of it.
+const CONNECTIONS: &str = "transport/conn/";
+
 fn layer(module: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&module))
 }
@@ -114,7 +117,12 @@ fn wrong_words(path: &str, code: &str) -> Vec<String> {
         .iter()
         .filter(|word| PURE.iter().any(|folder| path.starts_with(folder)) && has_word(code, word))
         .map(|word| format!("{path} says {word}: it is pure"));
-    restricted.chain(impure).collect()
+    let connections = path.starts_with(CONNECTIONS).then(|| code.replace("crate::session::wire", ""));
+    let strangers = ["crate::session", "socketio", "crate::dialect"]
+        .iter()
+        .filter(move |word| connections.as_ref().is_some_and(|code| code.contains(**word)))
+        .map(|word| format!("{path} says {word}: connections know no session and no protocol"));
+    restricted.chain(impure).chain(strangers).collect()
 }
 
 fn has_word(code: &str, word: &str) -> bool {
@@ -143,6 +151,8 @@ fn the_test_sees_a_wrong_import() {
     assert!(wrong_imports("session/hub.rs", "use crate::model::Role; use crate::session::wire;").is_empty());
     assert_eq!(wrong_words("model/order.rs", "pub async fn load() {}").len(), 1);
     assert_eq!(wrong_words("order/read.rs", "Instant::now()").len(), 1);
+    assert_eq!(wrong_words("transport/conn/out.rs", "use crate::session::session::Session;").len(), 1);
+    assert!(wrong_words("transport/conn/out.rs", "use crate::session::wire::Handed;").is_empty());
     assert!(wrong_words("model/order.rs", "let asynchronous = 1;").is_empty());
     assert_eq!(code("use a; // crate::server\n#[cfg(test)]\nmod tests {\nuse crate::server;"), "use a; ");
 }

@@ -1,5 +1,5 @@
-//! Writes what the tasks of one round have left for their connections, all at once: many small messages become few
-//! writes. A list for each worker thread, so that they do not wait for each other.
+//! Writes what the tasks of one scheduling round have queued for their connections, so that many small messages become few
+//! writes. Each worker thread has its own list, so that the threads do not wait for each other.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -7,23 +7,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::lane::Lane;
+use super::writer::ConnectionWriter;
 
-/// The connections that something was left for.
+/// The connections that have something to flush.
 pub(super) struct Flusher {
     shards: Box<[Shard]>,
-    over: AtomicBool,
+    stopped: AtomicBool,
 }
 
 #[derive(Default)]
 struct Shard {
-    waiting: Mutex<Vec<Arc<Lane>>>,
+    waiting: Mutex<Vec<Arc<ConnectionWriter>>>,
     wake: Notify,
-    /// How often it was flushed.
+    /// How often this shard was flushed.
     rounds: AtomicU64,
 }
 
-/// Threads take their numbers as they come.
+/// Threads are numbered in the order in which they first ask.
 static NUMBERS: AtomicUsize = AtomicUsize::new(0);
 thread_local! {
     static NUMBER: Cell<Option<usize>> = const { Cell::new(None) };
@@ -42,10 +42,10 @@ fn number() -> usize {
 impl Flusher {
     pub(super) fn new() -> Self {
         let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { shards: (0..workers).map(|_| Shard::default()).collect(), over: AtomicBool::new(false) }
+        Self { shards: (0..workers).map(|_| Shard::default()).collect(), stopped: AtomicBool::new(false) }
     }
 
-    /// The number of the present round of this thread; none is 0.
+    /// The number of the current round of this thread, 1 or more.
     pub(super) fn round(&self) -> u64 {
         self.shard().rounds.load(Ordering::Relaxed) + 1
     }
@@ -56,34 +56,34 @@ impl Flusher {
 
     /// Ends [`run`](Self::run).
     pub(super) fn stop(&self) {
-        self.over.store(true, Ordering::Release);
+        self.stopped.store(true, Ordering::Release);
         self.shards.iter().for_each(|shard| shard.wake.notify_one());
     }
 
     /// Flushes a connection once the tasks that are ready now have run.
-    pub(super) fn add(&self, lane: &Arc<Lane>) {
+    pub(super) fn add(&self, writer: &Arc<ConnectionWriter>) {
         let shard = self.shard();
-        shard.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(lane));
+        shard.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(writer));
         shard.wake.notify_one();
     }
 
-    /// Flushes until told to stop.
+    /// Flushes until [`stop`](Self::stop).
     pub(super) async fn run(&self) {
-        futures_util::future::join_all(self.shards.iter().map(|shard| shard.run(&self.over))).await;
+        futures_util::future::join_all(self.shards.iter().map(|shard| shard.run(&self.stopped))).await;
     }
 }
 
 impl Shard {
-    async fn run(&self, over: &AtomicBool) {
-        let mut lanes = Vec::new();
-        while !over.load(Ordering::Acquire) {
+    async fn run(&self, stopped: &AtomicBool) {
+        let mut writers = Vec::new();
+        while !stopped.load(Ordering::Acquire) {
             self.wake.notified().await;
-            // To the end of the queue: whoever is ready now leaves something first.
+            // This task goes to the end of the run queue, so that the tasks that are ready now write first.
             tokio::task::yield_now().await;
             self.rounds.fetch_add(1, Ordering::Relaxed);
-            std::mem::swap(&mut lanes, &mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-            for lane in lanes.drain(..) {
-                lane.flush();
+            std::mem::swap(&mut writers, &mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+            for writer in writers.drain(..) {
+                writer.flush();
             }
         }
     }

@@ -1,14 +1,16 @@
-//! Connections: accepted under a bound, given a deadline for their headers, and ended when we say so.
+//! TCP connections: how they are accepted, limited, written to and ended. This folder knows no session and no protocol.
 
 mod flusher;
-mod lane;
 mod out;
+mod push;
 mod stream;
+pub mod tap;
 pub mod websocket;
+mod writer;
 mod writing;
 
-pub use lane::{LAST_WORDS, Lane};
 pub use stream::Conn;
+pub use writer::{ConnectionWriter, LAST_WORDS};
 
 use std::collections::HashMap;
 use std::io;
@@ -32,19 +34,19 @@ use crate::base::metrics::Metrics;
 
 /// How long a client may take to send the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// hyper's buffer per connection while it speaks HTTP.
+/// hyper's buffer for one connection while it speaks HTTP.
 const HTTP_BUFFER: usize = 16 * 1024;
-/// How long we wait when the system has no descriptor left.
+/// The delay before the next try when the system has no descriptor left.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
-/// The connections that are open, so that a stopping server can end those that would never end themselves.
+/// The connections that are open. A server that stops ends those that do not end themselves.
 #[derive(Default)]
-pub struct Open(Mutex<HashMap<u64, Handle>>);
+pub struct OpenConnections(Mutex<HashMap<u64, Handle>>);
 
-impl Open {
+impl OpenConnections {
     /// Ends every connection.
     pub fn kill_all(&self) {
-        // A copy: a connection that ends is taken off the list.
+        // This is a copy because a connection that ends removes itself from the list.
         let all: Vec<Handle> = self.handles().values().cloned().collect();
         for handle in all {
             handle.kill();
@@ -72,26 +74,26 @@ pub struct Shared {
     stall: Duration,
     flusher: Flusher,
     metrics: Metrics,
-    open: Open,
+    open: OpenConnections,
 }
 
 impl Shared {
     #[must_use]
     pub fn new(limits: &Limits, metrics: Metrics) -> Arc<Self> {
-        // A peer that is dead by its heartbeat is not waited for any longer.
+        // A client that has missed its heartbeat is not waited for any longer.
         let heartbeat = limits.ping_interval_ms.saturating_add(limits.ping_timeout_ms);
         let stall = Duration::from_millis(u64::from(limits.write_stall_ms).min(heartbeat));
-        let (limits, flusher, open) = (limits.clone(), Flusher::new(), Open::default());
+        let (limits, flusher, open) = (limits.clone(), Flusher::new(), OpenConnections::default());
         Arc::new(Self { limits, stall, flusher, metrics, open })
     }
 
     /// The connections that are open.
     #[must_use]
-    pub fn open(&self) -> &Open {
+    pub fn open(&self) -> &OpenConnections {
         &self.open
     }
 
-    /// Writes what is left for the end of each round, until [`stop_flushing`](Self::stop_flushing).
+    /// Writes what was queued in each round, until [`stop_flushing`](Self::stop_flushing).
     pub async fn flush(self: Arc<Self>) {
         self.flusher.run().await;
     }
@@ -104,30 +106,28 @@ impl Shared {
 
 /// Reaches a connection, if it is still there.
 #[derive(Clone)]
-pub struct Handle(Weak<Lane>);
+pub struct Handle(Weak<ConnectionWriter>);
 
 impl Handle {
-    /// Reaches the connection with this write side.
     #[must_use]
-    pub fn of(lane: &Arc<Lane>) -> Self {
-        Self(Arc::downgrade(lane))
+    pub fn of(writer: &Arc<ConnectionWriter>) -> Self {
+        Self(Arc::downgrade(writer))
     }
 
-    /// Its write side.
     #[must_use]
-    pub fn lane(&self) -> Option<Arc<Lane>> {
+    pub fn writer(&self) -> Option<Arc<ConnectionWriter>> {
         self.0.upgrade()
     }
 
-    /// Ends the connection in both directions; whoever reads or writes it learns that at once.
+    /// Ends the connection in both directions. Tasks that read or write it learn that at once.
     pub fn kill(&self) {
-        if let Some(lane) = self.0.upgrade() {
-            lane.kill();
+        if let Some(writer) = self.0.upgrade() {
+            writer.kill();
         }
     }
 }
 
-/// Accepts connections until `stop`. They last until `end`; then each finishes the request that is under way.
+/// Accepts connections until `stop`. They last until `end`. Then each of them finishes its current request.
 pub async fn serve(
     shared: Arc<Shared>,
     listener: TcpListener,
@@ -139,7 +139,7 @@ pub async fn serve(
     let places = Arc::new(Semaphore::new(shared.limits.max_connections));
     for number in 0.. {
         let accept = async {
-            // The place first: past the bound, connections wait in the kernel's queue.
+            // The place is taken first, so that connections over the limit wait in the kernel's queue.
             let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
             let (tcp, _) = listener.accept().await?;
             Ok::<_, io::Error>((tcp, place))
@@ -152,10 +152,10 @@ pub async fn serve(
             Ok((tcp, place)) => {
                 prepare(&tcp, &shared.limits);
                 let (read, write) = tcp.into_split();
-                let lane = Lane::new(write, Arc::clone(&shared));
-                let handle = Handle::of(&lane);
+                let writer = ConnectionWriter::new(write, Arc::clone(&shared));
+                let handle = Handle::of(&writer);
                 shared.open.handles().insert(number, handle.clone());
-                let conn = Conn::new(read, lane, number, place);
+                let conn = Conn::new(read, writer, number, place);
                 tasks.spawn(one(conn, handle, router.clone(), end.clone()));
             }
             Err(error) => {
@@ -166,12 +166,12 @@ pub async fn serve(
     }
 }
 
-/// Small frames leave at once, and a peer that takes nothing for too long is given up by the kernel.
+/// Small frames leave at once, and the kernel gives up a client that acknowledges nothing for too long.
 fn prepare(tcp: &TcpStream, limits: &Limits) {
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY cannot be set");
     }
-    // Otherwise the kernel takes megabytes for a client that reads nothing, and we learn of it late.
+    // Without a limit the kernel buffers megabytes for a client that reads nothing, and we notice it late.
     if let Err(error) = SockRef::from(tcp).set_send_buffer_size(limits.socket_send_buffer_bytes) {
         tracing::debug!(%error, "SO_SNDBUF cannot be set");
     }
@@ -183,7 +183,7 @@ fn prepare(tcp: &TcpStream, limits: &Limits) {
     }
 }
 
-/// Speaks HTTP on one connection until it ends, or becomes a WebSocket, or `stop`.
+/// Speaks HTTP on one connection until it ends, becomes a WebSocket, or is stopped.
 async fn one(conn: Conn, handle: Handle, router: Router, stop: CancellationToken) {
     let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
@@ -205,6 +205,6 @@ async fn one(conn: Conn, handle: Handle, router: Router, stop: CancellationToken
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended badly");
+        tracing::debug!(%error, "a connection ended with an error");
     }
 }

@@ -1,5 +1,6 @@
 //! What waits to be written on a connection, in which order, and writing it.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Weak};
@@ -9,56 +10,55 @@ use smallvec::SmallVec;
 use socket2::SockRef;
 use tokio::net::tcp::OwnedWriteHalf;
 
+use super::tap::{OutgoingTap, WaitsForRoom};
 use super::websocket;
-use crate::session::session::Session;
-use crate::transport::socketio::Handshake;
-use crate::transport::socketio::greeting::Greeting;
 
-/// Most parts of one write.
+/// The most parts of one write.
 const PARTS: usize = 64;
-/// Bytes of several parts that are put together for a write.
+/// Parts of this many bytes in all are copied together before they are written.
 const TOGETHER: usize = 1024;
-/// Writes in a row before others get their turn.
+/// Writes in a row before other connections get their turn.
 const WRITES: usize = 16;
 
 /// What waits to be written.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one connection")]
 pub(super) struct Out {
-    /// `None` once the connection is gone: whoever still holds the lane holds no descriptor.
+    /// `None` once the connection is gone, so that a writer that is still held keeps no descriptor open.
     pub tcp: Option<Arc<OwnedWriteHalf>>,
     pub phase: Phase,
     /// Sessions may write.
     pub open: bool,
-    /// The rest of a frame that was begun. Nothing may come before it.
+    /// The rest of a frame that was written in part. Nothing may be written before it.
     pub begun: Bytes,
-    /// A frame of socketioxide's: before ours, so that a long queue of ours does not starve its pings.
+    /// A frame of the library's. It goes before the queue, so that a long queue does not starve pings.
     pub own: Option<Bytes>,
+    /// Frames of sessions, and their size in bytes.
     pub queue: VecDeque<Bytes>,
     pub queued: usize,
-    /// The kernel takes no more; a task waits for it.
+    /// The kernel takes no more, and a task waits until it does.
     pub blocked: bool,
-    /// The flusher knows of it.
+    /// The flusher has this connection on its list.
     pub left: bool,
-    /// The round in which a frame was written at once.
+    /// The round in which a frame was last pushed.
     pub round: u64,
-    /// More than one frame came in a round lately.
+    /// Recently more than one frame was pushed in a round.
     pub bursts: bool,
-    /// When it is all written, that was it.
+    /// The connection ends when everything is written.
     pub closing: bool,
-    /// Who writes here: one, or one for each namespace.
-    pub sessions: SmallVec<[Weak<Session>; 1]>,
-    /// Of a client that came with a WebSocket: it is over when the connection is.
-    pub handshake: Option<Arc<Handshake>>,
+    /// The sessions that write here: one for each namespace.
+    pub waiters: SmallVec<[Weak<dyn WaitsForRoom>; 1]>,
+    /// Dropped when the connection ends.
+    pub until_end: Option<Box<dyn Any + Send>>,
 }
 
 /// What the bytes of a connection are.
 pub(super) enum Phase {
-    /// Bytes of HTTP pass as they are.
+    /// HTTP.
     Http,
-    /// The head of the response that makes it a WebSocket is passing; these are its last bytes so far.
-    Head([u8; 4], Option<Box<Greeting>>),
-    /// Frames, looked at as long as there is something to look for.
-    Frames(Option<Box<Greeting>>),
+    /// The head of the response that begins the WebSocket is being written. These are the last four bytes so far.
+    Head([u8; 4], Option<Box<dyn OutgoingTap>>),
+    /// WebSocket frames.
+    Frames(Option<Box<dyn OutgoingTap>>),
 }
 
 /// How far a write got.
@@ -82,20 +82,20 @@ impl Out {
             round: 0,
             bursts: false,
             closing: false,
-            sessions: SmallVec::new(),
-            handshake: None,
+            waiters: SmallVec::new(),
+            until_end: None,
         }
     }
 
-    /// Writes as much as the kernel takes: the rest of the frame that was begun, socketioxide's, then ours.
+    /// Writes as much as the kernel takes: the rest of a frame, then the library's frame, then the queue.
     pub(super) fn write(&mut self) -> io::Result<Written> {
         for _ in 0..WRITES {
             if self.waiting() == 0 {
                 return Ok(Written::All);
             }
             let Some(tcp) = &self.tcp else { return Err(aborted()) };
-            let ours = if self.open { self.queue.len() } else { 0 };
-            let all = [&self.begun].into_iter().chain(&self.own).chain(self.queue.iter().take(ours));
+            let open = if self.open { self.queue.len() } else { 0 };
+            let all = [&self.begun].into_iter().chain(&self.own).chain(self.queue.iter().take(open));
             let mut parts = [IoSlice::new(&[]); PARTS];
             let mut count = 0;
             for (part, bytes) in parts.iter_mut().zip(all.filter(|bytes| !bytes.is_empty())) {
@@ -131,31 +131,32 @@ impl Out {
             count -= rest;
         }
         if self.queue.is_empty() && self.queue.capacity() > PARTS {
-            // An idle socket keeps no queue.
+            // An idle connection keeps no queue.
             self.queue = VecDeque::new();
         }
     }
 
     /// Bytes that wait to be written.
     pub(super) fn waiting(&self) -> usize {
-        let ours = if self.open { self.queued } else { 0 };
-        self.begun.len() + self.own.as_ref().map_or(0, Bytes::len) + ours
+        let queued = if self.open { self.queued } else { 0 };
+        self.begun.len() + self.own.as_ref().map_or(0, Bytes::len) + queued
     }
 
+    /// A part of the response's head was written that ends with these bytes.
     pub(super) fn head_passed(&mut self, tail: [u8; 4]) {
         let phase = std::mem::replace(&mut self.phase, Phase::Http);
         self.phase = match phase {
-            Phase::Head(_, greeting) if tail == *b"\r\n\r\n" => {
-                // Nothing of anybody else's has to pass first.
-                self.open = self.open || greeting.is_none();
-                Phase::Frames(greeting)
+            Phase::Head(_, tap) if tail == *b"\r\n\r\n" => {
+                // Without a tap there is no frame to wait for.
+                self.open = self.open || tap.is_none();
+                Phase::Frames(tap)
             }
-            Phase::Head(_, greeting) => Phase::Head(tail, greeting),
+            Phase::Head(_, tap) => Phase::Head(tail, tap),
             other => other,
         };
     }
 
-    /// Takes a whole frame that is not a session's. After a close frame nothing may come, of nobody.
+    /// Takes a whole frame of the library's. Nothing may follow a close frame, so it clears the queue.
     pub(super) fn passes(&mut self, frame: Bytes) {
         if frame.first() == Some(&websocket::CLOSE) {
             self.closing = true;
@@ -165,11 +166,14 @@ impl Out {
         self.own = Some(frame);
     }
 
-    pub(super) fn attach(&mut self, session: &Arc<Session>) {
-        self.sessions.retain(|known| known.strong_count() > 0);
-        self.sessions.push(Arc::downgrade(session));
+    /// Adds a session that writes here.
+    pub(super) fn attach<W: WaitsForRoom + 'static>(&mut self, waiter: &Arc<W>) {
+        self.waiters.retain(|known| known.strong_count() > 0);
+        let waiter = Arc::downgrade(waiter);
+        self.waiters.push(waiter);
     }
 
+    /// Ends the write side.
     pub(super) fn shut(&self) {
         if let Some(tcp) = &self.tcp {
             let _ = SockRef::from(tcp.as_ref().as_ref()).shutdown(std::net::Shutdown::Write);
@@ -177,8 +181,8 @@ impl Out {
     }
 }
 
-/// Writes parts, as much as the kernel takes. It takes one piece faster than a list of them, so that a few small ones are
-/// put together first.
+/// Writes as much of these parts as the kernel takes. Small parts are copied together first: one piece is written faster
+/// than a list.
 fn write_parts(tcp: &OwnedWriteHalf, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     match parts {
         [only] => send(tcp, only),
@@ -194,8 +198,8 @@ fn write_parts(tcp: &OwnedWriteHalf, parts: &[IoSlice<'_>]) -> io::Result<usize>
     }
 }
 
-/// Sends without asking tokio whether the kernel will take it, which costs a look at memory that nothing else needs. When
-/// it does not, tokio has to know, so that it can say when it does.
+/// Sends without asking tokio first whether the socket is ready, which would touch memory that nothing else needs. If the
+/// kernel refuses, tokio is told by a second try, so that it can report when the socket is ready again.
 pub(super) fn send(tcp: &OwnedWriteHalf, bytes: &[u8]) -> io::Result<usize> {
     match SockRef::from(tcp.as_ref()).send(bytes) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => tcp.try_write(bytes),
@@ -208,7 +212,7 @@ pub(super) fn aborted() -> io::Error {
     io::ErrorKind::ConnectionAborted.into()
 }
 
-/// Tungstenite writes whole frames; if it ever did not, ours could end up inside one.
+/// The library writes whole frames. If it did not, a session's frame could end up inside one of its frames.
 pub(super) fn not_whole() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "not a whole frame")
 }

@@ -1,4 +1,4 @@
-//! A connection as hyper, socketioxide and tungstenite see it: a stream of bytes. What it writes goes through its [`Lane`].
+//! A connection as the library sees it: a stream of bytes. What it writes goes through the [`ConnectionWriter`].
 
 use std::cell::Cell;
 use std::io;
@@ -11,39 +11,43 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::lane::Lane;
-use crate::transport::socketio::incoming::Incoming;
+use super::tap::IncomingTap;
+use super::writer::ConnectionWriter;
 
-/// Bytes that are read at a time from a WebSocket of Socket.IO's.
+/// Bytes that are read at a time from a WebSocket with a tap.
 const READ: usize = 16 * 1024;
 
 thread_local! {
-    /// Where they are read to: one for all connections, for most of the time none of them has anything to read.
+    /// The buffer for these reads. All connections of a thread share it, because most of them have nothing to read.
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// A TCP connection that others can write to and end; or what is left of one that was taken over: nothing comes in there,
-/// and what is written goes nowhere.
+/// A TCP connection that others can write to and end. After a take-over the library keeps an empty one, where nothing is
+/// read and what is written is thrown away.
 pub struct Conn(Option<Stream>);
 
-/// It holds its place among the connections for as long as it lives, as HTTP and then as a WebSocket.
 struct Stream {
     tcp: OwnedReadHalf,
-    lane: Arc<Lane>,
-    /// What hyper has read of it that was not for hyper.
+    writer: Arc<ConnectionWriter>,
+    /// Bytes that hyper has read and that were not for hyper.
     before: Option<Box<[u8]>>,
-    /// Looks at what comes in, once this is a WebSocket of Socket.IO's.
-    incoming: Option<Box<Incoming>>,
+    tap: Option<Box<dyn IncomingTap>>,
     number: u64,
+    /// The connection counts against the limit until it ends, also as a WebSocket.
     _place: OwnedSemaphorePermit,
 }
 
 impl Conn {
-    pub(super) fn new(tcp: OwnedReadHalf, lane: Arc<Lane>, number: u64, place: OwnedSemaphorePermit) -> Self {
-        Self(Some(Stream { tcp, lane, before: None, incoming: None, number, _place: place }))
+    pub(super) fn new(
+        tcp: OwnedReadHalf,
+        writer: Arc<ConnectionWriter>,
+        number: u64,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        Self(Some(Stream { tcp, writer, before: None, tap: None, number, _place: place }))
     }
 
-    /// This was read of it, and is to be read again.
+    /// Puts bytes back that were read already. They are read again.
     pub fn unread(&mut self, bytes: &[u8]) {
         if let Some(stream) = self.0.as_mut().filter(|_| !bytes.is_empty()) {
             stream.before = Some(bytes.into());
@@ -53,8 +57,8 @@ impl Conn {
 
 impl Stream {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let answer = match &mut self.incoming {
-            Some(incoming) => poll_frames(&mut self.tcp, &mut self.before, incoming, &self.lane, cx, buf),
+        let answer = match &mut self.tap {
+            Some(tap) => poll_frames(&mut self.tcp, &mut self.before, &mut **tap, &self.writer, cx, buf),
             None if self.before.is_some() => {
                 let before = self.before.take().unwrap_or_default();
                 let (now, later) = before.split_at(before.len().min(buf.remaining()));
@@ -65,35 +69,35 @@ impl Stream {
             None => Pin::new(&mut self.tcp).poll_read(cx, buf),
         };
         if let Poll::Ready(Err(error)) = &answer {
-            self.lane.fail(&mut self.lane.out(), error);
+            self.writer.fail(&mut self.writer.out(), error);
         }
-        if self.lane.is_dead() {
+        if self.writer.is_dead() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         answer
     }
 }
 
-/// Reads until there is something for whoever reads.
+/// Reads until there is something for the library.
 fn poll_frames(
     tcp: &mut OwnedReadHalf,
     unread: &mut Option<Box<[u8]>>,
-    incoming: &mut Incoming,
-    lane: &Lane,
+    tap: &mut dyn IncomingTap,
+    writer: &ConnectionWriter,
     cx: &mut Context<'_>,
     buf: &mut ReadBuf<'_>,
 ) -> Poll<io::Result<()>> {
     let before = buf.filled().len();
     loop {
-        if incoming.give(buf) {
+        if tap.give(buf) {
             return Poll::Ready(Ok(()));
         }
-        if lane.pong_due.load(Ordering::Acquire) && incoming.pong(buf) {
-            lane.pong_due.store(false, Ordering::Release);
+        if writer.pong_due.load(Ordering::Acquire) && tap.pong(buf) {
+            writer.pong_due.store(false, Ordering::Release);
             return Poll::Ready(Ok(()));
         }
         if let Some(mut bytes) = unread.take() {
-            incoming.take(&mut bytes, buf);
+            tap.take(&mut bytes, buf);
             if buf.filled().len() > before {
                 return Poll::Ready(Ok(()));
             }
@@ -104,10 +108,10 @@ fn poll_frames(
         let answer = Pin::new(&mut *tcp).poll_read(cx, &mut read);
         let bytes = read.filled_mut();
         let ended = bytes.is_empty();
-        incoming.take(bytes, buf);
+        tap.take(bytes, buf);
         SCRATCH.set(scratch);
         ready!(answer)?;
-        if ended || buf.filled().len() > before || lane.is_dead() {
+        if ended || buf.filled().len() > before || writer.is_dead() {
             return Poll::Ready(Ok(()));
         }
     }
@@ -115,25 +119,23 @@ fn poll_frames(
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.lane.shared.open.closed(self.number);
-        self.lane.kill();
+        self.writer.shared.open.closed(self.number);
+        self.writer.kill();
     }
 }
 
-// The stream's own polls are used, not `try_read`: they know when a socket is drained without asking it.
+// The stream's own polls are used, not `try_read`: they know without a system call when a socket is drained.
 impl AsyncRead for Conn {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let Some(stream) = &mut this.0 else { return Poll::Ready(Ok(())) };
-        stream.lane.reader.register(cx.waker());
-        stream.lane.tell_reader(&mut stream.incoming);
-        if let Some(incoming) = &mut stream.incoming {
-            incoming.asked();
-            if let Some(establishing) = incoming.establishes() {
-                stream.lane.establish();
-                establishing.go_on(Self(this.0.take()));
-                return Poll::Ready(Ok(()));
-            }
+        stream.writer.read_waker.register(cx.waker());
+        stream.writer.update_reader(&mut stream.tap);
+        if let Some(take_over) = stream.tap.as_mut().and_then(|tap| tap.asked()) {
+            let writer = Arc::clone(&stream.writer);
+            writer.drop_tap();
+            take_over(Self(this.0.take()), writer);
+            return Poll::Ready(Ok(()));
         }
         stream.poll_read(cx, buf)
     }
@@ -142,7 +144,7 @@ impl AsyncRead for Conn {
 impl AsyncWrite for Conn {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &self.0 {
-            Some(stream) => stream.lane.poll_write(cx, &[io::IoSlice::new(buf)]),
+            Some(stream) => stream.writer.poll_write(cx, &[io::IoSlice::new(buf)]),
             None => Poll::Ready(Ok(buf.len())),
         }
     }
@@ -153,7 +155,7 @@ impl AsyncWrite for Conn {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &self.0 {
-            Some(stream) => stream.lane.poll_write(cx, bufs),
+            Some(stream) => stream.writer.poll_write(cx, bufs),
             None => Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum())),
         }
     }
@@ -162,14 +164,14 @@ impl AsyncWrite for Conn {
         true
     }
 
-    /// What was taken is written as soon as it can be; there is nothing to wait for.
+    /// Frames are written as soon as the kernel takes them, so there is nothing to wait for.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.0 {
-            Some(stream) => stream.lane.poll_shutdown(cx),
+            Some(stream) => stream.writer.poll_shutdown(cx),
             None => Poll::Ready(Ok(())),
         }
     }

@@ -1,18 +1,18 @@
-//! WebSocket frames as bytes (RFC 6455 §5.2): only what is needed to make them and to tell them apart.
+//! WebSocket frames as bytes (RFC 6455 §5.2): how to make them and how to tell them apart.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// First byte of a text frame that is a whole message.
+/// The first byte of a text frame that is a whole message.
 pub const TEXT: u8 = 0x81;
-/// First byte of a close frame.
+/// The first byte of a close frame.
 pub const CLOSE: u8 = 0x88;
 /// A close frame of the server: 1001, going away.
 pub const GOING_AWAY: Bytes = Bytes::from_static(&[CLOSE, 2, 0x03, 0xE9]);
 
-/// A ping of the server, with nothing in it.
+/// A ping of the server without a payload.
 pub const PING: Bytes = Bytes::from_static(&[0x89, 0]);
 
-/// A close frame of the server. The reason has to be short: a control frame holds 125 bytes.
+/// A close frame of the server. The reason is cut to 123 bytes, because a control frame holds 125.
 #[must_use]
 pub fn close(code: u16, reason: &str) -> Bytes {
     let reason = reason.as_bytes().get(..123).unwrap_or(reason.as_bytes());
@@ -47,8 +47,7 @@ pub fn text(parts: &[&[u8]]) -> Bytes {
     frame.freeze()
 }
 
-/// The first frame in what a server writes: where its payload begins and where it ends. `None` while its head is not
-/// all there.
+/// Where the payload of the first frame that a server writes begins and ends. `None` while its head is incomplete.
 #[must_use]
 pub fn first(bytes: &[u8]) -> Option<(usize, usize)> {
     let (head, length) = match bytes.get(1)? & 0x7F {
@@ -65,17 +64,17 @@ pub struct Head {
     first: u8,
     masked: bool,
     pub mask: [u8; 4],
-    /// Bytes of the head itself.
+    /// The length of the head in bytes.
     pub length: usize,
-    /// Bytes that follow it.
+    /// The length of the payload in bytes.
     pub payload: u64,
 }
 
 impl Head {
-    /// The head that the bytes begin with.
+    /// Reads the head at the beginning of the bytes.
     ///
     /// # Errors
-    /// How many bytes it takes to tell more, when it is not all there.
+    /// How many bytes are needed to read further, if the head is incomplete.
     pub fn read(bytes: &[u8]) -> Result<Self, usize> {
         let [first, second, ..] = *bytes else { return Err(2) };
         let masked = second & 0x80 != 0;
@@ -94,22 +93,35 @@ impl Head {
         Ok(Self { first, masked, mask: key.try_into().unwrap_or_default(), length, payload })
     }
 
-    /// Whether it is a text message, whole and masked.
+    /// Whether the frame is a whole text message and masked.
     #[must_use]
     pub const fn is_text(&self) -> bool {
         self.first == TEXT && self.masked
     }
 
-    /// Whether it is a message or a part of one, and no control frame.
+    /// Whether the frame is a message or a part of one, not a control frame.
     #[must_use]
     pub const fn is_data(&self) -> bool {
         self.first & 0x08 == 0
     }
 
-    /// Whether a message ends with it.
+    /// Whether a message ends with this frame.
     #[must_use]
     pub const fn is_final(&self) -> bool {
         self.first & 0x80 != 0
+    }
+}
+
+/// Removes the mask from a payload, or puts it on.
+pub fn unmask(payload: &mut [u8], mask: [u8; 4]) {
+    let mut words = payload.chunks_exact_mut(4);
+    for word in &mut words {
+        for (byte, mask) in word.iter_mut().zip(mask) {
+            *byte ^= mask;
+        }
+    }
+    for (byte, mask) in words.into_remainder().iter_mut().zip(mask) {
+        *byte ^= mask;
     }
 }
 
@@ -148,7 +160,7 @@ mod tests {
                 "{bytes:?}"
             );
             for cut in 0..bytes.len() {
-                // Asking for as much as it says leads to the end, and no further.
+                // Reading as many bytes as it asks for leads to the end and not beyond.
                 let needed = Head::read(&bytes[..cut]).expect_err("cut");
                 assert!(needed > cut && needed <= bytes.len(), "{bytes:?} cut at {cut} needs {needed}");
             }

@@ -1,5 +1,5 @@
-//! How hyper and socketioxide write to a connection: bytes as long as it is HTTP, then frames, which are looked at until
-//! the session may write as well.
+//! How the library that owns the stream writes to a connection: bytes as long as it speaks HTTP, then WebSocket frames. A tap
+//! looks at the frames until sessions may write as well.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -9,26 +9,12 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::net::tcp::OwnedWriteHalf;
 
-use super::lane::Lane;
 use super::out::{Out, Phase, aborted, not_whole};
+use super::tap::{Fate, Then, Verdict};
 use super::websocket;
-use crate::session::session::Session;
-use crate::transport::socketio::greeting::Seen;
-use crate::transport::socketio::peers::Peer;
+use super::writer::ConnectionWriter;
 
-/// What is to be done once the lock is released.
-enum Then {
-    Nothing,
-    /// The session may write here from now on.
-    Pump(Arc<Session>),
-    /// The session moves here from polling.
-    Move(Arc<Session>),
-    /// It has not got as far as that yet.
-    Mark(Arc<Peer>),
-}
-
-impl Lane {
-    /// Writes for hyper or socketioxide.
+impl ConnectionWriter {
     pub(super) fn poll_write(
         self: &Arc<Self>,
         cx: &mut Context<'_>,
@@ -52,26 +38,17 @@ impl Lane {
             }
             Phase::Frames(None) => self.poll_frames(cx, &mut out, buf),
             Phase::Frames(Some(_)) => {
-                let (written, then) = self.poll_greeting(cx, &mut out, buf);
+                let (written, then) = self.poll_tapped(cx, &mut out, buf);
                 drop(out);
-                match then {
-                    Then::Nothing => {}
-                    Then::Pump(session) => {
-                        self.hears(&session);
-                        session.pump();
-                    }
-                    Then::Move(session) => {
-                        session.upgraded(self);
-                        self.hears(&session);
-                    }
-                    Then::Mark(peer) => peer.mark(),
+                if let Some(then) = then {
+                    then(self);
                 }
                 written
             }
         }
     }
 
-    /// Bytes that are not frames.
+    /// Writes bytes that are not frames.
     fn poll_pass(
         &self,
         cx: &mut Context<'_>,
@@ -83,7 +60,7 @@ impl Lane {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return Poll::Ready(done),
             }
-            self.writer.register(cx.waker());
+            self.write_waker.register(cx.waker());
             if self.is_dead() {
                 return Poll::Ready(Err(aborted()));
             }
@@ -91,7 +68,7 @@ impl Lane {
         }
     }
 
-    /// Whole frames of socketioxide's, when ours may already go between them.
+    /// Takes one frame without a tap.
     fn poll_frames(
         self: &Arc<Self>,
         cx: &mut Context<'_>,
@@ -99,15 +76,13 @@ impl Lane {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         if out.closing {
-            // After our close frame nothing may come.
+            // Nothing may follow our close frame.
             return Poll::Ready(Ok(buf.len()));
         }
         if out.own.is_some() {
             return self.wait(cx);
         }
-        let Some((_, end)) = websocket::first(buf).filter(|(_, end)| *end <= buf.len()) else {
-            return Poll::Ready(Err(not_whole()));
-        };
+        let Some((_, end)) = whole_frame(buf) else { return Poll::Ready(Err(not_whole())) };
         out.passes(Bytes::copy_from_slice(&buf[..end]));
         if !out.blocked {
             self.write(out);
@@ -115,49 +90,36 @@ impl Lane {
         Poll::Ready(Ok(end))
     }
 
-    /// One frame of socketioxide's, before ours may.
-    fn poll_greeting(
+    /// Takes one frame and does with it what the tap says.
+    fn poll_tapped(
         self: &Arc<Self>,
         cx: &mut Context<'_>,
         out: &mut Out,
         buf: &[u8],
-    ) -> (Poll<io::Result<usize>>, Then) {
+    ) -> (Poll<io::Result<usize>>, Option<Then>) {
         if out.own.is_some() {
-            return (self.wait(cx), Then::Nothing);
+            return (self.wait(cx), None);
         }
-        let Some((begin, end)) = websocket::first(buf).filter(|(_, end)| *end <= buf.len()) else {
-            return (Poll::Ready(Err(not_whole())), Then::Nothing);
+        let Some((begin, end)) = whole_frame(buf) else {
+            return (Poll::Ready(Err(not_whole())), None);
         };
-        let seen = match &mut out.phase {
-            Phase::Frames(Some(greeting)) if buf[0] == websocket::TEXT => greeting.see(&buf[begin..end]),
-            _ => Seen::Pass,
+        let Phase::Frames(Some(tap)) = &mut out.phase else {
+            return (self.poll_frames(cx, out, buf), None);
         };
-        let mut then = Then::Nothing;
-        if let (Seen::Pass, Phase::Frames(Some(greeting))) = (&seen, &out.phase)
-            && let Some(peer) = greeting.peer()
-        {
-            then = Then::Mark(Arc::clone(peer));
-        }
-        match seen {
-            Seen::Pass => out.passes(Bytes::copy_from_slice(&buf[..end])),
-            Seen::Nothing => {}
-            Seen::Instead(frame) => out.own = Some(frame),
-            Seen::Ping => {
+        let text = (buf[0] == websocket::TEXT).then(|| &buf[begin..end]);
+        let Verdict { fate, opens, then } = tap.see(text);
+        let is_done = tap.is_done();
+        match fate {
+            Fate::Pass => out.passes(Bytes::copy_from_slice(&buf[..end])),
+            Fate::Replace(frame) => out.own = Some(frame),
+            Fate::Drop => {}
+            Fate::AnswerPing => {
                 self.pong_due.store(true, Ordering::Release);
-                self.reader.wake();
-            }
-            Seen::Open(frame, session) => {
-                out.own = Some(frame.unwrap_or_else(|| Bytes::copy_from_slice(&buf[..end])));
-                out.open = true;
-                then = session.upgrade().map_or(Then::Nothing, Then::Pump);
-            }
-            Seen::Moved(session) => {
-                out.open = true;
-                out.attach(&session);
-                then = Then::Move(session);
+                self.read_waker.wake();
             }
         }
-        if out.open && matches!(&out.phase, Phase::Frames(Some(greeting)) if greeting.is_done()) {
+        out.open |= opens;
+        if out.open && is_done {
             out.phase = Phase::Frames(None);
         }
         if !out.blocked {
@@ -167,22 +129,27 @@ impl Lane {
     }
 
     fn wait(&self, cx: &Context<'_>) -> Poll<io::Result<usize>> {
-        self.writer.register(cx.waker());
+        self.write_waker.register(cx.waker());
         if self.is_dead() { Poll::Ready(Err(aborted())) } else { Poll::Pending }
     }
 
-    /// Ends the write side, once everything is written.
+    /// Ends the write side once everything is written.
     pub(super) fn poll_shutdown(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         let mut out = self.out();
         if out.tcp.is_none() {
             return Poll::Ready(Ok(()));
         }
         if out.waiting() > 0 && out.blocked {
-            self.writer.register(cx.waker());
+            self.write_waker.register(cx.waker());
             return Poll::Pending;
         }
         let _ = out.write();
         out.shut();
         Poll::Ready(Ok(()))
     }
+}
+
+/// Where the payload of the first frame begins and ends, if the frame is complete.
+fn whole_frame(buf: &[u8]) -> Option<(usize, usize)> {
+    websocket::first(buf).filter(|(_, end)| *end <= buf.len())
 }

@@ -1,5 +1,5 @@
-//! How clients begin, so that little of HTTP stays in memory with them. With a WebSocket, the handshake is ours, and
-//! socketioxide is given the bare connection.
+//! How clients begin. Little of HTTP may stay in memory for a client. For a WebSocket the handshake is ours, and socketioxide
+//! gets the bare connection.
 
 use axum::extract::Request;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
@@ -8,7 +8,7 @@ use super::engine::Engine;
 use crate::transport::conn;
 use crate::transport::upgrade::upgraded;
 
-/// The headers that Socket.IO, and the token, need.
+/// The headers that Socket.IO and the token need.
 const KEPT: [HeaderName; 9] = [
     header::HOST,
     header::AUTHORIZATION,
@@ -21,11 +21,11 @@ const KEPT: [HeaderName; 9] = [
     header::ORIGIN,
 ];
 
-/// Goes on behind the answer to a request for a WebSocket.
+/// Gives the connection to socketioxide once the answer to the handshake is written.
 pub(super) fn go_on(engine: &Engine, mut request: Request) {
     let upgrade = hyper::upgrade::on(&mut request);
     let (mut parts, _) = request.into_parts();
-    // socketioxide keeps the request for as long as the client is there. Of its headers only the token is asked for again.
+    // socketioxide keeps the request as long as the client is there. Only its token is needed again.
     let token = parts.headers.remove(header::AUTHORIZATION);
     parts.headers = token.into_iter().map(|token| (header::AUTHORIZATION, token)).collect::<HeaderMap>();
     let request = http::Request::from_parts(parts, ());
@@ -37,8 +37,8 @@ pub(super) fn go_on(engine: &Engine, mut request: Request) {
     });
 }
 
-/// A copy of the request that shares no memory with hyper's read buffer. Socket.IO keeps a request's parts as
-/// long as the socket lives, and they would keep 16 KiB of buffer each.
+/// A copy of the request that shares no memory with hyper's read buffer. socketioxide keeps the parts of a request as long as
+/// the socket lives, and each would keep 16 KiB of buffer.
 pub(super) fn unpinned(request: Request) -> Option<Request> {
     let (mut parts, body) = request.into_parts();
     let uri: Uri = String::from(parts.uri.path_and_query()?.as_str()).parse().ok()?;

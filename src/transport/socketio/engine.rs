@@ -1,4 +1,4 @@
-//! socketioxide's own service, as the layers around it use it.
+//! socketioxide's service as the code around it uses it.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tower::util::{BoxCloneSyncService, service_fn};
 
 use crate::transport::upgrade::Rewound;
 
-/// The service, and requests of our own to it in a client's place.
+/// The service. It also takes requests of our own in the place of a client.
 #[derive(Clone)]
 pub struct Engine {
     service: BoxCloneSyncService<Request, Response, Infallible>,
@@ -22,7 +22,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// `path` is where it is served.
+    /// `path` is the path of the service.
     #[must_use]
     pub fn new<S, B>(service: S, path: &'static str) -> Self
     where
@@ -42,13 +42,14 @@ impl Engine {
             async move { Ok(answer.await?.map(Body::new)) }
         });
         let streams = move |stream, request| {
-            // It goes on in a task of its own; a request that it cannot read ends with the stream.
+            // The service spawns a task. A request that it cannot read ends with the stream.
             drop(Service::<(Box<Rewound>, http::Request<()>)>::call(&mut streams.clone(), (stream, request)));
         };
         Self { service: BoxCloneSyncService::new(requests), streams: Arc::new(streams), path }
     }
 
-    /// Gives it a WebSocket whose handshake is done. Boxed: the task that reads it has room for the stream four times over.
+    /// Gives socketioxide a WebSocket after its handshake. The stream is boxed because the task that reads it has room for it
+    /// four times over.
     pub(super) fn take_over(&self, stream: Box<Rewound>, request: http::Request<()>) {
         (self.streams)(stream, request);
     }
@@ -60,12 +61,12 @@ impl Engine {
         }
     }
 
-    /// Answers a ping.
+    /// Answers a ping for a client.
     pub(super) async fn pong(&self, sid: &str) {
         self.post(sid, 4, "3").await;
     }
 
-    /// Closes the transport of a client that polls.
+    /// Closes the Engine.IO session of a client that polls.
     pub async fn close(&self, sid: &str, eio3: bool) {
         if eio3 {
             self.post(sid, 3, "1:1").await;
@@ -74,7 +75,7 @@ impl Engine {
         }
     }
 
-    /// Whether it has this session: it takes a body without packets for one that it has.
+    /// Whether socketioxide has this Engine.IO session. It accepts a post without packets if it has.
     pub(super) async fn knows(&self, sid: &str) -> bool {
         match self.request(Method::POST, sid, 4, "") {
             Some(request) => self.call(request).await.status() == StatusCode::OK,
@@ -82,7 +83,7 @@ impl Engine {
         }
     }
 
-    /// Asks once more for what there is to be polled.
+    /// Polls once more for a client.
     pub(super) async fn poll(&self, sid: &str) -> Option<Response> {
         Some(self.call(self.request(Method::GET, sid, 4, "")?).await)
     }

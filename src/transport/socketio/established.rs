@@ -1,5 +1,5 @@
-//! Clients that are in, on a WebSocket. What they need from then on is little, and it is spoken here: socketioxide, which
-//! keeps 12 KB and three tasks for each, is told that the connection has ended, and forgets it.
+//! Clients that have come in on a WebSocket need little of the protocol from then on, and that is spoken here. socketioxide
+//! keeps 12 KB and three tasks for each client. It is told that the connection has ended, and forgets it.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -19,52 +19,68 @@ use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message as WsMessage};
 
-use super::door::{Door, ended, leave};
-use super::incoming::{Arrival, Establishing};
+use super::door::Door;
+use super::entry::{Entry, Owner};
+use super::joining::{JoiningClient, json_of};
 use super::packet::{MAX_ATTACHMENTS, READ_BUFFER, connect_frame, refusal_frame};
-use super::visitor::{self, Visitor};
+use super::polling::PollingClient;
 use crate::base::clock::instant;
 use crate::base::config::Limits;
 use crate::dialect::Dialect;
-use crate::session::inbox::Inbox;
 use crate::session::wire::{Handed, Urgency};
-use crate::transport::conn::{self, Conn, Lane, websocket};
-use crate::transport::upgrade::{Ending, listen_out, speak};
+use crate::transport::conn::{self, Conn, ConnectionWriter, websocket};
+use crate::transport::upgrade::{Ending, read_to_end, speak};
 
-/// `2`, a ping, and `1`, the end, as the server's WebSocket frames.
+/// A ping, `2`, and the end, `1`, as WebSocket frames of the server.
 const PING: Bytes = Bytes::from_static(&[websocket::TEXT, 1, b'2']);
-/// When a ping is tried again for which there was no room.
-const PING_RETRY: Duration = Duration::from_secs(1);
 const END: &[u8] = &[websocket::TEXT, 1, b'1'];
+/// The delay before the next try when there was no room for a ping.
+const PING_RETRY: Duration = Duration::from_secs(1);
+
+/// How a client came.
+pub(super) struct Arrival {
+    pub(super) door: Arc<Door>,
+    /// When the Engine.IO session was opened.
+    pub(super) came: Instant,
+    pub(super) token: Option<String>,
+    /// The client, if it was polling before.
+    pub(super) client: Option<Arc<PollingClient>>,
+}
+
+/// A client whose session is ours now: see [`Entry::take_over`].
+pub(super) struct Establishing {
+    pub(super) arrival: Box<Arrival>,
+    pub(super) entry: Arc<Entry>,
+}
 
 impl Establishing {
-    /// Takes the connection over.
-    pub fn go_on(self, conn: Conn) {
-        let Self { arrival, inbox, lane } = self;
+    /// Serves the connection from now on.
+    pub(super) fn go_on(self, conn: Conn, writer: Arc<ConnectionWriter>) {
+        let Self { arrival, entry } = self;
         let Arrival { door, came, token, .. } = *arrival;
         door.fanout.metrics().established.inc();
-        let client = Client { door, lane, came, token, inboxes: smallvec![inbox], partial: None };
+        let client = Client { door, writer, came, token, entries: smallvec![entry], partial: None };
         tokio::spawn(client.serve(conn));
     }
 }
 
-/// A client and the namespaces it is in.
+/// A client and the namespaces that it is in.
 struct Client {
     door: Arc<Door>,
-    lane: Arc<Lane>,
-    /// When its session was opened.
+    writer: Arc<ConnectionWriter>,
+    /// When the Engine.IO session was opened.
     came: Instant,
     token: Option<String>,
-    inboxes: SmallVec<[Arc<Inbox>; 1]>,
+    entries: SmallVec<[Arc<Entry>; 1]>,
     /// A packet that waits for its attachments.
     partial: Option<Box<ParserState>>,
 }
 
-/// However this ends, the rooms are left.
+/// The rooms are left also when the task panics or is dropped.
 impl Drop for Client {
     fn drop(&mut self) {
-        for inbox in &self.inboxes {
-            leave(inbox.session());
+        for entry in &self.entries {
+            entry.end(None);
         }
         self.door.fanout.metrics().established.dec();
     }
@@ -75,12 +91,12 @@ impl Client {
         let longest = self.limits().max_message_bytes;
         let mut socket = speak(conn, READ_BUFFER, longest).await;
         let ending = self.hear(&mut socket).await;
-        for inbox in &self.inboxes {
-            ended(inbox.session(), ending.name);
+        for entry in &self.entries {
+            entry.end(Some(ending.name));
         }
         if let Some(close) = ending.close {
-            self.lane.finish([END, &close].concat().into());
-            listen_out(socket.into_inner()).await;
+            self.writer.finish([END, &close].concat().into());
+            read_to_end(socket.into_inner()).await;
         }
     }
 
@@ -88,14 +104,14 @@ impl Client {
         &self.door.fanout.app().config.limits
     }
 
-    /// Hears what a client says, until it has left or says what it must not. Events mostly do not come this way, but past it:
-    /// see [`incoming`](super::incoming).
+    /// Reads until the client leaves or breaks the protocol. Most events do not come this way: see
+    /// [`incoming`](super::incoming).
     async fn hear(&mut self, socket: &mut WebSocketStream<Conn>) -> Ending {
         let limits = self.limits();
         let interval = Duration::from_millis(limits.ping_interval_ms);
         let timeout = Duration::from_millis(limits.ping_timeout_ms);
-        // When it is asked next whether it is there, and when it must have said so. The client counts from when it was last
-        // asked, by socketioxide: which does that when it comes, and from then on once in an interval.
+        // The next ping, and the time until which the last one has to be answered. The client counts from its last ping.
+        // socketioxide has pinged it at the beginning and then once in each interval.
         let since =
             u64::try_from(self.came.elapsed().as_millis()).unwrap_or(u64::MAX) % limits.ping_interval_ms;
         let (mut next, mut until) = (instant() + interval - Duration::from_millis(since), None);
@@ -103,13 +119,13 @@ impl Client {
         loop {
             let message = tokio::select! {
                 biased;
-                message = poll_fn(|cx| poll_message(socket, &self.lane, &mut drained, cx)) => message,
+                message = poll_fn(|cx| poll_message(socket, &self.writer, &mut drained, cx)) => message,
                 () = tokio::time::sleep_until(until.unwrap_or(next)) => {
                     let now = instant();
                     if until.is_some() {
                         return Ending { name: "heartbeat_timeout", close: Some(websocket::GOING_AWAY) };
                     }
-                    if self.lane.push_first(PING) {
+                    if self.writer.push_first(PING) {
                         (next, until) = (now + interval, Some(now + timeout));
                     } else {
                         next = now + PING_RETRY;
@@ -135,7 +151,7 @@ impl Client {
                 Some(Ok(WsMessage::Binary(bytes))) => {
                     self.packet(|parser, config, state| parser.decode_bin(config, state, bytes)).await
                 }
-                // Pings are answered as they are read.
+                // The WebSocket library answers pings.
                 Some(Ok(
                     WsMessage::Ping(_) | WsMessage::Pong(_) | WsMessage::Close(_) | WsMessage::Frame(_),
                 )) => Ok(()),
@@ -148,7 +164,7 @@ impl Client {
         }
     }
 
-    /// Takes a packet, once all of it is there.
+    /// Takes a packet once it is complete.
     async fn packet(
         &mut self,
         decode: impl FnOnce(CommonParser, &ParseConfig, &ParserState) -> Result<Packet, ParseError>,
@@ -175,21 +191,19 @@ impl Client {
     async fn take(&mut self, packet: Packet) -> Result<(), Ending> {
         let namespace = &*packet.ns;
         match packet.inner {
-            // It is there already: as socketioxide has it, nothing comes of that.
-            PacketData::Connect(_)
-                if self.inboxes.iter().any(|inbox| inbox.namespace() == Some(namespace)) => {}
+            // The client is in this namespace already. socketioxide ignores that as well.
+            PacketData::Connect(_) if self.entry(namespace).is_some() => {}
             PacketData::Connect(auth) => {
-                self.connect(namespace, auth.as_ref().and_then(visitor::json)).await;
+                self.connect(namespace, auth.as_ref().and_then(json_of)).await;
             }
             PacketData::Disconnect => self.leave(namespace),
             PacketData::Event(Value::Str(json, _), ack)
             | PacketData::BinaryEvent(Value::Str(json, _), ack) => {
-                let inbox = self.inboxes.iter().find(|inbox| inbox.namespace() == Some(namespace));
-                if !inbox.is_some_and(|inbox| inbox.event(&json, ack)) {
+                if !self.entry(namespace).is_some_and(|entry| entry.inbox.event(&json, ack)) {
                     return Err(Ending::protocol());
                 }
             }
-            // Nothing is asked of clients, and nothing comes in bytes.
+            // We ask clients for no acks, and no event is binary.
             PacketData::EventAck(..)
             | PacketData::BinaryAck(..)
             | PacketData::ConnectError(_)
@@ -199,66 +213,69 @@ impl Client {
         Ok(())
     }
 
+    fn entry(&self, namespace: &str) -> Option<&Arc<Entry>> {
+        self.entries.iter().find(|entry| entry.namespace == namespace)
+    }
+
     fn leave(&mut self, namespace: &str) {
-        self.inboxes.retain(|inbox| {
-            let stays = inbox.namespace() != Some(namespace);
+        self.entries.retain(|entry| {
+            let stays = entry.namespace != namespace;
             if !stays {
-                ended(inbox.session(), "client_left");
+                entry.end(Some("client_left"));
             }
             stays
         });
     }
 
-    /// Lets the client into another namespace, or into one that it has left.
+    /// Lets the client into another namespace, or again into one that it has left.
     async fn connect(&mut self, namespace: &str, auth: Option<String>) {
         let dialect = Dialect::ALL.into_iter().find(|dialect| dialect.namespace() == Some(namespace));
         let let_in = match dialect {
             None => Err("Invalid namespace".to_owned()),
             Some(dialect) => {
-                let visitor = Visitor::returning(
+                let joining = JoiningClient::returning(
                     &self.door.fanout.app().clock,
                     auth,
                     self.token.clone(),
-                    conn::Handle::of(&self.lane),
+                    conn::Handle::of(&self.writer),
                 );
-                self.door.let_in(&visitor, dialect).await.map_err(|denied| denied.to_string())
+                self.door.let_in(&joining, dialect, Owner::us()).await.map_err(|denied| denied.to_string())
             }
         };
         match let_in {
             Ok(entry) => {
-                let session = &entry.session;
-                self.lane.attach(session);
-                self.inboxes.push(Arc::clone(&entry.inbox));
-                let reply = connect_frame(namespace, &entry.sid, session);
+                self.writer.attach(&entry.session);
+                self.entries.push(Arc::clone(&entry));
+                let reply = connect_frame(namespace, &entry.sid, &entry.session);
                 let mut handed = Handed::Taken;
-                entry.enter(|| handed = self.lane.push(reply, Urgency::Reply));
+                entry.enter(|| handed = self.writer.push(reply, Urgency::Reply));
                 if handed != Handed::Taken {
-                    // It asks, and reads no answers.
-                    return self.lane.kill();
+                    // The client sends requests and does not read the answers.
+                    return self.writer.kill();
                 }
-                self.lane.hears(session);
+                entry.hears_on(&self.writer);
             }
             Err(why) => {
-                let _ = self.lane.push(refusal_frame(namespace, &why), Urgency::Reply);
+                let _ = self.writer.push(refusal_frame(namespace, &why), Urgency::Reply);
             }
         }
     }
 }
 
-/// The next message. Once all that was read is dealt with, and answered, it is the connection that is asked first: as long as
-/// nothing but events comes, nothing else of the socket is touched.
+/// The next message. Once everything that was read is dealt with and answered, the connection is asked first: as long as only
+/// events come, the memory of the WebSocket library is not touched.
 fn poll_message(
     socket: &mut WebSocketStream<Conn>,
-    lane: &Lane,
+    writer: &ConnectionWriter,
     drained: &mut bool,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<WsMessage, Error>>> {
     if *drained {
-        // No room: what is to be read stays where it is. What went wrong shows again.
+        // There is no room, so what is to be read stays where it is. An error shows again at the next read.
         let mut nowhere = ReadBuf::new(&mut []);
         let _ = ready!(Pin::new(socket.get_mut()).poll_read(cx, &mut nowhere));
     }
     let message = socket.poll_next_unpin(cx);
-    *drained = message.is_pending() && !lane.has_own();
+    *drained = message.is_pending() && !writer.has_own();
     message
 }

@@ -1,125 +1,136 @@
-//! What socketioxide writes while a socket begins, looked at and mended: the connection state recovery that it does not
-//! have, and the moment from which a session writes to the connection itself. To be deleted when upstream does these.
+//! What socketioxide writes to a client that comes in is changed here: the CONNECT reply gets the session's id for connection
+//! state recovery, the first ping is left out, and sessions begin to write. To be deleted when upstream does these.
 
 use std::sync::{Arc, Weak};
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::entry::Entry;
 use super::packet::{self, SEPARATOR, connect_reply, in_namespace, is_mark, with_pid};
-use super::peers::Peer;
-use crate::session::session::Session;
+use super::polling::PollingClient;
+use crate::transport::conn::tap::{Fate, News, OutgoingTap, Verdict};
 
-/// What is looked for on one connection, until the session writes to it.
-pub struct Greeting {
-    /// The first ping is still to come. Engine.IO's servers ping after an interval; socketioxide does so at once.
+/// What is looked for on one WebSocket until its session writes.
+pub(super) struct Greeting {
+    /// The first ping is still to come. Engine.IO's servers ping after an interval, but socketioxide pings at once.
     ping: bool,
     /// The client's probe was answered.
     probed: bool,
-    /// Who moves here from polling.
-    peer: Option<Arc<Peer>>,
-    /// Who is being let in here, one for each namespace.
-    sessions: SmallVec<[Weak<Session>; 1]>,
-}
-
-/// What a packet of socketioxide's turned out to be.
-pub enum Seen {
-    /// Nothing of ours.
-    Pass,
-    /// It is dropped.
-    Nothing,
-    /// It goes out like this.
-    Instead(Bytes),
-    /// The first ping: it is dropped, and answered in the client's place.
-    Ping,
-    /// The reply to CONNECT, and what it goes out as: from here on the session writes.
-    Open(Option<Bytes>, Weak<Session>),
-    /// The mark: it is dropped, and this session writes here from now on.
-    Moved(Arc<Session>),
+    /// The client, if it was polling before.
+    client: Option<Arc<PollingClient>>,
+    /// Sessions whose CONNECT is still to be answered here: one for each namespace.
+    entries: SmallVec<[Weak<Entry>; 1]>,
 }
 
 impl Greeting {
-    /// For a WebSocket that begins; `peer` is the client that has been polling, if it was there before.
-    #[must_use]
-    pub fn new(eio3: bool, peer: Option<Arc<Peer>>) -> Self {
-        let ping = !eio3 && peer.as_ref().is_none_or(|peer| !peer.was_pinged());
-        Self { ping, probed: false, peer, sessions: SmallVec::new() }
+    /// For a new WebSocket. `client` was polling before.
+    pub(super) fn new(eio3: bool, client: Option<Arc<PollingClient>>) -> Self {
+        let ping = !eio3 && client.as_ref().is_none_or(|client| !client.was_pinged());
+        Self { ping, probed: false, client, entries: SmallVec::new() }
     }
 
-    /// For a client that joins the namespace again.
-    #[must_use]
-    pub fn again() -> Self {
-        Self { ping: false, probed: false, peer: None, sessions: SmallVec::new() }
+    /// For a WebSocket on which a session has written already, and the client joins a namespace.
+    pub(super) fn again() -> Self {
+        Self { ping: false, probed: false, client: None, entries: SmallVec::new() }
     }
 
-    /// The session writes here once the reply to its CONNECT has passed.
-    pub fn expect(&mut self, session: &Arc<Session>) {
-        self.sessions.push(Arc::downgrade(session));
-    }
-
-    /// Whether there is nothing more to look for once the session writes. The first ping may come after that; and from who
-    /// moved here, a mark for each namespace.
-    #[must_use]
-    pub const fn is_done(&self) -> bool {
-        !self.ping && self.peer.is_none()
-    }
-
-    /// Who moves here from polling.
-    #[must_use]
-    pub const fn peer(&self) -> Option<&Arc<Peer>> {
-        self.peer.as_ref()
-    }
-
-    /// Looks at the text of a packet.
-    pub fn see(&mut self, packet: &[u8]) -> Seen {
+    fn text(&mut self, packet: &[u8]) -> Verdict {
         if packet == b"2" {
-            let ours = std::mem::take(&mut self.ping) && self.peer.as_ref().is_none_or(|peer| peer.ping());
-            return if ours { Seen::Ping } else { Seen::Pass };
+            let first = std::mem::take(&mut self.ping)
+                && self.client.as_ref().is_none_or(|client| client.claim_ping());
+            return if first { Fate::AnswerPing.into() } else { self.pass() };
         }
-        // The first is ours, the second socketioxide's: see `probe`.
+        // We have answered the probe first (see `probe`), and socketioxide answers it again.
         if packet == b"3probe" && std::mem::replace(&mut self.probed, true) {
-            return Seen::Nothing;
+            return Fate::Drop.into();
         }
         if let Some((namespace, rest)) = in_namespace(packet, b"40") {
-            let here = packet::find(&self.sessions, namespace);
-            let moving = self.peer.as_ref().and_then(|peer| peer.session(namespace));
-            let reply = here.as_ref().or(moving.as_ref()).and_then(|session| with_pid(rest, session));
-            return match (here, reply) {
-                (Some(session), reply) => Seen::Open(reply, Arc::downgrade(&session)),
-                (None, Some(reply)) => Seen::Instead(reply),
-                (None, None) => Seen::Pass,
-            };
+            return self.connected(namespace, rest);
         }
         if let Some((namespace, _)) = in_namespace(packet, b"42")
             && is_mark(packet)
         {
-            // Who has left meanwhile has left its mark behind.
-            let session = self.peer.as_ref().and_then(|peer| peer.session(namespace));
-            return session.map_or(Seen::Nothing, Seen::Moved);
+            // A session that has left meanwhile has left its mark behind.
+            let entry = self.client.as_ref().and_then(|client| client.entry(namespace));
+            return match entry {
+                None => Fate::Drop.into(),
+                Some(entry) => Verdict {
+                    fate: Fate::Drop,
+                    opens: true,
+                    then: Some(Box::new(move |writer| entry.moved(writer))),
+                },
+            };
         }
-        Seen::Pass
+        self.pass()
+    }
+
+    /// The reply to CONNECT. A session that was expected here writes after it.
+    fn connected(&self, namespace: &[u8], reply: &[u8]) -> Verdict {
+        let here = packet::find(&self.entries, namespace);
+        let moving = self.client.as_ref().and_then(|client| client.entry(namespace));
+        let reply = here.as_ref().or(moving.as_ref()).and_then(|entry| with_pid(reply, &entry.session));
+        match (here, reply) {
+            (Some(entry), reply) => Verdict {
+                fate: reply.map_or(Fate::Pass, Fate::Replace),
+                opens: true,
+                then: Some(Box::new(move |writer| {
+                    entry.hears_on(writer);
+                    entry.session.pump();
+                })),
+            },
+            (None, Some(reply)) => Fate::Replace(reply).into(),
+            (None, None) => self.pass(),
+        }
+    }
+
+    /// Passes a frame on. A client that is changing to this WebSocket may not have its marks yet.
+    fn pass(&self) -> Verdict {
+        let then = self.client.clone().map(|client| Box::new(move |_: &_| client.mark()) as _);
+        Verdict { fate: Fate::Pass, opens: false, then }
     }
 }
 
-/// Mends what a client of Engine.IO 4 gets as it polls: the same as on a WebSocket, packet by packet. `None` when nothing
-/// is left of it.
-pub fn mend_polled(body: &str, peer: &Peer, answer_ping: &mut bool) -> Option<String> {
+impl OutgoingTap for Greeting {
+    /// Expects the session of an [`Entry`]: it writes here after the reply to its CONNECT.
+    fn tell(&mut self, news: News) {
+        if let Ok(entry) = news.downcast::<Weak<Entry>>() {
+            self.entries.push(*entry);
+        }
+    }
+
+    fn see(&mut self, text: Option<&[u8]>) -> Verdict {
+        match text {
+            Some(packet) => self.text(packet),
+            None => self.pass(),
+        }
+    }
+
+    /// The first ping may come after the session writes. A client that was polling has a mark for each namespace.
+    fn is_done(&self) -> bool {
+        !self.ping && self.client.is_none()
+    }
+}
+
+/// Changes what a client of Engine.IO 4 polls, packet by packet, as [`Greeting`] does on a WebSocket. `None` if nothing is
+/// left. Sets `answer_ping` if the first ping has to be answered.
+pub(super) fn mend_polled(body: &str, client: &PollingClient, answer_ping: &mut bool) -> Option<String> {
     let mut packets: Vec<String> = Vec::new();
     for packet in body.split(char::from(SEPARATOR)) {
         if is_mark(packet.as_bytes()) {
-            // Who polls on after it said that it would not.
+            // The client has said that it stops polling, and polls nevertheless.
             continue;
         }
-        if packet == "2" && peer.ping() {
+        if packet == "2" && client.claim_ping() {
             *answer_ping = true;
             continue;
         }
         let connect = in_namespace(packet.as_bytes(), b"40");
-        let connect = connect.and_then(|(namespace, reply)| connect_reply(reply, &*peer.session(namespace)?));
+        let connect =
+            connect.and_then(|(namespace, reply)| connect_reply(reply, &client.entry(namespace)?.session));
         match connect {
             Some(reply) => {
                 packets.push(reply);
-                peer.settle();
+                client.settle();
             }
             None => packets.push(packet.to_owned()),
         }

@@ -1,5 +1,5 @@
-//! What a Socket.IO socket sends, taken on the task that reads its connection, in order: socketioxide's own handlers would
-//! each run in a task of their own and overtake each other.
+//! Takes the events of a socket in order, on the task that reads its connection. socketioxide's own handlers would each run
+//! in a task of their own and overtake each other.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::session::inbox::Inbox;
 /// Takes every event of one socket.
 pub struct Handler(pub(super) Arc<Inbox>);
 
-/// Marks [`Handler`] as a handler that takes the packet as it is.
+/// A marker for handlers that take the packet as it is.
 pub struct RawPacket;
 
 impl MessageHandler<LocalAdapter, RawPacket> for Handler {

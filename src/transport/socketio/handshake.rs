@@ -1,32 +1,36 @@
-//! From the handshake to the namespace that a client came for.
+//! Handshakes that are under way: clients that are connected and have not come into a namespace yet.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::session::session::Session;
 
-/// A client that has shaken hands and is not in a namespace yet. It is over in time whatever the client does:
-/// socketioxide keeps the request that this comes with, but not for longer than `CONNECT_TIMEOUT`. When the client
-/// breaks off it is over at once; that alone would not free it, for the task behind that timeout keeps the request.
-pub struct Handshake {
+/// A client that is connected and has not come into a namespace yet. It travels in the extensions of the client's first
+/// request, and socketioxide keeps that request no longer than `CONNECT_TIMEOUT`, whatever the client does. The request
+/// stays until then also when the client breaks off, so the connection ends the handshake: see [`EndsWithConnection`].
+pub(super) struct Handshake {
     under_way: Arc<AtomicUsize>,
     over: AtomicBool,
-    pub(super) first: First,
+    pub(super) default_namespace: DefaultNamespace,
 }
 
 impl Handshake {
-    /// One more that is under way.
+    /// Counts one more.
     pub(super) fn new(under_way: &Arc<AtomicUsize>) -> Self {
         under_way.fetch_add(1, Ordering::AcqRel);
-        Self { under_way: Arc::clone(under_way), over: AtomicBool::new(false), first: First::default() }
+        Self {
+            under_way: Arc::clone(under_way),
+            over: AtomicBool::new(false),
+            default_namespace: DefaultNamespace::default(),
+        }
     }
 
     pub(super) fn is_under_way(&self) -> bool {
         !self.over.load(Ordering::Acquire)
     }
 
-    /// It has come in, was turned away, or has broken off.
-    pub fn ends(&self) {
+    /// The client has come in, was refused, or has broken off.
+    pub(super) fn ends(&self) {
         if !self.over.swap(true, Ordering::AcqRel) {
             self.under_way.fetch_sub(1, Ordering::AcqRel);
         }
@@ -39,10 +43,19 @@ impl Drop for Handshake {
     }
 }
 
-/// The session in the default namespace of a client of Engine.IO 3, which may have come there only because its protocol
-/// says so, and may be on its way to another namespace already.
+/// Ends a handshake when it is dropped.
+pub(super) struct EndsWithConnection(pub(super) Arc<Handshake>);
+
+impl Drop for EndsWithConnection {
+    fn drop(&mut self) {
+        self.0.ends();
+    }
+}
+
+/// The session in the default namespace of an Engine.IO 3 client. The protocol puts every client there, so the client may
+/// be going on to another namespace already.
 #[derive(Default)]
-pub(super) struct First(Mutex<Stage>);
+pub(super) struct DefaultNamespace(Mutex<Stage>);
 
 #[derive(Default)]
 enum Stage {
@@ -52,9 +65,9 @@ enum Stage {
     GoneOn,
 }
 
-impl First {
-    /// It has a session there, which is over at once if the client has gone on.
-    pub(super) fn comes(&self, session: &Arc<Session>) {
+impl DefaultNamespace {
+    /// The client has a session there. It ends at once if the client has gone on already.
+    pub(super) fn joined(&self, session: &Arc<Session>) {
         let mut stage = self.stage();
         match *stage {
             Stage::GoneOn => drop(session.leave()),
@@ -62,8 +75,8 @@ impl First {
         }
     }
 
-    /// Its client goes on to another namespace: it is over, or will be.
-    pub(super) fn goes_on(&self) {
+    /// The client goes on to another namespace. Its session there ends now or when it comes.
+    pub(super) fn left(&self) {
         if let Stage::Here(session) = std::mem::replace(&mut *self.stage(), Stage::GoneOn)
             && let Some(session) = session.upgrade()
         {

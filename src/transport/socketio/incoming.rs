@@ -1,84 +1,69 @@
-//! What clients send over a WebSocket, looked at frame by frame before its reader has it: socketioxide, or `established`.
+//! What clients send over a WebSocket is looked at frame by frame before its reader gets it. The reader is socketioxide, or
+//! `established` after the take-over.
 //!
-//! - The events of a session that is in go straight to its inbox: in order, on the same task, and at a third of the cost of
-//!   the way through all layers. What is not plainly one of them, the reader gets to see as it came.
+//! - Events of a session that has come in go straight to its inbox: in order, on the same task, and at a third of the cost of
+//!   the way through all layers. The reader gets everything else as it came.
 //! - When a client needs socketioxide no longer, its connection is taken over: see `established`.
-//! - The server's first ping is kept from clients (see [`super::greeting`]), so its answer is put in here. So is what
-//!   socket.io-client 2 joins with, mended (see [`super::query`]). To be deleted when upstream does these two.
+//! - The first ping is kept from clients (see [`super::greeting`]), so its answer is put in here. The packet with which
+//!   socket.io-client 2 joins is changed here (see [`super::query`]). To be deleted when upstream does these two.
 
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 
 use smallvec::SmallVec;
 use tokio::io::ReadBuf;
-use tokio::time::Instant;
 
-use super::door::Door;
-use super::packet::is_step;
-use super::peers::Peer;
+use super::entry::Entry;
+use super::established::{Arrival, Establishing};
+use super::packet::{event_in, is_step};
+use super::polling::PollingClient;
 use super::query;
-use crate::session::inbox::Inbox;
-use crate::transport::conn::Lane;
-use crate::transport::conn::websocket::Head;
+use crate::transport::conn::tap::{IncomingTap, News, TakeOver};
+use crate::transport::conn::websocket::{Head, unmask};
 
-/// `3`, a pong, as a client's WebSocket frame.
+/// A pong, `3`, as a client's WebSocket frame.
 const PONG: [u8; 7] = [0x81, 0x81, 0, 0, 0, 0, b'3'];
 
-/// What is looked for on one connection.
+/// What is looked for on one WebSocket.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one connection")]
-pub struct Incoming {
-    /// The packets of an Engine.IO 3 client are mended.
+pub(super) struct Incoming {
+    /// The client speaks Engine.IO 3.
     eio3: bool,
-    /// The answer to the first ping is still to come.
+    /// The answer to the first ping is still to be put in.
     pong: bool,
-    /// The sessions that are in.
-    inboxes: SmallVec<[Weak<Inbox>; 1]>,
+    /// The sessions that have come in, the newest first.
+    entries: SmallVec<[Weak<Entry>; 1]>,
     /// The longest message that is put together here, in bytes.
     longest: usize,
-    /// A frame that has not come whole, and how many bytes it needs to tell more.
+    /// The beginning of a frame, and how many bytes of the frame are needed to go on.
     partial: Vec<u8>,
     needed: usize,
-    /// Bytes to come of a frame that is passed on as it comes.
+    /// Bytes that are still to come of a frame that is passed on in pieces.
     passing: u64,
     /// A message in several frames is under way.
     fragmented: bool,
-    /// What is passed on, and the reader had no room for.
+    /// Bytes for the reader that it had no room for.
     ready: Vec<u8>,
-    /// Something was passed on that the reader may not have dealt with. What comes after it goes the same way.
+    /// The reader may not have dealt with everything that was passed on. What follows goes the same way, to stay in order.
     ahead: bool,
-    /// Packets other than events and their answers that were passed on: as many as it takes to come in, and no others, as
-    /// long as the client can do without socketioxide.
+    /// How many packets other than events and acks were passed on. A client that has done nothing but come in has one.
     steps: usize,
-    /// How the client came, until it does without socketioxide.
+    /// How the client came, until its connection is taken over.
     arrival: Option<Box<Arrival>>,
 }
 
-/// How a client came.
-pub struct Arrival {
-    pub(super) door: Arc<Door>,
-    /// When its session was opened.
-    pub(super) came: Instant,
-    /// The token that it came with.
-    pub(super) token: Option<String>,
-    /// Who has been polling, if it was there before.
-    pub(super) peer: Option<Arc<Peer>>,
-}
-
-/// A client that can do without socketioxide from now on.
-pub struct Establishing {
-    pub(super) arrival: Box<Arrival>,
-    pub(super) inbox: Arc<Inbox>,
-    pub(super) lane: Arc<Lane>,
-}
-
 impl Incoming {
-    /// For a WebSocket that begins; `peer` is the client that has been polling, if it was there before.
-    #[must_use]
-    pub fn new(eio3: bool, peer: Option<&Peer>, longest: usize, arrival: Option<Arrival>) -> Self {
-        let pong = !eio3 && peer.is_none_or(|peer| !peer.was_pinged());
+    /// For a new WebSocket. `client` was polling before.
+    pub(super) fn new(
+        eio3: bool,
+        client: Option<&PollingClient>,
+        longest: usize,
+        arrival: Option<Arrival>,
+    ) -> Self {
+        let pong = !eio3 && client.is_none_or(|client| !client.was_pinged());
         Self {
             eio3,
             pong,
-            inboxes: SmallVec::new(),
+            entries: SmallVec::new(),
             longest,
             partial: Vec::new(),
             needed: 0,
@@ -91,71 +76,19 @@ impl Incoming {
         }
     }
 
-    /// Whether nothing is left for socketioxide to do: the client is in, in one namespace, it has done nothing else, and
-    /// nothing of it is on its way through. Protocol 3 is left where it is. Says so once.
-    pub fn establishes(&mut self) -> Option<Establishing> {
+    /// Decides whether socketioxide has nothing left to do: the client has come into one namespace and done nothing else,
+    /// and nothing of it is under way. Clients of Engine.IO 3 stay with socketioxide. Returns `Some` once.
+    fn establishes(&mut self) -> Option<Establishing> {
         let busy = self.ahead || self.fragmented || self.eio3;
         let arrival = self.arrival.as_ref().filter(|_| !busy)?;
-        // The first ping may have come while it was still polling.
-        if self.pong && arrival.peer.as_ref().is_none_or(|peer| !peer.was_pinged()) {
+        // The first ping may have been answered while the client was still polling.
+        if self.pong && arrival.client.as_ref().is_none_or(|client| !client.was_pinged()) {
             return None;
         }
-        let steps = self.steps + arrival.peer.as_ref().map_or(0, |peer| peer.steps());
-        let [inbox] = &self.inboxes[..] else { return None };
-        let inbox = inbox.upgrade().filter(|_| steps == 1)?;
-        let lane = inbox.session().lane().filter(|_| inbox.session().establish())?;
-        Some(Establishing { arrival: self.arrival.take()?, inbox, lane })
-    }
-
-    /// A session is in: its events go to its inbox from here on.
-    pub fn hears(&mut self, inbox: Weak<Inbox>) {
-        self.inboxes.retain(|known| known.strong_count() > 0);
-        self.inboxes.insert(0, inbox);
-    }
-
-    /// Takes what was read; what is for socketioxide goes on to its reader.
-    pub fn take(&mut self, mut bytes: &mut [u8], to: &mut ReadBuf<'_>) {
-        while !self.partial.is_empty() {
-            let missing = (self.needed - self.partial.len()).min(bytes.len());
-            let (more, rest) = bytes.split_at_mut(missing);
-            self.partial.extend_from_slice(more);
-            bytes = rest;
-            if self.partial.len() < self.needed {
-                return;
-            }
-            let mut frame = std::mem::take(&mut self.partial);
-            self.frames(&mut frame, to);
-        }
-        self.frames(bytes, to);
-    }
-
-    /// The reader asks for more: it has dealt with every message that it was given whole.
-    pub fn asked(&mut self) {
-        self.ahead = !self.ready.is_empty() || self.passing > 0;
-    }
-
-    /// Gives the reader what it had no room for. Says whether that was anything.
-    pub fn give(&mut self, to: &mut ReadBuf<'_>) -> bool {
-        if self.ready.is_empty() {
-            return false;
-        }
-        let count = self.ready.len().min(to.remaining());
-        to.put_slice(&self.ready[..count]);
-        self.ready.drain(..count);
-        if self.ready.is_empty() {
-            self.ready = Vec::new();
-        }
-        true
-    }
-
-    /// Answers the server's first ping, which the client was not shown, unless that has to wait for the end of a frame.
-    pub fn pong(&mut self, to: &mut ReadBuf<'_>) -> bool {
-        let can = self.pong && self.passing == 0 && self.ready.is_empty() && to.remaining() >= PONG.len();
-        if can {
-            to.put_slice(&PONG);
-            self.pong = false;
-        }
-        can
+        let steps = self.steps + arrival.client.as_ref().map_or(0, |client| client.steps());
+        let [entry] = &self.entries[..] else { return None };
+        let entry = entry.upgrade().filter(|entry| steps == 1 && entry.take_over())?;
+        Some(Establishing { arrival: self.arrival.take()?, entry })
     }
 
     fn frames(&mut self, mut bytes: &mut [u8], to: &mut ReadBuf<'_>) {
@@ -205,16 +138,16 @@ impl Incoming {
 
     fn pass(&mut self, bytes: &[u8], to: &mut ReadBuf<'_>) {
         self.ahead = true;
-        // In order: what waits goes first.
+        // What waits goes first.
         let count = if self.ready.is_empty() { bytes.len().min(to.remaining()) } else { 0 };
         to.put_slice(&bytes[..count]);
         self.ready.extend_from_slice(&bytes[count..]);
     }
 
-    /// Gives an event to the inbox that it is for. If it is for none, the payload is left as it was.
+    /// Gives an event to its session's inbox. Returns `false` and leaves the payload as it was if it is for none.
     fn hear(&self, payload: &mut [u8], mask: [u8; 4]) -> bool {
         let is_event = payload.len() > 2 && payload[0] ^ mask[0] == b'4' && payload[1] ^ mask[1] == b'2';
-        if !is_event || self.ahead || self.inboxes.is_empty() {
+        if !is_event || self.ahead || self.entries.is_empty() {
             return false;
         }
         unmask(payload, mask);
@@ -225,33 +158,63 @@ impl Incoming {
         heard
     }
 
-    /// `/namespace,12["name",…]`; the default namespace is not said, and the number is missing where no answer is awaited.
     fn event(&self, packet: &str) -> bool {
-        let (namespace, rest) = match packet.split_once(',') {
-            Some((namespace, rest)) if namespace.starts_with('/') => (namespace, rest),
-            _ => ("/", packet),
-        };
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let (ack, json) = rest.split_at(digits);
-        let Ok(ack) = (!ack.is_empty()).then(|| ack.parse()).transpose() else { return false };
-        let mut inboxes = self.inboxes.iter().filter_map(Weak::upgrade);
-        json.starts_with('[')
-            && inboxes
-                .find(|inbox| inbox.namespace() == Some(namespace))
-                .is_some_and(|inbox| inbox.event(json, ack))
+        let Some((namespace, ack, json)) = event_in(packet) else { return false };
+        let mut entries = self.entries.iter().filter_map(Weak::upgrade);
+        entries.find(|entry| entry.namespace == namespace).is_some_and(|entry| entry.inbox.event(json, ack))
     }
 }
 
-/// Takes the mask off, or puts it on.
-fn unmask(payload: &mut [u8], mask: [u8; 4]) {
-    let mut words = payload.chunks_exact_mut(4);
-    for word in &mut words {
-        for (byte, mask) in word.iter_mut().zip(mask) {
-            *byte ^= mask;
+impl IncomingTap for Incoming {
+    /// The session of an [`Entry`] has come in: its events go to its inbox.
+    fn tell(&mut self, news: News) {
+        if let Ok(entry) = news.downcast::<Weak<Entry>>() {
+            self.entries.retain(|known| known.strong_count() > 0);
+            self.entries.insert(0, *entry);
         }
     }
-    for (byte, mask) in words.into_remainder().iter_mut().zip(mask) {
-        *byte ^= mask;
+
+    fn asked(&mut self) -> Option<TakeOver> {
+        self.ahead = !self.ready.is_empty() || self.passing > 0;
+        let establishing = self.establishes()?;
+        Some(Box::new(move |conn, writer| establishing.go_on(conn, writer)))
+    }
+
+    fn give(&mut self, to: &mut ReadBuf<'_>) -> bool {
+        if self.ready.is_empty() {
+            return false;
+        }
+        let count = self.ready.len().min(to.remaining());
+        to.put_slice(&self.ready[..count]);
+        self.ready.drain(..count);
+        if self.ready.is_empty() {
+            self.ready = Vec::new();
+        }
+        true
+    }
+
+    fn pong(&mut self, to: &mut ReadBuf<'_>) -> bool {
+        let can = self.pong && self.passing == 0 && self.ready.is_empty() && to.remaining() >= PONG.len();
+        if can {
+            to.put_slice(&PONG);
+            self.pong = false;
+        }
+        can
+    }
+
+    fn take(&mut self, mut bytes: &mut [u8], to: &mut ReadBuf<'_>) {
+        while !self.partial.is_empty() {
+            let missing = (self.needed - self.partial.len()).min(bytes.len());
+            let (more, rest) = bytes.split_at_mut(missing);
+            self.partial.extend_from_slice(more);
+            bytes = rest;
+            if self.partial.len() < self.needed {
+                return;
+            }
+            let mut frame = std::mem::take(&mut self.partial);
+            self.frames(&mut frame, to);
+        }
+        self.frames(bytes, to);
     }
 }
 
@@ -273,7 +236,7 @@ mod tests {
         frame
     }
 
-    /// What the reader gets of these bytes, cut into pieces of a size, with room for `room` bytes at a time.
+    /// What the reader gets of these bytes in pieces of `size`, with room for `room` bytes at a time.
     fn passed(bytes: &[u8], size: usize, room: usize) -> Vec<u8> {
         let mut incoming = Incoming::new(true, None, 400, None);
         let mut bytes = bytes.to_vec();
@@ -308,7 +271,7 @@ mod tests {
                 frame(0x81, &too_long),
                 frame(0x81, "42/realtime,[\"a?b\"]"),
                 frame(0x81, "40/real?x"),
-                // In several frames, which nobody does to join.
+                // No client joins a namespace in several frames.
                 frame(0x01, "40/realtime"),
                 frame(0x89, "ping"),
                 frame(0x80, "?token=a,"),

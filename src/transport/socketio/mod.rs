@@ -1,24 +1,25 @@
-//! Socket.IO: socketioxide speaks the protocol, we decide who may come in and what happens then.
+//! Socket.IO. socketioxide speaks the protocol until a client has come in, and we decide who comes in.
 
 mod begin;
 mod door;
 mod engine;
+mod entry;
 mod established;
 mod front;
-pub mod greeting;
+mod greeting;
 mod handler;
 mod handshake;
-pub mod incoming;
+mod incoming;
+mod joining;
 pub mod packet;
-pub mod peers;
+pub mod polling;
+mod polls;
 mod probe;
 pub mod query;
-mod visitor;
-pub mod wire;
+mod wire;
 
 pub use engine::Engine;
 pub use front::Front;
-pub use handshake::Handshake;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,39 +30,40 @@ use socketioxide::handler::ConnectHandler;
 use socketioxide::socket::DisconnectReason;
 use tower::util::service_fn;
 
-use self::door::{Denied, Door, Entry, ended_by_socketioxide};
+use self::door::{Denied, Door};
+use self::entry::{Entry, Owner};
 use self::handler::Handler;
+use self::joining::JoiningClient;
 use self::packet::{MAX_ATTACHMENTS, READ_BUFFER};
-use self::peers::Peers;
-use self::visitor::Visitor;
+use self::polling::PollingClients;
 use crate::base::config::Limits;
 use crate::base::error::Refusal;
 use crate::dialect::Dialect;
 use crate::session::Sessions;
 use crate::transport::problem;
 
-/// Where it is served.
+/// The path of the service.
 const PATH: &str = "/socket.io/";
-/// A connection that does not get as far as a namespace is closed after this.
+/// A connection that has joined no namespace is closed after this time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many messages of the largest size one polling body may hold.
 const MESSAGES_PER_BODY: usize = 8;
 
-/// The Socket.IO service, its namespaces in place.
+/// The Socket.IO service with its namespaces.
 #[must_use]
-pub fn service(fanout: &Sessions, peers: &Peers) -> Front {
+pub fn service(fanout: &Sessions, clients: &PollingClients) -> Front {
     let app = fanout.app();
     let limits = &app.config.limits;
     let (service, io) = builder(limits).build_with_inner_svc(service_fn(not_found));
     let engine = Engine::new(service, PATH);
-    let door = Arc::new(Door { fanout: fanout.clone(), peers: peers.clone(), engine: engine.clone() });
+    let door = Arc::new(Door { fanout: fanout.clone(), clients: clients.clone(), engine: engine.clone() });
     for dialect in Dialect::ALL {
         if let Some(namespace) = dialect.namespace() {
             serve(&io, &door, dialect, namespace);
         }
     }
     let body_limit = limits.max_message_bytes.saturating_mul(MESSAGES_PER_BODY);
-    Front::new(engine, peers.clone(), Some(door), body_limit)
+    Front::new(engine, clients.clone(), Some(door), body_limit)
 }
 
 async fn not_found(_: axum::extract::Request) -> Result<axum::response::Response, std::convert::Infallible> {
@@ -70,7 +72,7 @@ async fn not_found(_: axum::extract::Request) -> Result<axum::response::Response
 
 fn builder(limits: &Limits) -> socketioxide::SocketIoBuilder {
     let bytes = limits.max_message_bytes;
-    // A polling body may carry several messages at once; each is held to its own limit when it is read.
+    // A polling body may hold several messages. Each of them is held to its own limit when it is read.
     let body = bytes.saturating_mul(MESSAGES_PER_BODY);
     SocketIo::builder()
         .ping_interval(Duration::from_millis(limits.ping_interval_ms))
@@ -88,53 +90,51 @@ fn builder(limits: &Limits) -> socketioxide::SocketIoBuilder {
         )
 }
 
-/// Serves a namespace.
 fn serve(io: &SocketIo, door: &Arc<Door>, dialect: Dialect, namespace: &'static str) {
     let door = Arc::clone(door);
-    let admit = move |visitor: Visitor| {
+    let admit = move |joining: JoiningClient| {
         let door = Arc::clone(&door);
         async move {
-            let entry = door.let_in(&visitor, dialect).await?;
-            settle_in(&visitor, entry);
+            let entry = door.let_in(&joining, dialect, Owner::socketioxide()).await?;
+            settle_in(&joining, entry);
             Ok::<_, Denied>(())
         }
     };
     io.ns(namespace, enter.with(admit));
 }
 
-/// Puts everything in place that socketioxide tells a session: the CONNECT reply leaves before the connect handler has run,
-/// and the client's first events may come right after it.
-fn settle_in(visitor: &Visitor, entry: Arc<Entry>) {
-    let Some(socket) = visitor.socket.upgrade() else { return };
-    let (session, peer) = (&entry.session, &entry.peer);
+/// Registers the handlers of a session. This is done before the connect handler runs: the CONNECT reply leaves first, and the
+/// client's first events may follow at once.
+fn settle_in(joining: &JoiningClient, entry: Arc<Entry>) {
+    let Some(socket) = joining.socket.upgrade() else { return };
     socket.on_fallback(Handler(Arc::clone(&entry.inbox)));
-    let leaving = Arc::clone(session);
+    let leaving = Arc::clone(&entry);
     socket.on_disconnect(async move |_: SocketRef, reason: DisconnectReason| {
-        ended_by_socketioxide(&leaving, Some(reason_name(reason)));
+        leaving.ended_by_socketioxide(Some(reason_name(reason)));
     });
-    if session.dialect() == Dialect::Notices
-        && visitor.is_eio3
-        && let Some(handshake) = &visitor.handshake
+    if entry.session.dialect() == Dialect::Notices
+        && joining.is_eio3
+        && let Some(handshake) = &joining.handshake
     {
-        handshake.first.comes(session);
+        handshake.default_namespace.joined(&entry.session);
     }
-    match (session.lane(), peer) {
-        (Some(lane), _) => lane.expect(session),
-        (None, Some(peer)) => peer.has(session),
+    match (&entry.writer, &entry.client) {
+        (Some(writer), _) => entry.expect_on(writer),
+        (None, Some(client)) => client.has(&entry),
         (None, None) => {}
     }
     socket.extensions.insert(entry);
 }
 
-/// The session was made by the middleware; it enters its rooms now that the client is connected.
-async fn enter(visitor: Visitor) {
-    let Some(socket) = visitor.socket.upgrade() else { return };
+/// The middleware has made the session. It enters its rooms now that the client is connected.
+async fn enter(joining: JoiningClient) {
+    let Some(socket) = joining.socket.upgrade() else { return };
     let Some(entry) = socket.extensions.get::<Arc<Entry>>() else { return };
-    // Its CONNECT is answered by socketioxide.
+    // socketioxide has answered the CONNECT.
     entry.enter(|| ());
-    // Gone between the CONNECT reply and now: then nobody else will take it out.
+    // The client may have gone before it was in its rooms. Then nothing else takes it out.
     if !socket.connected() {
-        ended_by_socketioxide(&entry.session, None);
+        entry.ended_by_socketioxide(None);
     }
 }
 

@@ -1,6 +1,6 @@
-//! A polling client tries a WebSocket: `2probe`, `3probe`, and, once it has stopped polling, `5`. Only then is socketioxide
-//! given the connection. It would take the session for lost when the try fails, and behind proxies that let a WebSocket
-//! begin and then cut it, no client could ever stay.
+//! A polling client tries a WebSocket: it sends `2probe`, gets `3probe`, and sends `5` once it has stopped polling. Only then
+//! does socketioxide get the connection, because it ends the session when a try fails. Some proxies let a WebSocket begin
+//! and then cut it, and no client behind them could stay connected.
 
 use std::io;
 use std::sync::Arc;
@@ -11,34 +11,39 @@ use axum::response::Response;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::engine::Engine;
-use super::peers::Peer;
+use super::polling::PollingClient;
 use crate::base::error::Refusal;
-use crate::transport::conn::{Lane, websocket as frames};
+use crate::transport::conn::{ConnectionWriter, websocket as frames};
 use crate::transport::problem;
 use crate::transport::upgrade::{self, Rewound, upgraded};
 
-/// How long a client may take to make up its mind.
+/// How long a try may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Answers the request for a WebSocket, and goes on behind the answer.
-pub(super) fn accept(engine: &Engine, peer: Arc<Peer>, lane: Arc<Lane>, mut request: Request) -> Response {
+/// Answers the handshake, and follows the try in a task.
+pub(super) fn accept(
+    engine: &Engine,
+    client: Arc<PollingClient>,
+    writer: Arc<ConnectionWriter>,
+    mut request: Request,
+) -> Response {
     let Some(response) = upgrade::switching(request.headers()) else {
         return problem::respond(&Refusal::Malformed("this is no WebSocket handshake".to_owned()));
     };
     let upgrade = hyper::upgrade::on(&mut request);
     let engine = engine.clone();
-    // One at a time, and none after it has moved: another one is let begin, and ended. socketioxide would end it too, but
-    // not while it is still taking the first one over.
-    let trial = peer.tries().filter(|_| peer.lane().is_none());
+    // A second WebSocket is accepted and then ended. socketioxide would do the same, but not while it is still taking the
+    // first one over.
+    let trial = client.tries().filter(|_| client.writer().is_none());
     tokio::spawn(async move {
         let Some(mut stream) = upgraded(upgrade).await else { return };
         let Some(_trial) = trial else { return };
-        let moved = tokio::time::timeout(PATIENCE, probed(&mut stream, &peer)).await;
+        let moved = tokio::time::timeout(PATIENCE, probed(&mut stream, &client)).await;
         if let Ok(Ok(frames)) = moved {
-            peer.moves_to(&lane);
-            // What was read here is read again by socketioxide.
+            client.moves_to(&writer);
+            // socketioxide reads these frames again.
             let stream = Rewound::new(frames, stream.into_conn());
-            // What the client came with is known from its first request.
+            // The token and the rest are known from the first request of the client.
             let mut copy = http::Request::new(());
             *copy.uri_mut() = request.uri().clone();
             engine.take_over(Box::new(stream), copy);
@@ -47,11 +52,11 @@ pub(super) fn accept(engine: &Engine, peer: Arc<Peer>, lane: Arc<Lane>, mut requ
     response
 }
 
-/// Waits until the client has moved here. Returns the frames with which it did.
-async fn probed(stream: &mut Rewound, peer: &Peer) -> io::Result<Vec<u8>> {
+/// Waits until the client has changed to this WebSocket. Returns the frames that it has sent.
+async fn probed(stream: &mut Rewound, client: &PollingClient) -> io::Result<Vec<u8>> {
     let probe = expect(stream, b"2probe").await?;
-    // Its poll ends now, and it does not poll again: when that is done, it moves.
-    peer.probes();
+    // The client changes once its poll has ended, so that ends now.
+    client.probes();
     stream.write_all(&frames::text(&[b"3probe"])).await?;
     let upgrade = expect(stream, b"5").await?;
     Ok([probe, upgrade].concat())
@@ -61,7 +66,7 @@ async fn probed(stream: &mut Rewound, peer: &Peer) -> io::Result<Vec<u8>> {
 async fn expect(stream: &mut Rewound, packet: &[u8]) -> io::Result<Vec<u8>> {
     let mut frame = vec![0; 2 + 4 + packet.len()];
     let (head, rest) = frame.split_at_mut(2);
-    // The head first: what is no such frame has to end here, however short it is.
+    // The head is read first, because a shorter frame has to be refused at once.
     stream.read_exact(head).await?;
     if head[0] != frames::TEXT || usize::from(head[1]) != 0x80 + packet.len() {
         return Err(io::ErrorKind::InvalidData.into());

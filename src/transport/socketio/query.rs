@@ -1,10 +1,10 @@
-//! socket.io-client 2 says its query when it joins a namespace, `40/realtime?token=…,`, and socketioxide takes all of that for
-//! the namespace's name. Here one byte of such a packet is changed: `40/realtime,token=…,`, so that the query becomes what
-//! later versions send in its place, the auth payload. To be deleted when upstream does this.
+//! socket.io-client 2 puts its query into the packet with which it joins a namespace, `40/realtime?token=…,`. socketioxide takes
+//! all of that for the name of the namespace. Here one byte is changed, `40/realtime,token=…,`, so that the query becomes the
+//! auth payload that later versions send. To be deleted when upstream does this.
 
 use crate::dialect::realtime::NAMESPACE;
 
-/// Mends a packet with which a client of version 2 joins a namespace.
+/// Changes the packet with which a client of version 2 joins a namespace.
 pub(super) fn mend(payload: &mut [u8], mask: [u8; 4]) {
     let plain = payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask);
     if plain.enumerate().take(QUERY + 1).filter(|(index, byte)| matches(*index, *byte)).count() > QUERY {
@@ -12,25 +12,25 @@ pub(super) fn mend(payload: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-/// How such a packet begins, up to the query.
+/// The packet type of CONNECT.
 const CONNECT: &str = "40";
 
-/// Whether byte number `index` of a packet is what such a packet has there.
+/// Whether such a packet has this byte at `index`.
 fn matches(index: usize, byte: u8) -> bool {
     let expected = CONNECT.bytes().chain(NAMESPACE.bytes()).chain([b'?']).nth(index);
     expected == Some(byte)
 }
 
-/// Index of the `?`.
+/// The index of the `?`.
 const QUERY: usize = CONNECT.len() + NAMESPACE.len();
 
-/// What one byte of a packet becomes.
-struct Packet {
+/// Changes a packet byte by byte.
+struct PacketRewriter {
     index: usize,
     matching: bool,
 }
 
-impl Packet {
+impl PacketRewriter {
     const fn new() -> Self {
         Self { index: 0, matching: true }
     }
@@ -45,18 +45,18 @@ impl Packet {
     }
 }
 
-/// Rewrites a polling body, `<characters>:<packet>…`.
+/// Changes a polling body of Engine.IO 3, `<characters>:<packet>…`.
 pub fn rewrite_body(body: &mut [u8]) {
     let mut at = 0;
     while let Some(colon) = body[at..].iter().position(|byte| *byte == b':').map(|offset| at + offset) {
         let length =
             std::str::from_utf8(&body[at..colon]).ok().and_then(|digits| digits.parse::<usize>().ok());
         let Some(length) = length else { return };
-        let mut packet = Packet::new();
+        let mut packet = PacketRewriter::new();
         let mut characters = 0;
         at = colon + 1;
         while at < body.len() {
-            // Lengths are in characters: a byte that continues one does not count.
+            // Lengths are in characters, so a byte that continues a character does not count.
             if body[at] & 0xC0 != 0x80 {
                 if characters == length {
                     break;

@@ -1,4 +1,4 @@
-//! The way to a raw WebSocket.
+//! The wire of a raw WebSocket.
 
 use std::sync::Arc;
 
@@ -8,36 +8,35 @@ use crate::dialect::close::CloseReason;
 use crate::dialect::message::Message;
 use crate::dialect::{Dialect, tracking};
 use crate::model::TrackingSession;
-use crate::session::wire::{Handed, Urgency};
-use crate::transport::conn::{Lane, websocket};
+use crate::session::wire::{Handed, Urgency, Wire};
+use crate::transport::conn::{ConnectionWriter, websocket};
 
 /// A WebSocket that the session writes to.
 pub struct Raw {
-    pub lane: Arc<Lane>,
+    pub writer: Arc<ConnectionWriter>,
     pub dialect: Dialect,
-    /// Whose members go into messages that leave room for them.
+    /// The tracking session whose members go into messages that leave room for them.
     pub watched: Option<Arc<TrackingSession>>,
 }
 
-impl Raw {
-    #[must_use]
-    pub fn hand(&self, frame: &Message, urgency: Urgency) -> Handed {
-        let bytes = match (&frame.of_session, &self.watched) {
+impl Wire for Raw {
+    fn hand(&self, message: &Message, urgency: Urgency) -> Handed {
+        let bytes = match (&message.of_session, &self.watched) {
             (Some(message), Some(watched)) => {
                 websocket::text(&[tracking::text(message, watched).get().as_bytes()])
             }
-            _ => frame.bytes(|frame| websocket::text(&[frame.json.get().as_bytes()])),
+            _ => message.bytes(|message| websocket::text(&[message.json.get().as_bytes()])),
         };
-        self.lane.push(bytes, urgency)
+        self.writer.push(bytes, urgency)
     }
 
-    #[must_use]
-    pub fn answer(&self, json: &RawValue) -> Handed {
-        self.lane.push(websocket::text(&[json.get().as_bytes()]), Urgency::Reply)
+    /// The answer is a message of its own. These dialects have no ack numbers.
+    fn acknowledge(&self, _: i64, json: &RawValue) -> Handed {
+        self.writer.push(websocket::text(&[json.get().as_bytes()]), Urgency::Reply)
     }
 
-    pub fn close(&self, reason: CloseReason) {
+    fn close(&self, reason: CloseReason) {
         let (code, text) = self.dialect.close_code(reason);
-        self.lane.finish(websocket::close(code, text));
+        self.writer.finish(websocket::close(code, text));
     }
 }

@@ -19,7 +19,7 @@ use ordercast::base::metrics::{Metrics, Words};
 use ordercast::cli::Cli;
 use ordercast::transport::conn;
 use ordercast::transport::conn::Shared;
-use ordercast::transport::socketio::peers::Peers;
+use ordercast::transport::socketio::polling::PollingClients;
 use ordercast::transport::socketio::{Engine, Front};
 use socketioxide::SocketIo;
 use tokio::net::TcpListener;
@@ -89,7 +89,7 @@ fn limits() -> std::io::Result<Limits> {
 
 /// Our side of the protocol in front of a service that everybody may use.
 fn front(engine: Engine) -> Front {
-    Front::new(engine, Peers::default(), None, MAX_PAYLOAD)
+    Front::new(engine, PollingClients::default(), None, MAX_PAYLOAD)
 }
 
 /// Engine.IO alone.

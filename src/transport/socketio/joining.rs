@@ -1,4 +1,4 @@
-//! A Socket.IO client at the door, with what it brings: its token, and where it was.
+//! A client that wants to come in, and what it brings: its token, and where its session was.
 
 use std::sync::{Arc, Weak};
 
@@ -19,26 +19,26 @@ use crate::session::resume::Claim;
 use crate::transport::conn;
 use crate::transport::token::{token_in, token_of};
 
-/// Random bytes of an id that we give out; socketioxide's are as long.
+/// Random bytes of a socket id. socketioxide's ids have as many.
 const SID: usize = 12;
 
-/// A socket at the door, with what it brings.
-pub(super) struct Visitor {
-    /// Its id, as the client knows it.
+/// A client that wants to come into a namespace.
+pub(super) struct JoiningClient {
+    /// The socket id that the client knows.
     pub(super) sid: String,
     pub(super) is_eio3: bool,
     pub(super) polls: bool,
     pub(super) connection: Option<conn::Handle>,
     pub(super) handshake: Option<Arc<Handshake>>,
-    /// The token that its first request came with.
+    /// The token of its first request.
     pub(super) token: Option<String>,
-    /// The auth payload of its CONNECT, JSON.
+    /// The auth payload of its CONNECT: JSON.
     pub(super) auth: Option<String>,
-    /// As socketioxide knows it.
+    /// The socket of socketioxide, if it has one.
     pub(super) socket: Weak<Socket<LocalAdapter>>,
 }
 
-impl FromConnectParts<LocalAdapter> for Visitor {
+impl FromConnectParts<LocalAdapter> for JoiningClient {
     type Error = std::convert::Infallible;
 
     fn from_connect_parts(
@@ -53,21 +53,21 @@ impl FromConnectParts<LocalAdapter> for Visitor {
             connection: came_with.extensions.get().cloned(),
             handshake: came_with.extensions.get().cloned(),
             token: token_of(came_with),
-            auth: auth.as_ref().and_then(json),
+            auth: auth.as_ref().and_then(json_of),
             socket: Arc::downgrade(socket),
         })
     }
 }
 
-/// The auth payload, if it is one.
-pub(super) fn json(auth: &Value) -> Option<String> {
+/// The JSON of an auth payload.
+pub(super) fn json_of(auth: &Value) -> Option<String> {
     match auth {
         Value::Str(json, _) => Some(json.to_string()),
         Value::Bytes(_) => None,
     }
 }
 
-/// The auth payload. What else is in it, and of what type, is nobody's concern.
+/// The auth payload. Other members are ignored, whatever their type.
 #[derive(Default, Deserialize)]
 struct AuthPayload<'a> {
     token: Option<String>,
@@ -79,8 +79,8 @@ struct AuthPayload<'a> {
     position: Option<&'a RawValue>,
 }
 
-impl Visitor {
-    /// A client that is on its WebSocket already, with what it says now and the token that it came with.
+impl JoiningClient {
+    /// A client whose connection was taken over. `auth` is from its new CONNECT, and `token` from its first request.
     pub(super) fn returning(
         clock: &Clock,
         auth: Option<String>,
@@ -99,7 +99,7 @@ impl Visitor {
         }
     }
 
-    /// What version 2, which has no auth payload, said in its query: see [`super::query`].
+    /// The query of a version 2 client, which has no auth payload: see [`super::query`].
     fn query(&self) -> Option<&str> {
         self.auth.as_deref().filter(|_| self.is_eio3).map(|query| query.trim_end_matches(','))
     }
@@ -108,16 +108,16 @@ impl Visitor {
         self.auth.as_deref().and_then(|auth| serde_json::from_str(auth).ok()).unwrap_or_default()
     }
 
-    /// The token, from `auth.token` (version 2: the query it joins with), the `Authorization` header or the `token`
-    /// query parameter, in this order.
+    /// The token from `auth.token` (version 2: the query that it joins with), the `Authorization` header or the `token` query
+    /// parameter, in this order.
     pub(super) fn token(&self) -> Option<String> {
         self.payload().token.or_else(|| self.query().and_then(token_in)).or_else(|| self.token.clone())
     }
 
-    /// Where it says that it was.
+    /// Where its session was, as the client says.
     pub(super) fn claim(&self) -> Result<Claim, Refusal> {
         let payload = self.payload();
-        // Of another type than it has to be: then it is not one that we gave out.
+        // A value of another type was not given out by us. An empty string is refused as such.
         let text = |raw: Option<&RawValue>| {
             raw.map(|raw| serde_json::from_str::<String>(raw.get()).unwrap_or_default())
         };
@@ -133,21 +133,22 @@ impl Visitor {
         Ok(Claim { pid: text(payload.pid), offset: text(payload.offset), position })
     }
 
+    /// Ends the handshake.
     pub(super) fn shaken_hands(&self) {
         if let Some(handshake) = &self.handshake {
             handshake.ends();
         }
     }
 
-    /// Ends the session in the default namespace of a client that came there only because its protocol says so.
+    /// Ends the session in the default namespace of a client that was there only because its protocol requires it.
     pub(super) fn leave_default_namespace(&self) {
         if let Some(handshake) = &self.handshake {
-            handshake.first.goes_on();
+            handshake.default_namespace.left();
         }
     }
 }
 
-/// The position in a query, -1 if it is not a number.
+/// The position in a query; -1 if it is not a number.
 fn position_in(query: &str) -> Option<i64> {
     let (_, value) = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "position")?;
     Some(value.parse().unwrap_or(-1))

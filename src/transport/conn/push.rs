@@ -1,0 +1,178 @@
+//! How sessions write to a connection. A frame is written at once, or queued for the end of the scheduling round. Only while
+//! the kernel takes no more does the connection have a task. That task gives the connection up when the kernel takes nothing
+//! for too long.
+
+use std::io;
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::out::{self, Out, Written};
+use super::writer::ConnectionWriter;
+use crate::base::clock::instant;
+use crate::session::wire::{Handed, Urgency};
+
+/// The limit of what is queued in one round before it is written at once. While the kernel takes no more, it is the limit of
+/// what waits of messages that are safe in the log.
+const ROUND_FRAMES: usize = 64;
+const ROUND_BYTES: usize = 64 * 1024;
+/// The limit of what waits of messages that exist nowhere else.
+const REPLY_FRAMES: usize = 1_024;
+const REPLY_BYTES: usize = 512 * 1024;
+
+impl ConnectionWriter {
+    /// Takes a frame of a session, unless there is no room for one of this urgency.
+    pub fn push(self: &Arc<Self>, frame: Bytes, urgency: Urgency) -> Handed {
+        let mut out = self.out();
+        if out.tcp.is_none() || out.closing {
+            return Handed::Gone;
+        }
+        let waiting = out.blocked || !out.open;
+        let full = match urgency {
+            Urgency::Live => waiting,
+            Urgency::Durable => waiting && (out.queue.len() >= ROUND_FRAMES || out.queued >= ROUND_BYTES),
+            Urgency::Reply => out.queue.len() >= REPLY_FRAMES || out.queued >= REPLY_BYTES,
+        };
+        if full {
+            return Handed::Full;
+        }
+        if urgency != Urgency::Reply && !waiting && self.is_alone(&mut out) {
+            return self.write_now(&mut out, frame);
+        }
+        if out.queue.capacity() == 0 {
+            // There are many connections, and most of them never queue more than one frame.
+            out.queue.reserve_exact(1);
+        }
+        out.queued += frame.len();
+        out.queue.push_back(frame);
+        if !waiting {
+            if out.queue.len() >= ROUND_FRAMES || out.queued >= ROUND_BYTES {
+                self.write(&mut out);
+            } else if !std::mem::replace(&mut out.left, true) {
+                self.shared.flusher.add(self);
+            }
+        }
+        Handed::Taken
+    }
+
+    /// Writes a frame of the protocol before the queue. Returns `false` if another such frame still waits.
+    pub fn push_first(self: &Arc<Self>, frame: Bytes) -> bool {
+        let mut out = self.out();
+        if out.tcp.is_none() || out.closing || out.own.is_some() {
+            return false;
+        }
+        out.passes(frame);
+        if !out.blocked {
+            self.write(&mut out);
+        }
+        true
+    }
+
+    /// Whether a frame of the library or the protocol waits to be written.
+    pub fn has_own(&self) -> bool {
+        self.out().own.is_some()
+    }
+
+    /// Whether this frame is probably the only one of its round: nothing waits, nothing was pushed in this round, and recent
+    /// rounds had one frame each. Then writing at once is cheaper than coming back to the connection.
+    fn is_alone(&self, out: &mut Out) -> bool {
+        let round = self.shared.flusher.round();
+        let again = std::mem::replace(&mut out.round, round) == round;
+        out.bursts |= again;
+        !out.bursts && !out.left && out.waiting() == 0
+    }
+
+    fn write_now(self: &Arc<Self>, out: &mut Out, frame: Bytes) -> Handed {
+        let Some(tcp) = &out.tcp else { return Handed::Gone };
+        match out::send(tcp, &frame) {
+            Ok(written) if written == frame.len() => return Handed::Taken,
+            Ok(written) => out.begun = frame.slice(written..),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                out.queued += frame.len();
+                out.queue.push_back(frame);
+            }
+            Err(error) => {
+                self.fail(out, &error);
+                return Handed::Gone;
+            }
+        }
+        self.write(out);
+        Handed::Taken
+    }
+
+    /// Writes what was queued in a round.
+    pub(super) fn flush(self: &Arc<Self>) {
+        let mut out = self.out();
+        out.left = false;
+        out.bursts = out.queue.len() > 1;
+        if !out.blocked {
+            self.write(&mut out);
+        }
+    }
+
+    /// Writes as much as the kernel takes. If it takes no more, a task goes on.
+    pub(super) fn write(self: &Arc<Self>, out: &mut Out) {
+        match out.write() {
+            Ok(Written::All) => {
+                if out.own.is_none() {
+                    self.write_waker.wake();
+                }
+                if out.closing {
+                    out.shut();
+                }
+            }
+            Ok(Written::Some) => {
+                if out.own.is_none() {
+                    self.write_waker.wake();
+                }
+                if !std::mem::replace(&mut out.blocked, true) {
+                    tokio::spawn(Arc::clone(self).write_on());
+                }
+            }
+            Err(error) => self.fail(out, &error),
+        }
+    }
+
+    /// Writes until nothing is left, or the kernel has taken nothing for too long.
+    async fn write_on(self: Arc<Self>) {
+        let stall = self.shared.stall;
+        let mut deadline = instant() + stall;
+        loop {
+            let Some(tcp) = self.out().tcp.clone() else { return };
+            match tokio::time::timeout_at(deadline, tcp.writable()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return self.fail(&mut self.out(), &error),
+                Err(_) => return self.abort(),
+            }
+            drop(tcp);
+            let waiters: SmallVec<[_; 2]> = {
+                let mut out = self.out();
+                let before = out.waiting();
+                let written = match out.write() {
+                    Ok(written) => written,
+                    Err(error) => return self.fail(&mut out, &error),
+                };
+                if out.own.is_none() {
+                    self.write_waker.wake();
+                }
+                if out.waiting() != before {
+                    deadline = instant() + stall;
+                }
+                match written {
+                    Written::Some => continue,
+                    Written::All => {}
+                }
+                out.blocked = false;
+                if out.closing {
+                    out.shut();
+                }
+                out.waiters.iter().filter_map(Weak::upgrade).collect()
+            };
+            for waiter in waiters {
+                waiter.has_room();
+            }
+            return;
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The write side of a connection. Several write to it: the library that owns the stream (hyper or a WebSocket library), and
+//! sessions, whose ready-made WebSocket frames go between the library's frames.
+//!
+//! - `push`: how frames of sessions are queued and written.
+//! - `writing`: how the library writes.
+//! - `out`: what waits to be written, and in which order.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use smallvec::SmallVec;
+use socket2::SockRef;
+use tokio::net::tcp::OwnedWriteHalf;
+
+use super::Shared;
+use super::out::{Out, Phase};
+use super::tap::{IncomingTap, News, OutgoingTap, WaitsForRoom};
+
+/// How long a client has to read the last frames before its connection is ended.
+pub const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// The write side of one connection.
+pub struct ConnectionWriter {
+    out: Mutex<Out>,
+    pub(super) shared: Arc<Shared>,
+    /// Wakes the library's task that reads.
+    pub(super) read_waker: AtomicWaker,
+    /// Wakes the library's task that writes.
+    pub(super) write_waker: AtomicWaker,
+    dead: AtomicBool,
+    for_reader: Mutex<ForReader>,
+    /// `for_reader` has something new.
+    news: AtomicBool,
+    /// The incoming tap has to answer a ping.
+    pub(super) pong_due: AtomicBool,
+}
+
+/// What the read side has to take over from here.
+#[derive(Default)]
+struct ForReader {
+    tap: Option<Box<dyn IncomingTap>>,
+    news: SmallVec<[News; 1]>,
+}
+
+impl ConnectionWriter {
+    pub(super) fn new(tcp: OwnedWriteHalf, shared: Arc<Shared>) -> Arc<Self> {
+        Arc::new(Self {
+            out: Mutex::new(Out::new(tcp)),
+            shared,
+            read_waker: AtomicWaker::new(),
+            write_waker: AtomicWaker::new(),
+            dead: AtomicBool::new(false),
+            for_reader: Mutex::default(),
+            news: AtomicBool::new(false),
+            pong_due: AtomicBool::new(false),
+        })
+    }
+
+    /// The connection is a WebSocket after the next response. The taps see its frames. `until_end` is dropped when the
+    /// connection ends.
+    pub fn becomes_tapped_websocket(
+        &self,
+        outgoing: Box<dyn OutgoingTap>,
+        incoming: Box<dyn IncomingTap>,
+        until_end: Option<Box<dyn Any + Send>>,
+    ) {
+        {
+            let mut out = self.out();
+            out.phase = Phase::Head([0; 4], Some(outgoing));
+            out.until_end = until_end;
+            if out.tcp.is_none() {
+                self.end(&mut out);
+            }
+        }
+        self.for_reader(|reader| reader.tap = Some(incoming));
+    }
+
+    /// The connection is a WebSocket after the next response, and sessions may write at once.
+    pub fn becomes_websocket(&self) {
+        self.out().phase = Phase::Head([0; 4], None);
+    }
+
+    /// Adds a session that writes here.
+    pub fn attach<W: WaitsForRoom + 'static>(&self, waiter: &Arc<W>) {
+        self.out().attach(waiter);
+    }
+
+    /// Adds a session that may write here once the outgoing tap has seen the frame it waits for. `news` tells the tap which
+    /// frame that is. `tap` makes a tap if there is none any more.
+    pub fn expect<W: WaitsForRoom + 'static>(
+        &self,
+        waiter: &Arc<W>,
+        news: News,
+        tap: impl FnOnce() -> Box<dyn OutgoingTap>,
+    ) {
+        let mut out = self.out();
+        out.attach(waiter);
+        out.open = false;
+        match &mut out.phase {
+            Phase::Http => {}
+            Phase::Head(_, known) | Phase::Frames(known) => known.get_or_insert_with(tap).tell(news),
+        }
+    }
+
+    /// Tells the incoming tap something. It hears of it the next time the connection is read.
+    pub fn tell_incoming(&self, news: News) {
+        self.for_reader(|reader| reader.news.push(news));
+    }
+
+    fn for_reader(&self, tell: impl FnOnce(&mut ForReader)) {
+        tell(&mut self.for_reader.lock().unwrap_or_else(PoisonError::into_inner));
+        self.news.store(true, Ordering::Release);
+        self.read_waker.wake();
+    }
+
+    /// Makes the library's task read the connection again, so that the incoming tap is asked.
+    pub fn wake_reader(&self) {
+        self.read_waker.wake();
+    }
+
+    /// Gives the read side its tap, and the tap its news.
+    pub(super) fn update_reader(&self, tap: &mut Option<Box<dyn IncomingTap>>) {
+        if !self.news.load(Ordering::Acquire) || !self.news.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let mut reader = self.for_reader.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(new) = reader.tap.take() {
+            *tap = Some(new);
+        }
+        if let Some(tap) = tap {
+            for news in std::mem::take(&mut reader.news) {
+                tap.tell(news);
+            }
+        }
+    }
+
+    /// Removes the outgoing tap: the library writes nothing more here.
+    pub(super) fn drop_tap(&self) {
+        let mut out = self.out();
+        if let Phase::Frames(tap) = &mut out.phase {
+            *tap = None;
+        }
+    }
+
+    /// Ends the connection once everything is written, with this close frame last. The client gets [`LAST_WORDS`] to read.
+    pub fn finish(self: &Arc<Self>, close: Bytes) {
+        {
+            let mut out = self.out();
+            if out.tcp.is_none() || std::mem::replace(&mut out.closing, true) {
+                return;
+            }
+            if matches!(out.phase, Phase::Frames(_)) {
+                out.queued += close.len();
+                out.queue.push_back(close);
+            }
+            if !out.blocked {
+                self.write(&mut out);
+            }
+        }
+        let writer = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(LAST_WORDS).await;
+            writer.kill();
+        });
+    }
+
+    /// Ends the connection now, in both directions. Tasks that read or write it learn that at once.
+    pub fn kill(&self) {
+        self.end(&mut self.out());
+    }
+
+    /// Ends a connection that takes nothing. The kernel throws away what it still holds for it.
+    pub(super) fn abort(&self) {
+        let mut out = self.out();
+        if let Some(tcp) = &out.tcp
+            && let Err(error) = SockRef::from(tcp.as_ref().as_ref()).set_linger(Some(Duration::ZERO))
+        {
+            tracing::debug!(%error, "SO_LINGER cannot be set");
+        }
+        self.fail(&mut out, &io::ErrorKind::TimedOut.into());
+    }
+
+    /// Ends a connection that failed. The kernel may be the first to report that nothing was taken for too long.
+    pub(super) fn fail(&self, out: &mut Out, error: &io::Error) {
+        if out.tcp.is_some() && error.kind() == io::ErrorKind::TimedOut {
+            self.shared.metrics.stalls.inc();
+        }
+        self.end(out);
+    }
+
+    fn end(&self, out: &mut Out) {
+        self.dead.store(true, Ordering::Release);
+        if let Some(tcp) = out.tcp.take() {
+            let _ = SockRef::from(tcp.as_ref().as_ref()).shutdown(std::net::Shutdown::Both);
+        }
+        out.until_end = None;
+        out.begun = Bytes::new();
+        out.own = None;
+        out.queue = VecDeque::new();
+        out.queued = 0;
+        self.read_waker.wake();
+        self.write_waker.wake();
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Acquire)
+    }
+
+    pub(super) fn out(&self) -> MutexGuard<'_, Out> {
+        self.out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

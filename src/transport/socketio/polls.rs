@@ -1,0 +1,134 @@
+//! The requests of a client that polls: what it gets is changed on the way, and so is what it posts.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use http::{HeaderValue, StatusCode, header};
+
+use super::front::{Front, gone};
+use super::greeting::mend_polled;
+use super::polling::PollingClient;
+use super::query;
+use crate::transport::problem;
+
+/// How often in a row socketioxide is asked again when nothing is left of its answer.
+const POLLS: usize = 3;
+
+impl Front {
+    /// A client polls: what it gets is changed, and its sessions learn that there is room again.
+    pub(super) async fn poll(&self, request: Request, sid: &str, eio3: bool) -> Response {
+        let mut guard = Aborted { front: Some(self), sid, eio3 };
+        let Some(client) = self.clients.get(sid) else {
+            guard.front = None;
+            return self.engine.call(request).await;
+        };
+        let polled = tokio::select! {
+            biased;
+            () = client.until_probing() => Response::new(Body::from(if eio3 { "1:6" } else { "6" })),
+            response = self.polled(request, sid, eio3, &client) => response,
+        };
+        guard.front = None;
+        if client.said_goodbye() && polled.status() == StatusCode::BAD_REQUEST {
+            // The client's last poll arrived after its goodbye. It is answered as if it had arrived before.
+            return Response::new(Body::from("6"));
+        }
+        polled
+    }
+
+    async fn polled(&self, request: Request, sid: &str, eio3: bool, client: &Arc<PollingClient>) -> Response {
+        let mut response = self.engine.call(request).await;
+        for _ in 0..POLLS {
+            for entry in client.entries() {
+                entry.drained();
+            }
+            if client.is_closing() {
+                // Engine.IO's own server says this too. The client then knows that it may come back.
+                response = Response::new(Body::from(if eio3 { "1:1" } else { "1" }));
+                break;
+            }
+            let settled = client.is_settled() && client.writer().is_none();
+            if settled || response.status() != StatusCode::OK {
+                break;
+            }
+            match self.mend(response, sid, client).await {
+                Ok(mended) => {
+                    response = mended;
+                    break;
+                }
+                Err(Some(next)) => response = next,
+                Err(None) => {
+                    response = gone();
+                    break;
+                }
+            }
+        }
+        response
+    }
+
+    /// Changes what was polled. If nothing is left of it, the next answer is returned as an error.
+    async fn mend(
+        &self,
+        response: Response,
+        sid: &str,
+        client: &PollingClient,
+    ) -> Result<Response, Option<Response>> {
+        let (mut parts, body) = response.into_parts();
+        let body = axum::body::to_bytes(body, self.body_limit).await.map_err(|_| None)?;
+        let Ok(text) = std::str::from_utf8(&body) else {
+            return Ok(Response::from_parts(parts, Body::from(body)));
+        };
+        let mut answer_ping = false;
+        let mended = mend_polled(text, client, &mut answer_ping);
+        if answer_ping {
+            self.engine.pong(sid).await;
+        }
+        let Some(mended) = mended else { return Err(self.engine.poll(sid).await) };
+        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(mended.len()));
+        Ok(Response::from_parts(parts, Body::from(mended)))
+    }
+
+    /// Makes what a client of version 2 posts readable (see [`query`]), and takes note of what other clients post.
+    pub(super) async fn mend_posted(
+        &self,
+        request: Request,
+        sid: &str,
+        eio3: bool,
+    ) -> Result<Request, Response> {
+        let (parts, body) = request.into_parts();
+        let Ok(bytes) = axum::body::to_bytes(body, self.body_limit).await else {
+            return Err(problem::plain(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large"));
+        };
+        let mut bytes = Vec::from(bytes);
+        if eio3 {
+            query::rewrite_body(&mut bytes);
+        } else if let Some(client) = self.clients.get(sid) {
+            client.posted(&bytes);
+            if bytes == b"1" {
+                client.says_goodbye();
+            }
+        }
+        Ok(Request::from_parts(parts, Body::from(bytes)))
+    }
+}
+
+/// Closes the Engine.IO session of a client that breaks a poll off, as Engine.IO's own server does. Otherwise the next
+/// messages would be lost.
+struct Aborted<'a> {
+    front: Option<&'a Front>,
+    sid: &'a str,
+    eio3: bool,
+}
+
+impl Drop for Aborted<'_> {
+    fn drop(&mut self) {
+        if let Some(front) = self.front.take() {
+            let (front, sid, eio3) = (front.clone(), self.sid.to_owned(), self.eio3);
+            tokio::spawn(async move {
+                front.engine.close(&sid, eio3).await;
+                front.may_have_left(&sid).await;
+            });
+        }
+    }
+}
