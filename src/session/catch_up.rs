@@ -7,6 +7,7 @@ use smallvec::smallvec;
 
 use super::Sessions;
 use super::outbox::{Aside, Replay};
+use super::phase::{Pause, Phase};
 use super::session::{Session, State};
 use super::window::RenderedEvent;
 use crate::base::error::Refusal;
@@ -51,8 +52,8 @@ impl Session {
     }
 
     /// Reads on for a session that has been handed everything there was. One task does, however often this is called.
-    pub(super) fn read_on(self: &Arc<Self>, state: &mut State) {
-        if !std::mem::replace(&mut state.reading, true) {
+    pub(super) fn read_on(self: &Arc<Self>) {
+        if self.pauses.add(Pause::Reading) {
             tokio::spawn(Arc::clone(self).read());
         }
     }
@@ -62,7 +63,7 @@ impl Session {
         while let Some(_reader) = fanout.reader().await {
             let needed = {
                 let state = self.state();
-                if state.closed {
+                if state.phase == Phase::Left {
                     return;
                 }
                 match state.asides.as_ref().and_then(|asides| asides.replays.front()) {
@@ -77,7 +78,7 @@ impl Session {
             match done {
                 Ok(()) => {
                     let mut state = self.state();
-                    state.reading = false;
+                    self.pauses.remove(Pause::Reading);
                     return self.pump_locked(&mut state);
                 }
                 Err(Refusal::Unavailable) => tokio::time::sleep(RETRY).await,
@@ -120,7 +121,8 @@ impl Session {
         let events = log::of_share(app.events.log(), &share, after.complete(), head).await?;
         let all = (events.len() as u64) < log::PAGE;
         let mut state = self.state();
-        if state.at != after || state.closed || state.upgrading || self.is_expired() {
+        let paused = self.pauses.has(Pause::Upgrade) || self.is_expired();
+        if state.at != after || state.phase == Phase::Left || paused {
             return Ok(());
         }
         for event in events {

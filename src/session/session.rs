@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::Sessions;
 use super::beginning::Beginning;
 use super::outbox::{Asides, Latest};
+use super::phase::{Pauses, Phase};
 use super::wire::{Urgency, Wire};
 use crate::app::App;
 use crate::base::clock::Time;
@@ -41,32 +42,20 @@ pub struct Session {
     watched: Option<Arc<TrackingSession>>,
     /// We have begun to close it: nothing more is carried out for it.
     closing: AtomicBool,
-    /// Its token has ended: it hears nothing until that is refreshed.
-    pub(super) expired: AtomicBool,
+    /// Why nothing may be handed over now.
+    pub(super) pauses: Pauses,
     /// Notified when the session becomes live.
     pub(super) became_live: Notify,
     pub(super) state: Mutex<State>,
 }
 
-#[expect(clippy::struct_excessive_bools, reason = "independent facts about one connection")]
 pub(super) struct State {
     pub wire: Box<dyn Wire>,
-    /// It is in its rooms.
-    pub joined: bool,
-    /// It has left them, for good.
-    pub closed: bool,
-    /// Everything up to now was handed over.
-    pub live: bool,
-    /// It is changing transports: nothing may be handed over until it has.
-    pub upgrading: bool,
-    /// It is being told how an order stands at its place in the log: that must not change until it is.
-    pub held: bool,
+    pub phase: Phase,
     /// How many replays it has asked for.
     pub replays: i32,
     /// The offset of what it was told last beside the log.
     pub beside: Option<Offset>,
-    /// A task reads the database for it.
-    pub reading: bool,
     /// When live: at least up to here. Otherwise: exactly up to here.
     pub at: Place,
     pub replayed_until: i64,
@@ -93,14 +82,9 @@ impl Session {
         let watched = beginning.watched;
         let state = State {
             wire,
-            joined: false,
-            closed: false,
-            live: false,
-            upgrading: false,
-            held: false,
+            phase: Phase::New,
             replays: beginning.replayed,
             beside: None,
-            reading: false,
             at: beginning.place,
             replayed_until: beginning.replayed_until,
             orders: beginning.orders.into_iter().map(|order| (order, true)).collect(),
@@ -121,7 +105,7 @@ impl Session {
             fanout,
             watched: watched.map(|(watched, _)| watched),
             closing: AtomicBool::new(false),
-            expired: AtomicBool::new(false),
+            pauses: Pauses::default(),
             became_live: Notify::new(),
             state: Mutex::new(state),
         })
@@ -246,10 +230,10 @@ impl Session {
     /// the session has left.
     pub fn enter(self: &Arc<Self>, greeting: impl FnOnce(Place) -> Option<Message>, then: Option<Message>) {
         let mut state = self.state();
-        if state.closed || state.joined {
+        if state.phase != Phase::New {
             return;
         }
-        state.joined = true;
+        state.phase = Phase::Behind;
         let orders = state.orders.keys().cloned().map(Topic::Order).collect::<Vec<_>>();
         self.fanout.hub().enter(self);
         for topic in self.rooms().into_iter().chain(orders) {
@@ -268,13 +252,13 @@ impl Session {
     pub fn leave(&self) -> bool {
         let orders = {
             let mut state = self.state();
-            state.closed = true;
+            let before = std::mem::replace(&mut state.phase, Phase::Left);
             state.asides = None;
             state.latest = None;
-            if !std::mem::take(&mut state.joined) {
+            if !before.is_in() {
                 return false;
             }
-            if !state.live {
+            if before == Phase::Behind {
                 self.fanout.metrics().sessions_behind.dec();
             }
             self.fanout.forget_token(&mut state);
@@ -292,7 +276,7 @@ impl Session {
     /// Whether it has left its rooms, for good.
     #[must_use]
     pub fn has_left(&self) -> bool {
-        self.state().closed
+        self.state().phase == Phase::Left
     }
 
     /// Where it is whatever it follows: with its user's other sessions, unless nobody knows who it is, and with its role's,
@@ -317,7 +301,7 @@ impl Session {
     /// Whether it is in its rooms, and to stay.
     #[must_use]
     pub fn is_in(&self) -> bool {
-        self.state().joined && !self.is_closing()
+        self.state().phase.is_in() && !self.is_closing()
     }
 
     /// Closes the connection; its rooms are left when the transport says that it is gone.

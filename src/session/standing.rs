@@ -1,10 +1,10 @@
 //! A session that stands still at its place in the log: while an order is read for it, while it changes transports, while
 //! its token has ended.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use super::outbox::Asides;
+use super::phase::{Pause, Phase};
 use super::session::{Session, State};
 use super::wire::Wire;
 use crate::base::clock::Time;
@@ -17,7 +17,7 @@ impl Session {
     #[must_use]
     pub fn follow(self: &Arc<Self>, order: &OrderId, limit: usize) -> bool {
         let mut state = self.state();
-        if state.closed || (state.orders.len() >= limit && !state.orders.contains_key(order)) {
+        if state.phase == Phase::Left || (state.orders.len() >= limit && !state.orders.contains_key(order)) {
             return false;
         }
         state.orders.entry(order.clone()).or_default();
@@ -30,11 +30,10 @@ impl Session {
     #[must_use]
     pub fn pause(&self) -> Option<(Place, i32)> {
         let mut state = self.state();
-        if !state.live || state.held {
+        if state.phase != Phase::Live || self.pauses.any() {
             return None;
         }
-        self.hold(&mut state);
-        state.held = true;
+        self.hold(&mut state, Pause::Snapshot);
         state.replays = state.replays.saturating_add(1);
         Some((state.at, state.replays))
     }
@@ -42,18 +41,18 @@ impl Session {
     /// Lets a paused session go on.
     pub fn resume(self: &Arc<Self>) {
         let mut state = self.state();
-        state.held = false;
+        self.pauses.remove(Pause::Snapshot);
         self.pump_locked(&mut state);
     }
 
     /// Lets a paused session go on, and hear of an order that it follows, after it was told these.
     pub fn admit(self: &Arc<Self>, order: &OrderId, asides: Asides) {
         let mut state = self.state();
-        state.held = false;
+        self.pauses.remove(Pause::Snapshot);
         if let Some(admitted) = state.orders.get_mut(order) {
             *admitted = true;
         }
-        if !state.closed {
+        if state.phase != Phase::Left {
             state.asides = Some(Box::new(asides));
         }
         self.pump_locked(&mut state);
@@ -90,7 +89,7 @@ impl Session {
             live.as_mut().enable();
             {
                 let state = self.state();
-                if state.live || state.closed || self.is_expired() {
+                if matches!(state.phase, Phase::Live | Phase::Left) || self.is_expired() {
                     return;
                 }
             }
@@ -100,16 +99,23 @@ impl Session {
 
     /// How far the session is in the log.
     pub(super) fn place(&self, state: &State) -> Place {
-        if state.live { state.at.max(Place::after(self.fanout.app().events.position())) } else { state.at }
+        if state.phase == Phase::Live {
+            state.at.max(Place::after(self.fanout.app().events.position()))
+        } else {
+            state.at
+        }
     }
 
-    pub(super) fn hold(&self, state: &mut State) {
+    /// Pauses the session at its place in the log.
+    fn hold(&self, state: &mut State, pause: Pause) {
         state.at = self.place(state);
         self.fall_behind(state);
+        self.pauses.add(pause);
     }
 
     pub(super) fn fall_behind(&self, state: &mut State) {
-        if std::mem::take(&mut state.live) {
+        if state.phase == Phase::Live {
+            state.phase = Phase::Behind;
             self.fanout.metrics().sessions_behind.inc();
         }
     }
@@ -118,26 +124,24 @@ impl Session {
     /// is called with the session locked, so that no message overtakes it.
     pub fn begin_upgrade(&self, mark: impl FnOnce() -> bool) -> bool {
         let mut state = self.state();
-        if state.closed || state.upgrading || !mark() {
+        if state.phase == Phase::Left || self.pauses.has(Pause::Upgrade) || !mark() {
             return false;
         }
-        self.hold(&mut state);
-        state.upgrading = true;
+        self.hold(&mut state, Pause::Upgrade);
         true
     }
 
     /// The client has changed transports: everything goes over this connection from now on.
     pub fn upgraded(self: &Arc<Self>, wire: Box<dyn Wire>) {
         let mut state = self.state();
-        state.upgrading = false;
+        self.pauses.remove(Pause::Upgrade);
         state.wire = wire;
         self.pump_locked(&mut state);
     }
 
     /// The token has ended: the session hears nothing from now on, and loses nothing either.
     pub(super) fn expire(&self, state: &mut State) {
-        self.hold(state);
-        self.expired.store(true, Ordering::Release);
+        self.hold(state, Pause::TokenEnded);
         self.became_live.notify_waiters();
         state.latest = None;
     }
@@ -154,12 +158,12 @@ impl Session {
     /// A newer token was accepted.
     pub fn refresh(self: &Arc<Self>, expires_at: Time) {
         let mut state = self.state();
-        if state.closed {
+        if state.phase == Phase::Left {
             return;
         }
         self.fanout.forget_token(&mut state);
         state.expires_at = expires_at;
-        self.expired.store(false, Ordering::Release);
+        self.pauses.remove(Pause::TokenEnded);
         self.fanout.watch_token(self, &mut state);
         self.pump_locked(&mut state);
     }
@@ -167,6 +171,6 @@ impl Session {
     /// Whether its token has ended.
     #[must_use]
     pub fn is_expired(&self) -> bool {
-        self.expired.load(Ordering::Acquire)
+        self.pauses.has(Pause::TokenEnded)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::outbox::{Aside, Latest};
+use super::phase::Phase;
 use super::session::{Session, State};
 use super::window::{Next, RenderedEvent};
 use super::wire::{Handed, Urgency};
@@ -20,7 +21,7 @@ impl Session {
         let mut state = self.state();
         let position = told.event.position;
         // Who is behind will get to it.
-        if !state.live || state.at >= Place::after(position) {
+        if state.phase != Phase::Live || state.at >= Place::after(position) {
             return;
         }
         state.at = state.at.max(Place::after(position - 1));
@@ -33,12 +34,12 @@ impl Session {
     pub fn live(&self, frame: &Arc<Message>, key: &LiveKey, is_party: bool) {
         let mut state = self.state();
         let admitted = is_party || state.orders.get(&key.order).is_some_and(|admitted| *admitted);
-        if !admitted || !state.joined || self.is_expired() {
+        if !admitted || !state.phase.is_in() || self.is_expired() {
             return;
         }
         let metrics = self.fanout.metrics();
         // Who is behind hears of what has happened first: a live event may say how things stand.
-        if state.live && state.latest.is_none() && !state.upgrading && !state.held {
+        if state.phase == Phase::Live && state.latest.is_none() {
             match state.wire.hand(frame, Urgency::Live) {
                 Handed::Taken => {
                     metrics.events_out_live.inc();
@@ -59,7 +60,7 @@ impl Session {
     /// Hands over a message that is neither: it must arrive, and is kept nowhere.
     pub fn announce(&self, frame: &Arc<Message>) {
         let state = self.state();
-        if !state.joined || self.is_expired() {
+        if !state.phase.is_in() || self.is_expired() {
             return;
         }
         let handed = if self.dialect().needs_offset(frame) {
@@ -104,14 +105,14 @@ impl Session {
     }
 
     pub(super) fn pump_locked(self: &Arc<Self>, state: &mut State) {
-        if state.closed || !state.joined || state.upgrading || state.held || self.is_expired() {
+        if !state.phase.is_in() || self.pauses.any() {
             return;
         }
-        if !state.live {
+        if state.phase == Phase::Behind {
             if !self.pump_asides(state) || !self.pump_log(state) {
                 return;
             }
-            state.live = true;
+            state.phase = Phase::Live;
             self.fanout.metrics().sessions_behind.dec();
             self.became_live.notify_waiters();
         }
@@ -149,7 +150,7 @@ impl Session {
             }
         }
         if !asides.replays.is_empty() {
-            self.read_on(state);
+            self.read_on();
             return false;
         }
         state.asides = None;
@@ -164,7 +165,7 @@ impl Session {
                 Next::Events(events) => (events, None),
                 Next::Last(events, head) => (events, Some(head)),
                 Next::TooOld => {
-                    self.read_on(state);
+                    self.read_on();
                     return false;
                 }
             };

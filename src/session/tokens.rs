@@ -1,13 +1,13 @@
 //! Tokens that end while their socket lives: a warning, the end, a time of grace.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use chrono::TimeDelta;
 
 use super::Sessions;
+use super::phase::{Pause, Phase};
 use super::session::{Session, State};
 use super::wire::Urgency;
 use crate::base::clock::Time;
@@ -77,7 +77,7 @@ impl Sessions {
         let grace = TimeDelta::milliseconds(i64::from(self.app().config.limits.token_grace_ms));
         let mut state = session.state();
         // Refreshed or gone in the meantime: then another deadline stands, or none.
-        if state.closed || state.deadline.is_none_or(|(at, _)| at > now) {
+        if state.phase == Phase::Left || state.deadline.is_none_or(|(at, _)| at > now) {
             return;
         }
         let expires_at = state.expires_at;
@@ -85,7 +85,7 @@ impl Sessions {
         let closes_at = expires_at.checked_add_signed(grace).unwrap_or(expires_at);
         if now >= closes_at {
             state.deadline = None;
-            session.expired.store(true, Ordering::Release);
+            session.pauses.add(Pause::TokenEnded);
             drop(state);
             session.close(CloseReason::Expired);
         } else if now < expires_at {
