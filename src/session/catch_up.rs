@@ -8,7 +8,7 @@ use smallvec::smallvec;
 use super::Sessions;
 use super::outbox::{Aside, Replay};
 use super::phase::{Pause, Phase};
-use super::session::{Session, State};
+use super::session::Session;
 use super::window::RenderedEvent;
 use crate::base::error::Refusal;
 use crate::dialect::Dialect;

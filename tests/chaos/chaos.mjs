@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { postgresDatabase, Server } from '../clients/server.mjs';
+import { postgresDatabase, Server } from '../clients/support/server.mjs';
 import { CAST, CLIENTS } from './cast.mjs';
 import { explain } from './checker.mjs';
 import { checkApp } from './doors-checker.mjs';

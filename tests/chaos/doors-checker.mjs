@@ -11,7 +11,7 @@
 //   {at: 'open'}, {at: 'expired'} (the message), {at: 'close', code, reason}, {at: 'leave'}
 //   {at: 'event', name, order, rider, status, fix}      fix: when the driver was there, or null
 // and everywhere {at: 'fault', text}: what must not come at all. The log is that of log.mjs.
-import { MESSAGES, WORDS } from '../clients/doors.mjs';
+import { MESSAGES, WORDS } from '../clients/support/doors.mjs';
 import { checkClient } from './checker.mjs';
 
 export const EXPIRED = 'Session expired';

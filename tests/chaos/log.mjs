@@ -1,7 +1,7 @@
 // The log of the database: read over REST when all is over; what it means for each user; whether it is whole.
 // It maps order ids to {customer, chef, events: [{seq, position, status, driver, time}]}.
 import { setTimeout as pause } from 'node:timers/promises';
-import { ADMIN } from '../clients/server.mjs';
+import { ADMIN } from '../clients/support/server.mjs';
 
 /** Less than an order has events, so that the pages are turned. */
 const PAGE = 8;

@@ -1,6 +1,6 @@
 // A page on the default namespace, on a real socket.io-client: it asks nothing, and records what it hears as checker.mjs has it.
-import { enter } from '../clients/doors.mjs';
-import { jwt } from '../clients/server.mjs';
+import { enter } from '../clients/support/doors.mjs';
+import { jwt } from '../clients/support/server.mjs';
 import { parseOffset } from './checker.mjs';
 import { Listener } from './listener.mjs';
 

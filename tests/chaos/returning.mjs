@@ -1,5 +1,5 @@
 // A raw WebSocket of an app as the seeds have them: whatever ends it, it is made anew, twice as late after each failure.
-import { ring } from '../clients/doors.mjs';
+import { ring } from '../clients/support/doors.mjs';
 
 /** The seeds' apps wait 1 s at first and 30 s at most. */
 const WAIT_MS = { first: 30, most: 250 };

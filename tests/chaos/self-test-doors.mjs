@@ -1,5 +1,5 @@
 // Records of apps on the doors beside `/realtime`, good ones and such that have something wrong with them, for self-test.mjs.
-import { MESSAGES, WORDS } from '../clients/doors.mjs';
+import { MESSAGES, WORDS } from '../clients/support/doors.mjs';
 
 /** The log is that of self-test.mjs: order a goes to dana, then to dino, who delivers it; order b is cancelled. Both are carla's and kim's. */
 export function recordsOf(log) {

@@ -1,7 +1,7 @@
 // An app that follows deliveries on `/ws/tracking/{id}`, a connection for each tracking session. Whenever an order has got a driver it
 // has a session started, as that driver, and looks at it until it is over. doors-checker.mjs tells what its record is.
 import { setTimeout as pause } from 'node:timers/promises';
-import { as } from '../clients/server.mjs';
+import { as } from '../clients/support/server.mjs';
 import { Listener } from './listener.mjs';
 import { EXPIRED } from './doors-checker.mjs';
 import { LATER, Returning } from './returning.mjs';

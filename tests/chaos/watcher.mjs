@@ -1,6 +1,6 @@
 // An app on a real socket.io-client: it does what an app does, and records what it hears. checker.mjs tells what a record is.
-import { open } from '../clients/client.mjs';
-import { jwt } from '../clients/server.mjs';
+import { open } from '../clients/support/client.mjs';
+import { jwt } from '../clients/support/server.mjs';
 import { parseOffset } from './checker.mjs';
 import { Listener } from './listener.mjs';
 

@@ -1,5 +1,5 @@
 // Leads order after order through its life over REST, whatever happens to the server, and notes what was acknowledged.
-import { ADMIN, as, SERVICE } from '../clients/server.mjs';
+import { ADMIN, as, SERVICE } from '../clients/support/server.mjs';
 
 const FINAL = new Set(['delivered', 'cancelled']);
 const DELIVERY = { address: 'Ulica 2, Poreč', latitude: 45.2271, longitude: 13.5947 };

@@ -1,0 +1,225 @@
+// Engine.IO, packet by packet: how a session opens, lives and ends on either transport. How one moves from polling to a
+// WebSocket is in upgrade.test.mjs, what is said in it in packets.test.mjs.
+import assert from 'node:assert/strict';
+import { after, describe, test } from 'node:test';
+import { ask, connections, frame, gone, join, named, nextTwo, opened, Polling, read, somebody, TRANSPORTS, Wire } from '../support/engineio.mjs';
+import { eventually, jwt, Server } from '../support/server.mjs';
+
+// Long enough that a session has begun, also on a busy machine, before the first ping comes.
+const INTERVAL_MS = 1000;
+const TIMEOUT_MS = 1500;
+
+const server = await Server.start({ env: { SOCKET_REQUESTS_PER_SECOND: '0' } });
+const quick = await Server.start({ env: { PING_INTERVAL_MS: `${INTERVAL_MS}`, PING_TIMEOUT_MS: `${TIMEOUT_MS}` } });
+after(() => Promise.all([server.close(), quick.close()]));
+
+const PING = 9;
+const PONG = 10;
+const CONTINUED = 0;
+
+// --- the handshake
+
+for (const version of [4, 3]) {
+  test(`Engine.IO ${version}: the packet that opens a session`, async () => {
+    const polling = await Polling.open(server, version);
+    const wire = await Wire.open(server, { version });
+    const packet = await wire.next();
+    assert.equal(packet[0], '0');
+    const hellos = { polling: polling.hello, websocket: JSON.parse(packet.slice(1)) };
+    for (const [transport, { sid, maxPayload, ...hello }] of Object.entries(hellos)) {
+      assert.match(sid, /^[\w-]{16,}$/);
+      assert.ok(maxPayload >= 65_536, `maxPayload is ${maxPayload}`);
+      assert.deepEqual(hello, { upgrades: transport === 'polling' ? ['websocket'] : [], pingInterval: 25_000, pingTimeout: 20_000 }, transport);
+    }
+    assert.notEqual(hellos.polling.sid, hellos.websocket.sid);
+    wire.cut();
+  });
+}
+
+test('a handshake that is none is refused: 400 in polling, no session in a WebSocket', async () => {
+  const { sid } = await Polling.open(server);
+  const at = (query) => `${server.base}/socket.io/?${query}`;
+  for (const [method, query] of [
+    ['GET', 'transport=polling'], ['GET', 'EIO=&transport=polling'], ['GET', 'EIO=abc&transport=polling'], ['GET', 'EIO=2&transport=polling'],
+    ['GET', 'EIO=5&transport=polling'], ['GET', 'EIO=4'], ['GET', 'EIO=4&transport='], ['GET', 'EIO=4&transport=pigeon'],
+    ['POST', 'EIO=4&transport=polling'], ['PUT', 'EIO=4&transport=polling'], ['DELETE', 'EIO=4&transport=polling'],
+    ['GET', 'EIO=4&transport=polling&sid='], ['GET', 'EIO=4&transport=polling&sid=nobody'], ['GET', 'EIO=4&transport=polling&sid=AAAAAAAAAAAAAAHs'],
+    ['POST', 'EIO=4&transport=polling&sid=AAAAAAAAAAAAAAHs'], ['PUT', `EIO=4&transport=polling&sid=${sid}`],
+  ]) {
+    const { status } = await fetch(at(query), { method, ...(method === 'POST' && { body: '2' }) });
+    assert.equal(status, 400, `${method} ${query}`);
+  }
+  const upgrade = { connection: 'Upgrade', upgrade: 'websocket', 'sec-websocket-version': '13', 'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==' };
+  for (const [query, missing] of [['transport=websocket'], ['EIO=abc&transport=websocket'], ['EIO=4'], ['EIO=4&transport=pigeon'],
+    ['EIO=4&transport=websocket&sid=nobody'], ['EIO=4&transport=websocket&sid=AAAAAAAAAAAAAAHs'], ['EIO=4&transport=websocket', 'sec-websocket-key']]) {
+    const headers = Object.entries(upgrade).filter(([name]) => name !== missing).map(([name, value]) => `${name}: ${value}\r\n`).join('');
+    const wire = await Wire.open(server, { head: `GET /socket.io/?${query} HTTP/1.1\r\nhost: x\r\n${headers}\r\n` });
+    assert.ok(wire.status >= 400 && wire.status < 500, `${query}: ${wire.status}`);
+    wire.cut();
+  }
+});
+
+// --- heartbeats
+
+describe('heartbeats', { concurrency: true }, () => {
+  for (const transport of Object.keys(TRANSPORTS)) {
+    for (const joins of [true, false]) {
+      test(`${transport}, ${joins ? 'joined' : 'not joined'}: pings come after the interval and not before, and silence ends the session`, async () => {
+        const user = somebody();
+        // The first ping is the one to look at: several sessions begin. The server's clock for each starts after ours.
+        await Promise.all(Array.from({ length: 10 }, async (_, i) => {
+          const began = Date.now();
+          const session = await opened(quick, transport, joins && user);
+          const rounds = i === 0 && joins ? 3 : 1;
+          for (let round = 1; round <= rounds; round += 1) {
+            assert.equal(await session.next(), '2');
+            assert.ok(Date.now() - began >= round * INTERVAL_MS, `ping ${round} came after ${Date.now() - began} ms`);
+            if (round < rounds) await session.send('3');
+          }
+          if (!joins) return; // it is let go for not joining
+          const pinged = Date.now();
+          if (transport === 'websocket') assert.deepEqual(await session.rest(), ['1']);
+          else assert.match((await session.poll()).text, /^1$|Session ID unknown/);
+          assert.ok(Date.now() - began >= rounds * INTERVAL_MS + TIMEOUT_MS, `given up ${Date.now() - began} ms after the beginning`);
+          assert.ok(Date.now() - pinged < TIMEOUT_MS + 3000, `given up after ${Date.now() - pinged} ms of silence`);
+        }));
+        await gone(quick, user, transport);
+      });
+    }
+
+    test(`${transport}, Engine.IO 3: the client pings, and its silence ends the session`, async () => {
+      const session = await TRANSPORTS[transport].open(quick, transport === 'polling' ? 3 : { version: 3 });
+      if (transport === 'websocket') await session.next();
+      assert.match(await session.next(), /^44.*unauthorized/, 'the default namespace is entered at once, and has its rules');
+      const user = somebody();
+      await session.send(`40/realtime?token=${jwt(user)},`);
+      assert.deepEqual((await nextTwo(session)).map(named), ['40/realtime,', 'connected'], 'its reply says nothing');
+      let pinged;
+      for (let i = 0; i < 3; i += 1) {
+        pinged = Date.now();
+        await session.send('2');
+        assert.equal(await session.next(), '3');
+      }
+      await gone(quick, user, transport);
+      const silence = Date.now() - pinged;
+      assert.ok(silence >= INTERVAL_MS + TIMEOUT_MS && silence < INTERVAL_MS + TIMEOUT_MS + 3000, `given up after ${silence} ms`);
+    });
+  }
+
+  test('who answers pings stays, on both transports', async () => {
+    const user = somebody();
+    const wire = await opened(quick, 'websocket', user);
+    const polling = await opened(quick, 'polling', user);
+    const until = Date.now() + INTERVAL_MS + 2 * TIMEOUT_MS;
+    await Promise.all([wire, polling].map(async (session) => {
+      while (Date.now() < until) {
+        assert.equal(await session.next(), '2');
+        await session.send('3');
+      }
+    }));
+    assert.equal(await connections(quick, user), 2);
+    wire.cut();
+  });
+});
+
+// --- what is polling's own
+
+test('a poll that is given up ends the session', async () => {
+  // Nothing tells that the server has the poll: one that it never saw ends nothing, and another session is tried.
+  const session = await eventually(async () => {
+    const user = somebody();
+    const one = await opened(server, 'polling', user);
+    const giveUp = new AbortController();
+    const poll = one.poll({ signal: giveUp.signal });
+    await one.send('3');
+    await server.call('GET', '/health', undefined, null);
+    giveUp.abort();
+    await assert.rejects(poll, { name: 'AbortError' });
+    return gone(server, user, 'after the abort', 2000).then(() => one, () => false);
+  }, 'a poll given up to end its session');
+  assert.equal((await session.poll()).status, 400);
+});
+
+test('of two polls at once neither is left: the session ends', async () => {
+  const user = somebody();
+  const session = await opened(server, 'polling', user);
+  const polls = await Promise.all([session.poll(), session.poll()]);
+  assert.deepEqual(polls.map(({ status }) => status).sort(), [200, 400]);
+  assert.deepEqual(polls.find(({ status }) => status === 200).packets, ['1']);
+  assert.equal((await session.poll()).status, 400);
+  await gone(server, user, 'after two polls');
+});
+
+test('several packets in one body, however many', async () => {
+  const session = await opened(server, 'polling', somebody());
+  const many = Array.from({ length: 200 }, (_, t) => ask('ping:latency', { t }, t));
+  assert.equal(await session.send('3', ...many, '3'), 200);
+  for (let t = 0; t < many.length; t += 1) assert.equal(read(await session.next()).data[0].t, t);
+  // CONNECT and what needs it in one body: the second has come too early
+  const hasty = await opened(server, 'polling');
+  await hasty.send(join(somebody()), ask('ping:latency', { t: 1 }, 1));
+  await eventually(async () => (await hasty.poll()).status === 400, 'the end');
+});
+
+// --- what is the WebSocket's own
+
+test('every byte on its own, from the handshake on', async () => {
+  const wire = await Wire.open(server, { dribble: true });
+  assert.equal((await wire.next())[0], '0');
+  await wire.send(join(somebody()));
+  assert.deepEqual((await nextTwo(wire)).map((packet) => named(packet).slice(0, 12)), ['40/realtime,', 'connected']);
+  await wire.send(ask('ping:latency', { t: 1 }, 1), ask('ping:latency', { t: 2 }, 2));
+  assert.deepEqual((await nextTwo(wire)).map((packet) => read(packet).ack), ['1', '2']);
+  wire.cut();
+});
+
+test('everything in one write, and messages in many frames', async () => {
+  const user = somebody();
+  const wire = await opened(server, 'websocket', user);
+  await wire.send(...Array.from({ length: 100 }, (_, t) => ask('ping:latency', { t }, t)));
+  for (let t = 0; t < 100; t += 1) assert.equal(read(await wire.next()).ack, `${t}`);
+  for (const size of [1, 7, 125, 126, 5000]) {
+    const message = ask('ping:latency', { t: 'x'.repeat(10_000) }, size);
+    const pieces = message.match(new RegExp(`.{1,${size}}`, 'g'));
+    await wire.write(Buffer.concat(pieces.flatMap((piece, i) => [
+      frame(piece, { opcode: i ? CONTINUED : 1, fin: i === pieces.length - 1 }),
+      ...(i === 0 ? [frame('between', { opcode: PING })] : []),
+    ])));
+    const pong = await wire.frame();
+    assert.deepEqual([pong.opcode, `${pong.payload}`], [PONG, 'between'], `pieces of ${size}`);
+    const { ack, data: [answer] } = read(await wire.next());
+    assert.deepEqual([ack, answer.t.length], [`${size}`, 10_000]);
+  }
+  wire.cut();
+});
+
+test('control frames: a ping is answered, a pong is nothing, a close is returned', async () => {
+  const user = somebody();
+  const wire = await opened(server, 'websocket', user);
+  for (const payload of ['', 'x'.repeat(125)]) {
+    await wire.write(Buffer.concat([frame('nobody asked', { opcode: PONG }), frame(payload, { opcode: PING })]));
+    const pong = await wire.frame();
+    assert.deepEqual([pong.opcode, pong.masked, `${pong.payload}`], [PONG, false, payload]);
+  }
+  await wire.write(frame(Buffer.from([0x03, 0xe8, 0x62, 0x79, 0x65]), { opcode: 8 }));
+  const close = await wire.frame();
+  assert.deepEqual([close.opcode, close.payload.readUInt16BE()], [8, 1000]);
+  assert.equal(await wire.frame('the end'), undefined);
+  await gone(server, user, 'after a close frame');
+});
+
+test('frames that are none end the session', async () => {
+  const user = somebody();
+  for (const [what, bytes] of [
+    ['not masked', frame(ask('ping:latency', {}), { masked: false })], ['a reserved opcode', frame('x', { opcode: 3 })],
+    ['a reserved bit', Buffer.from([0xc1, 0x80, 0, 0, 0, 0])], ['a control frame in pieces', frame('x', { opcode: PING, fin: false })],
+    ['a control frame too long', frame('x'.repeat(126), { opcode: PING })], ['a continuation of nothing', frame('x', { opcode: CONTINUED })],
+    ['a message begun within another', Buffer.concat([frame('4', { fin: false }), frame('4')])],
+    ['a frame of 2^62 bytes', Buffer.from([0x81, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])],
+  ]) {
+    const wire = await opened(server, 'websocket', user);
+    await wire.write(bytes);
+    assert.deepEqual((await wire.rest()).filter((packet) => packet !== '1'), [], what);
+    await gone(server, user, what);
+  }
+});
