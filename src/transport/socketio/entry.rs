@@ -110,7 +110,7 @@ impl Entry {
         self.session.is_in() && self.owner.becomes(US)
     }
 
-    /// The client is gone, says socketioxide. `reason` is for the metrics.
+    /// socketioxide reports that the client is gone. `reason` is for the metrics.
     pub(super) fn ended_by_socketioxide(&self, reason: Option<&'static str>) {
         if self.owner.becomes(GONE) {
             self.end(reason);
