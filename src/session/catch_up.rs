@@ -59,8 +59,8 @@ impl Session {
     }
 
     async fn read(self: Arc<Self>) {
-        let fanout = self.fanout.clone();
-        while let Some(_reader) = fanout.reader().await {
+        let sessions = self.sessions.clone();
+        while let Some(_reader) = sessions.reader().await {
             let needed = {
                 let state = self.state();
                 if state.phase == Phase::Left {
@@ -91,7 +91,7 @@ impl Session {
     }
 
     async fn read_replay(&self, replay: Replay, place: Place) -> Result<(), Refusal> {
-        let app = self.fanout.app();
+        let app = self.sessions.app();
         app.metrics.log_reads.inc();
         let events = log::of_order(app.events.log(), &replay.order, replay.after, log::PAGE).await?;
         let all = (events.len() as u64) < log::PAGE;
@@ -109,8 +109,8 @@ impl Session {
     }
 
     async fn read_log(self: &Arc<Self>, after: Place, orders: Vec<OrderId>) -> Result<(), Refusal> {
-        let app = self.fanout.app();
-        let window = self.fanout.window();
+        let app = self.sessions.app();
+        let window = self.sessions.window();
         if window.can_reach(after.complete()) {
             return window.reach(app, after.complete()).await;
         }
@@ -159,14 +159,14 @@ fn share(who: &Principal, dialect: Dialect, orders: Vec<OrderId>) -> Share {
 /// # Errors
 /// Those of the database.
 pub async fn missed(
-    fanout: &Sessions,
+    sessions: &Sessions,
     who: &Principal,
     dialect: Dialect,
     orders: &[OrderId],
     place: Place,
     limit: u64,
 ) -> Result<u64, Refusal> {
-    let (app, window, after) = (fanout.app(), fanout.window(), place.complete());
+    let (app, window, after) = (sessions.app(), sessions.window(), place.complete());
     if window.can_reach(after) {
         window.reach(app, after).await?;
         let mut topics = vec![Topic::User(who.id.clone())];

@@ -81,7 +81,7 @@ impl Hub {
 
     /// Who hears any of the topics, each once.
     #[must_use]
-    pub fn sessions(&self, topics: &[Topic]) -> SmallVec<[Arc<Session>; 8]> {
+    pub fn listeners(&self, topics: &[Topic]) -> SmallVec<[Arc<Session>; 8]> {
         let mut all: SmallVec<[Arc<Session>; 8]> = SmallVec::new();
         for topic in topics {
             if let Some(members) = self.shard(topic).get(topic) {

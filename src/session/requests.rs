@@ -70,7 +70,7 @@ pub(super) async fn lasting(session: &Arc<Session>, command: Command, reply: Rep
         Command::Subscribe { order, since } => subscribe(session, &order, since, reply).await,
         Command::Unsubscribe { order } => {
             session.unfollow(&order);
-            let written = session.fanout().recovery().set(session.holder(), &order, Follow::No).await;
+            let written = session.sessions().recovery().set(session.holder(), &order, Follow::No).await;
             reply.send(written.map(|()| Answer::Unsubscribed { order: &order }));
         }
         Command::ChangeStatus { order, to, note, expected_seq } => {
@@ -116,7 +116,7 @@ async fn subscribe(session: &Arc<Session>, order: &OrderId, since: Option<i64>, 
             && (matches!(refusal, Refusal::NotFound(_)) || !session.follows(order))
         {
             session.unfollow(order);
-            session.fanout().recovery().note(session.holder(), order, Follow::No);
+            session.sessions().recovery().note(session.holder(), order, Follow::No);
         }
         followed.err()
     } else {
@@ -186,7 +186,7 @@ async fn tell(
     let party = session.party(order).ok_or(Refusal::NotFound("order"))?;
     let replay = since.map(|since| Asked { since, place, number });
     // Before it is acknowledged: a client that comes back finds it followed.
-    session.fanout().recovery().set(session.holder(), &order.id, Follow::Yes(replay)).await?;
+    session.sessions().recovery().set(session.holder(), &order.id, Follow::Yes(replay)).await?;
     let position = app.drivers.position(order).await?;
     let tracking = Overview { order: order.clone(), party, history: history.to_vec(), position };
     let eta = app.drivers.eta(order);

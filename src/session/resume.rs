@@ -68,16 +68,16 @@ pub struct Begun {
 /// # Errors
 /// Those of the database.
 pub async fn begin(
-    fanout: &Sessions,
+    sessions: &Sessions,
     who: &Principal,
     dialect: Dialect,
     claim: &Claim,
     socket: &str,
 ) -> Result<Begun, Refusal> {
-    let app = fanout.app();
+    let app = sessions.app();
     if let Some(pid) = &claim.pid {
         let holder = SessionOwner { pid: pid.as_str().into(), socket: socket.into() };
-        match resume(fanout, who, dialect, &holder, claim.offset.as_deref()).await? {
+        match resume(sessions, who, dialect, &holder, claim.offset.as_deref()).await? {
             Ok(beginning) => {
                 app.metrics.recovery("recovered");
                 return Ok(Begun { beginning, resync: None });
@@ -91,7 +91,7 @@ pub async fn begin(
         Some(position) if known(app, position).await? => {
             let limit = app.config.limits.replay_limit;
             let missed =
-                crate::session::catch_up::missed(fanout, who, dialect, &[], Place::after(position), limit)
+                crate::session::catch_up::missed(sessions, who, dialect, &[], Place::after(position), limit)
                     .await?;
             if missed > limit { (now, Some("too_many_events")) } else { (position, None) }
         }
@@ -100,7 +100,7 @@ pub async fn begin(
     let made = crate::recovery::pid::Pid { position: place, made_at: app.clock.now() };
     let beginning = Beginning {
         holder: Some(SessionOwner {
-            pid: fanout.recovery().signer().make(who, dialect, made, app.clock.random()).into(),
+            pid: sessions.recovery().signer().make(who, dialect, made, app.clock.random()).into(),
             socket: socket.into(),
         }),
         recovered: false,
@@ -122,13 +122,13 @@ fn claimed_number(claim: &Claim) -> i32 {
 }
 
 async fn resume(
-    fanout: &Sessions,
+    sessions: &Sessions,
     who: &Principal,
     dialect: Dialect,
     holder: &SessionOwner,
     offset: Option<&str>,
 ) -> Result<Result<Beginning, Lost>, Refusal> {
-    let (app, recovery, pid) = (fanout.app(), fanout.recovery(), &*holder.pid);
+    let (app, recovery, pid) = (sessions.app(), sessions.recovery(), &*holder.pid);
     let Some(made) = recovery.signer().read(who, dialect, pid) else { return Ok(Err(Lost::Forged)) };
     let began = Offset { place: Place::after(made.position), replay: None };
     let offset = match offset.map(Offset::parse) {
@@ -142,7 +142,7 @@ async fn resume(
         return Ok(Err(Lost::UnknownOffset));
     }
     // The same client, back before we noticed that it had gone: what it has followed until now is what counts.
-    if let Some(before) = fanout.session(&who.id, pid) {
+    if let Some(before) = sessions.session(&who.id, pid) {
         before.close(CloseReason::Superseded);
     }
     let stored = recovery.find(pid, &who.id).await?;
@@ -181,7 +181,7 @@ async fn resume(
         }
     }
     let limit = app.config.limits.recovery_limit;
-    if crate::session::catch_up::missed(fanout, who, dialect, &orders, offset.place, limit).await? > limit {
+    if crate::session::catch_up::missed(sessions, who, dialect, &orders, offset.place, limit).await? > limit {
         return Ok(Err(Lost::TooMany));
     }
     replays.sort_by_key(|replay| replay.number);

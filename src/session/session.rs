@@ -37,7 +37,7 @@ pub struct Session {
     pub(super) kept: Mutex<Vec<OrderId>>,
     /// The driver's live state, for drivers.
     driver: Option<Arc<Driver>>,
-    pub(super) fanout: Sessions,
+    pub(super) sessions: Sessions,
     /// The tracking session that it watches, if that is all it is for.
     watched: Option<Arc<TrackingSession>>,
     /// We have begun to close it: nothing more is carried out for it.
@@ -71,13 +71,13 @@ pub(super) struct State {
 impl Session {
     #[must_use]
     pub fn new(
-        fanout: Sessions,
+        sessions: Sessions,
         principal: Principal,
         dialect: Dialect,
         wire: Box<dyn Wire>,
         beginning: Beginning,
     ) -> Arc<Self> {
-        let driver = (principal.role == Role::Driver).then(|| fanout.app().drivers.driver(&principal.id));
+        let driver = (principal.role == Role::Driver).then(|| sessions.app().drivers.driver(&principal.id));
         let kept = Mutex::new(beginning.orders.clone());
         let watched = beginning.watched;
         let state = State {
@@ -102,7 +102,7 @@ impl Session {
             began: beginning.place,
             kept,
             driver,
-            fanout,
+            sessions,
             watched: watched.map(|(watched, _)| watched),
             closing: AtomicBool::new(false),
             pauses: Pauses::default(),
@@ -114,13 +114,13 @@ impl Session {
     /// What it may use.
     #[must_use]
     pub fn app(&self) -> &App {
-        self.fanout.app()
+        self.sessions.app()
     }
 
     /// What else there is to be told from.
     #[must_use]
-    pub const fn fanout(&self) -> &Sessions {
-        &self.fanout
+    pub const fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     /// Who it is.
@@ -235,16 +235,16 @@ impl Session {
         }
         state.phase = Phase::Behind;
         let orders = state.orders.keys().cloned().map(Topic::Order).collect::<Vec<_>>();
-        self.fanout.hub().enter(self);
+        self.sessions.hub().enter(self);
         for topic in self.rooms().into_iter().chain(orders) {
-            self.fanout.hub().join(topic, self);
+            self.sessions.hub().join(topic, self);
         }
         for frame in greeting(state.at).into_iter().chain(then) {
             let _ = state.wire.hand(&frame, Urgency::Reply);
         }
-        self.fanout.speaks(self, true);
-        self.fanout.metrics().sessions_behind.inc();
-        self.fanout.watch_token(self, &mut state);
+        self.sessions.speaks(self, true);
+        self.sessions.metrics().sessions_behind.inc();
+        self.sessions.watch_token(self, &mut state);
         self.pump_locked(&mut state);
     }
 
@@ -259,16 +259,16 @@ impl Session {
                 return false;
             }
             if before == Phase::Behind {
-                self.fanout.metrics().sessions_behind.dec();
+                self.sessions.metrics().sessions_behind.dec();
             }
-            self.fanout.forget_token(&mut state);
+            self.sessions.forget_token(&mut state);
             std::mem::take(&mut state.orders)
         };
         for topic in self.rooms().into_iter().chain(orders.into_keys().map(Topic::Order)) {
-            self.fanout.hub().leave(&topic, self);
+            self.sessions.hub().leave(&topic, self);
         }
-        self.fanout.hub().exit(self);
-        self.fanout.speaks(self, false);
+        self.sessions.hub().exit(self);
+        self.sessions.speaks(self, false);
         self.became_live.notify_waiters();
         true
     }
@@ -312,7 +312,7 @@ impl Session {
         if reason != CloseReason::Draining {
             tracing::info!(user = %self.principal.id, role = self.role().as_str(), reason = reason.as_str(), "socket closed");
         }
-        self.fanout.metrics().closed(reason.as_str());
+        self.sessions.metrics().closed(reason.as_str());
         let state = self.state();
         if let Some(frame) = self.dialect.last_words(reason) {
             let _ = state.wire.hand(&frame, Urgency::Reply);

@@ -81,7 +81,7 @@ impl Sessions {
         let started = instant();
         let told = RenderedEvent::new(event, outlook);
         self.window().push(&told);
-        for session in self.hub().sessions(&told.topics()) {
+        for session in self.hub().listeners(&told.topics()) {
             session.durable(&told);
         }
         self.metrics().fanout_seconds.observe(started.elapsed().as_secs_f64());
@@ -102,7 +102,7 @@ impl Sessions {
     fn live_in(&self, dialect: Dialect, event: &LiveEvent) {
         let Some(audience) = dialect.live_audience(event) else { return };
         let mut frames: SmallVec<[(Party, Arc<Message>); 1]> = SmallVec::new();
-        for session in self.hub().sessions(&audience.topics) {
+        for session in self.hub().listeners(&audience.topics) {
             if session.dialect() != dialect || (session.is_public() && !audience.public_too) {
                 continue;
             }
@@ -151,7 +151,7 @@ impl Sessions {
     /// Ends every session of a user here. Says how many.
     #[must_use]
     pub fn revoke(&self, user: &UserId) -> usize {
-        let sessions = self.hub().sessions(&[Topic::User(user.clone())]);
+        let sessions = self.hub().listeners(&[Topic::User(user.clone())]);
         for session in &sessions {
             session.close(CloseReason::Revoked);
         }
@@ -167,7 +167,7 @@ impl Sessions {
     /// The session of this id that is still here, if there is one.
     #[must_use]
     pub fn session(&self, user: &UserId, pid: &str) -> Option<Arc<Session>> {
-        let mut sessions = self.hub().sessions(&[Topic::User(user.clone())]);
+        let mut sessions = self.hub().listeners(&[Topic::User(user.clone())]);
         let index = sessions.iter().position(|session| session.pid() == Some(pid))?;
         Some(sessions.swap_remove(index))
     }

@@ -21,7 +21,7 @@ impl Session {
             return false;
         }
         state.orders.entry(order.clone()).or_default();
-        self.fanout.hub().join(Topic::Order(order.clone()), self);
+        self.sessions.hub().join(Topic::Order(order.clone()), self);
         true
     }
 
@@ -73,7 +73,7 @@ impl Session {
         let followed = state.orders.remove(order).is_some();
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).retain(|kept| kept != order);
         if followed {
-            self.fanout.hub().leave(&Topic::Order(order.clone()), self);
+            self.sessions.hub().leave(&Topic::Order(order.clone()), self);
             if let Some(latest) = &mut state.latest {
                 latest.forget(order);
             }
@@ -100,7 +100,7 @@ impl Session {
     /// How far the session is in the log.
     pub(super) fn place(&self, state: &State) -> Place {
         if state.phase == Phase::Live {
-            state.at.max(Place::after(self.fanout.app().events.position()))
+            state.at.max(Place::after(self.sessions.app().events.position()))
         } else {
             state.at
         }
@@ -116,7 +116,7 @@ impl Session {
     pub(super) fn fall_behind(&self, state: &mut State) {
         if state.phase == Phase::Live {
             state.phase = Phase::Behind;
-            self.fanout.metrics().sessions_behind.inc();
+            self.sessions.metrics().sessions_behind.inc();
         }
     }
 
@@ -149,9 +149,9 @@ impl Session {
     /// The session ends at another time than was thought.
     pub(super) fn ends_at(self: &Arc<Self>, state: &mut State, at: Time) {
         if at < state.expires_at {
-            self.fanout.forget_token(state);
+            self.sessions.forget_token(state);
             state.expires_at = at;
-            self.fanout.watch_token(self, state);
+            self.sessions.watch_token(self, state);
         }
     }
 
@@ -161,10 +161,10 @@ impl Session {
         if state.phase == Phase::Left {
             return;
         }
-        self.fanout.forget_token(&mut state);
+        self.sessions.forget_token(&mut state);
         state.expires_at = expires_at;
         self.pauses.remove(Pause::TokenEnded);
-        self.fanout.watch_token(self, &mut state);
+        self.sessions.watch_token(self, &mut state);
         self.pump_locked(&mut state);
     }
 

@@ -37,7 +37,7 @@ impl Session {
         if !admitted || !state.phase.is_in() || self.is_expired() {
             return;
         }
-        let metrics = self.fanout.metrics();
+        let metrics = self.sessions.metrics();
         // Who is behind hears of what has happened first: a live event may say how things stand.
         if state.phase == Phase::Live && state.latest.is_none() {
             match state.wire.hand(frame, Urgency::Live) {
@@ -75,7 +75,7 @@ impl Session {
         drop(state);
         match handed {
             Handed::Taken => {
-                self.fanout.metrics().events_out_durable.inc();
+                self.sessions.metrics().events_out_durable.inc();
             }
             Handed::Full => self.close(CloseReason::SlowReader),
             Handed::Gone => {}
@@ -113,11 +113,11 @@ impl Session {
                 return;
             }
             state.phase = Phase::Live;
-            self.fanout.metrics().sessions_behind.dec();
+            self.sessions.metrics().sessions_behind.dec();
             self.became_live.notify_waiters();
         }
         if let Some(latest) = &mut state.latest {
-            let metrics = self.fanout.metrics();
+            let metrics = self.sessions.metrics();
             let (wire, dialect) = (&state.wire, self.dialect());
             latest.drain(dialect, |frame| {
                 let taken = wire.hand(frame, Urgency::Live) == Handed::Taken;
@@ -144,7 +144,7 @@ impl Session {
             if handed != Handed::Taken {
                 return false;
             }
-            self.fanout.metrics().events_out_durable.inc();
+            self.sessions.metrics().events_out_durable.inc();
             if let Some(Aside::Event(_, offset)) = asides.waiting.pop_front() {
                 state.beside = Some(offset);
             }
@@ -161,7 +161,7 @@ impl Session {
     fn pump_log(self: &Arc<Self>, state: &mut State) -> bool {
         loop {
             let topics = self.topics(state);
-            let (events, end) = match self.fanout.window().next(state.at.complete(), &topics) {
+            let (events, end) = match self.sessions.window().next(state.at.complete(), &topics) {
                 Next::Events(events) => (events, None),
                 Next::Last(events, head) => (events, Some(head)),
                 Next::TooOld => {
@@ -170,7 +170,7 @@ impl Session {
                 }
             };
             for told in events {
-                self.fanout.metrics().replayed.inc();
+                self.sessions.metrics().replayed.inc();
                 if !self.tell(state, &told) {
                     return false;
                 }
@@ -214,14 +214,14 @@ impl Session {
                 if state.wire.hand(frame, Urgency::Durable) != Handed::Taken {
                     return false;
                 }
-                self.fanout.metrics().events_out_durable.inc();
+                self.sessions.metrics().events_out_durable.inc();
             }
             state.at = place;
         }
         state.at = state.at.max(Place::after(position));
         if self.loses(told) && self.drop_order(state, &told.event.order.id) {
             let lost = Follow::Lost(position);
-            self.fanout.recovery().note(self.holder(), &told.event.order.id, lost);
+            self.sessions.recovery().note(self.holder(), &told.event.order.id, lost);
         }
         true
     }

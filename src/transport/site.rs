@@ -10,7 +10,7 @@ use crate::session::Sessions;
 #[derive(Clone)]
 pub struct Site {
     pub app: App,
-    pub fanout: Sessions,
+    pub sessions: Sessions,
     pub connections: Arc<conn::Shared>,
     /// How many requests are under way. A server that stops waits for them.
     pub under_way: Arc<AtomicUsize>,

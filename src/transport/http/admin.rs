@@ -94,7 +94,7 @@ pub(super) async fn presence(
     UserPath(user): UserPath,
 ) -> Result<Json<Presence>, Refusal> {
     only_staff(&who)?;
-    let connections = site.fanout.hub().count(&user);
+    let connections = site.sessions.hub().count(&user);
     Ok(Json(Presence { user_id: user.to_string(), online: connections > 0, connections }))
 }
 
@@ -125,7 +125,7 @@ pub(super) async fn end_sessions(
         let user = user.clone();
         async move {
             app.revoke_tokens(&user).await?;
-            Ok(site.fanout.revoke(&user))
+            Ok(site.sessions.revoke(&user))
         }
     })
     .await?;

@@ -109,11 +109,11 @@ pub fn document() -> Document {
 }
 
 /// Every HTTP route but Socket.IO's.
-pub fn router(fanout: &Sessions, connections: Arc<conn::Shared>, under_way: Arc<AtomicUsize>) -> Router {
-    let app = fanout.app();
+pub fn router(sessions: &Sessions, connections: Arc<conn::Shared>, under_way: Arc<AtomicUsize>) -> Router {
+    let app = sessions.app();
     let (api, document) = api().split_for_parts();
     let document = Arc::new(openapi::finish(document).to_pretty_json().unwrap_or_default());
-    let site = Site { app: app.clone(), fanout: fanout.clone(), connections, under_way, document };
+    let site = Site { app: app.clone(), sessions: sessions.clone(), connections, under_way, document };
     let mut router = api.merge(page::routes()).merge(websocket::routes());
     if app.config.demo {
         router = router.merge(demo::routes());

@@ -19,7 +19,7 @@ use crate::transport::conn;
 
 /// What the namespaces share.
 pub struct Door {
-    pub(super) fanout: Sessions,
+    pub(super) sessions: Sessions,
     pub(super) clients: PollingClients,
     pub(super) engine: Engine,
 }
@@ -45,7 +45,7 @@ impl Door {
         if !notices {
             joining.leave_default_namespace();
         }
-        let app = self.fanout.app();
+        let app = self.sessions.app();
         let principal = match joining.token() {
             None if notices && app.config.legacy_open => Ok(Principal::anonymous()),
             None => Err(Refusal::Unauthorized("no token was given")),
@@ -73,7 +73,7 @@ impl Door {
         let namespace = dialect.namespace().unwrap_or_default();
         let sid = &joining.sid;
         let claim = joining.claim()?;
-        let mut begun = begin(&self.fanout, &principal, dialect, &claim, sid).await?;
+        let mut begun = begin(&self.sessions, &principal, dialect, &claim, sid).await?;
         if joining.is_eio3 || principal.role == Role::Anonymous {
             // Clients of Engine.IO 3 cannot keep the id, and an anonymous session belongs to nobody.
             begun.beginning.holder = None;
@@ -93,7 +93,7 @@ impl Door {
             let weak = Arc::downgrade(&polled);
             (Box::new(polled), weak)
         };
-        let session = Session::new(self.fanout.clone(), principal, dialect, wire, begun.beginning);
+        let session = Session::new(self.sessions.clone(), principal, dialect, wire, begun.beginning);
         let inbox = Inbox::new(Arc::clone(&session));
         Ok(Arc::new(Entry {
             session,
@@ -109,7 +109,7 @@ impl Door {
     }
 
     fn deny(&self, joining: &JoiningClient, refusal: &Refusal) -> Denied {
-        self.fanout.metrics().rejected(refusal.code());
+        self.sessions.metrics().rejected(refusal.code());
         // Clients do not come back after a refusal. A fault of ours must not look like one, so the connection is cut.
         if matches!(refusal, Refusal::Unavailable | Refusal::Conflict(_) | Refusal::Internal(_)) {
             refusal.log_fault("connect");

@@ -53,8 +53,8 @@ impl Entry {
     /// Puts the session into its rooms, answers its CONNECT and greets the client. The answer is sent with the session
     /// locked and in its rooms, so that a client that has its answer misses no event.
     pub(super) fn enter(&self, answer: impl FnOnce()) {
-        let (session, fanout) = (&self.session, self.session.fanout());
-        fanout.recovery().began(session.holder(), session.principal(), session.dialect());
+        let (session, sessions) = (&self.session, self.session.sessions());
+        sessions.recovery().began(session.holder(), session.principal(), session.dialect());
         session.enter(
             |place| {
                 answer();
@@ -122,10 +122,10 @@ impl Entry {
         if !self.session.leave() {
             return;
         }
-        let fanout = self.session.fanout();
-        fanout.recovery().ended(self.session.holder(), fanout.app().clock.now());
+        let sessions = self.session.sessions();
+        sessions.recovery().ended(self.session.holder(), sessions.app().clock.now());
         if let Some(reason) = reason.filter(|_| !self.session.is_closing()) {
-            fanout.metrics().closed(reason);
+            sessions.metrics().closed(reason);
         }
     }
 }

@@ -58,7 +58,7 @@ impl Establishing {
     pub(super) fn go_on(self, conn: Conn, writer: Arc<ConnectionWriter>) {
         let Self { arrival, entry } = self;
         let Arrival { door, came, token, .. } = *arrival;
-        door.fanout.metrics().established.inc();
+        door.sessions.metrics().established.inc();
         let client = Client { door, writer, came, token, entries: smallvec![entry], partial: None };
         tokio::spawn(client.serve(conn));
     }
@@ -82,7 +82,7 @@ impl Drop for Client {
         for entry in &self.entries {
             entry.end(None);
         }
-        self.door.fanout.metrics().established.dec();
+        self.door.sessions.metrics().established.dec();
     }
 }
 
@@ -101,7 +101,7 @@ impl Client {
     }
 
     fn limits(&self) -> &Limits {
-        &self.door.fanout.app().config.limits
+        &self.door.sessions.app().config.limits
     }
 
     /// Reads until the client leaves or breaks the protocol. Most events do not come this way: see
@@ -234,7 +234,7 @@ impl Client {
             None => Err("Invalid namespace".to_owned()),
             Some(dialect) => {
                 let joining = JoiningClient::returning(
-                    &self.door.fanout.app().clock,
+                    &self.door.sessions.app().clock,
                     auth,
                     self.token.clone(),
                     conn::Handle::of(&self.writer),

@@ -83,7 +83,7 @@ impl Front {
     }
 
     fn app(&self) -> Option<&App> {
-        self.door.as_ref().map(|door| door.fanout.app())
+        self.door.as_ref().map(|door| door.sessions.app())
     }
 
     /// The longest message of one packet, in bytes.

@@ -51,12 +51,13 @@ const MESSAGES_PER_BODY: usize = 8;
 
 /// The Socket.IO service with its namespaces.
 #[must_use]
-pub fn service(fanout: &Sessions, clients: &PollingClients) -> Front {
-    let app = fanout.app();
+pub fn service(sessions: &Sessions, clients: &PollingClients) -> Front {
+    let app = sessions.app();
     let limits = &app.config.limits;
     let (service, io) = builder(limits).build_with_inner_svc(service_fn(not_found));
     let engine = Engine::new(service, PATH);
-    let door = Arc::new(Door { fanout: fanout.clone(), clients: clients.clone(), engine: engine.clone() });
+    let door =
+        Arc::new(Door { sessions: sessions.clone(), clients: clients.clone(), engine: engine.clone() });
     for dialect in Dialect::ALL {
         if let Some(namespace) = dialect.namespace() {
             serve(&io, &door, dialect, namespace);

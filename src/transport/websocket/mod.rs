@@ -114,7 +114,7 @@ async fn serve(
     let Admitted { principal, beginning } = admitted;
     let watched = beginning.watched.as_ref().map(|(watched, _)| Arc::clone(watched));
     let wire = Box::new(Raw { writer: Arc::clone(&writer), dialect, watched: watched.clone() });
-    let session = Session::new(site.fanout.clone(), principal, dialect, wire, beginning);
+    let session = Session::new(site.sessions.clone(), principal, dialect, wire, beginning);
     writer.attach(&session);
     session.enter(|place| session.greeting("", place), None);
     // The rooms are left also when this task panics or is dropped.
@@ -128,7 +128,7 @@ async fn serve(
     let reason = hear(&mut socket, &inbox, &writer, Heartbeat::new(limits)).await;
     drop(entered);
     if !session.is_closing() {
-        site.fanout.metrics().closed(reason.name);
+        site.sessions.metrics().closed(reason.name);
     }
     if let Some(close) = reason.close {
         writer.finish(close);
