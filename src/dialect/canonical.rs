@@ -125,7 +125,7 @@ impl<'a> OrderView<'a> {
 #[skip_serializing_none]
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = Overview)]
+#[schema(as = Tracking)]
 pub struct TrackingView<'a> {
     pub order_id: &'a str,
     pub order_number: &'a str,

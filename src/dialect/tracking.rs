@@ -64,9 +64,9 @@ impl TryFrom<String> for Word {
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[schema(as = TrackingUpdate)]
 pub struct Update {
-    #[schema(value_type = f64, minimum = -90, maximum = 90)]
+    #[schema(value_type = f64, format = "latitude")]
     pub lat: Latitude,
-    #[schema(value_type = f64, minimum = -180, maximum = 180)]
+    #[schema(value_type = f64, format = "longitude")]
     pub lng: Longitude,
     /// Forwards only
     #[schema(value_type = Option<String>, pattern = "^(ASSIGNED|PICKED_UP|IN_TRANSIT|DELIVERED)$")]

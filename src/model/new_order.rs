@@ -11,12 +11,12 @@ use super::{Amount, Latitude, Line, Longitude, OrderId, Paragraph, Phone, Text, 
 #[schema(as = NewOrder)]
 pub struct NewOrder {
     /// Made here (a `UUIDv7`) when absent.
-    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._:|@-]{1,128}$")]
+    #[schema(value_type = Option<String>, format = "id")]
     pub id: Option<OrderId>,
     /// Made here (`RND-YYYYMMDD-NNNN`) when absent; unique.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, format = "text")]
     pub order_number: Option<Text<1, 64>>,
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, format = "text")]
     pub tracking_number: Option<Text<1, 64>>,
     pub customer: PersonIn,
     pub chef: ChefIn,
@@ -24,11 +24,11 @@ pub struct NewOrder {
     #[serde(default)]
     #[schema(max_items = 200)]
     pub items: Option<Items>,
-    #[schema(value_type = Option<f64>, minimum = 0, maximum = 1_000_000_000_000.0)]
+    #[schema(value_type = Option<f64>, format = "amount")]
     pub total: Option<Amount>,
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 8, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 8, format = "text")]
     pub currency: Option<Text<1, 8>>,
-    #[schema(value_type = Option<String>, max_length = 2000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    #[schema(value_type = Option<String>, format = "paragraph")]
     pub notes: Option<Paragraph>,
 }
 
@@ -36,11 +36,11 @@ pub struct NewOrder {
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = NewPerson)]
 pub struct PersonIn {
-    #[schema(value_type = String, pattern = "^[A-Za-z0-9._:|@-]{1,128}$")]
+    #[schema(value_type = String, format = "id")]
     pub id: UserId,
-    #[schema(value_type = String, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    #[schema(value_type = String, format = "line")]
     pub name: Line,
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, format = "text")]
     pub phone: Option<Phone>,
 }
 
@@ -49,17 +49,17 @@ pub struct PersonIn {
 #[serde(rename_all = "camelCase")]
 #[schema(as = NewChef)]
 pub struct ChefIn {
-    #[schema(value_type = String, pattern = "^[A-Za-z0-9._:|@-]{1,128}$")]
+    #[schema(value_type = String, format = "id")]
     pub id: UserId,
-    #[schema(value_type = String, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    #[schema(value_type = String, format = "line")]
     pub name: Line,
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    #[schema(value_type = Option<String>, format = "line")]
     pub business_name: Option<Line>,
-    #[schema(value_type = Option<String>, max_length = 2000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    #[schema(value_type = Option<String>, format = "paragraph")]
     pub address: Option<Paragraph>,
-    #[schema(value_type = Option<f64>, minimum = -90, maximum = 90)]
+    #[schema(value_type = Option<f64>, format = "latitude")]
     pub latitude: Option<Latitude>,
-    #[schema(value_type = Option<f64>, minimum = -180, maximum = 180)]
+    #[schema(value_type = Option<f64>, format = "longitude")]
     pub longitude: Option<Longitude>,
 }
 
@@ -67,11 +67,11 @@ pub struct ChefIn {
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = NewDelivery)]
 pub struct DeliveryIn {
-    #[schema(value_type = String, min_length = 1, max_length = 2000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    #[schema(value_type = String, min_length = 1, max_length = 2000, format = "text")]
     pub address: Text<1, 2_000>,
-    #[schema(value_type = f64, minimum = -90, maximum = 90)]
+    #[schema(value_type = f64, format = "latitude")]
     pub latitude: Latitude,
-    #[schema(value_type = f64, minimum = -180, maximum = 180)]
+    #[schema(value_type = f64, format = "longitude")]
     pub longitude: Longitude,
 }
 
@@ -80,11 +80,11 @@ pub struct DeliveryIn {
 #[serde(rename_all = "camelCase")]
 #[schema(as = NewItem)]
 pub struct ItemIn {
-    #[schema(value_type = String, min_length = 1, max_length = 255, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    #[schema(value_type = String, format = "line")]
     pub name: Line,
     #[schema(value_type = i32, minimum = 1, maximum = 100_000)]
     pub quantity: Quantity,
-    #[schema(value_type = Option<f64>, minimum = 0, maximum = 1_000_000_000_000.0)]
+    #[schema(value_type = Option<f64>, format = "amount")]
     pub unit_price: Option<Amount>,
 }
 

@@ -71,9 +71,9 @@ pub struct Chef {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Delivery {
     pub address: String,
-    #[schema(minimum = -90, maximum = 90)]
+    #[schema(format = "latitude")]
     pub latitude: f64,
-    #[schema(minimum = -180, maximum = 180)]
+    #[schema(format = "longitude")]
     pub longitude: f64,
 }
 

@@ -8,6 +8,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// What is wrong with an id, for the person who sent it.
 const ID_RULE: &str = "must be 1–128 characters of A–Z a–z 0–9 . _ : - | @";
 
+/// [`ID_RULE`] as a regular expression, for documents.
+pub const ID_PATTERN: &str = "^[A-Za-z0-9._:|@-]{1,128}$";
+/// Text without control characters but line breaks and tabs, as a regular expression, for documents: see [`Text`].
+pub const TEXT_PATTERN: &str = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$";
+/// The range of an [`Amount`].
+pub const MAX_AMOUNT: f64 = 1_000_000_000_000.0;
+
 fn is_id(text: &str) -> bool {
     (1..=128).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-|@".contains(&b))
@@ -136,7 +143,7 @@ number!(
 );
 number!(
     /// An amount of money in the order's currency.
-    Amount, (0.0..=1_000_000_000_000.0), "must be a number from 0 to 1000000000000"
+    Amount, (0.0..=MAX_AMOUNT), "must be a number from 0 to 1000000000000"
 );
 
 /// A whole number. JSON has no integers: `5.0` is as whole as `5`.
@@ -181,6 +188,13 @@ impl<'de> Deserialize<'de> for WholeNumber {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Text<const MIN: usize, const MAX: usize>(pub String);
+
+impl<const MIN: usize, const MAX: usize> Text<MIN, MAX> {
+    /// The fewest characters.
+    pub const MIN: usize = MIN;
+    /// The most characters.
+    pub const MAX: usize = MAX;
+}
 
 impl<'de, const MIN: usize, const MAX: usize> Deserialize<'de> for Text<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -30,7 +30,7 @@ pub struct AnnouncementIn {
     )]
     role: Option<String>,
     /// One user, on all their sockets
-    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._:|@-]{1,128}$")]
+    #[schema(value_type = Option<String>, format = "id")]
     user_id: Option<UserId>,
     /// The event's name; those that mean something here are reserved
     #[schema(min_length = 1, max_length = 128)]

@@ -1,7 +1,12 @@
-//! What holds for every operation, said once and put into the document everywhere it applies.
+//! What holds for every operation, and for every value of a kind, said once and put into the document everywhere it applies.
 
+use utoipa::Number;
 use utoipa::openapi::path::Operation;
+use utoipa::openapi::schema::{KnownFormat, Object, Schema, SchemaFormat};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder};
+
+use crate::model::value::{ID_PATTERN, MAX_AMOUNT, TEXT_PATTERN};
+use crate::model::{Line, Paragraph};
 
 /// Adds the refusals that operations share: by whether they need a token, name something in the path, take a query
 /// or a body.
@@ -15,7 +20,49 @@ pub(super) fn finish(mut document: OpenApi) -> OpenApi {
             share(operation, named);
         }
     }
+    let schemas = document.components.iter_mut().flat_map(|components| components.schemas.values_mut());
+    for schema in schemas {
+        constrain(schema);
+    }
     document
+}
+
+/// Replaces the formats that fields name, such as `line` or `latitude`, by what they mean.
+fn constrain(schema: &mut RefOr<Schema>) {
+    match schema {
+        RefOr::T(Schema::Object(object)) => {
+            if let Some(SchemaFormat::Custom(format)) = object.format.clone() {
+                constrain_value(object, &format);
+            }
+            object.properties.values_mut().for_each(constrain);
+        }
+        RefOr::T(Schema::OneOf(choice)) => choice.items.iter_mut().for_each(constrain),
+        RefOr::T(Schema::AllOf(all)) => all.items.iter_mut().for_each(constrain),
+        RefOr::T(_) | RefOr::Ref(_) => {}
+    }
+}
+
+fn constrain_value(object: &mut Object, format: &str) {
+    let text = |object: &mut Object, min: Option<usize>, max: Option<usize>, pattern: &str| {
+        object.format = None;
+        object.min_length = object.min_length.or(min);
+        object.max_length = object.max_length.or(max);
+        object.pattern = Some(pattern.to_owned());
+    };
+    let number = |object: &mut Object, min: Number, max: Number| {
+        object.format = Some(SchemaFormat::KnownFormat(KnownFormat::Double));
+        (object.minimum, object.maximum) = (Some(min), Some(max));
+    };
+    match format {
+        "id" => text(object, None, None, ID_PATTERN),
+        "text" => text(object, None, None, TEXT_PATTERN),
+        "line" => text(object, Some(Line::MIN), Some(Line::MAX), TEXT_PATTERN),
+        "paragraph" => text(object, None, Some(Paragraph::MAX), TEXT_PATTERN),
+        "latitude" => number(object, Number::Int(-90), Number::Int(90)),
+        "longitude" => number(object, Number::Int(-180), Number::Int(180)),
+        "amount" => number(object, Number::Int(0), Number::Float(MAX_AMOUNT)),
+        _ => {}
+    }
 }
 
 fn share(operation: &mut Operation, named: bool) {

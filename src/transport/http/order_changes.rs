@@ -24,8 +24,8 @@ const MAX_ETA_MINUTES: i64 = 31 * 24 * 60;
 pub struct StatusChange {
     #[schema(value_type = StatusName)]
     status: StatusWord,
-    /// Shown to the people who wait for the order
-    #[schema(value_type = Option<String>, max_length = 2000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    /// Told to the people who wait for the order
+    #[schema(value_type = Option<String>, format = "paragraph")]
     note: Option<Paragraph>,
     /// Refuse if the order is not at this seq
     #[schema(value_type = Option<i64>)]
@@ -59,8 +59,8 @@ pub(super) async fn change_status(
 
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct Cancellation {
-    /// Shown to the people who wait for the order
-    #[schema(value_type = Option<String>, max_length = 2000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    /// Told to the people who wait for the order
+    #[schema(value_type = Option<String>, format = "paragraph")]
     reason: Option<Paragraph>,
 }
 
@@ -95,7 +95,7 @@ pub(super) async fn cancel(
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct PaymentVerification {
     /// The payment's reference in the system that took it
-    #[schema(value_type = Option<String>, max_length = 2000, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    #[schema(value_type = Option<String>, format = "paragraph")]
     reference: Option<Paragraph>,
 }
 

@@ -26,18 +26,18 @@ use crate::transport::site::Site;
 #[schema(as = NewTrackingSession)]
 pub struct Start {
     /// One that nobody knows is made
-    #[schema(value_type = String, pattern = "^[A-Za-z0-9._:|@-]{1,128}$")]
+    #[schema(value_type = String, format = "id")]
     order_id: OrderId,
     /// The caller, if not said
-    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9._:|@-]{1,128}$")]
+    #[schema(value_type = Option<String>, format = "id")]
     rider_id: Option<UserId>,
     /// Where the order says, if not said
-    #[schema(value_type = Option<f64>, minimum = -90, maximum = 90)]
+    #[schema(value_type = Option<f64>, format = "latitude")]
     dropoff_lat: Option<Latitude>,
-    #[schema(value_type = Option<f64>, minimum = -180, maximum = 180)]
+    #[schema(value_type = Option<f64>, format = "longitude")]
     dropoff_lng: Option<Longitude>,
     /// The customer's, for an order that is made
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, format = "text")]
     phone: Option<Phone>,
 }
 
