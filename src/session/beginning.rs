@@ -11,26 +11,26 @@ use crate::recovery::SessionOwner;
 /// Where a session begins.
 #[derive(Clone, Debug)]
 pub struct Beginning {
-    /// Its id and its connection, for clients that can come back with it.
+    /// The session's id and its connection, for clients that can come back with it.
     pub holder: Option<SessionOwner>,
-    /// Whether it is one that came back.
+    /// Whether the client came back with this session.
     pub recovered: bool,
-    /// It is told everything after this.
+    /// Every event after this place is told.
     pub place: Place,
     /// Status updates up to this position are marked as replayed.
     pub replayed_until: i64,
-    /// The orders it follows from the start.
+    /// The orders that the session follows from the start.
     pub orders: Vec<OrderId>,
-    /// What it had asked to be replayed and has not got.
+    /// Replays that the client asked for before and did not get.
     pub replays: Vec<Replay>,
-    /// How many replays it has asked for.
+    /// How many replays the client has asked for.
     pub replayed: i32,
-    /// The tracking session that it watches, if that is all it is for, and when that ends.
+    /// For a socket that only watches a tracking session: the session, and when it ends.
     pub watched: Option<(Arc<TrackingSession>, Time)>,
 }
 
 impl Beginning {
-    /// Here and now, with nothing to come back to.
+    /// At the present place in the log, with nothing to come back to.
     #[must_use]
     pub const fn at(place: Place, watched: Option<(Arc<TrackingSession>, Time)>) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! Reading the database for a client that needs more than the window has.
+//! Reads the database for a client that needs events older than the window.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,19 +18,19 @@ use crate::dialect::place::{Offset, Place, Progress};
 use crate::event::log::{self, Share};
 use crate::model::{Audience, EventKind, Forecast, OrderEvent, OrderId, Principal, Role};
 
-/// How long we wait after the database failed.
+/// Time to wait after the database failed.
 const RETRY: Duration = Duration::from_millis(200);
 
 enum Needed {
-    /// More of what it asked for.
+    /// More of a replay that the client asked for.
     Replay(Replay, Place),
-    /// The log, from a place on.
+    /// The log after a place.
     Log { after: Place, orders: Vec<OrderId> },
 }
 
 impl Session {
-    /// What of these events belongs to a replay, for a session at a place in the log. Who comes back is not told again
-    /// what it was told since.
+    /// The messages of a replay, from events of its order, for a session at a place in the log. A client that came
+    /// back is not told again what it was told since.
     pub fn replay<'a>(
         &'a self,
         replay: &'a Replay,
@@ -51,7 +51,7 @@ impl Session {
             })
     }
 
-    /// Reads on for a session that has been handed everything there was. One task does, however often this is called.
+    /// Starts a task that reads the database for the session, unless one runs already.
     pub(super) fn read_on(self: &Arc<Self>) {
         if self.pauses.add(Pause::Reading) {
             tokio::spawn(Arc::clone(self).read());
@@ -114,7 +114,7 @@ impl Session {
         if window.can_reach(after.complete()) {
             return window.reach(app, after.complete()).await;
         }
-        // Before the read: what it brings is complete at least up to here.
+        // Taken before the read, so that the result is complete up to here.
         let head = app.events.position();
         app.metrics.log_reads.inc();
         let share = share(self.principal(), self.dialect(), orders);
@@ -138,7 +138,7 @@ impl Session {
     }
 }
 
-/// What a caller hears of the log, who follows these orders.
+/// The share of the log that a caller hears who follows these orders.
 fn share(who: &Principal, dialect: Dialect, orders: Vec<OrderId>) -> Share {
     if !dialect.has_rooms() {
         return Share::Orders(orders);
@@ -146,7 +146,7 @@ fn share(who: &Principal, dialect: Dialect, orders: Vec<OrderId>) -> Share {
     match who.role {
         Role::Admin => Share::All,
         Role::Service | Role::Anonymous if dialect.tells_all(who.role) => Share::All,
-        // The orders that a service follows are others'; all other roles follow nothing but their own.
+        // A service may follow any order. All other roles follow only their own, which the audience covers.
         Role::Service | Role::Anonymous => Share::Orders(orders),
         Role::Customer | Role::Chef | Role::Driver => {
             Share::Audiences(smallvec![Audience::User(who.id.clone()), Audience::Role(who.role)])
@@ -154,7 +154,7 @@ fn share(who: &Principal, dialect: Dialect, orders: Vec<OrderId>) -> Share {
     }
 }
 
-/// How many events after a place are for a caller who follows these orders; beyond `limit` they are not all counted.
+/// Counts the events after a place that are for a caller who follows these orders. Stops counting beyond `limit`.
 ///
 /// # Errors
 /// Those of the database.

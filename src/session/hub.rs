@@ -1,4 +1,5 @@
-//! Who listens here: topic → sessions. A registry of our own, because a room's broadcast cannot say who missed it.
+//! Which sessions of this node hear which topic. This is not socketioxide's rooms, because a broadcast there cannot
+//! tell which session missed a message.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -10,12 +11,12 @@ use super::session::Session;
 use crate::dialect::message::Topic;
 use crate::model::UserId;
 
-/// Locks of the registry; more than cores, so that they are rarely waited for.
+/// Locks of the registry. There are more of them than cores, so that a task rarely waits for one.
 const SHARDS: usize = 64;
 
 type Members = SmallVec<[Arc<Session>; 2]>;
 
-/// The sessions of this node by what they listen to. Bounded by the sessions, and each of those by its own limits.
+/// The sessions of this node by topic. The number of sessions, and the limits of each, bound it.
 pub struct Hub {
     shards: [Mutex<HashMap<Topic, Members>>; SHARDS],
     hasher: RandomState,
@@ -34,12 +35,12 @@ impl Default for Hub {
 }
 
 impl Hub {
-    /// From now on the session is one of this node's.
+    /// Adds a session to the list of all sessions.
     pub fn enter(&self, session: &Arc<Session>) {
         self.everybody().insert(address(session), Arc::clone(session));
     }
 
-    /// From now on it is not.
+    /// Removes a session from the list of all sessions.
     pub fn exit(&self, session: &Session) {
         self.everybody().remove(&address(session));
     }
@@ -54,7 +55,7 @@ impl Hub {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on the session hears the topic. Joining twice is joining once.
+    /// Lets the session hear the topic. Joining twice is joining once.
     pub fn join(&self, topic: Topic, session: &Arc<Session>) {
         let mut shard = self.shard(&topic);
         let members = shard.entry(topic).or_default();
@@ -63,7 +64,7 @@ impl Hub {
         }
     }
 
-    /// From now on the session does not hear the topic.
+    /// Stops the session from hearing the topic.
     pub fn leave(&self, topic: &Topic, session: &Session) {
         let mut shard = self.shard(topic);
         if let Some(members) = shard.get_mut(topic) {
@@ -79,7 +80,7 @@ impl Hub {
         }
     }
 
-    /// Who hears any of the topics, each once.
+    /// The sessions that hear any of the topics, each once.
     #[must_use]
     pub fn listeners(&self, topics: &[Topic]) -> SmallVec<[Arc<Session>; 8]> {
         let mut all: SmallVec<[Arc<Session>; 8]> = SmallVec::new();

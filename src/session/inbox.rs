@@ -1,4 +1,4 @@
-//! What a socket sends: bounded, and carried out one after the other in the order sent.
+//! The requests of one socket: bounded, and carried out one after the other in the order sent.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,8 +13,8 @@ use crate::dialect::Request;
 use crate::dialect::close::CloseReason;
 use crate::model::Command;
 
-/// Requests that may wait behind one that needs the database. More are refused: that the database is slow is not the
-/// client's fault.
+/// Requests that may wait behind one that needs the database. More are refused as unavailable, because a slow
+/// database is not the client's fault.
 const QUEUE_LIMIT: usize = 256;
 
 /// Takes every request of one socket, on the task that reads its connection, in order.
@@ -25,7 +25,7 @@ pub struct Inbox {
 
 struct State {
     waiting: VecDeque<Asked>,
-    /// A task is working through what waits.
+    /// A task works through the waiting requests.
     busy: bool,
     bucket: Bucket,
 }
@@ -44,7 +44,7 @@ impl Inbox {
         Arc::new(Self { session, state })
     }
 
-    /// Takes a message in text. With `ack` it is answered; without, only told what went wrong.
+    /// Takes a text message. With an `ack` the client gets an answer. Without one it only hears of a refusal.
     pub fn text(self: &Arc<Self>, text: &str, ack: Option<i64>) {
         let limits = &self.app().config.limits;
         if text.len() > limits.max_message_bytes {
@@ -53,8 +53,8 @@ impl Inbox {
         self.request(self.session.dialect().parse(text, limits.location_batch_max), ack);
     }
 
-    /// Takes an event of Socket.IO's that has not been looked at yet: its JSON. Leaves it, saying `false`, when the session
-    /// is not there any more, or this is not JSON: what becomes of that, socketioxide decides.
+    /// Takes the JSON of a Socket.IO event that no other layer has parsed. Returns `false`, and does nothing, when
+    /// the session has left or the text is not JSON. Then the Socket.IO library decides what happens.
     pub fn event(self: &Arc<Self>, json: &str, ack: Option<i64>) -> bool {
         if self.session.has_left() {
             return false;
@@ -67,7 +67,7 @@ impl Inbox {
         true
     }
 
-    /// Takes a binary message: no dialect has any.
+    /// Takes a binary message. No dialect has any, so it is refused.
     pub fn binary(self: &Arc<Self>, length: usize, ack: Option<i64>) {
         if length > self.app().config.limits.max_message_bytes {
             return self.session.close(CloseReason::TooLarge);
@@ -76,7 +76,8 @@ impl Inbox {
         self.request(Request { event: "unreadable", command }, ack);
     }
 
-    /// Takes what a client asks for by being here.
+    /// Takes a parsed request. The transport also calls this for a subscription that comes with the connection
+    /// itself.
     pub fn request(self: &Arc<Self>, request: Request, ack: Option<i64>) {
         if self.session.is_closing() {
             return;
@@ -103,7 +104,7 @@ impl Inbox {
             return;
         }
         if !state.busy && is_immediate(&request.command) {
-            // Nothing waits before it and it waits for nothing: carried out here and now.
+            // Nothing waits before this request and it waits for nothing, so it is carried out on this task.
             drop(state);
             requests::immediate(&self.session, request.command, request.reply);
             return;
@@ -120,14 +121,14 @@ impl Inbox {
         }
     }
 
-    /// Carries out what waits until nothing does.
+    /// Carries out waiting requests until none is left.
     async fn work(self: Arc<Self>) {
         loop {
             let Asked { command, reply } = {
                 let mut state = self.state();
                 let Some(request) = state.waiting.pop_front() else {
                     state.busy = false;
-                    // Empty again: an idle socket keeps no queue.
+                    // An idle socket keeps no queue in memory.
                     state.waiting = VecDeque::new();
                     return;
                 };

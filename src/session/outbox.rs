@@ -1,5 +1,5 @@
-//! What waits for one client: live events, the newest of each kind, and messages that only this client gets. Durable
-//! events do not wait here: they are in the log, and the client's place in it is remembered instead.
+//! What waits for one client: the newest live event of each kind, and messages for this client only. Durable events
+//! do not wait here. They are in the log, and the session remembers its place in it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use crate::dialect::message::{LiveKey, Message};
 use crate::dialect::place::Offset;
 use crate::model::{OrderId, Party};
 
-/// Orders with live events that may wait for one client; far more than it may follow.
+/// Orders with live events that may wait for one client. A client may follow far fewer.
 const LIVE_LIMIT: usize = 4_096;
 
 /// The newest live event of each key, in the order in which the keys began to wait.
 pub struct Latest {
     events: IndexMap<LiveKey, (Arc<Message>, u32)>,
-    /// How many wait for all clients together.
+    /// A gauge of the live events that wait for all clients.
     depth: Gauge,
 }
 
@@ -35,12 +35,12 @@ impl Latest {
         Self { events: IndexMap::new(), depth: depth.clone() }
     }
 
-    /// So many wait no more.
+    /// Takes events off the gauge.
     fn count(&self, gone: usize) {
         self.depth.dec_by(i64::try_from(gone).unwrap_or(i64::MAX));
     }
 
-    /// Puts an event in its key's place. Says whether an older one was skipped for it, or `None` when there is no room.
+    /// Puts an event in the place of its key. Returns whether it replaced an older one; `None` when there is no room.
     pub fn put(&mut self, key: &LiveKey, frame: &Arc<Message>) -> Option<bool> {
         if let Some((waiting, skipped)) = self.events.get_mut(key) {
             *waiting = Arc::clone(frame);
@@ -55,7 +55,7 @@ impl Latest {
         Some(false)
     }
 
-    /// Hands over what waits for as long as `hand` takes it.
+    /// Hands events over until `hand` refuses one.
     pub fn drain(&mut self, dialect: Dialect, mut hand: impl FnMut(&Message) -> bool) {
         let taken = self
             .events
@@ -69,14 +69,14 @@ impl Latest {
         self.count(taken);
     }
 
-    /// Forgets what waits of an order and says how it stood before an event of it.
+    /// Drops the waiting live events that describe an order as it was before one of its durable events.
     pub fn overtaken(&mut self, order: &OrderId, seq: i64) {
         let before = self.events.len();
         self.events.retain(|key, (frame, _)| key.order != *order || frame.seq.is_none_or(|says| says >= seq));
         self.count(before - self.events.len());
     }
 
-    /// Forgets what waits of an order.
+    /// Drops the waiting live events of an order.
     pub fn forget(&mut self, order: &OrderId) {
         let before = self.events.len();
         self.events.retain(|key, _| key.order != *order);
@@ -89,34 +89,34 @@ impl Latest {
     }
 }
 
-/// Something that only this client is told, before it goes on in the log.
+/// A message for this client only. It is told before the session goes on in the log.
 pub enum Aside {
     Event(Message, Offset),
-    /// The answer to the request of this number.
+    /// The answer to the request with this number.
     Ack(i64, Box<RawValue>),
 }
 
 impl Aside {
-    /// A durable message after which the client is at this offset.
+    /// A durable message with the offset that the client has after it.
     #[must_use]
     pub fn event(frame: Message, offset: Offset) -> Self {
         Self::Event(frame.at(offset), offset)
     }
 }
 
-/// What is still to be replayed of an order: its events after a seq, up to the client's place in the log. What comes after
-/// that place it is told in its turn.
+/// The rest of a replay: the events of an order after a seq, up to the client's place in the log. Events after that
+/// place are told from the log.
 #[derive(Clone, Debug)]
 pub struct Replay {
     pub order: OrderId,
     pub party: Party,
-    /// The newest seq that it has.
+    /// The newest seq that the client has.
     pub after: i64,
-    /// Which of the session's replays.
+    /// Which of the session's replays this is.
     pub number: i32,
 }
 
-/// What a client is told beside the log.
+/// What a client is told outside the log.
 #[derive(Default)]
 pub struct Asides {
     pub waiting: VecDeque<Aside>,

@@ -16,7 +16,7 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// Says what was carried out, if the client waits for it, or what was refused.
+    /// Sends the answer if the client waits for one, or the refusal.
     pub(super) fn send(self, answer: Result<Answer<'_>, Refusal>) {
         let dialect = self.session.dialect();
         match answer {

@@ -1,4 +1,4 @@
-//! Carrying out what a socket asks.
+//! Carries out the requests of a socket.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::driver::live::Driver;
 use crate::model::{Action, Command, Forecast, OrderId, Overview, Role};
 use crate::recovery::{Asked, Follow};
 
-/// Carries out what waits for nothing: no database, no lock that is held for long.
+/// Carries out requests that need no database.
 pub(super) fn immediate(session: &Session, command: Result<Command, Refusal>, reply: Reply) {
     let app = session.app();
     match command {
@@ -62,7 +62,7 @@ fn driver(session: &Session) -> Result<&Driver, Refusal> {
         .ok_or_else(|| Refusal::Forbidden("only a driver reports positions".to_owned()))
 }
 
-/// Carries out what may need the database.
+/// Carries out requests that may need the database.
 pub(super) async fn lasting(session: &Arc<Session>, command: Command, reply: Reply) {
     let app = session.app();
     let who = session.principal();
@@ -102,7 +102,7 @@ pub(super) async fn lasting(session: &Arc<Session>, command: Command, reply: Rep
     }
 }
 
-/// Follows an order from now on.
+/// Follows an order.
 async fn subscribe(session: &Arc<Session>, order: &OrderId, since: Option<i64>, reply: Reply) {
     let limits = &session.app().config.limits;
     let limit = match session.role() {
@@ -111,7 +111,7 @@ async fn subscribe(session: &Arc<Session>, order: &OrderId, since: Option<i64>, 
     };
     let refusal = if session.follow(order, limit) {
         let followed = follow(session, order, since, reply.ack).await;
-        // Who followed it before goes on as before, unless it is no longer theirs.
+        // A session that followed the order before keeps following it, unless it lost the right.
         if let Err(refusal) = &followed
             && (matches!(refusal, Refusal::NotFound(_)) || !session.follows(order))
         {
@@ -124,7 +124,7 @@ async fn subscribe(session: &Arc<Session>, order: &OrderId, since: Option<i64>, 
     };
     if let Some(refusal) = refusal {
         if session.watched().is_some() {
-            // It is for nothing else.
+            // The socket exists only for this subscription.
             let over = matches!(refusal, Refusal::NotFound(_));
             session.close(if over { CloseReason::Expired } else { CloseReason::Unreadable });
         } else {
@@ -133,8 +133,7 @@ async fn subscribe(session: &Arc<Session>, order: &OrderId, since: Option<i64>, 
     }
 }
 
-/// Stops the session at its place in the log, tells it how the order stands there, and lets it go on from there,
-/// following the order.
+/// Pauses the session at its place in the log, tells it how the order stands there, and resumes it as a follower.
 async fn follow(
     session: &Arc<Session>,
     order: &OrderId,
@@ -144,12 +143,12 @@ async fn follow(
     let app = session.app();
     let newest = app.orders.snapshot(order).await?;
     session.party(&newest.order).ok_or(Refusal::NotFound("order"))?;
-    // So that its place is not before the order was made.
+    // So that the session's place is not before the order's creation.
     app.events.handed_on(newest.position()).await;
     let (place, number) = loop {
         session.until_live().await;
         if session.is_expired() {
-            // Nothing else is carried out before its token is refreshed.
+            // Until the token is refreshed, the session carries out nothing else.
             return Err(Refusal::TokenExpired);
         }
         if session.is_closing() || session.has_left() {
@@ -170,7 +169,7 @@ async fn follow(
     Ok(())
 }
 
-/// How an order stands at a place in the log, or all that has happened to it since a seq.
+/// What the session is told first: how the order stands at a place in the log, or all its events after a seq.
 async fn tell(
     session: &Arc<Session>,
     order: &OrderId,
@@ -180,12 +179,12 @@ async fn tell(
     number: i32,
 ) -> Result<Asides, Refusal> {
     let app = session.app();
-    // Read again: what was read before may be older than the place.
+    // The order is read again, because the first snapshot may be older than the place.
     let snapshot = app.orders.snapshot(order).await?;
     let (order, history, event) = snapshot.at(place.complete()).ok_or(Refusal::Unavailable)?;
     let party = session.party(order).ok_or(Refusal::NotFound("order"))?;
     let replay = since.map(|since| Asked { since, place, number });
-    // Before it is acknowledged: a client that comes back finds it followed.
+    // On disk before it is acknowledged: a client that comes back finds that it follows the order.
     session.sessions().recovery().set(session.holder(), &order.id, Follow::Yes(replay)).await?;
     let position = app.drivers.position(order).await?;
     let tracking = Overview { order: order.clone(), party, history: history.to_vec(), position };
@@ -217,7 +216,7 @@ async fn tell(
     Ok(asides)
 }
 
-/// A newer token, for the same user in the same role.
+/// Verifies a newer token, which must be for the same user in the same role.
 async fn refresh(session: &Arc<Session>, token: &str) -> Result<Time, Refusal> {
     let newer = session.app().auth.verify(token).await?;
     let who = session.principal();

@@ -1,5 +1,5 @@
-//! Coming back: a client that lost its connection shows its session's id and the last offset it has, and goes on from
-//! there. This is Socket.IO's connection state recovery, kept in the database, so that it outlives the process.
+//! Resuming a session: a client that lost its connection shows its session id and its last offset, and goes on from
+//! there. This is Socket.IO's connection state recovery. The state is in the database, so it survives the process.
 
 use super::Sessions;
 use super::beginning::Beginning;
@@ -13,33 +13,33 @@ use crate::event::log;
 use crate::model::{OrderEvent, Principal, access};
 use crate::recovery::store::{Asked, Follow, SessionOwner};
 
-/// What a client says about where it was.
+/// What a client claims about its earlier session.
 #[derive(Clone, Debug, Default)]
 pub struct Claim {
-    /// Its session's id.
+    /// The session's id.
     pub pid: Option<String>,
-    /// The last offset it has; none, if no event came yet.
+    /// The last offset that the client has. It has none before its first event.
     pub offset: Option<String>,
-    /// For clients that keep track of the position themselves.
+    /// For clients that keep track of the log's position themselves.
     pub position: Option<i64>,
 }
 
-/// Numbers of replays that a resumed session leaves out. What it asked for on former connections, one at a time on each, may be
-/// written down only after it was read what is known of it; two replays of one number could not be told apart.
+/// Replay numbers that a resumed session skips. A replay that was requested on an earlier connection may be written
+/// down only after the session was read, and two replays with one number could not be told apart.
 const UNSEEN: i32 = 8;
 
-/// Why a session was not given back.
+/// Why a session cannot be resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lost {
-    /// The id is not one of ours, or not this user's.
+    /// We did not sign the id, or it belongs to another user.
     Forged,
-    /// The offset is none that this session can have.
+    /// This session cannot have that offset.
     UnknownOffset,
-    /// It has been away for too long.
+    /// The client was away for too long.
     TooOld,
-    /// It has missed too much.
+    /// The client missed too many events.
     TooMany,
-    /// It followed an order that it may no longer see.
+    /// The session followed an order that its user may no longer see.
     RightLost,
 }
 
@@ -57,13 +57,13 @@ impl Lost {
     }
 }
 
-/// Where a client's session begins, and why it is told to fetch its orders anew, if it is.
+/// Where a session begins. `resync` says why the client has to fetch its orders again.
 pub struct Begun {
     pub beginning: Beginning,
     pub resync: Option<&'static str>,
 }
 
-/// Decides where a session begins: where it was, if that can be, or here and now.
+/// Decides where a session begins: at its old place if it can be resumed, else at the end of the log.
 ///
 /// # Errors
 /// Those of the database.
@@ -114,8 +114,8 @@ pub async fn begin(
     Ok(Begun { beginning, resync })
 }
 
-/// The number of the last replay that the client knows of. A client that gets a new session keeps the offset of the one
-/// before, so the numbers go on.
+/// The number of the last replay that the client knows. A client with a new session keeps its old offset at first, so
+/// the numbers must go on.
 fn claimed_number(claim: &Claim) -> i32 {
     let offset = claim.offset.as_deref().and_then(Offset::parse);
     offset.and_then(|offset| offset.replay).map_or(0, |progress| progress.number)
@@ -133,7 +133,7 @@ async fn resume(
     let began = Offset { place: Place::after(made.position), replay: None };
     let offset = match offset.map(Offset::parse) {
         None => began,
-        // A client that got a new session keeps the offset of the one before, until its first event.
+        // A client with a new session keeps the offset of the old one until its first event.
         Some(Some(offset)) if offset.place < began.place => began,
         Some(Some(offset)) => offset,
         Some(None) => return Ok(Err(Lost::UnknownOffset)),
@@ -141,7 +141,7 @@ async fn resume(
     if !known(app, offset.place.complete()).await? {
         return Ok(Err(Lost::UnknownOffset));
     }
-    // The same client, back before we noticed that it had gone: what it has followed until now is what counts.
+    // The client is back before we noticed that it left. Its orders until now count.
     if let Some(before) = sessions.session(&who.id, pid) {
         before.close(CloseReason::Superseded);
     }
@@ -152,7 +152,7 @@ async fn resume(
     {
         return Ok(Err(Lost::TooOld));
     }
-    // That an order is gone is the first that its former driver is told of the event.
+    // The former driver hears first that the order is gone.
     if stored.lost_at.is_some_and(|position| position > offset.place.position()) {
         return Ok(Err(Lost::RightLost));
     }
@@ -168,7 +168,7 @@ async fn resume(
             let knows = |event: &OrderEvent| {
                 event.former_driver.as_ref() == Some(&who.id) && event.position <= offset.place.position()
             };
-            // Who knows that the order is gone has lost nothing by it.
+            // A client that knows that the order is gone lost nothing.
             if snapshot.events.iter().any(knows) {
                 continue;
             }
@@ -187,7 +187,7 @@ async fn resume(
     replays.sort_by_key(|replay| replay.number);
     recovery.began(Some(holder), who, dialect);
     for Replay { order, after, number, .. } in &replays {
-        // From here on they are replayed at the place that the session has now.
+        // From now on they are replayed at the session's present place.
         let asked = Asked { since: *after, place: offset.place, number: *number };
         recovery.set(Some(holder), order, Follow::Yes(Some(asked))).await?;
     }
@@ -208,7 +208,7 @@ async fn resume(
     }))
 }
 
-/// After which seq the replay that a session asked for is still to come, if it is: it had not gone on in the log yet.
+/// The seq after which a requested replay still has to be told. `None` if the client already went on in the log.
 fn not_replayed(asked: &Asked, offset: Offset) -> Option<i64> {
     if offset.place > asked.place {
         return None;
@@ -220,7 +220,7 @@ fn not_replayed(asked: &Asked, offset: Offset) -> Option<i64> {
     }
 }
 
-/// Whether the log has got to a position. Another node may be a little ahead of us: then we wait for it.
+/// Whether the log has reached a position. Another node may be a little ahead; then this waits.
 async fn known(app: &App, position: i64) -> Result<bool, Refusal> {
     if position <= app.events.position() {
         return Ok(true);
@@ -230,6 +230,6 @@ async fn known(app: &App, position: i64) -> Result<bool, Refusal> {
         return Ok(false);
     }
     app.events.handed_on(position).await;
-    // Still behind: a fault of ours. As somebody new the client would be told again what it has heard already.
+    // Still behind, which is our fault. With a new session the client would hear events twice.
     if position > app.events.position() { Err(Refusal::Unavailable) } else { Ok(true) }
 }

@@ -1,8 +1,8 @@
 //! One connected client: who it is, what it follows, and how far it is in the log.
 //!
-//! A session is *live* when it has everything up to now: events go straight to its wire. When the wire is full, or the
-//! session has just come back from somewhere, it is *behind*: its place in the log is all that is kept, and whenever the
-//! wire has room it is handed what comes next. So nothing is lost, nothing comes twice, and no queue grows.
+//! A *live* session has everything up to now: new events go straight to its wire. A session is *behind* when the wire
+//! is full, or when it was just resumed: then only its place in the log is kept, and it is handed the next events
+//! whenever the wire has room. So nothing is lost, nothing comes twice, and no queue grows.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,14 +33,14 @@ pub struct Session {
     holder: Option<SessionOwner>,
     recovered: bool,
     pub(super) began: Place,
-    /// The orders that it followed when it came back, and has followed ever since.
+    /// The orders that the session followed when it was resumed, and has followed since.
     pub(super) kept: Mutex<Vec<OrderId>>,
-    /// The driver's live state, for drivers.
+    /// The live state of a driver; `None` for other roles.
     driver: Option<Arc<Driver>>,
     pub(super) sessions: Sessions,
-    /// The tracking session that it watches, if that is all it is for.
+    /// For a socket that only watches a tracking session.
     watched: Option<Arc<TrackingSession>>,
-    /// We have begun to close it: nothing more is carried out for it.
+    /// We have begun to close the session. Nothing more is carried out for it.
     closing: AtomicBool,
     /// Why nothing may be handed over now.
     pub(super) pauses: Pauses,
@@ -52,18 +52,18 @@ pub struct Session {
 pub(super) struct State {
     pub wire: Box<dyn Wire>,
     pub phase: Phase,
-    /// How many replays it has asked for.
+    /// How many replays the client has asked for.
     pub replays: i32,
-    /// The offset of what it was told last beside the log.
+    /// The offset of the last message outside the log.
     pub beside: Option<Offset>,
-    /// When live: at least up to here. Otherwise: exactly up to here.
+    /// The place in the log. Exact when the session is behind; a lower bound when it is live.
     pub at: Place,
     pub replayed_until: i64,
-    /// The orders it follows, and whether it is known to have the right to.
+    /// The orders that the session follows, and whether it was admitted to each.
     pub orders: HashMap<OrderId, bool>,
     pub asides: Option<Box<Asides>>,
     pub latest: Option<Box<Latest>>,
-    /// When the token ends, and when to look at that next.
+    /// When the token ends.
     pub expires_at: Time,
     pub deadline: Option<(Time, u64)>,
 }
@@ -111,43 +111,43 @@ impl Session {
         })
     }
 
-    /// What it may use.
+    /// The use cases.
     #[must_use]
     pub fn app(&self) -> &App {
         self.sessions.app()
     }
 
-    /// What else there is to be told from.
+    /// All sessions of this node.
     #[must_use]
     pub const fn sessions(&self) -> &Sessions {
         &self.sessions
     }
 
-    /// Who it is.
+    /// The user.
     #[must_use]
     pub const fn principal(&self) -> &Principal {
         &self.principal
     }
 
-    /// As what.
+    /// The user's role.
     #[must_use]
     pub const fn role(&self) -> Role {
         self.principal.role
     }
 
-    /// How it speaks.
+    /// The dialect that the client speaks.
     #[must_use]
     pub const fn dialect(&self) -> Dialect {
         self.dialect
     }
 
-    /// The tracking session that it watches.
+    /// The tracking session that the socket watches.
     #[must_use]
     pub fn watched(&self) -> Option<&TrackingSession> {
         self.watched.as_deref()
     }
 
-    /// As whom it may see an order; `None` when it is none of its.
+    /// As whom the session may see an order; `None` if it may not.
     #[must_use]
     pub fn party(&self, order: &Order) -> Option<Party> {
         let party = access::party(order, &self.principal);
@@ -157,26 +157,26 @@ impl Session {
         }
     }
 
-    /// The id it may come back with.
+    /// The id with which the client may come back.
     #[must_use]
     pub fn pid(&self) -> Option<&str> {
         self.holder.as_ref().map(|holder| &*holder.pid)
     }
 
-    /// The id, and the connection that has it.
+    /// The session's id, and the connection that has it.
     #[must_use]
     pub const fn holder(&self) -> Option<&SessionOwner> {
         self.holder.as_ref()
     }
 
-    /// Whether it sees the driver only while the order is on its way.
+    /// Whether the session sees the driver only while the order is on its way.
     #[must_use]
     pub fn is_public(&self) -> bool {
         let by_id = |watched: &TrackingSession| watched.rider != self.principal.id && !self.role().is_staff();
         self.role().is_public() || self.watched().is_some_and(by_id)
     }
 
-    /// As what kind of person it is told of an order whose party it is.
+    /// The party whose version of messages the session gets.
     #[must_use]
     pub fn hears_as(&self) -> Party {
         match (self.role(), self.is_public()) {
@@ -186,34 +186,34 @@ impl Session {
         }
     }
 
-    /// Whether it is a session that came back.
+    /// Whether the client came back with this session.
     #[must_use]
     pub const fn recovered(&self) -> bool {
         self.recovered
     }
 
-    /// Whether an event was told since the session came back: then a client that asks for all since what it knew before
-    /// is not told again. That is so of what its rooms are told, and of orders that it has followed all the time.
+    /// Whether the session was told an event since it was resumed. Then a client that asks for everything since an
+    /// earlier seq is not told again. This holds for its own rooms, and for orders that it has followed all the time.
     #[must_use]
     pub fn was_told(&self, event: &OrderEvent) -> bool {
         if !self.recovered || event.position <= self.began.complete() {
             return false;
         }
         let me = &self.principal.id;
-        // Who lost the order by it was told that, and nothing else.
+        // A driver who lost the order by this event heard only of that.
         let by_room = event.audience().contains(&Audience::User(me.clone()))
             && event.former_driver.as_ref() != Some(me);
         let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner).contains(&event.order.id);
         by_room || self.role() == Role::Admin || kept()
     }
 
-    /// The driver's live state; `None` for everybody else.
+    /// The driver's live state; `None` for other roles.
     #[must_use]
     pub const fn driver(&self) -> Option<&Arc<Driver>> {
         self.driver.as_ref()
     }
 
-    /// What it is greeted with, as the socket of this id, at a place in the log.
+    /// The greeting of the socket with this id, at a place in the log.
     #[must_use]
     pub fn greeting(&self, socket_id: &str, place: Place) -> Option<Message> {
         self.dialect.greeting(&Greeting {
@@ -226,7 +226,7 @@ impl Session {
         })
     }
 
-    /// Puts the session into its rooms and greets it, as one step, then hands it what it has missed. Does nothing once
+    /// Puts the session into its rooms and greets it, as one step. Then hands over what it missed. Does nothing once
     /// the session has left.
     pub fn enter(self: &Arc<Self>, greeting: impl FnOnce(Place) -> Option<Message>, then: Option<Message>) {
         let mut state = self.state();
@@ -248,7 +248,7 @@ impl Session {
         self.pump_locked(&mut state);
     }
 
-    /// Takes the session out of every room, whatever state it is in. Says whether it had entered.
+    /// Takes the session out of its rooms, for good. Returns whether it was in them.
     pub fn leave(&self) -> bool {
         let orders = {
             let mut state = self.state();
@@ -279,8 +279,8 @@ impl Session {
         self.state().phase == Phase::Left
     }
 
-    /// Where it is whatever it follows: with its user's other sessions, unless nobody knows who it is, and with its role's,
-    /// if its dialect hears of orders by role.
+    /// The rooms of the session: its user's, unless it has no token, and its role's, if the dialect hears of orders
+    /// by role.
     pub(super) fn rooms(&self) -> SmallVec<[Topic; 2]> {
         let known = self.role() != Role::Anonymous;
         let user = known.then(|| Topic::User(self.principal.id.clone()));
@@ -288,7 +288,7 @@ impl Session {
         user.into_iter().chain(role).collect()
     }
 
-    /// Whether one of these topics is a room that it is in whatever it follows.
+    /// Whether one of these topics is a room of the session.
     #[must_use]
     pub fn has_room(&self, topics: &[Topic]) -> bool {
         topics.iter().any(|topic| match topic {
@@ -298,13 +298,13 @@ impl Session {
         })
     }
 
-    /// Whether it is in its rooms, and to stay.
+    /// Whether the session is in its rooms and is not being closed.
     #[must_use]
     pub fn is_in(&self) -> bool {
         self.state().phase.is_in() && !self.is_closing()
     }
 
-    /// Closes the connection; its rooms are left when the transport says that it is gone.
+    /// Closes the connection. The session leaves its rooms when the transport reports the end.
     pub fn close(&self, reason: CloseReason) {
         if self.closing.swap(true, Ordering::AcqRel) {
             return;
@@ -320,7 +320,7 @@ impl Session {
         state.wire.close(reason);
     }
 
-    /// Whether we have begun to close it.
+    /// Whether we have begun to close the session.
     #[must_use]
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)

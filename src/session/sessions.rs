@@ -1,4 +1,4 @@
-//! From an event to the sessions that hear it: rendered once per dialect, handed over one by one.
+//! All sessions of this node. An event is rendered once for each dialect, and handed to the sessions that hear it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,10 +19,10 @@ use crate::dialect::message::{Message, Topic};
 use crate::model::{Forecast, LiveEvent, OrderEvent, Party, UserId};
 use crate::recovery::Recovery;
 
-/// How many clients are read for at once when they need more than the window has.
+/// Clients that the database is read for at the same time, when they need more than the window has.
 const READERS: usize = 4;
 
-/// Hands events to the sessions of this node. Shared by everything that has to do with them.
+/// All sessions of this node. Cheap to clone.
 #[derive(Clone)]
 pub struct Sessions(Arc<Parts>);
 
@@ -75,8 +75,8 @@ impl Sessions {
         &self.0.app.metrics
     }
 
-    /// Hands on a durable event; called by the relay, in the log's order. The window has it before anybody is told, so
-    /// that whoever is not told now finds it there.
+    /// Hands on a durable event. The relay calls this in the log's order. The window gets the event before any
+    /// session, so that a session that misses it here finds it there.
     pub fn durable(&self, event: OrderEvent, outlook: Forecast) {
         let started = instant();
         let told = RenderedEvent::new(event, outlook);
@@ -87,8 +87,8 @@ impl Sessions {
         self.metrics().fanout_seconds.observe(started.elapsed().as_secs_f64());
     }
 
-    /// Hands on a live event; called on whatever task published it. It is rendered for those dialects only that somebody
-    /// who hears it speaks.
+    /// Hands on a live event, on the task that published it. Only dialects that a connected client speaks are
+    /// rendered.
     pub fn live(&self, event: &LiveEvent) {
         let started = instant();
         for dialect in Dialect::ALL {
@@ -127,7 +127,7 @@ impl Sessions {
         }
     }
 
-    /// Waits for the right to read the database for one client. `None` once the server is gone.
+    /// Waits for permission to read the database for one client. `None` once the server stops.
     pub(super) async fn reader(&self) -> Option<SemaphorePermit<'_>> {
         self.0.readers.acquire().await.ok()
     }
@@ -136,7 +136,7 @@ impl Sessions {
         self.0.deadlines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A session came or went.
+    /// Counts a session that came or went.
     pub(super) fn speaks(&self, session: &Session, more: bool) {
         let speaking = &self.0.speaking[session.dialect() as usize];
         if more {
@@ -148,7 +148,7 @@ impl Sessions {
         self.metrics().connected(role, client, if more { 1 } else { -1 });
     }
 
-    /// Ends every session of a user here. Says how many.
+    /// Ends every session of a user here. Returns how many.
     #[must_use]
     pub fn revoke(&self, user: &UserId) -> usize {
         let sessions = self.hub().listeners(&[Topic::User(user.clone())]);
@@ -164,7 +164,7 @@ impl Sessions {
         self.hub().all()
     }
 
-    /// The session of this id that is still here, if there is one.
+    /// The session with this id, if it is still here.
     #[must_use]
     pub fn session(&self, user: &UserId, pid: &str) -> Option<Arc<Session>> {
         let mut sessions = self.hub().listeners(&[Topic::User(user.clone())]);

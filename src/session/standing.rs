@@ -1,5 +1,5 @@
-//! A session that stands still at its place in the log: while an order is read for it, while it changes transports, while
-//! its token has ended.
+//! Pausing a session at its place in the log: while an order is read for it, while it changes transports, and while
+//! its token has ended. Also the orders that it follows.
 
 use std::sync::{Arc, PoisonError};
 
@@ -13,7 +13,7 @@ use crate::dialect::place::Place;
 use crate::model::OrderId;
 
 impl Session {
-    /// Begins to follow an order; nothing of it is heard before [`Session::admit`]. Says `false` at the limit.
+    /// Begins to follow an order. Its events are not heard before [`Session::admit`]. Returns `false` at the limit.
     #[must_use]
     pub fn follow(self: &Arc<Self>, order: &OrderId, limit: usize) -> bool {
         let mut state = self.state();
@@ -38,14 +38,14 @@ impl Session {
         Some((state.at, state.replays))
     }
 
-    /// Lets a paused session go on.
+    /// Resumes a paused session.
     pub fn resume(self: &Arc<Self>) {
         let mut state = self.state();
         self.pauses.remove(Pause::Snapshot);
         self.pump_locked(&mut state);
     }
 
-    /// Lets a paused session go on, and hear of an order that it follows, after it was told these.
+    /// Resumes a paused session and admits it to an order, after it was told these messages.
     pub fn admit(self: &Arc<Self>, order: &OrderId, asides: Asides) {
         let mut state = self.state();
         self.pauses.remove(Pause::Snapshot);
@@ -58,13 +58,13 @@ impl Session {
         self.pump_locked(&mut state);
     }
 
-    /// Whether the session follows an order and may.
+    /// Whether the session follows an order and was admitted to it.
     #[must_use]
     pub fn follows(&self, order: &OrderId) -> bool {
         self.state().orders.get(order).is_some_and(|admitted| *admitted)
     }
 
-    /// Stops following an order. Says whether it had been followed.
+    /// Stops following an order. Returns whether the session followed it.
     pub fn unfollow(&self, order: &OrderId) -> bool {
         self.drop_order(&mut self.state(), order)
     }
@@ -81,7 +81,7 @@ impl Session {
         followed
     }
 
-    /// Waits until the session has everything up to now, or has left, or its token has ended.
+    /// Waits until the session is live or has left, or its token has ended.
     pub async fn until_live(&self) {
         loop {
             let live = self.became_live.notified();
@@ -131,7 +131,7 @@ impl Session {
         true
     }
 
-    /// The client has changed transports: everything goes over this connection from now on.
+    /// The client has changed transports: everything goes over this wire from now on.
     pub fn upgraded(self: &Arc<Self>, wire: Box<dyn Wire>) {
         let mut state = self.state();
         self.pauses.remove(Pause::Upgrade);
@@ -139,14 +139,14 @@ impl Session {
         self.pump_locked(&mut state);
     }
 
-    /// The token has ended: the session hears nothing from now on, and loses nothing either.
+    /// Pauses the session because its token has ended. Durable events wait in the log.
     pub(super) fn expire(&self, state: &mut State) {
         self.hold(state, Pause::TokenEnded);
         self.became_live.notify_waiters();
         state.latest = None;
     }
 
-    /// The session ends at another time than was thought.
+    /// Moves the end of the session forward in time.
     pub(super) fn ends_at(self: &Arc<Self>, state: &mut State, at: Time) {
         if at < state.expires_at {
             self.sessions.forget_token(state);
@@ -155,7 +155,7 @@ impl Session {
         }
     }
 
-    /// A newer token was accepted.
+    /// Accepts a newer token.
     pub fn refresh(self: &Arc<Self>, expires_at: Time) {
         let mut state = self.state();
         if state.phase == Phase::Left {
@@ -168,7 +168,7 @@ impl Session {
         self.pump_locked(&mut state);
     }
 
-    /// Whether its token has ended.
+    /// Whether the session's token has ended.
     #[must_use]
     pub fn is_expired(&self) -> bool {
         self.pauses.has(Pause::TokenEnded)

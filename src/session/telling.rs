@@ -1,4 +1,4 @@
-//! How a session is told: straight away when it is live, from its place in the log when it is behind.
+//! How a session is told: at once when it is live, from its place in the log when it is behind.
 
 use std::sync::Arc;
 
@@ -16,11 +16,11 @@ use crate::model::{OrderId, Role};
 use crate::recovery::Follow;
 
 impl Session {
-    /// Tells an event that has just happened. Called by the relay, in the log's order.
+    /// Tells an event that just happened. The relay calls this in the log's order.
     pub fn durable(self: &Arc<Self>, told: &RenderedEvent) {
         let mut state = self.state();
         let position = told.event.position;
-        // Who is behind will get to it.
+        // A session that is behind reads the event from the window later.
         if state.phase != Phase::Live || state.at >= Place::after(position) {
             return;
         }
@@ -30,7 +30,7 @@ impl Session {
         }
     }
 
-    /// Hands over a live event, or keeps it until there is room, in place of the one before it.
+    /// Hands over a live event. Without room it waits, in place of the older one of its key.
     pub fn live(&self, frame: &Arc<Message>, key: &LiveKey, is_party: bool) {
         let mut state = self.state();
         let admitted = is_party || state.orders.get(&key.order).is_some_and(|admitted| *admitted);
@@ -38,7 +38,7 @@ impl Session {
             return;
         }
         let metrics = self.sessions.metrics();
-        // Who is behind hears of what has happened first: a live event may say how things stand.
+        // Durable events go first, because a live event may describe the order after them.
         if state.phase == Phase::Live && state.latest.is_none() {
             match state.wire.hand(frame, Urgency::Live) {
                 Handed::Taken => {
@@ -57,7 +57,7 @@ impl Session {
         };
     }
 
-    /// Hands over a message that is neither: it must arrive, and is kept nowhere.
+    /// Hands over an announcement. It is stored nowhere, so it must fit or the socket is closed.
     pub fn announce(&self, frame: &Arc<Message>) {
         let state = self.state();
         if !state.phase.is_in() || self.is_expired() {
@@ -82,7 +82,7 @@ impl Session {
         }
     }
 
-    /// Answers a request of the client's.
+    /// Answers a request.
     pub fn answer(&self, ack: i64, json: &RawValue) {
         let handed = self.state().wire.acknowledge(ack, json);
         if handed == Handed::Full {
@@ -90,7 +90,7 @@ impl Session {
         }
     }
 
-    /// Says something to this client alone.
+    /// Sends a message to this client only.
     pub fn say(&self, frame: &Message) {
         let handed = self.state().wire.hand(frame, Urgency::Reply);
         if handed == Handed::Full {
@@ -98,7 +98,7 @@ impl Session {
         }
     }
 
-    /// Hands over what waits, as far as there is room. Called by the transport when there is.
+    /// Hands over what waits, as long as there is room. The transport calls this when there is room again.
     pub fn pump(self: &Arc<Self>) {
         let mut state = self.state();
         self.pump_locked(&mut state);
@@ -127,13 +127,13 @@ impl Session {
                 taken
             });
             if latest.is_empty() {
-                // An idle socket keeps no queue.
+                // An idle socket keeps no queue in memory.
                 state.latest = None;
             }
         }
     }
 
-    /// Says whether everything was handed over.
+    /// Returns whether everything was handed over.
     fn pump_asides(self: &Arc<Self>, state: &mut State) -> bool {
         let Some(asides) = &mut state.asides else { return true };
         while let Some(aside) = asides.waiting.front() {
@@ -157,7 +157,7 @@ impl Session {
         true
     }
 
-    /// Says whether the end of the log was reached.
+    /// Returns whether the end of the log was reached.
     fn pump_log(self: &Arc<Self>, state: &mut State) -> bool {
         loop {
             let topics = self.topics(state);
@@ -182,7 +182,7 @@ impl Session {
         }
     }
 
-    /// Tells one event of the log, from where the client is on. Says `false` when the wire would not take all of it.
+    /// Tells one event of the log. Returns `false` when the wire did not take all of it.
     pub(super) fn tell(self: &Arc<Self>, state: &mut State, told: &RenderedEvent) -> bool {
         let position = told.event.position;
         if let Some(latest) = &mut state.latest {
@@ -197,7 +197,7 @@ impl Session {
             let order = &told.event.order;
             self.ends_at(state, watched.ends_at(order, &told.event.history, self.app().tracking.lifetimes()));
             if !watched.shows(order) {
-                // What happens to the order from here on is not its business.
+                // The session does not hear of the order from here on.
                 state.at = state.at.max(Place::after(position));
                 return true;
             }
@@ -232,7 +232,7 @@ impl Session {
     }
 
     fn concerns(&self, state: &State, told: &RenderedEvent, outgoing: &Outgoing) -> bool {
-        // Who loses the order is told so, and nothing else of it.
+        // A driver who loses the order hears only of that.
         let loses = self.loses(told);
         self.has_room(&outgoing.to)
             || outgoing.to.iter().any(|topic| match topic {
@@ -241,7 +241,7 @@ impl Session {
             })
     }
 
-    /// Where to look for what concerns the session: its rooms, and the orders it follows if those are not its own.
+    /// The topics to look up in the window: the session's rooms, and the orders it follows that are not its own.
     fn topics(&self, state: &State) -> Vec<Topic> {
         let mut topics = self.rooms().into_vec();
         if matches!(self.role(), Role::Service | Role::Anonymous) || !self.dialect().has_rooms() {
@@ -250,7 +250,7 @@ impl Session {
         topics
     }
 
-    /// The orders it follows.
+    /// The orders that the session follows.
     pub(super) fn orders(state: &State) -> Vec<OrderId> {
         state.orders.keys().cloned().collect()
     }

@@ -1,4 +1,4 @@
-//! Tokens that end while their socket lives: a warning, the end, a time of grace.
+//! Tokens that end while their socket is connected: a warning, the end, a grace time.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -14,10 +14,10 @@ use crate::base::clock::Time;
 use crate::dialect::close::CloseReason;
 use crate::dialect::{Expiry, TokenEvent};
 
-/// How often we look which tokens have ended: they must do so within a second.
+/// How often deadlines are checked. A token must end within a second of its time.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// When to look at which session next.
+/// The next deadline of each session.
 #[derive(Default)]
 pub(super) struct Deadlines {
     next: BTreeMap<(Time, u64), Weak<Session>>,
@@ -25,7 +25,7 @@ pub(super) struct Deadlines {
 }
 
 impl Sessions {
-    /// Sees to it that the session's token ends when it does.
+    /// Sets the deadline of the session's token.
     pub(super) fn watch_token(&self, session: &Arc<Session>, state: &mut State) {
         let warning = match session.dialect().expiry() {
             Expiry::Grace => i64::from(self.app().config.limits.token_warning_ms),
@@ -51,7 +51,7 @@ impl Sessions {
         }
     }
 
-    /// Ends what has ended until the task is dropped.
+    /// Ends tokens until the task is dropped.
     pub async fn end_tokens(self) {
         let mut look = tokio::time::interval(LOOK);
         loop {
@@ -76,7 +76,7 @@ impl Sessions {
     fn next_step(&self, session: &Arc<Session>, now: Time) {
         let grace = TimeDelta::milliseconds(i64::from(self.app().config.limits.token_grace_ms));
         let mut state = session.state();
-        // Refreshed or gone in the meantime: then another deadline stands, or none.
+        // The token was refreshed or the session left meanwhile: another deadline stands, or none.
         if state.phase == Phase::Left || state.deadline.is_none_or(|(at, _)| at > now) {
             return;
         }

@@ -1,5 +1,5 @@
-//! The newest events of the log, rendered and found by topic: what clients catch up from. However many come back at once,
-//! each event is read from the database once.
+//! The newest events of the log, rendered, and found by topic. Clients catch up from here, so each event is read from
+//! the database once, however many clients come back together.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -13,10 +13,10 @@ use crate::dialect::message::{Outgoing, Telling, Topic};
 use crate::event::log;
 use crate::model::{Audience, Forecast, OrderEvent, Role};
 
-/// How many events one look into the window brings.
+/// Events that one look into the window returns.
 const BATCH: usize = 64;
 
-/// A durable event and what is said of it, rendered when it is first needed.
+/// A durable event with its messages, which are rendered when they are first needed.
 pub struct RenderedEvent {
     pub event: OrderEvent,
     outlook: Forecast,
@@ -30,7 +30,7 @@ impl RenderedEvent {
         Arc::new(Self { event, outlook, live: Default::default(), replayed: Default::default() })
     }
 
-    /// The messages of the event in a dialect, in order.
+    /// The messages of the event in a dialect, in the order in which they are told.
     #[must_use]
     pub fn outgoing(&self, dialect: Dialect, telling: Telling) -> &[Outgoing] {
         let rendered = match telling {
@@ -40,7 +40,7 @@ impl RenderedEvent {
         rendered[dialect as usize].get_or_init(|| dialect.render(&self.event, self.outlook, telling))
     }
 
-    /// Everybody who may hear of the event.
+    /// The topics of everybody who may hear of the event.
     #[must_use]
     pub fn topics(&self) -> SmallVec<[Topic; 6]> {
         let mut topics: SmallVec<[Topic; 6]> = smallvec![
@@ -57,11 +57,11 @@ impl RenderedEvent {
     }
 }
 
-/// What comes next for a client.
+/// What the window has for a client.
 pub enum Next {
-    /// These events, and then there is more to ask for.
+    /// These events, and more to ask for.
     Events(Vec<Arc<RenderedEvent>>),
-    /// These events, and with them everything up to this position.
+    /// The last events, and the position up to which nothing else is missing.
     Last(Vec<Arc<RenderedEvent>>, i64),
     /// The window does not reach back that far.
     TooOld,
@@ -69,24 +69,24 @@ pub enum Next {
 
 /// The newest events of the log, without a gap.
 pub struct Window {
-    /// How many are kept.
+    /// The number of events kept.
     capacity: i64,
     state: Mutex<State>,
-    /// Held by whoever reads older events into the window; the others wait and find them there.
+    /// Held by the task that reads older events into the window. Other tasks wait and find them there.
     reaching: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Position of the first event kept, or of the next to come when there is none.
+    /// Position of the first event kept, or of the next event while there is none.
     first: i64,
     events: VecDeque<Arc<RenderedEvent>>,
-    /// Where the events of a topic are.
+    /// The positions of the events of each topic.
     topics: HashMap<Topic, VecDeque<i64>>,
 }
 
 impl Window {
-    /// Begins, empty, after a position.
+    /// An empty window after a position.
     #[must_use]
     pub fn new(head: i64, capacity: u32) -> Self {
         let state = State { first: head + 1, ..State::default() };
@@ -102,7 +102,7 @@ impl Window {
         let mut state = self.state();
         let position = told.event.position;
         if position != state.head() + 1 {
-            // Never, as long as the log has no gaps. If it had one, what is older could not be told from here.
+            // The log has no gaps, so this does not happen. After a gap, older events could not be told from here.
             *state = State { first: position, ..State::default() };
         }
         for topic in told.topics() {
@@ -117,7 +117,7 @@ impl Window {
         }
     }
 
-    /// What is next, after a position, for somebody who hears these topics.
+    /// The next events after a position for somebody who hears these topics.
     #[must_use]
     pub fn next(&self, after: i64, topics: &[Topic]) -> Next {
         let state = self.state();
@@ -138,8 +138,8 @@ impl Window {
         if more { Next::Events(events) } else { Next::Last(events, state.head()) }
     }
 
-    /// How many events after a position are for somebody who hears these topics; `None` if the window does not
-    /// reach back that far. An event that is for several of the topics may count more than once.
+    /// How many events after a position are for somebody who hears these topics; `None` if the window does not reach
+    /// back that far. An event for several of the topics may count more than once.
     #[must_use]
     pub fn count(&self, after: i64, topics: &[Topic]) -> Option<u64> {
         let state = self.state();
@@ -153,7 +153,7 @@ impl Window {
         Some(topics.iter().filter_map(newer).sum())
     }
 
-    /// Makes the window reach back to the events after a position, if that is within its capacity.
+    /// Reads older events until the window reaches back to a position, if its capacity allows.
     ///
     /// # Errors
     /// Those of the database.
@@ -179,7 +179,7 @@ impl Window {
         }
     }
 
-    /// Whether [`Window::reach`] would get there.
+    /// Whether [`Window::reach`] can reach back to a position.
     #[must_use]
     pub fn can_reach(&self, after: i64) -> bool {
         self.state().head() - after <= self.capacity
@@ -188,7 +188,7 @@ impl Window {
     fn prepend(&self, events: Vec<OrderEvent>) {
         let mut state = self.state();
         for event in events.into_iter().rev() {
-            // Meanwhile the window may have moved on.
+            // The window may have moved on meanwhile.
             if state.first != event.position + 1 || state.len() >= self.capacity {
                 return;
             }
