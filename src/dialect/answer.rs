@@ -1,4 +1,4 @@
-//! What passes between a dialect and those who carry out what a client asks.
+//! The types between a dialect and the code that carries out a client's request.
 
 use serde_json::value::RawValue;
 
@@ -6,13 +6,13 @@ use crate::base::clock::Time;
 use crate::base::error::Refusal;
 use crate::model::{Command, Eta, Order, OrderId, Overview};
 
-/// A request as it came: which event, for metrics and errors, and the command, or why there is none.
+/// A request as it arrived: the event's name, for metrics and errors, and the command or the reason why it has none.
 pub struct Request {
     pub event: &'static str,
     pub command: Result<Command, Refusal>,
 }
 
-/// What came of a request, to be said in the client's words.
+/// The result of a request, for the dialect to put into the client's words.
 pub enum Answer<'a> {
     Subscribed {
         tracking: &'a Overview,
@@ -40,6 +40,6 @@ pub enum Answer<'a> {
         t: Option<&'a RawValue>,
         now: Time,
     },
-    /// A tracking session was updated: everybody who watches it is told.
+    /// A tracking session was updated. All its watchers are told.
     Updated,
 }

@@ -1,4 +1,4 @@
-//! The canonical JSON of an order, of its tracking view and of its events: what REST and `/realtime` share.
+//! The canonical JSON of an order, of its tracking view and of its events. REST and `/realtime` share it.
 
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
@@ -69,7 +69,7 @@ pub struct ChefView<'a> {
     pub longitude: Option<f64>,
 }
 
-/// The driver as this party may see them: their phone reaches a customer only while they are on the way.
+/// The driver as this party may see them. A customer sees the phone number only while the order is on the way.
 fn driver_for(order: &Order, party: Party) -> Option<PersonView<'_>> {
     order.driver.as_ref().map(|driver| {
         let phone = if shows_driver(order.status, party) { driver.phone.as_deref() } else { None };
@@ -77,7 +77,7 @@ fn driver_for(order: &Order, party: Party) -> Option<PersonView<'_>> {
     })
 }
 
-/// Whether this party may see the driver now: where they are, and their phone.
+/// Whether this party may see the driver's position and phone number now.
 #[must_use]
 pub fn shows_driver(status: OrderStatus, party: Party) -> bool {
     !party.is_public() || driver_visible_to_customer(status)
@@ -181,11 +181,11 @@ pub struct PastView<'a> {
 }
 
 impl<'a> TrackingView<'a> {
-    /// The order's way as its party may see it.
+    /// The tracking view as `party` may see it.
     #[must_use]
     pub fn new(tracking: &'a Overview, eta: Option<Eta>) -> Self {
         let order = &tracking.order;
-        // The newest time it had the status: an order may become ready twice.
+        // The newest time of the status: an order may become ready twice.
         let at = |status: OrderStatus| {
             tracking.history.iter().rev().find(|past| past.status == status).map(|past| rfc3339(past.at))
         };
@@ -287,13 +287,13 @@ impl<'a> StatusUpdate<'a> {
     }
 }
 
-/// How old something measured then is now, in milliseconds; 0 for what claims to be from the future.
+/// The age of a measurement, in milliseconds; 0 if its time is in the future.
 #[must_use]
 pub fn age_ms(then: Time, now: Time) -> i64 {
     (now - then).num_milliseconds().max(0)
 }
 
-/// A status in any of the spellings that are understood.
+/// A status in any of the accepted spellings.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct StatusWord(pub OrderStatus);
@@ -309,7 +309,7 @@ impl TryFrom<String> for StatusWord {
     }
 }
 
-/// What a status tells a person who waits for the order.
+/// The sentence that explains a status to a person who waits for the order.
 #[must_use]
 pub const fn message(status: OrderStatus) -> &'static str {
     match status {

@@ -1,23 +1,23 @@
 //! Why a session is closed.
 
-/// Why we close a session.
+/// Why the server closes a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// It asks and does not read the answers.
+    /// The client sends requests and does not read the answers.
     SlowReader,
     /// Too many requests per second.
     Flood,
-    /// A message over the limit.
+    /// A message was over the size limit.
     TooLarge,
-    /// Its token ended and was not refreshed.
+    /// The token ended and was not refreshed.
     Expired,
-    /// Its user's sessions were ended.
+    /// The user's sessions were ended.
     Revoked,
     /// The same client is back on another connection.
     Superseded,
-    /// The server is leaving.
+    /// The server shuts down.
     Draining,
-    /// Its share of the log cannot be read.
+    /// The session's part of the log cannot be read.
     Unreadable,
 }
 
@@ -37,7 +37,7 @@ impl CloseReason {
         }
     }
 
-    /// Whether the client is told not to come back by itself.
+    /// Whether the client is told not to reconnect by itself.
     #[must_use]
     pub const fn is_final(self) -> bool {
         match self {

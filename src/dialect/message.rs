@@ -1,4 +1,4 @@
-//! A message ready to be sent, rendered once and shared by all who get it.
+//! A message ready to be sent. It is rendered once and shared by all its recipients.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::tracking::SessionMessage;
 use crate::model::{OrderId, Role, UserId};
 
-/// How a payload ends that always says how many it stands for.
+/// The end of a payload that always has a `conflated` count.
 const NOT_CONFLATED: &str = ",\"conflated\":0";
 
 /// A named message with its payload.
@@ -19,13 +19,13 @@ const NOT_CONFLATED: &str = ",\"conflated\":0";
 pub struct Message {
     pub name: Cow<'static, str>,
     pub json: Box<RawValue>,
-    /// What a durable event ends with: where the client is once it has it.
+    /// The last argument of a durable event: the client's offset after it.
     pub offset: Option<Box<str>>,
-    /// What each tracking session says in its own words; then `json` is `null`.
+    /// Set when each tracking session renders the message in its own words. `json` is `null` then.
     pub of_session: Option<SessionMessage>,
-    /// For a live event that says how its order stands: after which of its events.
+    /// For a live event about an order's state: the seq of the order's newest event that it includes.
     pub seq: Option<i64>,
-    /// The message as bytes of a connection, once somebody needed them.
+    /// The message as the bytes of a connection, once they were needed.
     bytes: OnceLock<Bytes>,
 }
 
@@ -35,38 +35,38 @@ impl Message {
         Self { name, json, offset: None, of_session: None, seq: None, bytes: OnceLock::new() }
     }
 
-    /// A message of a raw WebSocket, which says its name itself.
+    /// A message of a raw WebSocket. The JSON itself has the name.
     #[must_use]
     pub const fn message(json: Box<RawValue>) -> Self {
         Self::new(Cow::Borrowed(""), json)
     }
 
-    /// The same, saying how an order stands after its event of this seq.
+    /// The same, for a state of the order after the event with this seq.
     #[must_use]
     pub const fn as_of(mut self, seq: i64) -> Self {
         self.seq = Some(seq);
         self
     }
 
-    /// A message that each tracking session says in its own words.
+    /// A message that each tracking session renders in its own words.
     #[must_use]
     pub fn of_session(message: SessionMessage) -> Self {
         Self { of_session: Some(message), ..Self::message(RawValue::NULL.to_owned()) }
     }
 
-    /// The same, as a durable message: who has it is at this offset.
+    /// The same, as a durable message with this offset.
     #[must_use]
     pub fn at(mut self, offset: impl fmt::Display) -> Self {
         self.offset = Some(offset.to_string().into());
         self
     }
 
-    /// The message as bytes, made by the first who asks and shared by the others.
+    /// The message as bytes. The first caller makes them, the others share them.
     pub fn bytes(&self, make: impl FnOnce(&Self) -> Bytes) -> Bytes {
         self.bytes.get_or_init(|| make(self)).clone()
     }
 
-    /// The same message, saying that it stands for `skipped` older ones as well.
+    /// The same message, with the count of older ones that it replaces.
     #[must_use]
     pub(super) fn conflated(&self, skipped: u32) -> Self {
         let copy = |json| Self {
@@ -79,7 +79,7 @@ impl Message {
             let of_session = Some(message.conflated(skipped));
             return Self { of_session, ..copy(self.json.clone()) };
         }
-        // The payload is an object that was written here. The count is its last member, if it has one already.
+        // The payload is an object that this crate wrote. If it has a count already, it is the last member.
         let members = self.json.get().strip_suffix('}').unwrap_or_default();
         let members = members.strip_suffix(NOT_CONFLATED).unwrap_or(members);
         let json = RawValue::from_string(format!("{members},\"conflated\":{skipped}}}"));
@@ -87,7 +87,7 @@ impl Message {
     }
 }
 
-/// What a session listens to.
+/// A subject that sessions subscribe to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Topic {
     User(UserId),
@@ -95,18 +95,18 @@ pub enum Topic {
     Order(OrderId),
 }
 
-/// What customers, and those without a token, get of a message.
+/// The version of a message for customers and for clients without a token.
 #[derive(Clone, Debug)]
 pub enum ForPublic {
-    /// What everybody gets.
+    /// The same as everybody's.
     Same,
-    /// A version without what they may not see.
+    /// A version without the members that they may not see.
     Other(Arc<Message>),
     /// Nothing.
     Nothing,
 }
 
-/// A rendered message of a durable event, and whom it is for.
+/// A rendered message of a durable event, and its recipients.
 #[derive(Debug)]
 pub struct Outgoing {
     pub to: SmallVec<[Topic; 5]>,
@@ -114,18 +114,18 @@ pub struct Outgoing {
     pub for_public: ForPublic,
 }
 
-/// Whom a live event is for.
+/// The recipients of a live event.
 #[derive(Debug)]
 pub struct LiveAudience {
     pub topics: SmallVec<[Topic; 5]>,
-    /// What it is the newest of; nothing supersedes one without.
+    /// What the event is the newest of. Without a key no later event replaces it.
     pub key: Option<LiveKey>,
-    /// Whether customers, and those without a token, hear it.
+    /// Whether customers and clients without a token hear it.
     pub public_too: bool,
 }
 
 impl Outgoing {
-    /// The version for those who see everything, or for the others, if they get any.
+    /// The full version, or the public one if there is one.
     pub(crate) const fn version(&self, public: bool) -> Option<&Arc<Message>> {
         match &self.for_public {
             ForPublic::Nothing if public => None,
@@ -149,13 +149,13 @@ pub enum LiveKind {
     Eta,
 }
 
-/// Why a status update is said.
+/// Why a status update is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Telling {
     /// It just happened.
     Live,
     /// It happened while the client was away.
     Replayed,
-    /// It is how things stand.
+    /// It is the current state.
     Snapshot,
 }

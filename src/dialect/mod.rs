@@ -1,4 +1,4 @@
-//! How things are said: one file per kind of client, pure parse and render, no I/O.
+//! The words of each kind of client: one file per dialect, pure parsing and rendering, no I/O.
 
 mod answer;
 pub mod canonical;
@@ -30,7 +30,7 @@ pub use self::answer::{Answer, Request};
 pub enum Dialect {
     /// Socket.IO, namespace `/realtime`.
     Realtime,
-    /// Socket.IO, default namespace: order notices, and nothing asked.
+    /// Socket.IO, default namespace: order notices. Its clients send no requests.
     Notices,
     /// Raw WebSocket `/orders/track`.
     OrdersTrack,
@@ -40,20 +40,20 @@ pub enum Dialect {
     Tracking,
 }
 
-/// Who is greeted, and how.
+/// The facts that a greeting needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Greeting<'a> {
     pub socket_id: &'a str,
     pub user: &'a UserId,
     pub role: Role,
-    /// Whether it is a session that came back.
+    /// Whether the session was recovered.
     pub recovered: bool,
-    /// Position of the log up to which everything was told.
+    /// Position of the log up to which the client has everything.
     pub position: i64,
     pub now: Time,
 }
 
-/// What happens to the token of a socket.
+/// What happened to a session's token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenEvent {
     /// It is about to end.
@@ -62,14 +62,14 @@ pub enum TokenEvent {
     Expired,
 }
 
-/// What the end of a token does to a socket.
+/// What the end of a token does to a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
-    /// It is warned, and has a time of grace to refresh.
+    /// The client is warned and has a period of grace to refresh it.
     Grace,
-    /// It is closed.
+    /// The session is closed.
     Closes,
-    /// Nothing: it is asked for again when the client comes back.
+    /// Nothing. The token is checked again when the client reconnects.
     Outlived,
 }
 
@@ -77,7 +77,7 @@ impl Dialect {
     /// Every dialect.
     pub const ALL: [Self; 5] = [Self::Realtime, Self::Notices, Self::OrdersTrack, Self::Ws, Self::Tracking];
 
-    /// The name in figures.
+    /// The name in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -89,7 +89,7 @@ impl Dialect {
         }
     }
 
-    /// The Socket.IO namespace that it is spoken in; `None` for raw WebSockets.
+    /// The Socket.IO namespace of the dialect; `None` for raw WebSockets.
     #[must_use]
     pub const fn namespace(self) -> Option<&'static str> {
         match self {
@@ -99,7 +99,7 @@ impl Dialect {
         }
     }
 
-    /// Whether sessions hear of orders because of who they are, and not only of those that they follow.
+    /// Whether sessions hear of orders because of their user and role, and not only because of subscriptions.
     #[must_use]
     pub const fn has_rooms(self) -> bool {
         match self {
@@ -108,24 +108,24 @@ impl Dialect {
         }
     }
 
-    /// Whether it tells this role of every order, beside admins.
+    /// Whether this role hears of every order. Admins always do.
     #[must_use]
     pub const fn tells_all(self, role: Role) -> bool {
         matches!((self, role), (Self::Notices, Role::Service | Role::Anonymous))
     }
 
-    /// What a client is told first.
+    /// The first message to a client.
     #[must_use]
     pub fn greeting(self, greeting: &Greeting<'_>) -> Option<Message> {
         match self {
             Self::Realtime => Some(realtime::connected(greeting)),
             Self::OrdersTrack => Some(orders_track::connected()),
-            // A tracking session hears how it stands as the answer to its subscription.
+            // A tracking session gets its state as the answer to its subscription.
             Self::Notices | Self::Ws | Self::Tracking => None,
         }
     }
 
-    /// How a client is told that its token is about to end, or has ended.
+    /// The message that a token is about to end, or has ended.
     #[must_use]
     pub fn token_event(self, event: TokenEvent, expires_at: Time) -> Option<Message> {
         match self {
@@ -134,7 +134,7 @@ impl Dialect {
         }
     }
 
-    /// How a client is told that it missed more than can be replayed.
+    /// The message that more was missed than can be replayed.
     #[must_use]
     pub fn resync(self, reason: &'static str) -> Option<Message> {
         match self {
@@ -143,7 +143,7 @@ impl Dialect {
         }
     }
 
-    /// What a driver is told beside the answer to a fix.
+    /// The message to a driver beside the ack of a fix.
     #[must_use]
     pub fn location_acknowledged(self, orders: &[OrderId], received_at: Time) -> Option<Message> {
         match self {
@@ -152,7 +152,7 @@ impl Dialect {
         }
     }
 
-    /// How a refusal is told to a client that waits for no answer.
+    /// A refusal for a client that waits for no ack.
     #[must_use]
     pub fn error_event(self, refusal: &Refusal, event: &str) -> Message {
         match self {
@@ -161,20 +161,21 @@ impl Dialect {
         }
     }
 
-    /// The same live message, saying that it stands for `skipped` older ones as well.
+    /// The same live message, with the count of older ones that it replaces.
     #[must_use]
     pub fn conflate(self, message: &Message, skipped: u32) -> Message {
         message.conflated(skipped)
     }
 
-    /// Whether a message that is not durable needs an offset all the same. A client of Socket.IO takes the last string of an
-    /// event for its offset, so an event that ends with one has to end with the real one.
+    /// Whether a message that is not durable needs an offset too. A Socket.IO client takes the last string argument
+    /// of an event for its offset, so an event that ends with a string must end with the real offset.
     #[must_use]
     pub fn needs_offset(self, message: &Message) -> bool {
         self.namespace().is_some() && message.json.get().starts_with('"')
     }
 
-    /// Whether a client that asks for all of an order is told of its creation: in `/realtime` that is no status update.
+    /// Whether a client that asks for a whole order is told of its creation. In `/realtime` the creation is no status
+    /// update.
     #[must_use]
     pub const fn tells_creations(self) -> bool {
         match self {
@@ -183,18 +184,18 @@ impl Dialect {
         }
     }
 
-    /// What the end of a token does.
+    /// What the end of a token does in this dialect.
     #[must_use]
     pub const fn expiry(self) -> Expiry {
         match self {
             Self::Realtime => Expiry::Grace,
-            // What ends a tracking session's socket is the end of that session.
+            // A tracking session's socket ends with the tracking session.
             Self::Notices | Self::OrdersTrack | Self::Tracking => Expiry::Closes,
             Self::Ws => Expiry::Outlived,
         }
     }
 
-    /// A durable event in this dialect, with what else can be said of the order now.
+    /// A durable event in this dialect, with the current forecast for the order.
     #[must_use]
     pub fn render(self, event: &OrderEvent, outlook: Forecast, telling: Telling) -> SmallVec<[Outgoing; 3]> {
         match self {
@@ -206,7 +207,7 @@ impl Dialect {
         }
     }
 
-    /// How an order stands or stood, told to one session as it catches up with it.
+    /// A current or past state of an order, for one session that catches up.
     #[must_use]
     pub fn catch_up(self, event: &OrderEvent, outlook: Forecast, party: Party, telling: Telling) -> Message {
         match self {
@@ -218,7 +219,7 @@ impl Dialect {
         }
     }
 
-    /// Who hears of a live event in this dialect; `None` if it is never said.
+    /// The recipients of a live event in this dialect; `None` if the dialect has no such event.
     #[must_use]
     pub fn live_audience(self, event: &LiveEvent) -> Option<LiveAudience> {
         match self {
@@ -230,7 +231,7 @@ impl Dialect {
         }
     }
 
-    /// As whom those who hear a live event are told of it: for as few kinds of people as it takes.
+    /// The parties for whom a live event is rendered: as few as its recipients need.
     #[must_use]
     pub const fn told_as(self, party: Party) -> Party {
         match self {
@@ -239,7 +240,7 @@ impl Dialect {
         }
     }
 
-    /// A live event in this dialect; `None` if it is never said.
+    /// A live event in this dialect; `None` if the dialect has no such event.
     #[must_use]
     pub fn render_live(self, event: &LiveEvent, party: Party) -> Option<Arc<Message>> {
         let frame = match self {
@@ -252,7 +253,7 @@ impl Dialect {
         frame.map(Arc::new)
     }
 
-    /// Reads what a client sends. A batch may have `batch_max` positions.
+    /// Parses what a client sends. A batch may have `batch_max` positions.
     #[must_use]
     pub fn parse(self, text: &str, batch_max: usize) -> Request {
         match self {
@@ -264,14 +265,14 @@ impl Dialect {
         }
     }
 
-    /// The answer to a request that was carried out; `None` if this dialect has no words for it.
+    /// The answer to a request that succeeded; `None` if this dialect has none.
     #[must_use]
     pub fn answer(self, answer: &Answer<'_>) -> Option<Box<RawValue>> {
         match self {
             Self::Realtime => Some(realtime::answer(answer)),
             Self::Notices => None,
             Self::OrdersTrack => orders_track::answer(answer),
-            // The others are answered by what is told of the order.
+            // The order's own messages answer all other requests.
             Self::Ws | Self::Tracking => text::pong(answer),
         }
     }
@@ -285,7 +286,7 @@ impl Dialect {
         }
     }
 
-    /// The last that a client is told before its socket is closed, if anything.
+    /// The last message before a socket is closed, if there is one.
     #[must_use]
     pub fn last_words(self, reason: CloseReason) -> Option<Message> {
         match (self, reason) {

@@ -1,5 +1,4 @@
-//! Socket.IO, default namespace: notices of orders to pages that listen and ask nothing
-//! (`001_efd30879a7171744.txt`).
+//! Socket.IO, default namespace: order notices for pages that only listen (`001_efd30879a7171744.txt`).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -104,7 +103,7 @@ fn tracking_notice(
     )
 }
 
-/// The parties of an order, and those who see every order.
+/// The topics of an order's parties, and of roles that see every order.
 fn parties(order: &Order) -> SmallVec<[Topic; 5]> {
     let mut to = smallvec![
         Topic::User(order.customer.id.clone()),
@@ -120,11 +119,11 @@ fn anybody() -> SmallVec<[Topic; 5]> {
     smallvec![Topic::Role(Role::Anonymous)]
 }
 
-/// Whom a message is for, the message, and what the public gets in its place.
+/// Recipients, message, and the public version if it differs.
 type Addressed = (SmallVec<[Topic; 5]>, Message, Option<Message>);
 
-/// A status change is both notices; what changes no status, an assignment say, is the second one only. Nothing is said of
-/// a creation.
+/// A status change is sent as both notices. A change that leaves the status as it is, such as an assignment, is only
+/// the second one. A creation is not sent.
 #[must_use]
 pub fn render(event: &OrderEvent, outlook: Forecast) -> SmallVec<[Outgoing; 3]> {
     if event.kind == EventKind::Created {
@@ -153,13 +152,13 @@ pub fn render(event: &OrderEvent, outlook: Forecast) -> SmallVec<[Outgoing; 3]> 
         .collect()
 }
 
-/// How an order stands.
+/// The current state of an order.
 #[must_use]
 pub fn catch_up(event: &OrderEvent, outlook: Forecast, party: Party) -> Message {
     tracking_notice(&event.order, &event.history, outlook, event.at, party)
 }
 
-/// A driver's position is for all who hear of the order, with or without where that is.
+/// A driver's position goes to everybody who hears of the order. The public version has no coordinates.
 #[must_use]
 pub fn live_audience(event: &LiveEvent) -> Option<LiveAudience> {
     let LiveEvent::Location(location) = event else { return None };
@@ -182,7 +181,7 @@ pub fn render_live(event: &LiveEvent, party: Party) -> Option<Message> {
     Some(notice.as_of(about.order.seq))
 }
 
-/// Whatever a client sends here, it asks for nothing.
+/// Clients of this dialect send no requests.
 #[must_use]
 pub fn parse(_: &str) -> Request {
     let command = Err(Refusal::invalid("event", "is not one that this server knows"));

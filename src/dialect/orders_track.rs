@@ -1,4 +1,4 @@
-//! Raw WebSocket `/orders/track`, with its REST calls (`000_f33b149f406dd698.txt`): `snake_case`, seven statuses.
+//! Raw WebSocket `/orders/track` and its REST calls (`000_f33b149f406dd698.txt`): `snake_case`, seven statuses.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -30,7 +30,7 @@ pub const fn word(status: OrderStatus) -> &'static str {
     }
 }
 
-/// The status that a word of this surface asks for, in any case.
+/// The status for one of this surface's words, in any case.
 #[must_use]
 pub fn status(word: &str) -> Option<OrderStatus> {
     Some(match word.to_ascii_lowercase().as_str() {
@@ -45,10 +45,10 @@ pub fn status(word: &str) -> Option<OrderStatus> {
     })
 }
 
-/// The words, for refusals and the document.
+/// The words, for refusals and for the OpenAPI document.
 pub const WORDS: &str = "pending, confirmed, preparing, ready, out_for_delivery, delivered, cancelled";
 
-/// What a status says to somebody who waits for the order: the sentence of the status that this surface's word asks for.
+/// The sentence for a status. It is that of the canonical status which this surface's word stands for.
 fn message(status: OrderStatus) -> &'static str {
     canonical::message(self::status(word(status)).unwrap_or(status))
 }
@@ -59,7 +59,7 @@ pub fn connected() -> Message {
     Message::message(typed("connected", Some("Order tracking connected")))
 }
 
-/// A change, or how things stand.
+/// A change, or the current state.
 #[must_use]
 pub fn catch_up(event: &OrderEvent) -> Message {
     #[derive(Serialize)]
@@ -97,7 +97,7 @@ const fn is_out(status: OrderStatus) -> bool {
     matches!(status, OrderStatus::PickedUp | OrderStatus::InTransit)
 }
 
-/// The driver's position, while the order is out for delivery.
+/// The driver's position, sent while the order is out for delivery.
 #[must_use]
 pub fn live_audience(event: &LiveEvent) -> Option<LiveAudience> {
     let LiveEvent::Location(location) = event else { return None };
@@ -143,7 +143,7 @@ struct OrderOnly {
     order_id: OrderId,
 }
 
-/// Reads what a client sends.
+/// Parses what a client sends.
 #[must_use]
 pub fn parse(text: &str) -> Request {
     read_typed(text, |kind| {
@@ -164,7 +164,7 @@ pub fn parse(text: &str) -> Request {
     })
 }
 
-/// The answer to what was carried out.
+/// The answer to a request that succeeded.
 #[must_use]
 pub fn answer(answer: &Answer<'_>) -> Option<Box<RawValue>> {
     #[derive(Serialize)]

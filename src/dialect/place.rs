@@ -1,19 +1,19 @@
-//! Where a client is in its stream of durable events.
+//! A client's place in its stream of durable events.
 
 use std::fmt;
 
-/// A place in the stream: everything up to it was handed over. On the wire it is the *offset* of Socket.IO's connection
-/// state recovery.
+/// A place in the stream: the client has everything up to it. On the wire it is the *offset* of Socket.IO's
+/// connection state recovery.
 ///
-/// One event of the log may be several messages. The last of them, and the place after a whole event, is written as the
-/// event's position, `41`; the ones before it as `41.0`, `41.1`, …
+/// One event of the log may be several messages. The last message, and the place after a whole event, is the event's
+/// position, `41`. The messages before it are `41.0`, `41.1`, …
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     position: i64,
     part: u8,
 }
 
-/// The part that stands for all of an event.
+/// Stands for all messages of an event.
 const WHOLE: u8 = u8::MAX;
 
 impl Place {
@@ -23,7 +23,7 @@ impl Place {
         Self { position, part: WHOLE }
     }
 
-    /// After one of the messages of an event, counted from 0, of `count`.
+    /// After one message of an event: the one with this index of `count`.
     #[must_use]
     pub fn within(position: i64, index: usize, count: usize) -> Self {
         match u8::try_from(index) {
@@ -32,19 +32,19 @@ impl Place {
         }
     }
 
-    /// The position of the last event that something was handed over of.
+    /// The position of the newest event of which the client has a message.
     #[must_use]
     pub const fn position(self) -> i64 {
         self.position
     }
 
-    /// The position up to which events were handed over whole.
+    /// The position of the newest event of which the client has every message.
     #[must_use]
     pub const fn complete(self) -> i64 {
         if self.part == WHOLE { self.position } else { self.position - 1 }
     }
 
-    /// Reads what a client sends back. `None` for what we never gave out.
+    /// Parses an offset that a client sends back. `None` for text that the server never sends.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let plain = |digits: &str| digits.len() <= 19 && digits.bytes().all(|digit| digit.is_ascii_digit());
@@ -70,24 +70,24 @@ impl fmt::Display for Place {
     }
 }
 
-/// What a durable message ends with: the client's place, and how far it is in a replay that it asked for, `41~7~2`: at
-/// 41, told up to seq 7 of the replay number 2.
+/// The offset of a durable message: the client's place, and its progress in a replay that it asked for. `41~7~2` is
+/// position 41 and seq 7 in replay number 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offset {
     pub place: Place,
     pub replay: Option<Progress>,
 }
 
-/// How far a client is in a replay.
+/// A client's progress in a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     pub seq: i64,
-    /// Which of the session's replays.
+    /// The number of the replay within the session.
     pub number: i32,
 }
 
 impl Offset {
-    /// Reads what a client sends back. `None` for what we never gave out.
+    /// Parses an offset that a client sends back. `None` for text that the server never sends.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let Some((place, progress)) = text.split_once('~') else {

@@ -12,7 +12,7 @@ use super::message::{ForPublic, Message, Outgoing, Topic};
 use crate::base::error::Refusal;
 use crate::model::{Command, OrderEvent};
 
-/// JSON for an answer or an event. Our own types always serialize; if one did not, clients would see `null`.
+/// The JSON of an answer or an event. Our own types always serialize; should one fail, clients get `null`.
 pub fn json(value: &impl Serialize) -> Box<RawValue> {
     to_raw_value(value).unwrap_or_else(|error| {
         tracing::error!(%error, "a payload could not be written as JSON");
@@ -20,7 +20,7 @@ pub fn json(value: &impl Serialize) -> Box<RawValue> {
     })
 }
 
-/// A raw WebSocket's message that is hardly more than its type.
+/// A raw WebSocket message with a type and perhaps a text.
 pub(super) fn typed(r#type: &str, message: Option<&str>) -> Box<RawValue> {
     #[derive(Serialize)]
     struct Plain<'a> {
@@ -38,7 +38,7 @@ pub(super) struct Typed<'a> {
     r#type: Option<std::borrow::Cow<'a, str>>,
 }
 
-/// Reads a message of a raw WebSocket by its `type`.
+/// Parses a raw WebSocket message by its `type`.
 pub(super) fn read_typed(
     text: &str,
     read: impl FnOnce(&str) -> Option<(&'static str, Result<Command, Refusal>)>,
@@ -62,7 +62,7 @@ pub(super) fn read_typed(
     Request { event, command }
 }
 
-/// One message for those who follow the order.
+/// One message for the order's subscribers.
 pub(super) fn to_followers(
     event: &OrderEvent,
     frame: Message,
@@ -75,7 +75,7 @@ pub(super) fn to_followers(
     }]
 }
 
-/// How a raw WebSocket is told that something was refused.
+/// A refusal as raw WebSockets send it.
 #[must_use]
 pub fn error_message(refusal: &Refusal) -> Box<RawValue> {
     #[skip_serializing_none]
@@ -93,7 +93,7 @@ pub fn error_message(refusal: &Refusal) -> Box<RawValue> {
     json(&Error { r#type: "error", code: refusal.code(), message: refusal.to_string(), member })
 }
 
-/// The answer of those who have words for nothing else.
+/// The answer to `ping`, the only request that these dialects answer.
 #[must_use]
 pub fn pong(answer: &Answer<'_>) -> Option<Box<RawValue>> {
     match answer {

@@ -1,5 +1,5 @@
-//! Tracking sessions: raw WebSocket `/ws/tracking/{id}` and its REST calls (`003_63c82b99cdd90de3.txt`): `snake_case`, Unix
-//! seconds, four statuses, and an ETA of its own.
+//! Tracking sessions: raw WebSocket `/ws/tracking/{id}` and its REST calls (`003_63c82b99cdd90de3.txt`):
+//! `snake_case`, Unix seconds, four statuses, and an ETA of its own.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -20,14 +20,14 @@ use crate::model::{
     TrackingSession,
 };
 
-/// A status in this surface's words. There is a driver, so it is at least assigned.
+/// A status in this surface's words. A tracking session has a driver, so the order is at least assigned.
 #[must_use]
 pub const fn word(status: OrderStatus) -> &'static str {
     match status {
         OrderStatus::PickedUp => "PICKED_UP",
         OrderStatus::InTransit => "IN_TRANSIT",
         OrderStatus::Delivered => "DELIVERED",
-        // A cancelled order has no session any more.
+        // A cancelled order has no tracking session.
         OrderStatus::Pending
         | OrderStatus::PaymentConfirmed
         | OrderStatus::Accepted
@@ -60,7 +60,7 @@ impl TryFrom<String> for Word {
     }
 }
 
-/// Where a rider is, and perhaps how far they are.
+/// A rider's position, and perhaps a new status.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[schema(as = TrackingUpdate)]
 pub struct Update {
@@ -74,7 +74,7 @@ pub struct Update {
 }
 
 impl Update {
-    /// What the rider says, in the words of the domain.
+    /// The rider's update in the words of the domain.
     #[must_use]
     pub fn moved(self) -> Moved {
         let place = Point { latitude: self.lat, longitude: self.lng };
@@ -113,7 +113,7 @@ impl LocationView {
     }
 }
 
-/// A tracking session. Which members it has depends on who asks for what.
+/// A tracking session. Its members depend on the caller and the call.
 #[skip_serializing_none]
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = TrackingSession)]
@@ -135,7 +135,7 @@ pub struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// All of a session as `party` may see it.
+    /// The whole session as `party` may see it.
     #[must_use]
     pub fn new(session: &'a TrackingSession, order: &Order, outlook: Forecast, party: Party) -> Self {
         let position = seen(order, outlook, party);
@@ -153,12 +153,12 @@ impl<'a> View<'a> {
     }
 }
 
-/// Where the rider is, if that may be seen and still matters.
+/// The rider's position, if the party may see it and the order is still on its way.
 fn seen(order: &Order, outlook: Forecast, party: Party) -> Option<(Point, Time)> {
     outlook.position.filter(|_| canonical::shows_driver(order.status, party))
 }
 
-/// What a tracking session is told of its order. Each session adds what is its own: see [`text`].
+/// An order's message to a tracking session. Each session adds its own members: see [`text`].
 #[derive(Clone, Debug)]
 pub struct SessionMessage {
     r#type: &'static str,
@@ -166,12 +166,12 @@ pub struct SessionMessage {
     status: OrderStatus,
     position: Option<(Point, Time)>,
     at: Time,
-    /// How many older messages it stands for, if it does.
+    /// How many older messages it replaces, if any.
     conflated: Option<u32>,
 }
 
 impl SessionMessage {
-    /// The same message, saying that it stands for `skipped` older ones as well.
+    /// The same message, with the count of older ones that it replaces.
     pub(super) fn conflated(&self, skipped: u32) -> Self {
         Self { conflated: Some(skipped), ..self.clone() }
     }
@@ -182,7 +182,7 @@ fn message(r#type: &'static str, order: &Order, position: Option<(Point, Time)>,
     Message::of_session(SessionMessage { r#type, order, status, position, at, conflated: None })
 }
 
-/// A message as one tracking session says it: which session it is, whose, where to, and how far that is.
+/// A message in the words of one tracking session, with its id, rider, destination and distance.
 #[must_use]
 pub fn text(message: &SessionMessage, session: &TrackingSession) -> Box<RawValue> {
     #[derive(Serialize)]
@@ -217,7 +217,7 @@ pub fn text(message: &SessionMessage, session: &TrackingSession) -> Box<RawValue
     json(&Envelope { r#type, data, conflated: *conflated })
 }
 
-/// How a session stands, to a socket that has just come.
+/// The current state of a session, for a new socket.
 #[must_use]
 pub fn catch_up(event: &OrderEvent, outlook: Forecast, party: Party) -> Message {
     let position = seen(&event.order, outlook, party);
@@ -225,7 +225,7 @@ pub fn catch_up(event: &OrderEvent, outlook: Forecast, party: Party) -> Message 
     message("initial_state", &event.order, position, at)
 }
 
-/// A status change is told twice: as clients of the first version know it, and by its name.
+/// A status change is sent as two messages: the one of the first version, and the one named after the status.
 #[must_use]
 pub fn render(event: &OrderEvent, outlook: Forecast) -> SmallVec<[Outgoing; 3]> {
     let order = &event.order;
@@ -241,7 +241,7 @@ pub fn render(event: &OrderEvent, outlook: Forecast) -> SmallVec<[Outgoing; 3]> 
     all
 }
 
-/// A rider's position is for all who watch.
+/// A rider's position goes to everybody who watches.
 #[must_use]
 pub fn live_audience(event: &LiveEvent) -> Option<LiveAudience> {
     let LiveEvent::Location(location) = event else { return None };
@@ -263,7 +263,7 @@ pub fn render_live(event: &LiveEvent) -> Option<Message> {
     Some(message("location_update", order, position, location.fix.received_at).as_of(order.seq))
 }
 
-/// The session has ended; after this the socket is closed.
+/// The session has ended. The socket is closed after this message.
 #[must_use]
 pub fn expired() -> Message {
     Message::message(typed("error", Some("Tracking session expired")))
@@ -274,7 +274,7 @@ struct LocationUpdate {
     location: Update,
 }
 
-/// Reads what a client sends.
+/// Parses what a client sends.
 #[must_use]
 pub fn parse(text: &str) -> Request {
     read_typed(text, |kind| {

@@ -1,5 +1,5 @@
-//! Raw WebSocket `/ws`, with its REST calls under `/api/v1` (`002_2917022c08c0c4bc.txt`): whole orders to those who look
-//! at one, hints to those who look at lists.
+//! Raw WebSocket `/ws` and its REST calls under `/api/v1` (`002_2917022c08c0c4bc.txt`): whole orders for a page of
+//! one order, hints for lists of orders.
 
 use std::sync::Arc;
 
@@ -28,13 +28,13 @@ pub const fn word(status: OrderStatus) -> &'static str {
     }
 }
 
-/// The status that a word of this surface asks for, in any case. They are the words of `/orders/track`.
+/// The status for one of this surface's words, in any case. `/orders/track` has the same words.
 #[must_use]
 pub fn status(word: &str) -> Option<OrderStatus> {
     super::orders_track::status(word)
 }
 
-/// The words, for refusals and the document.
+/// The words, for refusals and for the OpenAPI document.
 pub const WORDS: &str = "PENDING, CONFIRMED, PREPARING, READY, OUT_FOR_DELIVERY, DELIVERED, CANCELLED";
 
 /// The order in this surface's words.
@@ -73,7 +73,7 @@ fn changed(order: &Order) -> Message {
     Message::message(json(&Changed { r#type: "orders:changed", order_id: id, status: word(order.status) }))
 }
 
-/// The order to those who follow it, and a hint to its customer, its chef and admins, whether they do or not.
+/// The order for its subscribers, and a hint for its customer, its chef and admins, subscribed or not.
 #[must_use]
 pub fn render(event: &OrderEvent, eta: Option<Eta>) -> SmallVec<[Outgoing; 3]> {
     let order = &event.order;
@@ -99,7 +99,7 @@ struct OrderOnly {
     order_id: OrderId,
 }
 
-/// Reads what a client sends.
+/// Parses what a client sends.
 #[must_use]
 pub fn parse(text: &str) -> Request {
     let order = || read_json(text.as_bytes()).map(|OrderOnly { order_id }| order_id);

@@ -1,4 +1,4 @@
-//! Rights: who may see an order, as whom, and what each party may do. The one place that decides it.
+//! Rights: who may see an order, as which party, and what each party may do. All such decisions are made here.
 
 use super::{Order, OrderStatus, Principal, Role};
 use crate::base::error::Refusal;
@@ -7,7 +7,7 @@ use OrderStatus::{
     Preparing, ReadyForPickup,
 };
 
-/// As whom a caller acts on one order.
+/// As which party a caller acts on an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Party {
     Customer,
@@ -15,7 +15,7 @@ pub enum Party {
     Driver,
     /// Admin or service.
     Staff,
-    /// A reader without a token, where that is allowed: sees status, ETA and location.
+    /// A reader without a token, where that is allowed. Sees status, ETA and location.
     Anonymous,
 }
 
@@ -23,7 +23,7 @@ impl Party {
     /// Every party.
     pub const ALL: [Self; 5] = [Self::Customer, Self::Chef, Self::Driver, Self::Staff, Self::Anonymous];
 
-    /// As whom users of a role act on an order that is theirs.
+    /// The party that users of a role are on their own orders.
     #[must_use]
     pub const fn of(role: Role) -> Self {
         match role {
@@ -42,23 +42,23 @@ impl Party {
     }
 }
 
-/// As whom the caller is party to the order; `None` when the order is none of theirs.
+/// The caller's party on the order; `None` if the caller may not see the order.
 #[must_use]
 pub fn party(order: &Order, who: &Principal) -> Option<Party> {
     let is_theirs = match who.role {
         Role::Customer => order.customer.id == who.id,
         Role::Chef => order.chef.id == who.id,
         Role::Driver => order.driver.as_ref().is_some_and(|driver| driver.id == who.id),
-        // A reader without a token is let in only where everybody may read.
+        // Callers without a token get here only where the operator allows public reads.
         Role::Admin | Role::Service | Role::Anonymous => true,
     };
     is_theirs.then(|| Party::of(who.role))
 }
 
-/// Something that not everybody may do.
+/// Something that needs a right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right {
-    /// Create an order; `own`: for oneself.
+    /// Create an order. `own`: the caller is its customer.
     Create {
         own: bool,
     },
@@ -67,28 +67,29 @@ pub enum Right {
         from: OrderStatus,
         to: OrderStatus,
     },
-    /// Confirm a payment; `accept`: and accept the order with it, as `/api/v1` does.
+    /// Confirm a payment. `accept`: and accept the order too, as `/api/v1` does.
     VerifyPayment {
         accept: bool,
     },
     Assign,
     Unassign,
     OverrideEta,
-    /// Start a tracking session; `own`: as the rider.
+    /// Start a tracking session. `own`: the caller is its rider.
     StartTracking {
         own: bool,
     },
-    /// Report a place, and perhaps a status, to a tracking session; `own`: as its rider.
+    /// Report a position, and perhaps a status, to a tracking session. `own`: the caller is its rider.
     UpdateTracking {
         own: bool,
     },
-    /// Look up the tracking session of a rider; `own`: one's own.
+    /// Look up the tracking session of a rider. `own`: the caller is the rider.
     FindTracking {
         own: bool,
     },
 }
 
-/// Proof that [`may`] was asked and said yes. What changes an order takes one, so no door can forget to ask.
+/// Proof that [`may`] allowed an action. Every function that changes an order takes one, so no caller can forget to
+/// ask.
 #[derive(Clone, Copy, Debug)]
 pub struct Permit(());
 
@@ -122,13 +123,13 @@ pub const fn may(party: Party, right: Right) -> Option<Permit> {
     if allowed { Some(Permit(())) } else { None }
 }
 
-/// Whether only staff has a right.
+/// Whether only staff has the right.
 #[must_use]
 pub fn is_for_staff_only(right: Right) -> bool {
     Party::ALL.into_iter().all(|party| party == Party::Staff || may(party, right).is_none())
 }
 
-/// Refuses everybody but admin and service.
+/// Refuses everybody except admin and service.
 ///
 /// # Errors
 /// [`Refusal::Forbidden`].
@@ -136,13 +137,13 @@ pub fn only_staff(who: &Principal) -> Result<(), Refusal> {
     if who.role.is_staff() { Ok(()) } else { Err(staff_only()) }
 }
 
-/// What others are told who ask for something that only staff may do.
+/// The refusal of an action that is for staff only.
 #[must_use]
 pub fn staff_only() -> Refusal {
     Refusal::Forbidden("only admin and service may do this".to_owned())
 }
 
-/// Whether the driver's position and phone may reach the customer in this status.
+/// Whether a customer may see the driver's position and phone number in this status.
 #[must_use]
 pub const fn driver_visible_to_customer(status: OrderStatus) -> bool {
     match status {
@@ -155,8 +156,8 @@ pub const fn driver_visible_to_customer(status: OrderStatus) -> bool {
 mod tests {
     use super::*;
 
-    /// Every right, and the letters of those who have it: c(ustomer), k (chef, who cooks), d(river), s(taff). Moves between
-    /// statuses have a table of their own, in `status`.
+    /// Every right, and the letters of the parties that have it: c(ustomer), k (chef, who cooks), d(river), s(taff).
+    /// `status` has the table of moves between statuses.
     const TABLE: [(Right, &str); 13] = [
         (Right::Create { own: true }, "cs"),
         (Right::Create { own: false }, "s"),

@@ -1,15 +1,15 @@
-//! What may be asked of an order that exists.
+//! The changes that callers may ask of an existing order.
 
 use super::access::Right;
 use super::{Driver, OrderStatus};
 use crate::base::clock::Time;
 
-/// A change that somebody asks for.
+/// A change that a caller asks for.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Move the order to a status. With `expected_seq`, only if nobody else changed the order meanwhile.
+    /// Move the order to a status. `expected_seq` refuses it if the order has changed since that seq.
     Status { to: OrderStatus, note: Option<String>, expected_seq: Option<i64> },
-    /// The payment arrived. Clients of `/api/v1` accept the order with it.
+    /// Confirm the payment. `/api/v1` accepts the order with it.
     VerifyPayment { reference: Option<String>, accept: bool },
     /// Give the order to a driver, or to another driver.
     Assign { driver: Driver },

@@ -1,4 +1,4 @@
-//! Everything that may be asked of Ordercast, valid by construction. Each dialect parses into these.
+//! All requests to Ordercast, valid by construction. Each dialect parses into these.
 
 use serde::Deserialize;
 
@@ -6,7 +6,7 @@ use super::tracking::Moved;
 use super::{LocationReport, OrderId, OrderStatus, Paragraph, WholeNumber};
 use crate::base::error::Refusal;
 
-/// What a socket may ask. A dialect that cannot say one of these simply never makes it.
+/// A request from a socket. Each dialect can express some of these.
 #[derive(Debug)]
 pub enum Command {
     Subscribe {
@@ -30,7 +30,7 @@ pub enum Command {
     Refresh {
         token: Secret,
     },
-    /// A rider moved, and may have got further, by their tracking session.
+    /// A rider's position, and perhaps a new status, in a tracking session.
     TrackingUpdate(Moved),
     Ping {
         t: Option<Box<serde_json::value::RawValue>>,
@@ -49,7 +49,7 @@ impl Command {
     }
 }
 
-/// Something that never reaches a log.
+/// An announcement, which is never logged.
 #[derive(Deserialize)]
 pub struct Secret(pub String);
 

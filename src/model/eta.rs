@@ -1,17 +1,17 @@
-//! When an order arrives, estimated without a map: the geodesic at an even pace.
+//! Estimates of arrival without a map: geodesic distance at a constant speed.
 
 use geographiclib_rs::{Geodesic, InverseGeodesic};
 
 use super::Point;
 use crate::base::clock::Time;
 
-/// The pace of a driver: 30 km/h.
+/// The speed of a driver: 30 km/h.
 const METRES_PER_SECOND: f64 = 30_000.0 / 3_600.0;
-/// Mean radius of the earth in metres, for the great circle.
+/// Mean radius of the earth in metres, for great circles.
 const EARTH: f64 = 6_371_000.0;
 const MIN_SECONDS: f64 = 60.0;
 
-/// Where an ETA comes from.
+/// The source of an ETA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EtaSource {
     /// Estimated from the driver's last position.
@@ -34,14 +34,14 @@ impl EtaSource {
 /// When an order arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Eta {
-    /// From when it was estimated, rounded, at least 1.
+    /// Whole minutes from the time of the estimate, rounded, at least 1.
     pub minutes: i64,
     pub at: Time,
     pub source: EtaSource,
 }
 
 impl Eta {
-    /// For a driver who is at `from` now: geodesic distance ÷ 30 km/h, at least a minute.
+    /// For a driver who is at `from` now: geodesic distance ÷ 30 km/h, at least one minute.
     #[must_use]
     pub fn estimate(from: Point, to: Point, now: Time) -> Self {
         let metres: f64 = Geodesic::wgs84().inverse(from.lat(), from.lon(), to.lat(), to.lon());
@@ -54,7 +54,7 @@ impl Eta {
         Self::new(now + chrono::TimeDelta::milliseconds(millis), EtaSource::Geodesic, now)
     }
 
-    /// For a time that somebody set.
+    /// For a time that somebody set by hand.
     #[must_use]
     pub fn overridden(at: Time, now: Time) -> Self {
         Self::new(at, EtaSource::Override, now)
@@ -66,8 +66,8 @@ impl Eta {
     }
 }
 
-/// Seconds to a place for clients of tracking sessions, whose formula is a great circle of a round earth (haversine), at the
-/// same pace, at least a minute.
+/// Seconds to a place for clients of tracking sessions, at least 60. Their formula is the great circle of a sphere
+/// (haversine) at the same speed.
 #[must_use]
 pub fn eta_seconds(from: Point, to: Point) -> i64 {
     let (north, south) = (from.lat().to_radians(), to.lat().to_radians());
@@ -79,10 +79,10 @@ pub fn eta_seconds(from: Point, to: Point) -> i64 {
     seconds
 }
 
-/// What can be said of an order now, beside the order itself.
+/// What is known of an order now beside the order itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Forecast {
-    /// When it arrives.
+    /// The expected arrival.
     pub eta: Option<Eta>,
     /// Where its driver was last seen, and when.
     pub position: Option<(Point, Time)>,
@@ -123,7 +123,7 @@ mod tests {
         // A degree of a great circle is 111.195 km: 13,343.4 s.
         assert_eq!(eta([0.0, 0.0], [0.0, 1.0]), 13_343);
         assert_eq!(eta([0.0, 0.0], [1.0, 0.0]), 13_343);
-        // Half around the earth, where rounding could make a root of something negative.
+        // Half around the earth, where rounding could give the square root of a negative number.
         assert_eq!(eta([0.0, 0.0], [0.0, 180.0]), 2_401_810);
     }
 }

@@ -1,4 +1,4 @@
-//! What happened: durable events of orders, which are logged, and live events, which are not.
+//! Events of orders: durable ones, which are logged, and live ones, which are not.
 
 use std::sync::Arc;
 
@@ -21,12 +21,12 @@ pub enum EventKind {
     Payment,
 }
 
-/// A durable event: the change, and the order as it was right after it. Rendering it needs nothing else.
+/// A durable event: the change, and the whole order right after it. Rendering needs nothing else.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OrderEvent {
-    /// Place in the log of all orders; given when it is appended.
+    /// Position in the log of all orders, given when it is appended.
     #[serde(skip)]
     pub position: i64,
     pub kind: EventKind,
@@ -34,9 +34,9 @@ pub struct OrderEvent {
     pub previous_status: OrderStatus,
     pub changed_by: Option<UserId>,
     pub note: Option<String>,
-    /// Who had the order before, when this event takes it from them.
+    /// The driver who had the order before, if this event takes it from them.
     pub former_driver: Option<UserId>,
-    /// The statuses that the order has had, this one last. Events from before this was logged have none.
+    /// The order's statuses so far, with this one last. Empty for events from before this was logged.
     #[serde(default)]
     pub history: Vec<PastStatus>,
     #[serde(with = "wire")]
@@ -44,7 +44,7 @@ pub struct OrderEvent {
 }
 
 impl OrderEvent {
-    /// Whether it tells drivers of an order that they may take.
+    /// Whether drivers learn from it of an order that they may take.
     #[must_use]
     pub fn became_available(&self) -> bool {
         let order = &self.order;
@@ -53,7 +53,7 @@ impl OrderEvent {
             && order.driver.is_none()
     }
 
-    /// Whom it is for besides staff, who see everything.
+    /// The recipients beside staff, who see everything.
     #[must_use]
     pub fn audience(&self) -> SmallVec<[Audience; 4]> {
         let order = &self.order;
@@ -70,7 +70,7 @@ impl OrderEvent {
     }
 }
 
-/// A live event: the newest of its kind is all that matters, and it is never logged.
+/// A live event. Only the newest of its kind matters, and it is never logged.
 #[derive(Clone, Debug)]
 pub enum LiveEvent {
     Location(Location),
@@ -84,11 +84,11 @@ pub struct Location {
     pub about: Arc<About>,
     pub driver: UserId,
     pub fix: Fix,
-    /// When the order arrives, from there.
+    /// The expected arrival from there.
     pub eta: Option<Eta>,
 }
 
-/// What those who hear of a driver's position know of the order that they carry.
+/// The order that a driver carries, as recipients of the driver's position know it.
 #[derive(Debug)]
 pub struct About {
     pub order: Order,
@@ -103,7 +103,7 @@ pub struct EtaChange {
     pub eta: Eta,
 }
 
-/// A custom event for everybody of a role, or for one user.
+/// A custom event for a role or for one user.
 #[derive(Clone, Debug)]
 pub struct Announcement {
     pub audience: Audience,
@@ -111,7 +111,7 @@ pub struct Announcement {
     pub data: Box<RawValue>,
 }
 
-/// Whom something is for.
+/// The recipients of an announcement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Audience {
     Role(Role),
@@ -119,7 +119,7 @@ pub enum Audience {
 }
 
 impl Audience {
-    /// As it is kept beside the log.
+    /// The text that the database keeps.
     #[must_use]
     pub fn stored(&self) -> String {
         match self {
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(serde_json::to_value(&again).expect("written"), written);
     }
 
-    /// Members that are null are left out.
+    /// Removes members that are null.
     fn without_nulls(mut value: Value) -> Value {
         if let Value::Object(members) = &mut value {
             members.retain(|_, member| !member.is_null());

@@ -1,4 +1,4 @@
-//! Where somebody is: one fix of a phone's GPS.
+//! One fix of a phone's GPS.
 
 use serde::Deserialize;
 
@@ -11,18 +11,18 @@ use crate::base::clock::{Time, wire_option};
 pub struct LocationReport {
     pub latitude: Latitude,
     pub longitude: Longitude,
-    /// Without it the fix is for all the driver's active orders.
+    /// Without it the fix counts for all the driver's active orders.
     pub order_id: Option<OrderId>,
     pub heading: Option<Heading>,
     pub speed: Option<Speed>,
     pub accuracy: Option<Accuracy>,
-    /// When the phone took the fix; without it, when we received it.
+    /// When the phone took the fix. If absent, the time of receipt counts.
     #[serde(default, with = "wire_option")]
     pub recorded_at: Option<Time>,
 }
 
 impl LocationReport {
-    /// The fix, with the times that it is kept under.
+    /// The fix with both its times.
     #[must_use]
     pub fn fix(&self, recorded_at: Time, received_at: Time) -> Fix {
         Fix {
@@ -36,7 +36,7 @@ impl LocationReport {
     }
 }
 
-/// A fix that was checked: what is shown, and what is kept in the trail.
+/// A checked fix, as it is shown and kept in the trail.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fix {
     pub place: Point,
@@ -48,6 +48,6 @@ pub struct Fix {
     pub accuracy: Option<f64>,
     /// When the phone took it.
     pub recorded_at: Time,
-    /// When it came here.
+    /// When the server received it.
     pub received_at: Time,
 }

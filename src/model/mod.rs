@@ -1,4 +1,4 @@
-//! What things are: orders, people, places, events, and the rules between them. Pure: no I/O, no async, no framework.
+//! Orders, people, places, events, and the rules between them. Pure: no I/O, no async, no framework.
 
 pub mod access;
 pub mod action;

@@ -1,4 +1,4 @@
-//! An order to be created, as it comes from the network: valid once it is parsed.
+//! A new order as it arrives from the network. It is valid once it is parsed.
 
 use serde::Deserialize;
 use utoipa::ToSchema;

@@ -1,4 +1,4 @@
-//! An order: who, what, where, and how it stands.
+//! An order: its parties, its items, its addresses and its state.
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_with::skip_serializing_none;
@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::{OrderId, OrderStatus, PaymentStatus, Point, UserId};
 use crate::base::clock::{Time, rfc3339, wire, wire_option};
 
-/// An order as it is at one `seq`: what the database holds, what an event carries.
+/// An order at one `seq`, as the database holds it and as events carry it.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -28,7 +28,7 @@ pub struct Order {
     pub payment_confirmed_at: Option<Time>,
     pub driver: Option<Driver>,
     pub seq: i64,
-    /// Set when somebody overrode the computed ETA.
+    /// Set when somebody replaced the computed ETA.
     #[serde(with = "wire_option", default)]
     pub estimated_delivery_time: Option<Time>,
     #[serde(with = "wire")]
@@ -38,7 +38,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// Where the order goes.
+    /// The place of delivery.
     #[must_use]
     pub const fn destination(&self) -> Point {
         Point::stored(self.delivery.latitude, self.delivery.longitude)
@@ -96,12 +96,12 @@ pub struct Item {
     pub unit_price: Option<f64>,
 }
 
-/// A status an order has had. In the log, where every event has all of them, it is a list of these in this order; events from
-/// before that have an object.
+/// A past or present status of an order. Each logged event has the list of all of them, in this order. Old events
+/// have an object instead.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PastStatus {
-    /// Of the event that made it so.
+    /// The seq of the event that set it.
     pub seq: i64,
     pub status: OrderStatus,
     #[serde(with = "wire")]
@@ -116,7 +116,7 @@ impl Serialize for PastStatus {
 }
 
 impl PastStatus {
-    /// The status that an order has now.
+    /// The order's present status.
     pub(crate) fn of(order: &Order, by: &UserId, at: Time) -> Self {
         Self { seq: order.seq, status: order.status, at, changed_by: Some(by.to_string()) }
     }

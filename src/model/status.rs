@@ -1,21 +1,21 @@
-//! The rules of an order's life: which status may follow which. Who may move it there, [`access`] says.
+//! The rules of an order's life: which status may follow which. [`access`] says who may make the change.
 
 use super::access::{self, Right};
 use super::{OrderStatus, Party, Permit};
 use OrderStatus::{Accepted, Cancelled, Delivered, PickedUp};
 
-/// What becomes of a request to move an order.
+/// The decision on a request to move an order.
 #[derive(Clone, Copy, Debug)]
 pub enum Transition {
-    /// The order moves: it may from here, and this party may move it.
+    /// The order moves. This party may move it from here.
     Moves(Permit),
-    /// It is there already: success, and nothing changes.
+    /// The order has this status already: success without a change.
     Already,
-    /// Not from here, or not by this party.
+    /// The order cannot go there from here, or this party may not move it.
     Refused,
 }
 
-/// Whether `who` may move an order from `from` to `to`. States may be skipped forwards; nobody goes back.
+/// Whether `who` may move an order from `from` to `to`. An order may skip statuses but never goes back.
 #[must_use]
 pub fn transition(from: OrderStatus, to: OrderStatus, who: Party) -> Transition {
     if from == to {
@@ -28,7 +28,7 @@ pub fn transition(from: OrderStatus, to: OrderStatus, who: Party) -> Transition 
     }
 }
 
-/// Where `who` may move an order that is at `from`, in the order of an order's life.
+/// The statuses to which `who` may move an order from `from`, in the order of an order's life.
 #[must_use]
 pub fn allowed(from: OrderStatus, who: Party) -> Vec<OrderStatus> {
     OrderStatus::ALL
@@ -37,25 +37,25 @@ pub fn allowed(from: OrderStatus, who: Party) -> Vec<OrderStatus> {
         .collect()
 }
 
-/// Nothing follows these.
+/// Whether no status follows this one.
 #[must_use]
 pub const fn is_final(status: OrderStatus) -> bool {
     matches!(status, Delivered | Cancelled)
 }
 
-/// Whether a driver may be assigned now: from `accepted` on, until the end.
+/// Whether a driver may be assigned now: from `accepted` until the end.
 #[must_use]
 pub fn may_assign(status: OrderStatus) -> bool {
     status >= Accepted && !is_final(status)
 }
 
-/// Whether the driver may be taken off: not once the goods are with them; then there is only reassignment.
+/// Whether the driver may be removed. Once they have the goods, the order can only be reassigned.
 #[must_use]
 pub fn may_unassign(status: OrderStatus) -> bool {
     may_assign(status) && status < PickedUp
 }
 
-/// The status that a word means, in any case; `canceled` too.
+/// The status for a word, in any case; `canceled` too.
 #[must_use]
 pub fn parse(word: &str) -> Option<OrderStatus> {
     let word = word.to_ascii_lowercase();
@@ -67,8 +67,8 @@ pub fn parse(word: &str) -> Option<OrderStatus> {
 mod tests {
     use super::*;
 
-    /// Every (from, to, who): a row a state, a column a target in the order of `ALL`; `=` already there,
-    /// and the letters of those who may: c(ustomer), k (chef, who cooks), d(river), s(taff).
+    /// Every (from, to, who): rows are states, columns are targets in the order of `ALL`. `=` is the same status.
+    /// Letters are the parties that may move it: c(ustomer), k (chef, who cooks), d(river), s(taff).
     const TABLE: [[&str; 10]; 10] = [
         //          pend  paid  acc   prep  ready  assig  pick   trans  deliv  canc
         /* pend  */

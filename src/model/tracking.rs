@@ -1,4 +1,4 @@
-//! A tracking session: a rider's way with one order, which anybody who knows its id may watch.
+//! A tracking session: a rider's trip with one order. Anybody who knows its id may watch.
 
 use chrono::TimeDelta;
 
@@ -18,12 +18,12 @@ pub struct TrackingSession {
     pub started_at: Time,
 }
 
-/// The id of a tracking session: who knows it may watch, so it cannot be guessed.
+/// The id of a tracking session. It is a secret that lets its holder watch, so it cannot be guessed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrackingId(Box<str>);
 
 impl TrackingId {
-    /// The id with these random characters, [`ID_LENGTH`] of base62.
+    /// An id of these random characters: [`ID_LENGTH`] of base62.
     #[must_use]
     pub fn from_random(characters: &str) -> Self {
         Self(format!("TRK-{characters}").into())
@@ -35,7 +35,7 @@ impl TrackingId {
         Self(text.into())
     }
 
-    /// Reads an id. `None` for what cannot be one.
+    /// Parses an id. `None` for text that cannot be one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let random = text.strip_prefix("TRK-")?;
@@ -51,15 +51,15 @@ impl TrackingId {
 }
 
 impl TrackingSession {
-    /// Whether what the order is now belongs to the session: it is the order's, still with its rider, and not cancelled.
+    /// Whether the order's state still belongs to the session: the same order, with its rider, and not cancelled.
     #[must_use]
     pub fn shows(&self, order: &Order) -> bool {
         let theirs = order.driver.as_ref().is_some_and(|driver| driver.id == self.rider);
         theirs && order.id == self.order && order.status != OrderStatus::Cancelled
     }
 
-    /// When the session is over, as its order stands: some time after it started, less after the order was delivered, and
-    /// at once when the order was cancelled or is no longer with this rider.
+    /// When the session ends, given its order's state: some time after its start, sooner after delivery, and at once
+    /// when the order is cancelled or leaves this rider.
     #[must_use]
     pub fn ends_at(&self, order: &Order, history: &[PastStatus], lifetimes: Lifetimes) -> Time {
         let last = self.started_at + lifetimes.from_start;
@@ -67,7 +67,7 @@ impl TrackingSession {
             return order.updated_at.min(last);
         }
         if order.status == OrderStatus::Delivered {
-            // The order may have changed since: it may be paid late.
+            // The order may have changed since its delivery: it may be paid late.
             let delivered = history.iter().rfind(|past| past.status == OrderStatus::Delivered);
             return (delivered.map_or(order.updated_at, |past| past.at) + lifetimes.from_delivery).min(last);
         }
@@ -79,11 +79,11 @@ impl TrackingSession {
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetimes {
     pub from_start: TimeDelta,
-    /// Shorter, once its order is delivered.
+    /// The lifetime after delivery; it is shorter.
     pub from_delivery: TimeDelta,
 }
 
-/// Where a rider is now, and the status that they set, if they set one.
+/// A rider's position, and the status that they set, if any.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Moved {
     pub place: Point,

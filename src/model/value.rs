@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// What is wrong with an id, for the person who sent it.
+/// The rule for ids, in the words of a refusal.
 const ID_RULE: &str = "must be 1–128 characters of A–Z a–z 0–9 . _ : - | @";
 
 /// [`ID_RULE`] as a regular expression, for documents.
 pub const ID_PATTERN: &str = "^[A-Za-z0-9._:|@-]{1,128}$";
-/// Text without control characters but line breaks and tabs, as a regular expression, for documents: see [`Text`].
+/// Text without control characters except line breaks and tabs, as a regular expression, for documents: see [`Text`].
 pub const TEXT_PATTERN: &str = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$";
 /// The range of an [`Amount`].
 pub const MAX_AMOUNT: f64 = 1_000_000_000_000.0;
@@ -114,7 +114,7 @@ macro_rules! number {
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let value = f64::deserialize(deserializer)?;
-                // NaN is in no range, so it is refused here too.
+                // NaN is in no range, so it is refused too.
                 if $range.contains(&value) { Ok(Self(value)) } else { Err(serde::de::Error::custom($rule)) }
             }
         }
@@ -165,7 +165,7 @@ impl<'de> Deserialize<'de> for WholeNumber {
             }
 
             fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<WholeNumber, E> {
-                // Larger than any seq: as good as the largest.
+                // Larger than any seq: the largest does the same.
                 Ok(WholeNumber(i64::try_from(value).unwrap_or(i64::MAX)))
             }
 
@@ -184,7 +184,7 @@ impl<'de> Deserialize<'de> for WholeNumber {
     }
 }
 
-/// Text of at most `MAX` characters, at least `MIN`, without control characters but line breaks and tabs.
+/// Text of `MIN` to `MAX` characters, without control characters except line breaks and tabs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Text<const MIN: usize, const MAX: usize>(pub String);
@@ -217,7 +217,7 @@ pub type Line = Text<1, 255>;
 /// A paragraph of text for a person to read.
 pub type Paragraph = Text<0, 2_000>;
 
-/// A telephone number, as the other system writes it.
+/// A telephone number as the other system writes it.
 pub type Phone = Text<1, 64>;
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! Who asks.
+//! The caller.
 
 use serde::{Deserialize, Serialize};
 
 use super::UserId;
 use crate::base::clock::Time;
 
-/// What a user is here for. Other systems' words for it are understood on input.
+/// A user's role. Other systems' words for roles are accepted on input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -14,7 +14,7 @@ pub enum Role {
     Driver,
     Admin,
     Service,
-    /// No token. Let in only where an order may be read without one; no token makes anybody this.
+    /// No token. Admitted only where public reads are allowed; no token has this role.
     Anonymous,
 }
 
@@ -36,7 +36,7 @@ impl Role {
         }
     }
 
-    /// The role that a word means, in any case; `None` for a word we do not know.
+    /// The role for a word, in any case; `None` for an unknown word.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         match word.to_ascii_lowercase().as_str() {
@@ -49,13 +49,13 @@ impl Role {
         }
     }
 
-    /// Those who run the business and see every order.
+    /// Roles that run the business and see every order.
     #[must_use]
     pub const fn is_staff(self) -> bool {
         matches!(self, Self::Admin | Self::Service)
     }
 
-    /// Those who see the driver only while the order is on its way.
+    /// Roles that see the driver only while the order is on its way.
     #[must_use]
     pub const fn is_public(self) -> bool {
         matches!(self, Self::Customer | Self::Anonymous)
@@ -69,12 +69,12 @@ pub struct Principal {
     pub role: Role,
     /// When the token ends.
     pub expires_at: Time,
-    /// When it was made, in whole seconds as tokens mostly have it; `None` if it does not say.
+    /// When the token was issued, usually in whole seconds; `None` if it does not say.
     pub issued_at: Option<Time>,
 }
 
 impl Principal {
-    /// Somebody without a token.
+    /// A caller without a token.
     #[must_use]
     pub fn anonymous() -> Self {
         let id = UserId::stored("anonymous");

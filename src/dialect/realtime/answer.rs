@@ -1,4 +1,4 @@
-//! What clients are answered: ack payloads and the `error` event.
+//! Answers to clients: ack payloads and the `error` event.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -13,7 +13,7 @@ use crate::dialect::message::Message;
 use crate::dialect::text::json;
 use crate::model::{Eta, OrderId, OrderStatus, Overview};
 
-/// What was carried out.
+/// The ack of a request that succeeded.
 #[must_use]
 pub fn answer(answer: &Answer<'_>) -> Box<RawValue> {
     match *answer {
@@ -76,7 +76,7 @@ impl<'a> Problem<'a> {
     #[must_use]
     pub fn new(refusal: &'a Refusal, event: Option<&'a str>) -> Self {
         let mut problem = Self {
-            // The one word for every kind of unreadable payload on this door.
+            // Every unreadable payload has this one code in this dialect.
             code: if matches!(refusal, Refusal::Malformed(_)) { "invalid_payload" } else { refusal.code() },
             message: refusal.to_string(),
             member: None,
@@ -116,13 +116,13 @@ impl<'a> Problem<'a> {
     }
 }
 
-/// The answer to a request that was refused.
+/// The ack of a request that was refused.
 #[must_use]
 pub fn failure(refusal: &Refusal) -> Box<RawValue> {
     json(&Failure { ok: false, error: Problem::new(refusal, None) })
 }
 
-/// The `error` event, for a request that was refused and has no ack callback.
+/// The `error` event, for a refused request without an ack callback.
 #[must_use]
 pub fn error_event(refusal: &Refusal, event: &str) -> Message {
     frame("error", &Problem::new(refusal, Some(event)))

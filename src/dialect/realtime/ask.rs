@@ -1,4 +1,4 @@
-//! What clients ask: from the JSON of an event to a command.
+//! Requests of clients: from the JSON of an event to a command.
 
 use std::borrow::Cow;
 
@@ -10,10 +10,10 @@ use crate::dialect::Request;
 use crate::dialect::canonical::StatusWord;
 use crate::model::{Command, LocationReport, OrderId, Paragraph, Secret, WholeNumber};
 
-/// Characters of an unknown event's name that its answer repeats.
+/// How many characters of an unknown event's name the answer repeats.
 const NAME: usize = 128;
 
-/// Reads the JSON array of a Socket.IO event, `["name", payload]`.
+/// Parses the JSON array of a Socket.IO event, `["name", payload]`.
 #[must_use]
 pub fn parse(json: &str, batch_max: usize) -> Request {
     let Ok(Packet(name, payload)) = serde_json::from_str::<Packet<'_>>(json) else {
@@ -48,7 +48,7 @@ pub fn parse(json: &str, batch_max: usize) -> Request {
     Request { event, command }
 }
 
-/// `["name", payload, …]`: what comes after the payload is ignored, as unknown members are.
+/// `["name", payload, …]`. Further arguments are ignored, as unknown members are.
 struct Packet<'a>(Cow<'a, str>, Option<&'a RawValue>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Packet<'a> {
@@ -74,11 +74,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Packet<'a> {
     }
 }
 
-/// A name that is borrowed unless it has escapes in it.
+/// A name. It is borrowed from the packet unless it has escapes.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Reads a payload; a refusal names the member at fault.
+/// Parses a payload. A refusal names the member at fault.
 fn read<'de, T: Deserialize<'de>>(payload: &'de str) -> Result<T, Refusal> {
     if !payload.trim_start().starts_with('{') {
         return Err(Refusal::invalid("payload", "must be an object"));

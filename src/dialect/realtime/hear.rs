@@ -1,4 +1,4 @@
-//! What clients hear: events, rendered.
+//! Messages to clients: rendered events.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::model::{
     Party, Role,
 };
 
-/// The greeting of a socket that has just come.
+/// The greeting of a new socket.
 #[must_use]
 pub fn connected(greeting: &Greeting<'_>) -> Message {
     #[derive(Serialize)]
@@ -45,7 +45,7 @@ pub fn connected(greeting: &Greeting<'_>) -> Message {
     frame("connected", &payload)
 }
 
-/// The token of the socket is about to end, or has ended.
+/// The socket's token is about to end, or has ended.
 #[must_use]
 pub fn token_event(event: TokenEvent, expires_at: Time) -> Message {
     #[derive(Serialize)]
@@ -60,7 +60,7 @@ pub fn token_event(event: TokenEvent, expires_at: Time) -> Message {
     frame(name, &Token { expires_at: rfc3339(expires_at) })
 }
 
-/// More was missed than can be told.
+/// The client missed more than can be replayed.
 #[must_use]
 pub fn resync(reason: &'static str) -> Message {
     #[derive(Serialize)]
@@ -83,17 +83,17 @@ pub fn location_acknowledged(orders: &[OrderId], received_at: Time) -> Message {
     frame("driver:location_acknowledged", &Acknowledged { order_ids: orders, received_at })
 }
 
-/// A status update told to one session as it catches up.
+/// A status update for one session that catches up.
 #[must_use]
 pub fn catch_up(event: &OrderEvent, eta: Option<Eta>, party: Party, telling: Telling) -> Message {
     frame("order:status_update", &StatusUpdate::new(event, eta, party, telling))
 }
 
-/// Whom a message is for, the message, and what customers get in its place.
+/// Recipients, message, and the customers' version if it differs.
 type Addressed = (SmallVec<[Topic; 5]>, Message, Option<Message>);
 
-/// A durable event: what it means to somebody, and last one message to all its parties. Each says where a client is
-/// that has it. The last has the place after the whole event, because it is the one that names the event's position.
+/// A durable event: first the messages for single parties, then one message for all parties. Each has the client's
+/// offset. The last has the place after the whole event, because it names the event's position.
 #[must_use]
 pub fn render(event: &OrderEvent, eta: Option<Eta>, telling: Telling) -> SmallVec<[Outgoing; 3]> {
     let order = &event.order;
@@ -180,7 +180,7 @@ fn available(order: &Order) -> Available<'_> {
     Available { order_id: &order.id, order_number: &order.order_number, pickup }
 }
 
-/// Who hears of a live event.
+/// The recipients of a live event.
 #[must_use]
 pub fn live_audience(event: &LiveEvent) -> LiveAudience {
     let newest = |order: &OrderId, kind| Some(LiveKey { order: order.clone(), kind });

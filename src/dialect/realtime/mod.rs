@@ -1,4 +1,4 @@
-//! Socket.IO, namespace `/realtime`: the main door's words, both ways.
+//! Socket.IO, namespace `/realtime`: the canonical dialect.
 
 mod answer;
 mod ask;
@@ -20,7 +20,7 @@ use crate::dialect::text::json;
 /// The namespace.
 pub const NAMESPACE: &str = "/realtime";
 
-/// What clients may ask, and what they ask that is none of it.
+/// The events that clients may send, and a last one that stands for all other names.
 pub const REQUESTS: [&str; 10] = [
     "driver:location",
     "subscribe:order",
@@ -34,7 +34,7 @@ pub const REQUESTS: [&str; 10] = [
     "unreadable",
 ];
 
-/// Names that announcements may not use: the protocol's own, and those that mean something here.
+/// Names that announcements may not use: the protocol's own, and those with a meaning in this namespace.
 const RESERVED: [&str; 24] = [
     "connect",
     "connect_error",
@@ -62,15 +62,15 @@ const RESERVED: [&str; 24] = [
     "ping:latency",
 ];
 
-/// Whether an announcement may carry this name.
+/// Whether an announcement may have this name.
 ///
 /// # Errors
-/// Why it may not.
+/// The reason why it may not.
 pub fn check_event_name(name: &str) -> Result<(), &'static str> {
     if name.is_empty() || name.len() > 128 || name.chars().any(char::is_control) {
         return Err("must have 1 to 128 characters, none of them a control character");
     }
-    // A name that begins with `~` is our own, between the parts of the server.
+    // Names that begin with `~` are internal to the server.
     let ours = name.starts_with('~') || name == "subscribe:order" || name == "unsubscribe:order";
     if RESERVED.contains(&name) || ours {
         return Err("is a reserved event name");
