@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use ordercast::auth::mint;
-use ordercast::base::clock::{Clock, from_millis};
+use ordercast::base::clock::{Clock, from_millis, instant};
 use ordercast::base::config::Serve;
 use ordercast::cli::Cli;
 use ordercast::model::Role;
@@ -59,7 +59,6 @@ impl TestDb {
 macro_rules! on_both_databases {
     ($(async fn $name:ident($db:ident: $type:ident) $body:block)+) => {$(
         mod $name {
-            #[allow(clippy::wildcard_imports, reason = "the test's own file")]
             use super::*;
 
             async fn run($db: $crate::harness::$type) $body
@@ -267,9 +266,9 @@ impl Api {
 
 /// Asks again until it is so: for what has no event to await.
 pub async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = instant() + PATIENCE;
     while !so().await {
-        assert!(tokio::time::Instant::now() < deadline, "{what}: never came to be");
+        assert!(instant() < deadline, "{what}: never came to be");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
