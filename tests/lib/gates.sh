@@ -13,6 +13,17 @@ gate_fmt() { cargo fmt --all --check; }
 gate_clippy() { cargo clippy --workspace --all-targets --locked -- -D warnings; }
 gate_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked; }
 
+# Where `cargo-deny fetch db` puts its database. It is not fetched here: the gates give the same answer without a network.
+has_advisories() { compgen -G "${CARGO_HOME:-$HOME/.cargo}/advisory-dbs/advisory-db-*" >/dev/null; }
+# Bans, licences and sources of the crates in Cargo.lock; see .deny.toml.
+gate_deny() {
+  local deny=("$VENV/bin/cargo-deny" --locked)
+  "${deny[@]}" check --hide-inclusion-graph -D unmatched-skip -D unnecessary-skip bans licenses sources || return 1
+  ! has_advisories || "${deny[@]}" --offline check --hide-inclusion-graph advisories
+}
+gate_machete() { "$TOOLS/bin/cargo-machete" --with-metadata; }
+gate_typos() { "$VENV/bin/typos"; }
+
 # Everything that the served OpenAPI document promises, tried with wanted and unwanted input.
 gate_openapi() {
   local secret=openapi-tests-secret-of-more-than-32-bytes dir=$WORK/openapi base token server status

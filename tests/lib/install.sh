@@ -43,9 +43,16 @@ install_npm() {
   return 1
 }
 
+# install_python REQUIREMENTS: its packages into the tests' venv, where the list has changed since the last time.
 install_python() {
-  local wanted=tests/clients/requirements.txt
-  if cmp -s "$wanted" "$VENV/installed.txt"; then return 0; fi
-  rm -rf "$VENV"
-  python3 -m venv "$VENV" && "$VENV/bin/pip" install --quiet --retries 5 -r "$wanted" && cp "$wanted" "$VENV/installed.txt"
+  local wanted=$1 stamp=$VENV/${1//\//-}
+  if cmp -s "$wanted" "$stamp"; then return 0; fi
+  python3 -m venv "$VENV" && "$VENV/bin/pip" install --quiet --retries 5 -r "$wanted" && cp "$wanted" "$stamp"
+}
+
+# cargo-machete comes as source only. A debug build takes half the time and is fast enough.
+install_machete() {
+  local version=0.9.2
+  if [ "$("$TOOLS/bin/cargo-machete" --version 2>/dev/null)" = "$version" ]; then return 0; fi
+  CARGO_PROFILE_DEV_DEBUG=false cargo install --quiet --locked --debug --root "$TOOLS" --version "$version" cargo-machete
 }
