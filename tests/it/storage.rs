@@ -241,8 +241,8 @@ on_both_databases! {
         server.stop().await;
         let database = Db::connect(&db.url()).await.expect("database");
         let cutoff = trail[0].received_at + chrono::TimeDelta::days(1);
-        assert_eq!(ordercast::driver::trail::forget_batch(&database, cutoff).await.expect("removed"), 600);
-        assert_eq!(ordercast::driver::trail::forget_batch(&database, cutoff).await.expect("removed"), 0);
+        assert_eq!(ordercast::driver::trail::delete_batch(&database, cutoff).await.expect("removed"), 600);
+        assert_eq!(ordercast::driver::trail::delete_batch(&database, cutoff).await.expect("removed"), 0);
         database.close().await;
     }
 }
