@@ -11,7 +11,7 @@ use ordercast::base::config::Serve;
 use ordercast::cli::Cli;
 use ordercast::model::Role;
 use ordercast::server;
-use ordercast::server::Failure;
+use ordercast::server::ServerError;
 use sea_orm::{ConnectionTrait, Database};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -84,7 +84,7 @@ pub struct Server {
     pub address: SocketAddr,
     pub clock: Clock,
     stop: CancellationToken,
-    running: JoinHandle<Result<(), Failure>>,
+    running: JoinHandle<Result<(), ServerError>>,
 }
 
 /// The settings of a test server, as they would be on the command line.
