@@ -1,4 +1,5 @@
-//! Echo handlers. Engine.IO messages come back unchanged; Socket.IO events come back in the form that the suite expects.
+//! Echo handlers. Engine.IO messages come back unchanged; Socket.IO events come back in the form that the suite
+//! expects.
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,8 +34,8 @@ impl EngineIoHandler for Messages {
     }
 }
 
-/// Sends the client's auth payload back as `auth`. Then echoes `message` as `message-back`, and `message-with-ack` as its
-/// ack.
+/// Sends the client's auth payload back as `auth`. Then echoes `message` as `message-back`, and `message-with-ack` as
+/// its ack.
 pub async fn events(socket: SocketRef, Data(auth): Data<Value>) {
     socket.on("message", async |socket: SocketRef, Data(args): Data<Args>| {
         let _ = socket.emit("message-back", &args);

@@ -1,9 +1,9 @@
-//! The server for the official Engine.IO and Socket.IO test suites: Ordercast's transport in front of plain echo services.
-//! It contains no use cases of Ordercast.
+//! The server for the official Engine.IO and Socket.IO test suites: Ordercast's transport in front of plain echo
+//! services. It contains no use cases of Ordercast.
 //!
 //! The suites are in `socketio/socket.io`, below `docs`: `engine.io-protocol/v3-test-suite`, `…/v4-test-suite` and
-//! `socket.io-protocol/v5-test-suite`. With `--bare` the server is socketioxide alone, which shows whether socketioxide or
-//! our transport causes a failure.
+//! `socket.io-protocol/v5-test-suite`. With `--bare` the server is socketioxide alone, which shows whether socketioxide
+//! or our transport causes a failure.
 
 mod echo;
 
