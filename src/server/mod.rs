@@ -35,7 +35,7 @@ use crate::session::deliver::deliver;
 use crate::transport::socketio::peers::Peers;
 use crate::transport::{conn, http, socketio};
 
-/// Why the server could not start, or stopped before it was told to.
+/// Why the server could not start, or why it ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// A setting is invalid. The text is one line for the operator.
