@@ -1,4 +1,4 @@
-//! The sum of the use cases. There is no socket and no session in it: a use case cannot write to a client.
+//! The use cases in one value. It has no sockets and no sessions, so a use case cannot write to a client.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use crate::order::Orders;
 use crate::recovery::Recovery;
 use crate::tracking::Tracking;
 
-/// Shared by sessions and transports; cheap to clone.
+/// All use cases. Sessions and transports share it; cheap to clone.
 #[derive(Clone)]
-pub struct App(Arc<Parts>);
+pub struct App(Arc<AppParts>);
 
-/// What use cases have in common.
-pub struct Shared {
+/// The dependencies that several use cases share.
+pub struct Infrastructure {
     pub config: Serve,
     pub health: Arc<Health>,
     pub auth: Arc<Auth>,
@@ -35,14 +35,14 @@ pub struct Shared {
     pub db: Db,
 }
 
-/// The parts of an [`App`].
-pub struct Parts {
+/// The fields of an [`App`].
+pub struct AppParts {
     pub config: Serve,
     pub health: Arc<Health>,
     pub auth: Arc<Auth>,
-    /// The log of durable events.
+    /// Reads the log of durable events.
     pub events: Relay,
-    /// The way of live events.
+    /// Carries live events.
     pub bus: Bus,
     pub orders: Orders,
     pub drivers: Drivers,
@@ -50,27 +50,27 @@ pub struct Parts {
     pub recovery: Recovery,
     pub clock: Clock,
     pub metrics: Metrics,
-    /// For what belongs to no use case: revoked tokens.
+    /// Needed for revoked tokens only, which belong to no use case.
     db: Db,
 }
 
 impl Deref for App {
-    type Target = Parts;
+    type Target = AppParts;
 
-    fn deref(&self) -> &Parts {
+    fn deref(&self) -> &AppParts {
         &self.0
     }
 }
 
 impl App {
-    /// Puts the use cases together on one database.
+    /// Makes the remaining use cases and puts all of them together.
     #[must_use]
-    pub fn new(shared: Shared, orders: Orders, trail: Trail, recovery: Recovery) -> Self {
-        let Shared { config, health, auth, events, bus, clock, metrics, db } = shared;
+    pub fn new(infrastructure: Infrastructure, orders: Orders, trail: Trail, recovery: Recovery) -> Self {
+        let Infrastructure { config, health, auth, events, bus, clock, metrics, db } = infrastructure;
         let limits = &config.limits;
         let drivers = Drivers::new(db.clone(), clock.clone(), trail, bus.clone(), orders.clone(), limits);
         let tracking = Tracking::new(db.clone(), clock.clone(), orders.clone(), drivers.clone(), limits);
-        Self(Arc::new(Parts {
+        Self(Arc::new(AppParts {
             config,
             health,
             auth,
@@ -86,21 +86,22 @@ impl App {
         }))
     }
 
-    /// Whether new work can be taken: the database answers, tokens can be verified, and the server is not stopping.
+    /// Whether the server accepts new work: the database answers, tokens can be verified, and the server is not
+    /// stopping.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.health.is_good() && self.auth.is_ready()
     }
 
-    /// Refuses the tokens of a user that were made before now.
+    /// Revokes all tokens of a user that were issued before now.
     ///
     /// # Errors
-    /// Those of the database; then nothing has changed.
+    /// Those of the database. Nothing has changed then.
     pub async fn revoke_tokens(&self, user: &UserId) -> Result<(), Refusal> {
         self.auth.revocations().revoke(&self.db, user, self.clock.now()).await
     }
 
-    /// Reads which users' tokens were revoked lately, here or by another process.
+    /// Reads new revocations of any process. Returns the users whose revocation this process did not know yet.
     ///
     /// # Errors
     /// Those of the database.
@@ -108,7 +109,7 @@ impl App {
         self.auth.revocations().poll(&self.db).await
     }
 
-    /// Closes the database, after everything else.
+    /// Closes the database. Call it after everything else has ended.
     pub async fn close(&self) {
         self.db.close().await;
     }

@@ -1,4 +1,4 @@
-//! The command line: subcommands and their flags.
+//! The command line: subcommands with their flags.
 
 use std::time::Duration;
 
@@ -18,30 +18,30 @@ pub struct Cli {
 }
 
 #[derive(Debug, clap::Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "made once, at start")]
+#[expect(clippy::large_enum_variant, reason = "exists once, at start")]
 pub enum Subcommand {
     /// Run the server (the default)
     Serve(Serve),
     /// Print a JWT signed with `JWT_SECRET`
-    Token(Token),
-    /// Apply, revert or list the database's migrations
-    Migrate(Migrate),
+    Token(TokenArgs),
+    /// Apply, revert or list database migrations
+    Migrate(MigrateArgs),
     /// Print the `OpenAPI` document
     Openapi,
 }
 
 #[derive(Clone, Debug, Args)]
-pub struct Token {
+pub struct TokenArgs {
     /// User id
     #[arg(long)]
     pub sub: String,
-    /// customer, chef, driver, admin or service
+    /// Role: customer, chef, driver, admin or service
     #[arg(long, value_parser = parse_role)]
     pub role: Role,
-    /// Name shown to others
+    /// Name of the user
     #[arg(long)]
     pub name: Option<String>,
-    /// How long it is good for, as in 30s, 15m, 1h or 7d
+    /// Lifetime, for example 30s, 15m, 1h or 7d
     #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
     pub ttl: Duration,
     /// HS256 secret, at least 32 bytes
@@ -50,7 +50,7 @@ pub struct Token {
 }
 
 #[derive(Clone, Debug, Args)]
-pub struct Migrate {
+pub struct MigrateArgs {
     #[arg(value_enum)]
     pub direction: Direction,
     #[command(flatten)]
@@ -59,11 +59,11 @@ pub struct Migrate {
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum Direction {
-    /// Apply what is missing
+    /// Apply all pending migrations
     Up,
-    /// Revert the newest
+    /// Revert the newest migration
     Down,
-    /// List what is applied
+    /// List all migrations and whether they are applied
     Status,
 }
 

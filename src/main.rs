@@ -1,4 +1,4 @@
-//! The `ordercast` binary: flags, logs, signals.
+//! The `ordercast` binary: handles flags, logs, signals and exit codes.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -11,19 +11,19 @@ use ordercast::base::clock::Clock;
 use ordercast::base::config::{Serve, check_secret};
 use ordercast::base::db::Db;
 use ordercast::base::telemetry;
-use ordercast::cli::{Cli, Direction, Migrate, Subcommand, Token};
-use ordercast::server::{self, Failure};
+use ordercast::cli::{Cli, Direction, MigrateArgs, Subcommand, TokenArgs};
+use ordercast::server::{self, ServerError};
 use ordercast::transport;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
-/// Frames are many small allocations, made by one task and released by another.
+/// mimalloc, because frames are many small allocations that one task makes and another one frees.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Exit code for settings that cannot be used.
+/// Exit code for invalid settings.
 const BAD_CONFIG: u8 = 2;
-/// Connections that may wait to be accepted: many clients come back at once.
+/// Connections that may wait to be accepted. Large, because many clients reconnect at the same time.
 const BACKLOG: u32 = 4_096;
 
 fn main() -> ExitCode {
@@ -32,31 +32,31 @@ fn main() -> ExitCode {
         Err(error) if error.use_stderr() => {
             let text = error.to_string();
             let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-            return refuse(line);
+            return exit_bad_config(line);
         }
-        // --help and --version
+        // --help and --version arrive here.
         Err(error) => return if error.print().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE },
     };
     let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("no runtime: {error}")),
+        Err(error) => return exit_failure(&format!("cannot start the runtime: {error}")),
     };
     let code = runtime.block_on(async {
         match cli.command {
             None => serve(cli.serve).await,
             Some(Subcommand::Serve(serve)) => self::serve(serve).await,
-            Some(Subcommand::Token(token)) => print_token(&token),
-            Some(Subcommand::Migrate(migrate)) => self::migrate(migrate).await,
-            Some(Subcommand::Openapi) => print_document(),
+            Some(Subcommand::Token(args)) => print_token(&args),
+            Some(Subcommand::Migrate(args)) => migrate(args).await,
+            Some(Subcommand::Openapi) => print_openapi(),
         }
     });
-    // Sockets that are still being written to are not waited for.
+    // Does not wait for tasks that still write to sockets.
     runtime.shutdown_background();
     code
 }
 
-/// On one core, one thread does everything: a multi-thread runtime's only worker was measured to let some sockets wait
-/// 0.7 s under full load, seven times as long.
+/// On one core, this is a current-thread runtime. A multi-thread runtime with one worker was measured to let some
+/// sockets wait 0.7 s under full load, seven times as long.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     let mut builder = match std::thread::available_parallelism() {
         Ok(cores) if cores.get() == 1 => tokio::runtime::Builder::new_current_thread(),
@@ -65,12 +65,12 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     builder.enable_all().build()
 }
 
-fn refuse(line: &str) -> ExitCode {
+fn exit_bad_config(line: &str) -> ExitCode {
     eprintln!("ordercast: {line}");
     ExitCode::from(BAD_CONFIG)
 }
 
-fn fail(line: &str) -> ExitCode {
+fn exit_failure(line: &str) -> ExitCode {
     eprintln!("ordercast: {line}");
     ExitCode::FAILURE
 }
@@ -78,20 +78,20 @@ fn fail(line: &str) -> ExitCode {
 async fn serve(config: Serve) -> ExitCode {
     let config = match config.check() {
         Ok(config) => config,
-        Err(line) => return refuse(&line),
+        Err(line) => return exit_bad_config(&line),
     };
     telemetry::start();
     let listener = match listen(config.listen, config.reuse_port) {
         Ok(listener) => listener,
-        Err(error) => return refuse(&format!("cannot listen on {}: {error}", config.listen)),
+        Err(error) => return exit_bad_config(&format!("cannot listen on {}: {error}", config.listen)),
     };
     let address = match listener.local_addr() {
         Ok(address) => address,
-        Err(error) => return fail(&format!("no address: {error}")),
+        Err(error) => return exit_failure(&format!("the listener has no address: {error}")),
     };
     let stop = CancellationToken::new();
     let demo = config.demo;
-    let started = move || {
+    let on_started = move || {
         if demo {
             println!("Ordercast demo: open http://{address} in a browser");
         } else {
@@ -99,16 +99,16 @@ async fn serve(config: Serve) -> ExitCode {
         }
         tracing::info!(%address, "listening");
     };
-    let running = server::run(config, Clock::System, listener, stop.clone(), started);
+    let running = server::run(config, Clock::System, listener, stop.clone(), on_started);
     tokio::spawn(async move {
-        signal().await;
+        stop_signal().await;
         stop.cancel();
     });
     match running.await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Config(line)) => refuse(&line),
-        Err(failure @ Failure::Database(_)) => refuse(&failure.to_string()),
-        Err(failure) => fail(&failure.to_string()),
+        Err(ServerError::Config(line)) => exit_bad_config(&line),
+        Err(error @ ServerError::Database(_)) => exit_bad_config(&error.to_string()),
+        Err(error) => exit_failure(&error.to_string()),
     }
 }
 
@@ -121,49 +121,51 @@ fn listen(address: SocketAddr, reuse_port: bool) -> std::io::Result<TcpListener>
 }
 
 /// Waits for SIGTERM or SIGINT.
-async fn signal() {
+async fn stop_signal() {
     use tokio::signal::unix::{SignalKind, signal};
-    let terminated = async {
+    let sigterm = async {
         match signal(SignalKind::terminate()) {
             Ok(mut signals) => drop(signals.recv().await),
             Err(_) => std::future::pending().await,
         }
     };
     tokio::select! {
-        () = terminated => {}
+        () = sigterm => {}
         _ = tokio::signal::ctrl_c() => {}
     }
 }
 
-fn print_token(asked: &Token) -> ExitCode {
-    let Some(secret) = &asked.jwt_secret else { return refuse("set JWT_SECRET to sign a token with") };
+fn print_token(args: &TokenArgs) -> ExitCode {
+    let Some(secret) = &args.jwt_secret else {
+        return exit_bad_config("set JWT_SECRET to sign a token with");
+    };
     if let Err(line) = check_secret(secret) {
-        return refuse(&line);
+        return exit_bad_config(&line);
     }
-    if ordercast::model::UserId::parse(&asked.sub).is_err() {
-        return refuse("--sub must be 1–128 characters of A–Z a–z 0–9 . _ : - | @");
+    if ordercast::model::UserId::parse(&args.sub).is_err() {
+        return exit_bad_config("--sub must be 1–128 characters of A–Z a–z 0–9 . _ : - | @");
     }
-    match mint(secret, &asked.sub, asked.role, asked.name.as_deref(), Clock::System.now(), asked.ttl) {
+    match mint(secret, &args.sub, args.role, args.name.as_deref(), Clock::System.now(), args.ttl) {
         Ok(token) => print(&token),
-        Err(error) => fail(&format!("cannot sign: {error}")),
+        Err(error) => exit_failure(&format!("cannot sign: {error}")),
     }
 }
 
-async fn migrate(asked: Migrate) -> ExitCode {
-    let url = match asked.database.url() {
+async fn migrate(args: MigrateArgs) -> ExitCode {
+    let url = match args.database.url() {
         Ok(url) => url,
-        Err(line) => return refuse(&line),
+        Err(line) => return exit_bad_config(&line),
     };
     let db = match Db::connect(&url).await {
         Ok(db) => db,
-        Err(error) => return fail(&format!("the database cannot be opened: {error}")),
+        Err(error) => return exit_failure(&format!("the database cannot be opened: {error}")),
     };
-    let done = match asked.direction {
+    let applied = match args.direction {
         Direction::Up => Migrator::up(db.writer(), None).await,
         Direction::Down => Migrator::down(db.writer(), Some(1)).await,
         Direction::Status => Ok(()),
     };
-    let listed = match done {
+    let listed = match applied {
         Ok(()) => Migrator::get_migration_with_status(db.writer()).await,
         Err(error) => Err(error),
     };
@@ -174,23 +176,23 @@ async fn migrate(asked: Migrate) -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        Err(error) => fail(&format!("migration failed: {error}")),
+        Err(error) => exit_failure(&format!("migration failed: {error}")),
     }
 }
 
-/// Prints to whoever reads it, as far as they do.
+/// Prints a text to standard output. A reader that closes the pipe early, such as `head`, is no error.
 fn print(text: &str) -> ExitCode {
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            fail(&format!("cannot print: {error}"))
+            exit_failure(&format!("cannot print: {error}"))
         }
         _ => ExitCode::SUCCESS,
     }
 }
 
-fn print_document() -> ExitCode {
+fn print_openapi() -> ExitCode {
     match transport::http::document().to_pretty_json() {
         Ok(document) => print(&document),
-        Err(error) => fail(&format!("the document cannot be written: {error}")),
+        Err(error) => exit_failure(&format!("the document cannot be written: {error}")),
     }
 }

@@ -1,4 +1,4 @@
-//! Who had an order, from when until when. `ended_at` is empty for the present driver.
+//! The drivers of an order over time. `ended_at` is NULL for the current driver.
 
 use sea_orm::entity::prelude::*;
 
@@ -8,7 +8,7 @@ use sea_orm::entity::prelude::*;
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub order_id: String,
-    /// The order's seq of the event that assigned the driver.
+    /// Seq of the event that assigned the driver.
     #[sea_orm(primary_key, auto_increment = false)]
     pub seq: i64,
     pub driver_id: String,

@@ -1,5 +1,5 @@
-//! Whom an event of the log is for: an index beside the log, for reading one client's share of it. It is kept by stretches
-//! of the log, so that what is written at a time lies close together.
+//! The recipients of each event: an index of the log, for reading the events of one client. The primary key begins with
+//! the stretch of the log, so that rows written at the same time are stored close together.
 
 use sea_orm::entity::prelude::*;
 
@@ -7,7 +7,7 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "event_audience")]
 pub struct Model {
-    /// The position, divided by 512.
+    /// The position divided by 512, rounded down.
     #[sea_orm(primary_key, auto_increment = false)]
     pub stretch: i64,
     /// `user:<id>` or `role:<role>`.

@@ -1,4 +1,4 @@
-//! What was first answered to a request that carried an `Idempotency-Key`.
+//! The order that the first request with an `Idempotency-Key` created.
 
 use sea_orm::entity::prelude::*;
 

@@ -1,8 +1,8 @@
 //! The tables of Ordercast, one file each.
 //!
-//! Values and columns only: rules live in the server's `order` and `driver` modules. Times are
-//! UTC, truncated to milliseconds before they are written, so that both databases give back
-//! exactly what was stored and `SQLite`'s text order is the order in time.
+//! They contain values and columns only; the rules are in the server. Times are UTC, truncated to milliseconds before
+//! they are written. So both databases return exactly what was stored, and the text order of times in `SQLite` is
+//! chronological.
 
 pub mod driver_assignment;
 pub mod driver_position;

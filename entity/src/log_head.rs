@@ -1,5 +1,5 @@
-//! One row: the position of the newest event. Updated last in every transaction that appends, so
-//! that positions are handed out in commit order.
+//! A single row with the position of the newest event. Every transaction that appends events updates it last, so that
+//! positions are assigned in commit order.
 
 use sea_orm::entity::prelude::*;
 

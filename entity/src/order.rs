@@ -1,4 +1,4 @@
-//! An order as it is now. Its past is in `status_history`, `driver_assignment` and `order_event`.
+//! The current state of an order. Its past is in `status_history`, `driver_assignment` and `order_event`.
 
 use sea_orm::entity::prelude::*;
 
@@ -29,16 +29,16 @@ pub struct Model {
     pub delivery_address: String,
     pub delivery_latitude: f64,
     pub delivery_longitude: f64,
-    /// The present driver; who had the order before is in `driver_assignment`.
+    /// The current driver. Former drivers are in `driver_assignment`.
     pub driver_id: Option<String>,
     pub driver_name: Option<String>,
     pub driver_phone: Option<String>,
     pub total: Option<f64>,
     pub currency: Option<String>,
     pub notes: Option<String>,
-    /// Set when somebody overrode the computed ETA.
+    /// The ETA that was set by hand; `None` if it is computed.
     pub estimated_delivery_time: Option<ChronoDateTimeUtc>,
-    /// Rises by exactly one with every durable event of this order.
+    /// Rises by exactly one with each durable event of this order.
     pub seq: i64,
     pub created_at: ChronoDateTimeUtc,
     pub updated_at: ChronoDateTimeUtc,

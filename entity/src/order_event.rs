@@ -1,4 +1,4 @@
-//! The event log of all orders: positions are 1, 2, 3… in commit order, without gaps.
+//! The event log of all orders. Positions are 1, 2, 3… in commit order, without gaps.
 
 use sea_orm::entity::prelude::*;
 
@@ -10,7 +10,7 @@ pub struct Model {
     pub position: i64,
     pub order_id: String,
     pub seq: i64,
-    /// The event as JSON, whole: rendering it needs no other table.
+    /// The complete event as JSON, so that rendering it needs no other table.
     #[sea_orm(column_type = "Text")]
     pub body: String,
 }

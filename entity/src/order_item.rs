@@ -1,4 +1,4 @@
-//! One line of an order.
+//! The items of an order, one row each.
 
 use sea_orm::entity::prelude::*;
 

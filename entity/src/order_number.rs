@@ -1,4 +1,4 @@
-//! The last order number handed out on a day, for `RND-YYYYMMDD-NNNN`.
+//! The last order number assigned on each day, for numbers of the form `RND-YYYYMMDD-NNNN`.
 
 use sea_orm::entity::prelude::*;
 

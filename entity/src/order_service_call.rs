@@ -1,4 +1,4 @@
-//! That an order was delivered, as long as the order service has not accepted to know it.
+//! Deliveries that the order service has not accepted yet.
 
 use sea_orm::entity::prelude::*;
 
@@ -9,9 +9,9 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub order_id: String,
     pub delivered_at: ChronoDateTimeUtc,
-    /// How often it was tried.
+    /// Number of calls so far.
     pub tries: i32,
-    /// When it is tried next.
+    /// Time of the next call.
     pub next_at: ChronoDateTimeUtc,
 }
 

@@ -1,4 +1,4 @@
-//! How far in the log each consumer has told another system, and which process reads on for it.
+//! The progress of each outbox consumer in the log, and the process that holds its lease.
 
 use sea_orm::entity::prelude::*;
 
@@ -8,11 +8,11 @@ use sea_orm::entity::prelude::*;
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub consumer: String,
-    /// Everything up to this position of the log is done.
+    /// All events up to this position are processed.
     pub position: i64,
-    /// The process that reads on.
+    /// The process that holds the lease.
     pub holder: String,
-    /// After this another process may take over.
+    /// After this time another process may take the lease.
     pub lease_until: ChronoDateTimeUtc,
 }
 

@@ -1,7 +1,7 @@
-//! Where drivers have been, written in batches behind the live path and kept for some days.
+//! All fixes of all drivers, written in batches in the background and deleted after some days.
 //!
-//! No index but the id: the table is written far more often than read, and only ever appended to. Rows are in the order
-//! received, so that a stretch of time is a range of ids.
+//! The id is the only index, because the table is written far more often than read. Rows are in the order of reception,
+//! so a range of time is a range of ids.
 
 use sea_orm::entity::prelude::*;
 

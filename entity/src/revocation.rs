@@ -1,4 +1,4 @@
-//! Since when a user's older tokens are refused.
+//! The last time when all tokens of a user were revoked. Older tokens are refused.
 
 use sea_orm::entity::prelude::*;
 

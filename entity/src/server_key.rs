@@ -1,4 +1,4 @@
-//! Secrets of this database, made when they are first needed.
+//! Secrets that all servers on this database share. Each one is generated at first use.
 
 use sea_orm::entity::prelude::*;
 

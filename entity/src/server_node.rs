@@ -1,4 +1,4 @@
-//! When each server process was last known to be alive.
+//! The time when each server process was last known to be alive.
 
 use sea_orm::entity::prelude::*;
 

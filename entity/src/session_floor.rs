@@ -1,4 +1,4 @@
-//! Users of whom sessions were thrown away because there were too many.
+//! Users whose oldest sessions were deleted because they had too many.
 
 use sea_orm::entity::prelude::*;
 
@@ -8,7 +8,7 @@ use sea_orm::entity::prelude::*;
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub user_id: String,
-    /// The newest of them was made then.
+    /// When the newest deleted session began.
     pub thrown_away: ChronoDateTimeUtc,
 }
 

@@ -1,4 +1,4 @@
-//! The orders that a session follows.
+//! The order subscriptions of a session.
 
 use sea_orm::entity::prelude::*;
 
@@ -10,11 +10,13 @@ pub struct Model {
     pub session: String,
     #[sea_orm(primary_key, auto_increment = false)]
     pub order_id: String,
-    /// Position of the event that took the order from the session's user; `None` while it is followed.
+    /// Position of the event that ended the user's right to the order; `None` while the session follows the order.
     pub lost_at: Option<i64>,
-    /// After which seq it asked for a replay, at which place in the log it was, and which of its replays that was.
+    /// The seq after which the session asked for a replay; `None` if it did not.
     pub since: Option<i64>,
+    /// The session's place in the log when it asked.
     pub place: Option<String>,
+    /// The number of that replay among the replays of the session.
     pub number: Option<i32>,
 }
 

@@ -1,4 +1,4 @@
-//! Sockets that may come back, connected or not.
+//! Sessions that a client can recover, whether it is connected now or not.
 
 use sea_orm::entity::prelude::*;
 
@@ -6,16 +6,16 @@ use sea_orm::entity::prelude::*;
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "socket_session")]
 pub struct Model {
-    /// The `pid` that the client was told.
+    /// The `pid` that was sent to the client.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: String,
     pub user_id: String,
-    /// The connection that has it now, or had it last.
+    /// The current connection of the session, or its last one.
     pub socket: String,
-    /// The process that connection is with.
+    /// The process that has or had this connection.
     pub node: String,
     pub began_at: ChronoDateTimeUtc,
-    /// When the connection was gone; `None` while it lasts, or if its process died first.
+    /// When the connection ended; `None` while it is open, or if its process died first.
     pub ended_at: Option<ChronoDateTimeUtc>,
 }
 

@@ -1,9 +1,10 @@
-//! The two closed vocabularies of an order, as they are stored and as `/realtime` and REST say them.
+//! Order status and payment status, with their words in the database, in `/realtime` and in REST.
 
 use sea_orm::entity::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// The canonical life of an order, in order. `Cancelled` stands outside the line.
+/// The status of an order. The variants are in the order of an order's life, and rules compare them with `<`.
+/// `Cancelled` is not part of that sequence.
 #[derive(
     Clone,
     Copy,
@@ -34,7 +35,7 @@ pub enum OrderStatus {
 }
 
 impl OrderStatus {
-    /// Every status, in the order of an order's life, `Cancelled` last.
+    /// All statuses in the order of an order's life, `Cancelled` last.
     pub const ALL: [Self; 10] = [
         Self::Pending,
         Self::PaymentConfirmed,
@@ -66,7 +67,7 @@ impl OrderStatus {
     }
 }
 
-/// Payment is a fact of its own beside the status.
+/// The payment status, which is independent of the order status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, DeriveActiveEnum, Serialize, Deserialize)]
 #[sea_orm(rs_type = "String", db_type = "String(StringLen::N(16))", rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]

@@ -1,4 +1,4 @@
-//! The statuses an order has had. A skipped state has no row.
+//! The past and current statuses of an order. A skipped status has no row.
 
 use sea_orm::entity::prelude::*;
 
@@ -10,7 +10,7 @@ use crate::OrderStatus;
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub order_id: String,
-    /// The order's seq of the event that brought this status.
+    /// Seq of the event that set this status.
     #[sea_orm(primary_key, auto_increment = false)]
     pub seq: i64,
     pub status: OrderStatus,

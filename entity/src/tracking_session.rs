@@ -1,4 +1,4 @@
-//! A rider's way with one order, as `/tracking/…` shows it to whoever knows its id.
+//! Tracking sessions: the trip of a rider with one order. `/tracking/…` shows a session to anyone who knows its id.
 
 use sea_orm::entity::prelude::*;
 

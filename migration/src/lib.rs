@@ -1,4 +1,4 @@
-//! The schema's history, one change a file, each up and down.
+//! The history of the schema: one migration per file, each with `up` and `down`.
 
 use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::{MigrationStatus, prelude::MigratorTrait};
@@ -12,7 +12,7 @@ mod m0006_tracking;
 mod m0007_stretches;
 mod m0008_outbox;
 
-/// Applies and reverts the changes, oldest first.
+/// All migrations, oldest first.
 pub struct Migrator;
 
 #[async_trait::async_trait]

@@ -1,4 +1,4 @@
-//! Orders, their items, their status history and their drivers.
+//! Creates the tables of orders, items, status history and driver assignments.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{
@@ -102,7 +102,7 @@ fn order_item() -> TableCreateStatement {
         .col(integer("quantity"))
         .col(double_null("unit_price"))
         .primary_key(Index::create().col("order_id").col("line"))
-        .foreign_key(&mut of_order())
+        .foreign_key(&mut foreign_key_to_order())
         .to_owned()
 }
 
@@ -116,7 +116,7 @@ fn status_history() -> TableCreateStatement {
         .col(string_len_null("changed_by", 128))
         .col(text_null("note"))
         .primary_key(Index::create().col("order_id").col("seq"))
-        .foreign_key(&mut of_order())
+        .foreign_key(&mut foreign_key_to_order())
         .to_owned()
 }
 
@@ -132,10 +132,10 @@ fn driver_assignment() -> TableCreateStatement {
         .col(timestamp_with_time_zone("assigned_at"))
         .col(timestamp_with_time_zone_null("ended_at"))
         .primary_key(Index::create().col("order_id").col("seq"))
-        .foreign_key(&mut of_order())
+        .foreign_key(&mut foreign_key_to_order())
         .to_owned()
 }
 
-fn of_order() -> ForeignKeyCreateStatement {
+fn foreign_key_to_order() -> ForeignKeyCreateStatement {
     ForeignKey::create().from_col("order_id").to("orders", "id").to_owned()
 }

@@ -1,4 +1,4 @@
-//! The event log and its head.
+//! Creates the event log and its head.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{big_integer, integer, string_len, text};
@@ -21,7 +21,7 @@ impl MigrationTrait for Migration {
                     .to_owned(),
             )
             .await?;
-        // Unique: two events of one order can never carry the same seq, whatever the code does.
+        // Unique, so that two events of one order can never have the same seq, even if the code has a bug.
         manager
             .create_index(
                 Index::create()

@@ -1,4 +1,4 @@
-//! Drivers' last position and the trail behind it.
+//! Creates the tables of last driver positions and of the trail.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{double, double_null, string_len, timestamp_with_time_zone};

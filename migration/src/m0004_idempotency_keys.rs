@@ -1,4 +1,4 @@
-//! Which order was first made for an `Idempotency-Key`.
+//! Creates the table of idempotency keys.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{string_len, timestamp_with_time_zone};

@@ -1,5 +1,5 @@
-//! What lets a client come back to where it was: whom each event is for, sessions and what they follow, and the key that
-//! session ids are signed with. Also since when a user's older tokens are refused.
+//! Creates the tables for session recovery: recipients of events, sessions and their subscriptions, server processes,
+//! and the key that signs session ids. Also creates the table of token revocations.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{
@@ -115,8 +115,7 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// Events from before this migration get the audience that the orders' parties are; who drove an order for a while
-/// and drives it no more is left out.
+/// Makes the current parties of each order the recipients of its existing events. Former drivers are left out.
 async fn backfill(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
     for party in ["customer_id", "chef_id", "driver_id"] {
         let statement = format!(

@@ -1,4 +1,4 @@
-//! Tracking sessions, and what the order service is still to be told.
+//! Creates the tables of tracking sessions and of pending calls to the order service.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{double, integer, string_len, timestamp_with_time_zone};

@@ -1,5 +1,5 @@
-//! Whom events are for, by stretches of the log: what is written at a time lies close together, however many people it is
-//! for. Before, each of them had a page of its own to be written.
+//! Groups the recipients of events by stretches of the log, so that rows written at the same time are stored close
+//! together. Before, each recipient's row was on a different page.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{big_integer, string_len};
@@ -19,7 +19,7 @@ impl MigrationTrait for Migration {
             .primary_key(Index::create().col("stretch").col("audience").col("position"))
             .to_owned();
         if manager.get_database_backend() == DatabaseBackend::Sqlite {
-            // The key is all there is: once is enough.
+            // All columns are in the key. This stores them once instead of twice.
             table.extra("WITHOUT ROWID");
         }
         manager.create_table(table).await?;
@@ -41,7 +41,7 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// Moves everything to the new table, in the order of its key.
+/// Copies all rows to the new table in the order of its key, then replaces the old table.
 async fn replace(manager: &SchemaManager<'_>, columns: &str, values: &str) -> Result<(), DbErr> {
     let copy = format!(
         "INSERT INTO event_audience_new ({columns}) SELECT {values} FROM event_audience ORDER BY 1, 2"

@@ -1,4 +1,4 @@
-//! Where consumers of the log are.
+//! Creates the table of outbox cursors.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{big_integer, string_len, timestamp_with_time_zone};

@@ -1,4 +1,4 @@
-//! A key set by URL: fetched, cached, kept through an outage of the key server.
+//! A JSON Web Key Set that is fetched from a URL and cached. The cached keys stay valid while the key server is down.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,47 +13,52 @@ use crate::base::clock::instant;
 use crate::base::config::TokenChecks;
 use crate::base::error::Refusal;
 
-/// A key set older than this is fetched again.
-const TTL: Duration = Duration::from_secs(300);
-/// However many tokens name keys we do not know, the server is asked no more often than this.
-const MIN_BETWEEN: Duration = Duration::from_secs(5);
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// An older key set is fetched again.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
+/// Minimum time between two requests, however many tokens name unknown keys.
+const MIN_FETCH_INTERVAL: Duration = Duration::from_secs(5);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_BYTES: usize = 256 * 1024;
 const MAX_KEYS: usize = 32;
 
-/// A cached key set.
+/// The key set of one URL.
 pub(super) struct Jwks {
     url: String,
     checks: TokenChecks,
     http: reqwest::Client,
-    cache: RwLock<Arc<Cache>>,
+    cached: RwLock<Arc<CachedKeySet>>,
     rotations: Arc<AtomicU64>,
-    /// When we last asked; held while asking, so that those who wait share the answer.
-    asked: tokio::sync::Mutex<Option<Instant>>,
+    /// The time of the last request. The lock is held during a request, so that all callers that wait share its result.
+    last_request: tokio::sync::Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
-struct Cache {
+struct CachedKeySet {
+    /// Each key with its `kid`.
     keys: Vec<(Option<String>, Key)>,
-    fetched: Option<Instant>,
+    /// `None` until the first successful request.
+    fetched_at: Option<Instant>,
 }
 
 impl Jwks {
     pub(super) fn new(url: String, checks: TokenChecks, rotations: Arc<AtomicU64>) -> Result<Self, String> {
         let http = reqwest::Client::builder()
-            .timeout(TIMEOUT)
+            .timeout(FETCH_TIMEOUT)
             .redirect(reqwest::redirect::Policy::limited(3))
             .build()
             .map_err(|error| format!("cannot make an HTTP client: {error}"))?;
-        let (cache, asked) = (RwLock::default(), tokio::sync::Mutex::new(None));
-        Ok(Self { url, checks, http, cache, rotations, asked })
+        let (cached, last_request) = (RwLock::default(), tokio::sync::Mutex::new(None));
+        Ok(Self { url, checks, http, cached, rotations, last_request })
     }
 
     pub(super) fn is_loaded(&self) -> bool {
-        self.cache().fetched.is_some()
+        self.cached().fetched_at.is_some()
     }
 
-    /// The keys that may have signed a token with this `kid`; all of them when it names none.
+    /// The keys that may have signed a token with this `kid`; all keys for a token without one.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`] while no key set was ever fetched.
     pub(super) async fn keys(&self, kid: Option<&str>) -> Result<Vec<Key>, Refusal> {
         let found = self.find(kid);
         if !found.is_empty() {
@@ -64,40 +69,43 @@ impl Jwks {
     }
 
     pub(super) async fn refresh_if_due(&self) {
-        if self.cache().fetched.is_none_or(|at| at.elapsed() >= TTL) {
+        if self.cached().fetched_at.is_none_or(|at| at.elapsed() >= REFRESH_INTERVAL) {
             self.fetch().await;
         }
     }
 
-    fn cache(&self) -> Arc<Cache> {
-        Arc::clone(&self.cache.read().unwrap_or_else(PoisonError::into_inner))
+    fn cached(&self) -> Arc<CachedKeySet> {
+        Arc::clone(&self.cached.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn find(&self, kid: Option<&str>) -> Vec<Key> {
-        let cache = self.cache();
-        let matching = cache.keys.iter().filter(|(own, _)| kid.is_none() || own.as_deref() == kid);
+        let cached = self.cached();
+        let matching = cached.keys.iter().filter(|(own, _)| kid.is_none() || own.as_deref() == kid);
         matching.map(|(_, key)| key.clone()).collect()
     }
 
-    /// Asks the key server, unless it was asked a moment ago. A failure leaves the old keys in place.
+    /// Requests the key set, unless the last request was less than [`MIN_FETCH_INTERVAL`] ago. A failure keeps the old
+    /// keys.
     async fn fetch(&self) {
-        let mut asked = self.asked.lock().await;
-        if asked.is_some_and(|at| at.elapsed() < MIN_BETWEEN) {
+        let mut last_request = self.last_request.lock().await;
+        if last_request.is_some_and(|at| at.elapsed() < MIN_FETCH_INTERVAL) {
             return;
         }
-        let answer = self.download().await;
-        *asked = Some(instant());
-        match answer {
+        let downloaded = self.download().await;
+        *last_request = Some(instant());
+        match downloaded {
             Ok(set) => {
                 let keys: Vec<_> = set
                     .keys
                     .iter()
                     .take(MAX_KEYS)
-                    .filter_map(|jwk| usable(jwk, &self.checks).map(|key| (jwk.common.key_id.clone(), key)))
+                    .filter_map(|jwk| {
+                        verification_key(jwk, &self.checks).map(|key| (jwk.common.key_id.clone(), key))
+                    })
                     .collect();
                 tracing::info!(keys = keys.len(), "key set fetched");
-                let cache = Arc::new(Cache { keys, fetched: Some(instant()) });
-                *self.cache.write().unwrap_or_else(PoisonError::into_inner) = cache;
+                let cached = Arc::new(CachedKeySet { keys, fetched_at: Some(instant()) });
+                *self.cached.write().unwrap_or_else(PoisonError::into_inner) = cached;
                 self.rotations.fetch_add(1, Ordering::AcqRel);
             }
             Err(error) => tracing::warn!(%error, "the key set cannot be fetched; keeping the keys we have"),
@@ -105,7 +113,7 @@ impl Jwks {
     }
 
     async fn download(&self) -> Result<JwkSet, String> {
-        let mut answer = self
+        let mut response = self
             .http
             .get(&self.url)
             .send()
@@ -113,7 +121,7 @@ impl Jwks {
             .and_then(reqwest::Response::error_for_status)
             .map_err(|error| error.without_url().to_string())?;
         let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| error.without_url().to_string())? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| error.without_url().to_string())? {
             if body.len() + chunk.len() > MAX_BYTES {
                 return Err("the key set is too large".to_owned());
             }
@@ -123,12 +131,13 @@ impl Jwks {
     }
 }
 
-/// The key, if it is for signatures and of a kind we accept; its kind alone decides the algorithm.
-fn usable(jwk: &Jwk, checks: &TokenChecks) -> Option<Key> {
+/// The verification key in a JWK; `None` if the JWK is not for signatures or its type is not accepted. The key type
+/// alone decides the algorithm.
+fn verification_key(jwk: &Jwk, checks: &TokenChecks) -> Option<Key> {
     if jwk.common.public_key_use.as_ref().is_some_and(|usage| *usage != PublicKeyUse::Signature) {
         return None;
     }
-    let (algorithm, stated) = match &jwk.algorithm {
+    let (algorithm, expected) = match &jwk.algorithm {
         AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
         AlgorithmParameters::EllipticCurve(ec) if ec.curve == EllipticCurve::P256 => {
             (Algorithm::ES256, KeyAlgorithm::ES256)
@@ -138,7 +147,7 @@ fn usable(jwk: &Jwk, checks: &TokenChecks) -> Option<Key> {
         }
         _ => return None,
     };
-    if jwk.common.key_algorithm.is_some_and(|named| named != stated) {
+    if jwk.common.key_algorithm.is_some_and(|stated| stated != expected) {
         return None;
     }
     let key = DecodingKey::from_jwk(jwk).ok()?;

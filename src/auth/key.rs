@@ -1,4 +1,4 @@
-//! One key that tokens are verified with. The algorithm belongs to the key, never to the token.
+//! One verification key. The algorithm belongs to the key and is never taken from the token.
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
@@ -6,7 +6,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use super::Claims;
 use crate::base::config::TokenChecks;
 
-/// A key and the one algorithm it is used with.
+/// A verification key with its algorithm and the required claims.
 #[derive(Clone)]
 pub(super) struct Key {
     key: DecodingKey,
@@ -16,7 +16,7 @@ pub(super) struct Key {
 impl Key {
     pub(super) fn new(key: DecodingKey, algorithm: Algorithm, checks: &TokenChecks) -> Self {
         let mut validation = Validation::new(algorithm);
-        // Times are checked against our own clock, in `Claims::principal`.
+        // `Claims::principal` checks the times, with the clock of the server.
         validation.validate_exp = false;
         validation.required_spec_claims.clear();
         validation.validate_aud = checks.audience.is_some();
@@ -31,6 +31,7 @@ impl Key {
         Self { key, validation }
     }
 
+    /// Verifies signature, issuer and audience. The error is a text for the client.
     pub(super) fn verify(&self, token: &str) -> Result<Claims, &'static str> {
         match jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation) {
             Ok(data) => Ok(data.claims),

@@ -1,4 +1,5 @@
-//! The keys that tokens are verified with. The algorithm belongs to the key, never to the token.
+//! Verifies tokens with keys from a shared secret, a file or a key set. The algorithm belongs to the key and is never
+//! taken from the token.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,60 +13,62 @@ use super::Claims;
 use super::jwks::Jwks;
 use super::key::Key;
 use super::revocations::Revocations;
-use super::verified::Verified;
+use super::verified::VerifiedTokens;
 use crate::base::clock::{Clock, instant};
 use crate::base::config::{KeySource, TokenChecks};
 use crate::base::error::Refusal;
 use crate::model::Principal;
 
-/// How often a key file is looked at again.
-const FILE_REFRESH: Duration = Duration::from_secs(5);
-/// How often, at most, a token that does not verify makes us look again at once.
-const FILE_RETRY: Duration = Duration::from_secs(1);
-/// Tokens longer than this are refused unread.
+/// How often the key file is read again in the background.
+const FILE_REFRESH_INTERVAL: Duration = Duration::from_secs(5);
+/// A token that does not verify makes the server read the key file again at once, but not more often than this.
+const MIN_FILE_REREAD_INTERVAL: Duration = Duration::from_secs(1);
+/// A longer token is refused before it is parsed.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// Verifies tokens. Cheap to share; keys rotate behind it without a restart.
+/// Verifies tokens. Keys can rotate without a restart.
 pub struct Auth {
     secret: Option<Key>,
     file: Option<KeyFile>,
     jwks: Option<Jwks>,
     clock: Clock,
-    /// How often the keys have changed.
+    /// Number of key changes. A new number invalidates the cache of verified tokens.
     rotations: Arc<AtomicU64>,
-    verified: Verified,
+    verified: VerifiedTokens,
     revocations: Revocations,
 }
 
 impl Auth {
+    /// Reads the key file, if there is one. Does not fetch the key set yet, see [`Auth::prepare`].
+    ///
     /// # Errors
-    /// A line for the operator when the key file cannot be read or holds no usable key.
+    /// One line for the operator if the key file cannot be read or has no usable key, or if no HTTP client can be made.
     pub fn new(source: KeySource, clock: Clock) -> Result<Arc<Self>, String> {
         let secret = source.secret.as_ref().map(|secret| {
             Key::new(DecodingKey::from_secret(secret.as_bytes()), Algorithm::HS256, &source.checks)
         });
         let rotations = Arc::new(AtomicU64::new(0));
-        let again = || Arc::clone(&rotations);
+        let counter = || Arc::clone(&rotations);
         let file =
-            source.pem_file.map(|path| KeyFile::open(path, source.checks.clone(), again())).transpose()?;
-        let jwks = source.jwks_url.map(|url| Jwks::new(url, source.checks, again())).transpose()?;
-        let (verified, revocations) = (Verified::default(), Revocations::default());
+            source.pem_file.map(|path| KeyFile::open(path, source.checks.clone(), counter())).transpose()?;
+        let jwks = source.jwks_url.map(|url| Jwks::new(url, source.checks, counter())).transpose()?;
+        let (verified, revocations) = (VerifiedTokens::default(), Revocations::default());
         Ok(Arc::new(Self { secret, file, jwks, clock, rotations, verified, revocations }))
     }
 
-    /// Whether tokens can be verified at all: not before a key set was fetched once.
+    /// Whether tokens can be verified. False only if a key set is the sole source and was never fetched.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.secret.is_some() || self.file.is_some() || self.jwks.as_ref().is_none_or(Jwks::is_loaded)
     }
 
-    /// Who sent this token.
+    /// Verifies a token and returns its sender.
     ///
     /// # Errors
-    /// [`Refusal::Unauthorized`], [`Refusal::TokenExpired`] or [`Refusal::Forbidden`]; [`Refusal::Unavailable`]
-    /// while no key set could be fetched yet.
+    /// [`Refusal::Unauthorized`], [`Refusal::TokenExpired`] or [`Refusal::Forbidden`]; [`Refusal::Unavailable`] while
+    /// no key set was ever fetched.
     pub async fn verify(&self, token: &str) -> Result<Principal, Refusal> {
-        let (rotation, digest) = (self.rotations.load(Ordering::Acquire), Verified::digest(token));
+        let (rotation, digest) = (self.rotations.load(Ordering::Acquire), VerifiedTokens::digest(token));
         let now = self.clock.now();
         let who = match self.verified.get(&digest, rotation) {
             Some(who) if who.expires_at > now => who,
@@ -82,7 +85,7 @@ impl Auth {
         Ok(who)
     }
 
-    /// Users whose older tokens are refused.
+    /// The users whose older tokens are refused.
     #[must_use]
     pub const fn revocations(&self) -> &Revocations {
         &self.revocations
@@ -122,17 +125,17 @@ impl Auth {
         Err(Refusal::Unauthorized(why))
     }
 
-    /// Fetches what is needed before the first token can be verified. A key server that does not answer is asked
-    /// again in the background; until then the server is not ready.
+    /// Fetches the key set once. If the key server does not answer, the background task tries again, and the server is
+    /// not ready until then.
     pub async fn prepare(&self) {
         if let Some(jwks) = &self.jwks {
             jwks.refresh_if_due().await;
         }
     }
 
-    /// Keeps the keys fresh until the task is dropped.
+    /// Refreshes the keys periodically. Never returns.
     pub async fn refresh_forever(&self) {
-        let mut tick = tokio::time::interval(FILE_REFRESH);
+        let mut tick = tokio::time::interval(FILE_REFRESH_INTERVAL);
         loop {
             tick.tick().await;
             if let Some(file) = &self.file {
@@ -145,18 +148,20 @@ impl Auth {
     }
 }
 
-/// One or more PEM public keys in a file that may be replaced at any time.
+/// A file with one or more PEM public keys. It may be replaced at any time.
 struct KeyFile {
     path: PathBuf,
     checks: TokenChecks,
-    loaded: RwLock<Loaded>,
+    loaded: RwLock<LoadedKeys>,
     rotations: Arc<AtomicU64>,
 }
 
-struct Loaded {
+struct LoadedKeys {
+    /// The content of the file, to detect changes.
     text: String,
     keys: Arc<[Key]>,
-    at: Instant,
+    /// The last attempt to read the file.
+    read_at: Instant,
 }
 
 impl KeyFile {
@@ -164,42 +169,42 @@ impl KeyFile {
         let name = path.display();
         let text = std::fs::read_to_string(&path).map_err(|error| format!("cannot read {name}: {error}"))?;
         let keys = parse_pem(&text, &checks).map_err(|error| format!("{name}: {error}"))?;
-        let loaded = RwLock::new(Loaded { text, keys, at: instant() });
+        let loaded = RwLock::new(LoadedKeys { text, keys, read_at: instant() });
         Ok(Self { path, checks, loaded, rotations })
     }
 
     fn verify(&self, token: &str) -> Result<Claims, &'static str> {
         let (keys, age) = {
             let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
-            (Arc::clone(&loaded.keys), loaded.at.elapsed())
+            (Arc::clone(&loaded.keys), loaded.read_at.elapsed())
         };
         match try_all(&keys, token) {
-            Err(reason) if age < FILE_RETRY => Err(reason),
+            Err(reason) if age < MIN_FILE_REREAD_INTERVAL => Err(reason),
             Err(_) => {
                 self.reload();
                 let keys = Arc::clone(&self.loaded.read().unwrap_or_else(PoisonError::into_inner).keys);
                 try_all(&keys, token)
             }
-            good => good,
+            verified => verified,
         }
     }
 
-    /// Reads the file again; a file that cannot be read or parsed leaves the old keys in place.
+    /// Reads the file again. If it cannot be read or parsed, the old keys stay in use.
     fn reload(&self) {
         let text = std::fs::read_to_string(&self.path);
         let mut loaded = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
-        loaded.at = instant();
+        loaded.read_at = instant();
         match text {
             Ok(text) if text == loaded.text => {}
             Ok(text) => match parse_pem(&text, &self.checks) {
                 Ok(keys) => {
-                    tracing::info!(keys = keys.len(), "token keys reloaded");
+                    tracing::info!(keys = keys.len(), "key file reloaded");
                     loaded.keys = keys;
                     loaded.text = text;
                     self.rotations.fetch_add(1, Ordering::AcqRel);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the key file holds no usable key; keeping the old ones");
+                    tracing::warn!(%error, "the key file has no usable key; keeping the old keys");
                 }
             },
             Err(error) => tracing::warn!(%error, "the key file cannot be read; keeping the old keys"),
@@ -218,7 +223,7 @@ fn try_all(keys: &[Key], token: &str) -> Result<Claims, &'static str> {
     Err(why)
 }
 
-/// The keys of a PEM text; the kind of key decides the algorithm: RSA → RS256, P-256 → ES256, Ed25519 → `EdDSA`.
+/// Parses PEM public keys. The key type decides the algorithm: RSA → RS256, P-256 → ES256, Ed25519 → `EdDSA`.
 fn parse_pem(text: &str, checks: &TokenChecks) -> Result<Arc<[Key]>, String> {
     let mut keys = Vec::new();
     for block in text.split_inclusive("-----END PUBLIC KEY-----").filter(|block| block.contains("-----BEGIN"))

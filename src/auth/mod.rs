@@ -1,4 +1,4 @@
-//! From a token to the [`Principal`](crate::model::Principal) who sent it.
+//! Authentication: verifies a token and returns the [`Principal`](crate::model::Principal) who sent it.
 
 mod jwks;
 mod key;

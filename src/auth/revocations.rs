@@ -1,4 +1,4 @@
-//! Users whose older tokens are refused. Kept in the database, known to every process within a second.
+//! Users whose older tokens are refused. The list is in the database, and every process reads changes within a second.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
@@ -14,74 +14,75 @@ use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::model::{Principal, UserId};
 
-/// How many are read at once.
+/// Rows read at a time.
 const PAGE: u64 = 1_000;
-/// How far the clocks of two processes may be apart.
-const SKEW: TimeDelta = TimeDelta::minutes(1);
+/// Maximum assumed difference between the clocks of two processes.
+const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(1);
 
-/// Since when whose tokens are refused. One entry for each user to whom that ever happened.
+/// For each user whose tokens were ever revoked: the time of the last revocation.
 #[derive(Default)]
-pub struct Revocations(RwLock<Known>);
+pub struct Revocations(RwLock<RevocationTimes>);
 
 #[derive(Default)]
-struct Known {
-    since: HashMap<UserId, Time>,
-    /// The newest that was read from the database.
+struct RevocationTimes {
+    by_user: HashMap<UserId, Time>,
+    /// The newest revocation that was read from the database.
     newest: Time,
 }
 
 impl Revocations {
-    /// From `now` on, the user's tokens that were made before are refused.
+    /// Revokes all tokens of a user that were issued before `now`.
     ///
     /// # Errors
-    /// Those of the database; then nothing has changed.
+    /// Those of the database. Nothing has changed then.
     pub async fn revoke(&self, db: &Db, user: &UserId, now: Time) -> Result<(), Refusal> {
         let row = revocation::ActiveModel { user_id: Set(user.to_string()), revoked_at: Set(now) };
-        let again = OnConflict::column(Column::UserId).update_column(Column::RevokedAt).to_owned();
-        revocation::Entity::insert(row).on_conflict(again).exec_without_returning(db.writer()).await?;
-        self.0.write().unwrap_or_else(PoisonError::into_inner).since.insert(user.clone(), now);
+        let replace = OnConflict::column(Column::UserId).update_column(Column::RevokedAt).to_owned();
+        revocation::Entity::insert(row).on_conflict(replace).exec_without_returning(db.writer()).await?;
+        self.0.write().unwrap_or_else(PoisonError::into_inner).by_user.insert(user.clone(), now);
         Ok(())
     }
 
-    /// Reads what is new, from this process or another. Returns whom it is about.
+    /// Reads new revocations of any process. Returns the users whose revocation this process did not know yet.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn poll(&self, db: &Db) -> Result<Vec<UserId>, Refusal> {
-        let mut new = Vec::new();
-        let mut read = 0;
-        // Again what is a little older: another process's clock may be behind.
-        let since = self.0.read().unwrap_or_else(PoisonError::into_inner).newest - SKEW;
+        let mut users = Vec::new();
+        let mut rows_read = 0;
+        // Reads a little further back, because the clock of another process may be behind.
+        let since = self.0.read().unwrap_or_else(PoisonError::into_inner).newest - CLOCK_SKEW;
         loop {
             let rows = revocation::Entity::find()
                 .filter(Column::RevokedAt.gte(since))
                 .order_by_asc(Column::RevokedAt)
                 .order_by_asc(Column::UserId)
-                .offset(read)
+                .offset(rows_read)
                 .limit(PAGE)
                 .all(db.reader())
                 .await?;
-            let full = rows.len() as u64 == PAGE;
-            read += rows.len() as u64;
-            let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            let is_full_page = rows.len() as u64 == PAGE;
+            rows_read += rows.len() as u64;
+            let mut times = self.0.write().unwrap_or_else(PoisonError::into_inner);
             for row in rows {
-                known.newest = known.newest.max(row.revoked_at);
+                times.newest = times.newest.max(row.revoked_at);
                 let user = UserId::stored(&row.user_id);
-                if known.since.insert(user.clone(), row.revoked_at) != Some(row.revoked_at) {
-                    new.push(user);
+                if times.by_user.insert(user.clone(), row.revoked_at) != Some(row.revoked_at) {
+                    users.push(user);
                 }
             }
-            if !full {
-                return Ok(new);
+            if !is_full_page {
+                return Ok(users);
             }
         }
     }
 
-    /// Whether a token is one of those. Tokens say the second they were made in: one from the same second is refused
-    /// as well, and one that does not say is as old as can be.
+    /// Whether a token is revoked. `iat` has a resolution of one second, so a token from the second of the revocation
+    /// is revoked as well. A token without `iat` counts as the oldest possible.
     #[must_use]
     pub fn covers(&self, who: &Principal) -> bool {
-        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        known.since.get(&who.id).is_some_and(|since| who.issued_at.is_none_or(|made| made <= *since))
+        let times = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let revoked_at = times.by_user.get(&who.id);
+        revoked_at.is_some_and(|revoked_at| who.issued_at.is_none_or(|issued_at| issued_at <= *revoked_at))
     }
 }

@@ -1,4 +1,4 @@
-//! What a JWT says, once its signature is known to be good.
+//! The claims of a JWT. They are trusted only after its signature is verified.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::de::IgnoredAny;
@@ -8,10 +8,10 @@ use crate::base::clock::{Time, from_millis};
 use crate::base::error::Refusal;
 use crate::model::{Principal, Role, UserId};
 
-/// How far another machine's clock may be off for `nbf`, in seconds.
+/// Tolerance for `nbf` in seconds, because the clock of the issuer may be ahead.
 const NOT_BEFORE_LEEWAY: f64 = 60.0;
 
-/// The claims we read; everything else in the token is ignored.
+/// The claims that the server reads. All others are ignored.
 #[derive(Debug, Deserialize)]
 pub struct Claims {
     sub: Option<Subject>,
@@ -19,14 +19,14 @@ pub struct Claims {
     user_id_camel: Option<Subject>,
     user_id: Option<Subject>,
     id: Option<Subject>,
-    role: Option<Word>,
-    roles: Option<Words>,
+    role: Option<RoleClaim>,
+    roles: Option<RolesClaim>,
     exp: Option<f64>,
     iat: Option<f64>,
     nbf: Option<f64>,
 }
 
-/// A user id: other systems put numbers here as well as strings.
+/// A user id. Some systems use numbers instead of strings.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Subject {
@@ -45,15 +45,15 @@ impl Subject {
     }
 }
 
-/// A string, or something we do not understand and therefore ignore.
+/// A string, or any other value, which is ignored.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Word {
+enum RoleClaim {
     Text(String),
     Other(IgnoredAny),
 }
 
-impl Word {
+impl RoleClaim {
     fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -64,25 +64,25 @@ impl Word {
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Words {
-    Many(Vec<Word>),
+enum RolesClaim {
+    List(Vec<RoleClaim>),
     Other(IgnoredAny),
 }
 
 impl Claims {
-    /// The caller that these claims describe, at the time `now`.
+    /// Checks the times of the token against `now` and returns its caller.
     ///
     /// # Errors
-    /// [`Refusal::TokenExpired`] past `exp`; [`Refusal::Unauthorized`] when a needed claim is missing or
-    /// not understood; [`Refusal::Forbidden`] when no role in it is one of ours.
+    /// [`Refusal::TokenExpired`] after `exp`; [`Refusal::Unauthorized`] before `nbf`, or if `exp` or the user id is
+    /// missing or invalid; [`Refusal::Forbidden`] if the token has no known role.
     pub fn principal(self, now: Time) -> Result<Principal, Refusal> {
         let exp = self.exp.ok_or(Refusal::Unauthorized("the token has no exp"))?;
         #[expect(clippy::cast_precision_loss, reason = "exact up to the year 280000")]
-        let seconds = now.timestamp_millis() as f64 / 1_000.0;
-        if seconds >= exp {
+        let now_seconds = now.timestamp_millis() as f64 / 1_000.0;
+        if now_seconds >= exp {
             return Err(Refusal::TokenExpired);
         }
-        if self.nbf.is_some_and(|nbf| nbf > seconds + NOT_BEFORE_LEEWAY) {
+        if self.nbf.is_some_and(|nbf| nbf > now_seconds + NOT_BEFORE_LEEWAY) {
             return Err(Refusal::Unauthorized("the token is not valid yet"));
         }
         let id = [self.sub, self.user_id_camel, self.user_id, self.id]
@@ -91,28 +91,30 @@ impl Claims {
             .next()
             .and_then(Subject::id)
             .ok_or(Refusal::Unauthorized("the token names no user"))?;
-        let single = self.role.as_ref().and_then(Word::text).and_then(Role::parse);
-        let role = single
+        let role = self.role.as_ref().and_then(RoleClaim::text).and_then(Role::parse);
+        let role = role
             .or_else(|| match &self.roles {
-                Some(Words::Many(words)) => words.iter().filter_map(Word::text).find_map(Role::parse),
-                Some(Words::Other(_)) | None => None,
+                Some(RolesClaim::List(roles)) => {
+                    roles.iter().filter_map(RoleClaim::text).find_map(Role::parse)
+                }
+                Some(RolesClaim::Other(_)) | None => None,
             })
             .ok_or_else(|| Refusal::Forbidden("the token has no role that is known here".to_owned()))?;
         Ok(Principal { id, role, expires_at: time(exp), issued_at: self.iat.map(time) })
     }
 }
 
-/// A time of a token. One that is out of chrono's range is at its end.
+/// Converts a `NumericDate` of a token. A value outside chrono's range becomes the nearest end of that range.
 fn time(seconds: f64) -> Time {
-    #[expect(clippy::cast_possible_truncation, reason = "saturates, which is what is wanted")]
+    #[expect(clippy::cast_possible_truncation, reason = "an `as` cast saturates, as intended")]
     let millis = (seconds * 1_000.0) as i64;
     from_millis(millis.clamp(Time::MIN_UTC.timestamp_millis(), Time::MAX_UTC.timestamp_millis()))
 }
 
-/// Makes an HS256 token, for `ordercast token` and the demo.
+/// Signs an HS256 token, for `ordercast token` and the demo. `id` becomes `sub`.
 ///
 /// # Errors
-/// When the library cannot sign.
+/// If the library cannot sign.
 pub fn mint(
     secret: &str,
     id: &str,
@@ -122,7 +124,7 @@ pub fn mint(
     ttl: std::time::Duration,
 ) -> Result<String, jsonwebtoken::errors::Error> {
     #[derive(Serialize)]
-    struct Minted<'a> {
+    struct MintedClaims<'a> {
         sub: &'a str,
         role: Role,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,7 +134,7 @@ pub fn mint(
     }
     let iat = now.timestamp();
     let exp = iat.saturating_add(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX));
-    let claims = Minted { sub: id, role, name, iat, exp };
+    let claims = MintedClaims { sub: id, role, name, iat, exp };
     jsonwebtoken::encode(
         &Header::new(Algorithm::HS256),
         &claims,
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn every_accepted_spelling() {
+    fn every_spelling_of_the_claims_is_accepted() {
         for json in [
             r#"{"sub":"u1","role":"driver","exp":2000}"#,
             r#"{"userId":"u1","roles":["boss","Courier"],"exp":2000}"#,
@@ -164,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_have_their_code() {
+    fn each_invalid_token_has_its_error_code() {
         for (json, code) in [
             (r#"{"sub":"u","role":"driver","exp":1000}"#, "token_expired"),
             (r#"{"sub":"u","role":"driver"}"#, "unauthorized"),

@@ -1,4 +1,4 @@
-//! Tokens that were verified a moment ago: whoever comes back at once is not reckoned through again.
+//! Caches verified tokens, so that a client that reconnects at once costs no second signature check.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,52 +10,53 @@ use tokio::time::Instant;
 use crate::base::clock::instant;
 use crate::model::Principal;
 
-/// How long a verification is good for, as long as the keys stay the same.
+/// How long a verified token stays in the cache. A key change clears the cache earlier.
 const TTL: Duration = Duration::from_secs(60);
-/// How many are kept; then all are forgotten.
+/// Maximum number of tokens. A full cache is cleared.
 const CAPACITY: usize = 16_384;
 
-/// Not the token itself: what is in memory may end up elsewhere.
-pub(super) type Digested = [u8; 32];
+/// SHA-256 of a token. The token itself is not kept, because memory can leak, for example into a core dump.
+pub(super) type TokenDigest = [u8; 32];
 
 #[derive(Default)]
-pub(super) struct Verified(Mutex<Known>);
+pub(super) struct VerifiedTokens(Mutex<TokenCache>);
 
 #[derive(Default)]
-struct Known {
-    /// Which keys it was done with.
+struct TokenCache {
+    /// The number of the key rotation with which these tokens were verified.
     rotation: u64,
-    tokens: HashMap<Digested, (Principal, Instant)>,
+    tokens: HashMap<TokenDigest, (Principal, Instant)>,
 }
 
-impl Verified {
-    pub(super) fn digest(token: &str) -> Digested {
+impl VerifiedTokens {
+    pub(super) fn digest(token: &str) -> TokenDigest {
         Sha256::digest(token).into()
     }
 
-    pub(super) fn get(&self, token: &Digested, rotation: u64) -> Option<Principal> {
-        let mut known = self.known(rotation);
-        let (who, at) = known.tokens.get(token)?;
-        if at.elapsed() < TTL {
+    pub(super) fn get(&self, token: &TokenDigest, rotation: u64) -> Option<Principal> {
+        let mut cache = self.cache(rotation);
+        let (who, verified_at) = cache.tokens.get(token)?;
+        if verified_at.elapsed() < TTL {
             return Some(who.clone());
         }
-        known.tokens.remove(token);
+        cache.tokens.remove(token);
         None
     }
 
-    pub(super) fn put(&self, token: Digested, who: &Principal, rotation: u64) {
-        let mut known = self.known(rotation);
-        if known.tokens.len() >= CAPACITY {
-            known.tokens.clear();
+    pub(super) fn put(&self, token: TokenDigest, who: &Principal, rotation: u64) {
+        let mut cache = self.cache(rotation);
+        if cache.tokens.len() >= CAPACITY {
+            cache.tokens.clear();
         }
-        known.tokens.insert(token, (who.clone(), instant()));
+        cache.tokens.insert(token, (who.clone(), instant()));
     }
 
-    fn known(&self, rotation: u64) -> MutexGuard<'_, Known> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.rotation != rotation {
-            *known = Known { rotation, tokens: HashMap::new() };
+    /// Locks the cache, and clears it first if the keys have changed.
+    fn cache(&self, rotation: u64) -> MutexGuard<'_, TokenCache> {
+        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.rotation != rotation {
+            *cache = TokenCache { rotation, tokens: HashMap::new() };
         }
-        known
+        cache
     }
 }

@@ -1,4 +1,5 @@
-//! Time and chance, handed in: the one place that asks the machine for either.
+//! Time and randomness. Only this file asks the machine for either of them. All other code receives a [`Clock`], so
+//! that tests can control the time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,29 +10,29 @@ use rand::seq::SliceRandom;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// A moment, UTC, whole milliseconds.
+/// A point in time: UTC, in whole milliseconds.
 pub type Time = DateTime<Utc>;
 
-/// Where the time comes from.
+/// The source of the current time and of random values.
 #[derive(Clone, Debug)]
 pub enum Clock {
-    /// The machine's own clock.
+    /// The clock of the machine.
     System,
-    /// Milliseconds since 1970 that a test moves by hand.
+    /// A clock that a test moves; in milliseconds since the Unix epoch.
     Manual(Arc<AtomicI64>),
 }
 
 impl Clock {
-    /// A clock that stands still until [`Clock::advance`] moves it.
+    /// Makes a clock that stands still until [`Clock::advance`] moves it.
     #[must_use]
     pub fn manual(start: Time) -> Self {
         Self::Manual(Arc::new(AtomicI64::new(start.timestamp_millis())))
     }
 
-    /// Now, in whole milliseconds: what both databases keep exactly.
+    /// The current time in whole milliseconds, which both databases store without loss.
     #[must_use]
     pub fn now(&self) -> Time {
-        #[expect(clippy::disallowed_methods, reason = "the one place that may ask")]
+        #[expect(clippy::disallowed_methods, reason = "only this file may ask the machine")]
         let millis = match self {
             Self::System => Utc::now().timestamp_millis(),
             Self::Manual(at) => at.load(Ordering::Acquire),
@@ -39,14 +40,14 @@ impl Clock {
         from_millis(millis)
     }
 
-    /// Moves a manual clock forwards; the system's clock cannot be moved.
+    /// Moves a manual clock forwards. Has no effect on the system clock.
     pub fn advance(&self, by: chrono::TimeDelta) {
         if let Self::Manual(at) = self {
             at.fetch_add(by.num_milliseconds(), Ordering::AcqRel);
         }
     }
 
-    /// Random bytes, fit for secrets.
+    /// `N` random bytes from a cryptographically secure generator.
     #[must_use]
     pub fn random<const N: usize>(&self) -> [u8; N]
     where
@@ -55,24 +56,24 @@ impl Clock {
         random()
     }
 
-    /// So many random characters of base62, fit for secrets.
+    /// `length` random base62 characters from a cryptographically secure generator.
     #[must_use]
     pub fn alphanumeric(&self, length: usize) -> String {
         Alphanumeric.sample_string(&mut rng(), length)
     }
 
-    /// A random part of a whole, from 0 up to, not including, 1.
+    /// A random number in [0, 1).
     #[must_use]
     pub fn fraction(&self) -> f64 {
         random()
     }
 
-    /// Puts things into a random order.
-    pub fn shuffle<T>(&self, things: &mut [T]) {
-        things.shuffle(&mut rng());
+    /// Shuffles a slice in place.
+    pub fn shuffle<T>(&self, items: &mut [T]) {
+        items.shuffle(&mut rng());
     }
 
-    /// A new `UUIDv7`: sortable by the time it was made, by this clock.
+    /// A new `UUIDv7` with the time of this clock, so that ids sort by their creation time.
     #[must_use]
     pub fn uuid(&self) -> Uuid {
         let millis = u64::try_from(self.now().timestamp_millis()).unwrap_or(0);
@@ -80,15 +81,15 @@ impl Clock {
     }
 }
 
-/// A point on the machine's steady clock, for measuring how long something takes and for deadlines of timers. It has no
-/// date, so nothing that is stored or told depends on it.
+/// The machine's monotonic clock, for durations and timer deadlines. It has no date, so nothing that is stored or sent
+/// to a client depends on it.
 #[must_use]
 pub fn instant() -> Instant {
-    #[expect(clippy::disallowed_methods, reason = "the one place that may ask")]
+    #[expect(clippy::disallowed_methods, reason = "only this file may ask the machine")]
     Instant::now()
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place that may ask")]
+#[expect(clippy::disallowed_methods, reason = "only this file may ask the machine")]
 fn random<T>() -> T
 where
     StandardUniform: Distribution<T>,
@@ -96,25 +97,25 @@ where
     rand::random()
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place that may ask")]
+#[expect(clippy::disallowed_methods, reason = "only this file may ask the machine")]
 fn rng() -> rand::rngs::ThreadRng {
     rand::rng()
 }
 
-/// The moment so many milliseconds after 1970; out of chrono's range, 1970 itself.
+/// Converts milliseconds since the Unix epoch. A value outside chrono's range becomes the epoch itself.
 #[must_use]
 pub fn from_millis(millis: i64) -> Time {
     DateTime::from_timestamp_millis(millis).unwrap_or_default()
 }
 
-/// The time as it is on the wire: RFC 3339, UTC, milliseconds, `Z`.
+/// Formats a time for the wire: RFC 3339 in UTC with milliseconds, for example `2026-11-21T09:00:00.000Z`.
 #[must_use]
 pub fn rfc3339(at: Time) -> String {
     let year = at.year();
     if !(0..=9999).contains(&year) {
         return at.to_rfc3339_opts(SecondsFormat::Millis, true);
     }
-    // By hand: it is said several times in every position report.
+    // Formatted by hand for speed: every position update contains several timestamps.
     let mut text = String::with_capacity(24);
     let mut digits = |mut value: u32, count: u32, after: char| {
         let mut unit = 10_u32.pow(count - 1);
@@ -135,7 +136,7 @@ pub fn rfc3339(at: Time) -> String {
     text
 }
 
-/// `#[serde(with = "clock::wire")]` and `clock::wire_option`: times as [`rfc3339`].
+/// Serde format of a time as [`rfc3339`] text: `#[serde(with = "clock::wire")]`.
 pub mod wire {
     use serde::{Deserialize, Deserializer, Serializer};
 
@@ -154,7 +155,7 @@ pub mod wire {
     }
 }
 
-/// As [`wire`], for a time that may be missing.
+/// Like [`wire`], for `Option<Time>`.
 pub mod wire_option {
     use serde::{Deserialize, Deserializer, Serializer};
 
@@ -181,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rfc3339_is_what_chrono_says() {
+    fn rfc3339_formats_like_chrono() {
         for millis in
             [0, 1, 999, 951_782_400_123, 1_795_230_000_045, 253_402_300_799_999, -1, 253_402_300_800_000]
         {

@@ -1,4 +1,4 @@
-//! Refusals, in the words of the domain. The transport says what HTTP or a socket makes of them.
+//! Refusals in terms of the domain. The transport turns them into HTTP answers and socket errors.
 
 use std::error::Error;
 use std::fmt;
@@ -7,68 +7,68 @@ use std::panic::Location;
 use entity::OrderStatus;
 use sea_orm::DbErr;
 
-use super::db::{self, Failure};
+use super::db::{self, FailureKind};
 
-/// Why something asked for was not done.
+/// Why a request was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// The input has a member that is missing, of the wrong type, or out of range.
+    /// A member of the input is missing, has the wrong type, or is out of range.
     #[error("{member}: {reason}")]
     Invalid { member: String, reason: String },
-    /// There is no event of this name that a client may send.
+    /// No client may send an event of this name.
     #[error("event: is not one that this server knows")]
     UnknownEvent(String),
-    /// The input is not even well-formed.
+    /// The input is not well-formed, for example not JSON.
     #[error("{0}")]
     Malformed(String),
-    /// No token, or one that does not verify.
+    /// The token is missing or does not verify.
     #[error("{0}")]
     Unauthorized(&'static str),
-    /// The token was good once.
+    /// The token was valid and has expired.
     #[error("the token has expired")]
     TokenExpired,
-    /// The caller is known and may not do this.
+    /// The caller is authenticated but may not do this.
     #[error("{0}")]
     Forbidden(String),
-    /// No such thing, or none that the caller may know of.
+    /// The resource does not exist, or the caller may not know that it exists.
     #[error("{0} not found")]
     NotFound(&'static str),
-    /// It was there, and is over.
+    /// The resource existed and has expired.
     #[error("{0} expired")]
     Gone(&'static str),
-    /// The order's status does not allow it now.
+    /// The current status of the order does not allow this.
     #[error("{detail}")]
     Illegal { detail: String, status: OrderStatus, allowed: Vec<OrderStatus> },
     /// `expectedSeq` is not the order's seq.
     #[error("the order is at seq {seq}, not {expected}")]
     StaleSeq { expected: i64, seq: i64 },
-    /// The id or number is taken.
+    /// Another order has this id or number.
     #[error("{0} is already in use")]
     Taken(&'static str),
-    /// The same `Idempotency-Key` came with another request.
+    /// The same `Idempotency-Key` was used with a different request.
     #[error("this Idempotency-Key was used with another request")]
     KeyReused,
-    /// The fix claims to be from the future.
+    /// The time of the fix is too far in the future.
     #[error("recordedAt is {ahead_ms} ms ahead of the server's clock")]
     ClockSkew { ahead_ms: i64 },
     /// Too many requests of one kind.
     #[error("too many requests; try again in {retry_after_ms} ms")]
     RateLimited { retry_after_ms: u64 },
-    /// A bound was reached; `what` names it.
+    /// A limit was reached; `what` names it.
     #[error("too many {what}: the limit is {limit}")]
     TooMany { what: &'static str, limit: usize },
-    /// We cannot serve now; the client should try again.
+    /// The server cannot answer now. The client should try again.
     #[error("the service is not available right now")]
     Unavailable,
-    /// A concurrent transaction took the same id, number or key first. The use case tries again.
+    /// A concurrent transaction took the same id, number or key first. The use case retries.
     #[error("internal error")]
     Conflict(#[source] Fault),
-    /// A fault of ours. The cause is for the log, never for the client.
+    /// A bug in the server. The cause goes to the log, never to the client.
     #[error("internal error")]
     Internal(#[source] Fault),
 }
 
-/// What went wrong, and where in our code it was noticed.
+/// The cause of an internal error, and the place in our source where it was detected.
 #[derive(Debug)]
 pub struct Fault {
     cause: Box<dyn Error + Send + Sync>,
@@ -90,25 +90,25 @@ impl fmt::Display for Fault {
 impl Error for Fault {}
 
 impl Refusal {
-    /// A fault of ours, noticed where this is called.
+    /// An internal error, with the caller of this function as its place.
     #[track_caller]
     pub fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Internal(Fault { cause: cause.into(), place: Location::caller() })
     }
 
-    /// Logs a fault of ours with its cause and its place; other refusals are the client's business.
+    /// Logs an internal error with its cause and place. Does nothing for other refusals, which the client caused.
     pub fn log_fault(&self, event: &'static str) {
         if let Self::Internal(fault) | Self::Conflict(fault) = self {
             tracing::error!(error = %fault, event, "a request failed");
         }
     }
 
-    /// A refusal of one member of the input.
+    /// Refuses one member of the input.
     pub fn invalid(member: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Invalid { member: member.into(), reason: reason.into() }
     }
 
-    /// The stable code that clients may branch on.
+    /// The stable error code that clients may branch on.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
@@ -133,17 +133,17 @@ impl Refusal {
 }
 
 impl From<DbErr> for Refusal {
-    /// By [`db::failure`]: a database that does not answer is [`Refusal::Unavailable`].
+    /// Uses [`db::failure_kind`]: if the database does not answer, the refusal is [`Refusal::Unavailable`].
     #[track_caller]
     fn from(error: DbErr) -> Self {
         let place = Location::caller();
-        match db::failure(&error) {
-            Failure::Outage => {
+        match db::failure_kind(&error) {
+            FailureKind::Outage => {
                 tracing::warn!(%error, "the database does not answer");
                 Self::Unavailable
             }
-            Failure::Conflict => Self::Conflict(Fault { cause: Box::new(error), place }),
-            Failure::Bug => Self::Internal(Fault { cause: Box::new(error), place }),
+            FailureKind::Conflict => Self::Conflict(Fault { cause: Box::new(error), place }),
+            FailureKind::Bug => Self::Internal(Fault { cause: Box::new(error), place }),
         }
     }
 }
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_says_its_cause_and_its_place() {
+    fn a_fault_shows_its_cause_and_its_place() {
         fn fails() -> Result<(), Refusal> {
             Err(DbErr::Custom("no such column".to_owned()))?;
             Ok(())

@@ -1,8 +1,7 @@
-//! Whether this server can take new work.
-
+//! The state that decides whether this server accepts new work.
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What is known of the server's own state. Set by the relay and by the drain, read by `/ready` and by every handshake.
+/// Health of this server. The relay and the drain set it; `/ready` and every handshake read it.
 #[derive(Debug)]
 pub struct Health {
     database_answers: AtomicBool,
@@ -16,12 +15,12 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Notes whether the database answered when it was last asked.
+    /// Stores whether the database answered the last query.
     pub fn database_answers(&self, answers: bool) {
         self.database_answers.store(answers, Ordering::Relaxed);
     }
 
-    /// The server stops: from now on it takes no new work.
+    /// Marks the server as stopping. From now on it accepts no new work.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
     }
@@ -32,7 +31,7 @@ impl Health {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Whether new work can be taken: the database answers and the server is not stopping.
+    /// Whether the server accepts new work: the database answers and the server is not stopping.
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.database_answers.load(Ordering::Relaxed) && !self.is_draining()

@@ -1,16 +1,17 @@
-//! JSON from the network.
+//! Parsing of JSON from the network.
 
 use serde::Deserialize;
 
 use super::error::Refusal;
 use super::strict::Strict;
 
-/// Reads JSON from the network; a refusal names the member at fault.
+/// Parses JSON from the network.
 ///
 /// # Errors
-/// [`Refusal::Malformed`] for what is not JSON, [`Refusal::Invalid`] for what is not as it should be.
+/// [`Refusal::Malformed`] if the body is not JSON; [`Refusal::Invalid`], with the path of the wrong member, if it has
+/// not the expected shape.
 pub fn read_json<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Refusal> {
-    // Keeping track of the path costs something: only what is refused is read again with it.
+    // Tracking the path costs time, so only an input that fails is parsed a second time with it.
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     if let Ok(value) = T::deserialize(Strict(&mut deserializer))
         && deserializer.end().is_ok()
@@ -27,10 +28,10 @@ pub fn read_json<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Refusal
 fn refuse(error: &serde_path_to_error::Error<serde_json::Error>) -> Refusal {
     use serde_json::error::Category;
     let inner = error.inner();
-    // serde_json adds where in the text it happened, which the member's name says better.
+    // serde_json appends " at line … column …". The path of the member is more useful to a client.
     let text = inner.to_string();
     let reason = text.split(" at line ").next().unwrap_or(&text);
-    // What it calls a struct is known by another name outside.
+    // The names of our structs mean nothing to clients.
     let reason = match reason.split_once("expected struct ") {
         Some((before, _)) => format!("{before}expected an object"),
         None => reason.to_owned(),
@@ -39,7 +40,7 @@ fn refuse(error: &serde_path_to_error::Error<serde_json::Error>) -> Refusal {
         Category::Syntax | Category::Eof | Category::Io => Refusal::Malformed(format!("not JSON: {text}")),
         Category::Data => {
             let path = error.path().to_string();
-            // "missing field `x`" is reported at the object that lacks it.
+            // The path of "missing field `x`" is that of the object without it.
             match reason.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
                 Some(field) if path == "." => Refusal::invalid(field, "is required"),
                 Some(field) => Refusal::invalid(format!("{path}.{field}"), "is required"),

@@ -1,4 +1,4 @@
-//! What every layer may use: time and chance, settings, the database, errors, metrics.
+//! The lowest layer. Every other layer may use it: clock and randomness, settings, database, errors, metrics.
 
 pub mod clock;
 pub mod config;

@@ -1,33 +1,34 @@
-//! A token bucket: so many at once, so many per second after that.
+//! A token bucket: allows a burst, then a steady rate per second.
 
 use super::clock::Time;
 
-/// How much of a bucket is left. The bucket's size and rate are the caller's, so that it costs 16 bytes.
+/// The fill level of a token bucket. The caller passes size and rate with each call, so that a bucket costs only 16
+/// bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Bucket {
     tokens: f64,
-    at: Time,
+    updated_at: Time,
 }
 
 impl Bucket {
     /// A full bucket.
     #[must_use]
     pub fn full(burst: u32, now: Time) -> Self {
-        Self { tokens: f64::from(burst), at: now }
+        Self { tokens: f64::from(burst), updated_at: now }
     }
 
-    /// Takes one token; a rate of 0 means no limit.
+    /// Takes one token. `rate` is in tokens per second; 0 means no limit.
     ///
     /// # Errors
-    /// In how many milliseconds there will be one.
+    /// The time in milliseconds until the next token.
     pub fn take(&mut self, rate: f64, burst: u32, now: Time) -> Result<(), u64> {
         if rate <= 0.0 {
             return Ok(());
         }
-        #[expect(clippy::cast_precision_loss, reason = "a span of milliseconds")]
-        let elapsed = (now - self.at).num_milliseconds().max(0) as f64 / 1_000.0;
-        self.tokens = elapsed.mul_add(rate, self.tokens).min(f64::from(burst));
-        self.at = now;
+        #[expect(clippy::cast_precision_loss, reason = "a duration in milliseconds")]
+        let seconds = (now - self.updated_at).num_milliseconds().max(0) as f64 / 1_000.0;
+        self.tokens = seconds.mul_add(rate, self.tokens).min(f64::from(burst));
+        self.updated_at = now;
         if self.tokens >= 1.0 {
             self.tokens -= 1.0;
             return Ok(());
@@ -43,7 +44,7 @@ mod tests {
     use crate::base::clock::from_millis;
 
     #[test]
-    fn burst_then_rate() {
+    fn a_bucket_allows_a_burst_and_then_the_rate() {
         let mut bucket = Bucket::full(10, from_millis(0));
         for _ in 0..10 {
             assert_eq!(bucket.take(2.0, 10, from_millis(0)), Ok(()));

@@ -1,4 +1,4 @@
-//! Work that outlives its caller.
+//! Tasks that continue when their caller is dropped.
 
 use std::future::Future;
 
@@ -6,11 +6,11 @@ use tracing::Instrument;
 
 use super::error::Refusal;
 
-/// Runs work to its end even when the caller goes away: axum drops a handler whose client hangs up, and a commit
-/// must not lose what follows it.
+/// Runs `work` to its end even if the caller is dropped. axum drops a handler when its client hangs up, but the steps
+/// after a commit must still run.
 ///
 /// # Errors
-/// Those of the work; [`Refusal::Internal`] when it panicked.
+/// Those of `work`; [`Refusal::Internal`] if it panicked.
 pub async fn uninterrupted<T: Send + 'static>(
     work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
 ) -> Result<T, Refusal> {

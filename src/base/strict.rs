@@ -1,8 +1,9 @@
-//! JSON whose objects are objects: what serde derives would also take an array for a struct, member by member.
+//! A deserializer that accepts only JSON objects for structs. Serde's derived code would also accept an array, and read
+//! the members by their order.
 
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
 
-/// A deserializer that has structs read from objects only, also further down.
+/// Wraps a deserializer so that structs are read from objects only, at every depth.
 pub struct Strict<D>(pub D);
 
 macro_rules! forward {
@@ -25,7 +26,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<D> {
         self.0.deserialize_map(Strict(visitor))
     }
 
-    /// Raw JSON comes as a newtype of this name, whose visitor is to have what it asks for as it is.
+    /// `serde_json` reads raw JSON through a newtype with a private name. Its visitor must not be wrapped.
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
         name: &'static str,

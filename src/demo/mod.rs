@@ -1,4 +1,4 @@
-//! `--demo`: people, a town, and orders that are cooked and driven by themselves. Loopback only.
+//! `--demo`: demo users, a town, and orders that are cooked and delivered automatically. Loopback only.
 
 pub mod simulate;
 mod town;
@@ -12,10 +12,10 @@ use crate::auth::mint;
 use crate::base::error::Refusal;
 use crate::model::{Principal, Role, UserId};
 
-/// How long the demo's tokens are good for.
-const TTL: Duration = Duration::from_secs(12 * 3_600);
+/// Lifetime of the demo's tokens.
+const TOKEN_TTL: Duration = Duration::from_secs(12 * 3_600);
 
-/// Somebody of the demo. The passwords are no secret: the demo listens on loopback only, with a secret of its own.
+/// A demo user. The passwords are not secret, because the demo listens on loopback only and has its own signing secret.
 pub(crate) struct Person {
     id: &'static str,
     role: Role,
@@ -54,20 +54,21 @@ pub(crate) const ADMIN: Person = Person {
 };
 
 impl Person {
+    /// Signs this user in.
     pub fn account(&self, app: &App) -> Result<Account, Refusal> {
         let secret = app.config.jwt_secret.as_deref().ok_or(Refusal::NotFound("account"))?;
-        let token = mint(secret, self.id, self.role, Some(self.name), app.clock.now(), TTL)
+        let token = mint(secret, self.id, self.role, Some(self.name), app.clock.now(), TOKEN_TTL)
             .map_err(|error| Refusal::internal(error))?;
         Ok(Account { token, user: User { id: self.id, name: self.name, role: self.role.as_str() } })
     }
 
     fn principal(&self, app: &App) -> Principal {
-        let expires_at = app.clock.now() + TTL;
+        let expires_at = app.clock.now() + TOKEN_TTL;
         Principal { id: UserId::stored(self.id), role: self.role, expires_at, issued_at: None }
     }
 }
 
-/// Somebody, signed in.
+/// A user with a token.
 #[derive(Clone, Serialize)]
 pub struct Account {
     pub token: String,
@@ -81,7 +82,7 @@ pub struct User {
     pub role: &'static str,
 }
 
-/// What the test page shows in the demo; all of it empty otherwise.
+/// The data with which the test page shows the demo. All fields are `None` without `--demo`.
 #[derive(Serialize)]
 pub struct Scene {
     accounts: Option<Accounts>,
@@ -118,10 +119,10 @@ struct Home {
 }
 
 impl Scene {
-    /// The scene of this server.
+    /// Makes the scene of this server, with new tokens.
     ///
     /// # Errors
-    /// When tokens cannot be made.
+    /// If a token cannot be signed.
     pub fn of(app: &App) -> Result<Self, Refusal> {
         if !app.config.demo {
             return Ok(Self { accounts: None, streets: None, restaurant: None, home: None, route: None });

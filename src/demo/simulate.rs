@@ -1,4 +1,4 @@
-//! Orders that go their way by themselves while somebody is watching: cooked, driven, delivered in eight seconds.
+//! Simulates orders while somebody watches: each one is cooked, driven and delivered within about eight seconds.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use crate::model::{
 
 /// Pause between two orders.
 const PAUSE: Duration = Duration::from_secs(6);
-/// How often we look whether somebody is watching.
-const LOOK: Duration = Duration::from_millis(200);
-/// Between two positions of the driver; within what a driver may send.
-const FIX_EVERY: Duration = Duration::from_millis(300);
-const FIXES: usize = 12;
+/// How often the simulation checks whether a client is connected.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Time between two fixes. All fixes of one trip stay within the rate limit of a driver.
+const FIX_INTERVAL: Duration = Duration::from_millis(300);
+const FIXES_PER_TRIP: usize = 12;
 
 const RIDERS: [Person; 2] = [
     Person { id: "demo-rider-1", role: Role::Driver, name: "Rosa Rider", email: "", password: "" },
@@ -27,38 +27,38 @@ const RIDERS: [Person; 2] = [
 const MEALS: [(&str, f64); 3] =
     [("Pizza Margherita", 11.5), ("Tagliatelle al ragù", 14.0), ("Insalata mista", 7.5)];
 
-/// Runs orders until the server stops.
+/// Simulates one order after another. Never returns.
 pub async fn run(app: App) {
-    if let Err(refusal) = yesterdays_order(&app).await {
-        tracing::warn!(%refusal, "the demo's first order could not be made");
+    if let Err(refusal) = ensure_delivered_order(&app).await {
+        tracing::warn!(%refusal, "the demo's first order could not be created");
     }
     let mut count = 0;
     loop {
         while app.metrics.connections() == 0 {
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
-        if let Err(refusal) = one_order(&app, count).await {
-            // Somebody may have moved the order on by hand: that is what a demo is for.
-            tracing::debug!(%refusal, "the simulated order went another way");
+        if let Err(refusal) = simulate_order(&app, count).await {
+            // Not an error: the user of the demo may have changed the order by hand.
+            tracing::debug!(%refusal, "the simulated order was changed by somebody else");
         }
         count += 1;
         sleep(PAUSE).await;
     }
 }
 
-/// Something to look at before anybody opens the page: an order that has been delivered.
-async fn yesterdays_order(app: &App) -> Result<(), Refusal> {
+/// If there are no orders yet, creates a delivered one, so that the page is not empty at first.
+async fn ensure_delivered_order(app: &App) -> Result<(), Refusal> {
     let admin = ADMIN.principal(app);
     if app.orders.list(&admin, &[], 1, None).await?.orders.is_empty() {
-        let order = place(app, 0).await?;
+        let order = create_order(app, 0).await?;
         let action = Action::Status { to: OrderStatus::Delivered, note: None, expected_seq: None };
         app.orders.change(&order, &admin, action).await?;
     }
     Ok(())
 }
 
-/// The demo's customer orders a meal.
-async fn place(app: &App, count: usize) -> Result<OrderId, Refusal> {
+/// Creates an order of the demo's customer.
+async fn create_order(app: &App, count: usize) -> Result<OrderId, Refusal> {
     let (meal, price) = MEALS[count % MEALS.len()];
     let [from, to] = town::ends();
     let new: NewOrder = serde_json::from_value(serde_json::json!({
@@ -74,10 +74,11 @@ async fn place(app: &App, count: usize) -> Result<OrderId, Refusal> {
     Ok(app.orders.create(&CUSTOMER.principal(app), new, None).await?.id)
 }
 
-async fn one_order(app: &App, count: usize) -> Result<(), Refusal> {
+/// Creates an order and takes it through all statuses. `count` selects meal and driver.
+async fn simulate_order(app: &App, count: usize) -> Result<(), Refusal> {
     let rider = &RIDERS[count % RIDERS.len()];
     let admin = ADMIN.principal(app);
-    let order = place(app, count).await?;
+    let order = create_order(app, count).await?;
     let step = async |who: &Person, to: OrderStatus, millis: u64| {
         sleep(Duration::from_millis(millis)).await;
         let action = Action::Status { to, note: None, expected_seq: None };
@@ -101,12 +102,12 @@ async fn one_order(app: &App, count: usize) -> Result<(), Refusal> {
     step(rider, OrderStatus::Delivered, 300).await
 }
 
-/// Sends the driver's positions along the way.
+/// Reports fixes of the driver along the route.
 async fn drive(app: &App, id: &UserId, order: &OrderId) -> Result<(), Refusal> {
     let driver = app.drivers.driver(id);
     let route = town::route();
-    for step in 0..FIXES {
-        let index = step * (route.len() - 1) / (FIXES - 1);
+    for step in 0..FIXES_PER_TRIP {
+        let index = step * (route.len() - 1) / (FIXES_PER_TRIP - 1);
         let [latitude, longitude] = route[index];
         let heading = route.get(index + 1).map(|next| bearing(route[index], *next));
         let fix = LocationReport {
@@ -119,12 +120,12 @@ async fn drive(app: &App, id: &UserId, order: &OrderId) -> Result<(), Refusal> {
             recorded_at: None,
         };
         app.drivers.report(&driver, &fix)?;
-        sleep(FIX_EVERY).await;
+        sleep(FIX_INTERVAL).await;
     }
     Ok(())
 }
 
-/// Degrees clockwise from north; flat-earth is good enough within a block.
+/// Degrees clockwise from north. A flat-earth formula is exact enough within a block.
 fn bearing([from_lat, from_lon]: [f64; 2], [to_lat, to_lon]: [f64; 2]) -> f64 {
     let east = (to_lon - from_lon) * from_lat.to_radians().cos();
     east.atan2(to_lat - from_lat).to_degrees().rem_euclid(360.0)

@@ -1,5 +1,6 @@
-//! The live state of drivers and the orders they carry, in memory: built from the database at start, kept by
-//! the relay as durable events pass, moved by every fix. Nothing on the position path asks the database.
+//! The live state in memory: each driver with their last position, their orders and the ETAs. The server builds it from
+//! the database at start. The relay updates it with each durable event, and each fix updates it too. Handling a fix
+//! never queries the database.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -17,12 +18,12 @@ use crate::model::{
 };
 use crate::order::read;
 
-/// Locks of the map; more than cores, so that they are rarely waited for.
+/// Number of separately locked maps. More than the number of cores, so that threads rarely wait for a lock.
 const SHARDS: usize = 16;
 /// Orders read at a time while the state is built.
 const LOAD_PAGE: u64 = 500;
 
-/// All drivers who are connected here or carry an order. Bounded by those two: see [`Live::sweep`].
+/// All drivers who are connected to this server or carry an order. [`Live::sweep`] removes the others.
 pub struct Live {
     shards: [Mutex<HashMap<UserId, Arc<Driver>>>; SHARDS],
     hasher: RandomState,
@@ -30,31 +31,31 @@ pub struct Live {
     burst: u32,
 }
 
-/// One driver. Sessions hold it, so that a fix costs no lookup.
+/// The live state of one driver. Sessions hold a reference, so that a fix needs no lookup.
 pub struct Driver {
     pub id: UserId,
-    state: Mutex<State>,
+    state: Mutex<DriverState>,
 }
 
-/// What is known of a driver now.
-pub(super) struct State {
+pub(super) struct DriverState {
+    /// Rate limit for reports.
     pub bucket: Bucket,
-    /// The newest fix that was shown, and when it was measured.
-    pub last: Option<(Point, Time)>,
-    /// When the fix was measured that went to the trail last.
-    pub kept: Option<Time>,
-    pub orders: Vec<Carried>,
+    /// The newest published position, and when it was measured.
+    pub position: Option<(Point, Time)>,
+    /// When the last fix in the trail was measured.
+    pub last_trail_fix: Option<Time>,
+    pub orders: Vec<CarriedOrder>,
 }
 
-/// An order on its way with a driver.
-pub(super) struct Carried {
+/// An order that a driver carries now.
+pub(super) struct CarriedOrder {
     pub about: Arc<About>,
     pub eta: Option<Eta>,
-    /// Set by hand, so that fixes do not change it.
+    /// Whether the ETA was set by hand. Fixes do not change it then.
     pub overridden: bool,
 }
 
-impl Carried {
+impl CarriedOrder {
     fn new(order: &Order, history: &[PastStatus], now: Time, eta: Option<Eta>) -> Self {
         let overridden = order.estimated_delivery_time.map(|at| Eta::overridden(at, now));
         Self {
@@ -64,25 +65,25 @@ impl Carried {
         }
     }
 
-    pub fn order(&self) -> &OrderId {
+    pub fn id(&self) -> &OrderId {
         &self.about.order.id
     }
 }
 
 impl Driver {
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, DriverState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Live {
-    /// An empty state.
+    /// Makes an empty state. `burst` is the burst of each driver's rate limit.
     #[must_use]
     pub fn new(clock: Clock, burst: u32) -> Self {
         Self { shards: Default::default(), hasher: RandomState::new(), clock, burst }
     }
 
-    /// Builds the state of all orders that are with drivers.
+    /// Builds the state from all orders that drivers carry.
     ///
     /// # Errors
     /// Those of the database.
@@ -95,100 +96,105 @@ impl Live {
             for order in &page {
                 let Some(driver) = &order.driver else { continue };
                 let driver = self.driver(&driver.id);
-                if driver.state().last.is_none() {
-                    let known = stored_position(db.reader(), &driver.id).await?;
-                    driver.state().last = known;
+                if driver.state().position.is_none() {
+                    let stored = stored_position(db.reader(), &driver.id).await?;
+                    driver.state().position = stored;
                 }
                 let history = read::history(db.reader(), order).await?;
-                carry(&mut driver.state(), order, &history, self.clock.now());
+                put_order(&mut driver.state(), order, &history, self.clock.now());
             }
         }
     }
 
-    /// The driver of this id, known or new.
+    /// Returns the driver with this id. Adds an empty state if there is none.
     pub fn driver(&self, id: &UserId) -> Arc<Driver> {
         let mut shard = self.shard(id);
-        if let Some(known) = shard.get(id) {
-            return Arc::clone(known);
+        if let Some(driver) = shard.get(id) {
+            return Arc::clone(driver);
         }
         let bucket = Bucket::full(self.burst, self.clock.now());
-        let state = Mutex::new(State { bucket, last: None, kept: None, orders: Vec::new() });
+        let state =
+            Mutex::new(DriverState { bucket, position: None, last_trail_fix: None, orders: Vec::new() });
         let driver = Arc::new(Driver { id: id.clone(), state });
         shard.insert(id.clone(), Arc::clone(&driver));
         driver
     }
 
-    /// Where a driver was last seen, and when.
+    /// The newest published position of a driver, and when it was measured.
     #[must_use]
     pub fn position(&self, id: &UserId) -> Option<(Point, Time)> {
-        self.known(id).and_then(|driver| driver.state().last)
+        self.get(id).and_then(|driver| driver.state().position)
     }
 
-    /// When an order arrives, as far as anybody can tell now.
+    /// The current ETA of an order. `None` if the order is finished, or has no driver with a known position and no ETA
+    /// set by hand.
     #[must_use]
     pub fn eta(&self, order: &Order, now: Time) -> Option<Eta> {
-        let driver = order.driver.as_ref().and_then(|driver| self.known(&driver.id));
+        let driver = order.driver.as_ref().and_then(|driver| self.get(&driver.id));
         match driver {
             Some(driver) => eta_of(order, &driver.state().orders, now),
             None => eta_of(order, &[], now),
         }
     }
 
-    /// What can be said of an order beside the order itself.
+    /// The ETA of an order and the position of its driver.
     #[must_use]
     pub fn forecast(&self, order: &Order, now: Time) -> Forecast {
         let position = order.driver.as_ref().and_then(|driver| self.position(&driver.id));
         Forecast { eta: self.eta(order, now), position }
     }
 
-    /// Finds out where a driver was last who is given an order and was not seen since we started.
+    /// If an event assigns an order to a driver without a known position, loads the position from the database. The
+    /// driver may have sent no fix since the server started.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn recall(&self, db: &Db, event: &OrderEvent) -> Result<(), Refusal> {
+    pub async fn load_position(&self, db: &Db, event: &OrderEvent) -> Result<(), Refusal> {
         if let (EventKind::Assigned, Some(driver)) = (event.kind, &event.order.driver)
             && self.position(&driver.id).is_none()
             && let Some(stored) = stored_position(db.reader(), &driver.id).await?
         {
-            self.driver(&driver.id).state().last.get_or_insert(stored);
+            self.driver(&driver.id).state().position.get_or_insert(stored);
         }
         Ok(())
     }
 
-    /// Takes note of a durable event, and has it told with what can be said of its order then. Meanwhile its driver does
-    /// not move: nobody is told of a position with a status that is over, or of the event with a place that is. Called by
-    /// the relay only, in the log's order.
-    pub fn apply(&self, event: OrderEvent, tell: impl FnOnce(OrderEvent, Forecast)) {
+    /// Applies a durable event to the live state, then passes it on to `deliver` with the current forecast of its
+    /// order.
+    ///
+    /// The driver's lock is held during `deliver`. So no client gets a position with an old status after the event, or
+    /// the event with an old position. Only the relay calls this, in the order of the log.
+    pub fn apply(&self, event: OrderEvent, deliver: impl FnOnce(OrderEvent, Forecast)) {
         let (order, now) = (&event.order, self.clock.now());
-        if let Some(former) = event.former_driver.as_ref().and_then(|id| self.known(id)) {
-            former.state().orders.retain(|carried| *carried.order() != order.id);
+        if let Some(former) = event.former_driver.as_ref().and_then(|id| self.get(id)) {
+            former.state().orders.retain(|carried| *carried.id() != order.id);
         }
-        let carries = order.status >= OrderStatus::Accepted && !status::is_final(order.status);
+        let is_carried = order.status >= OrderStatus::Accepted && !status::is_final(order.status);
         let driver = order
             .driver
             .as_ref()
-            .and_then(|driver| if carries { Some(self.driver(&driver.id)) } else { self.known(&driver.id) });
+            .and_then(|driver| if is_carried { Some(self.driver(&driver.id)) } else { self.get(&driver.id) });
         let Some(driver) = driver else {
             let eta = eta_of(order, &[], now);
-            return tell(event, Forecast { eta, position: None });
+            return deliver(event, Forecast { eta, position: None });
         };
         let mut state = driver.state();
-        if carries {
-            carry(&mut state, order, &event.history, now);
+        if is_carried {
+            put_order(&mut state, order, &event.history, now);
         } else {
-            state.orders.retain(|carried| *carried.order() != order.id);
+            state.orders.retain(|carried| *carried.id() != order.id);
         }
-        let forecast = Forecast { eta: eta_of(order, &state.orders, now), position: state.last };
-        tell(event, forecast);
+        let forecast = Forecast { eta: eta_of(order, &state.orders, now), position: state.position };
+        deliver(event, forecast);
     }
 
-    /// Takes note of an ETA set by hand, and tells those who watch the order.
+    /// Applies an ETA that was set by hand, and publishes it. Does nothing if the order has none.
     pub fn override_eta(&self, order: &Order, now: Time, bus: &Bus) {
         let Some(at) = order.estimated_delivery_time else { return };
         let eta = Eta::overridden(at, now);
-        if let Some(driver) = order.driver.as_ref().and_then(|driver| self.known(&driver.id)) {
+        if let Some(driver) = order.driver.as_ref().and_then(|driver| self.get(&driver.id)) {
             let mut state = driver.state();
-            if let Some(carried) = state.orders.iter_mut().find(|carried| *carried.order() == order.id) {
+            if let Some(carried) = state.orders.iter_mut().find(|carried| *carried.id() == order.id) {
                 carried.eta = Some(eta);
                 carried.overridden = true;
             }
@@ -197,7 +203,7 @@ impl Live {
         bus.publish(&LiveEvent::Eta(EtaChange { order, customer, eta }));
     }
 
-    /// Forgets drivers who neither carry an order nor have a session.
+    /// Removes drivers who neither carry an order nor have a session.
     pub fn sweep(&self) {
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -205,19 +211,19 @@ impl Live {
         }
     }
 
-    /// How many drivers are known.
+    /// Number of drivers in the live state.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
 
-    /// Whether no driver is known.
+    /// Whether the live state has no drivers.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    fn known(&self, id: &UserId) -> Option<Arc<Driver>> {
+    fn get(&self, id: &UserId) -> Option<Arc<Driver>> {
         self.shard(id).get(id).cloned()
     }
 
@@ -228,27 +234,27 @@ impl Live {
     }
 }
 
-/// Puts an order into its driver's hands, or brings what is known of it up to date.
-fn carry(state: &mut State, order: &Order, history: &[PastStatus], now: Time) {
-    let estimated = state.last.map(|(from, _)| Eta::estimate(from, order.destination(), now));
-    let known = state.orders.iter().position(|carried| *carried.order() == order.id);
-    match known {
+/// Adds an order to its driver, or replaces an older state of it.
+fn put_order(state: &mut DriverState, order: &Order, history: &[PastStatus], now: Time) {
+    let computed = state.position.map(|(from, _)| Eta::estimate(from, order.destination(), now));
+    let index = state.orders.iter().position(|carried| *carried.id() == order.id);
+    match index {
         Some(index) if state.orders[index].about.order.seq > order.seq => {}
         Some(index) => {
-            let eta = state.orders[index].eta.or(estimated);
-            state.orders[index] = Carried::new(order, history, now, eta);
+            let eta = state.orders[index].eta.or(computed);
+            state.orders[index] = CarriedOrder::new(order, history, now, eta);
         }
-        None => state.orders.push(Carried::new(order, history, now, estimated)),
+        None => state.orders.push(CarriedOrder::new(order, history, now, computed)),
     }
 }
 
-/// When an order arrives, with what its driver carries.
-fn eta_of(order: &Order, carried: &[Carried], now: Time) -> Option<Eta> {
+/// The ETA of an order, given all orders that its driver carries.
+fn eta_of(order: &Order, carried: &[CarriedOrder], now: Time) -> Option<Eta> {
     if status::is_final(order.status) {
         return None;
     }
     match order.estimated_delivery_time {
         Some(at) => Some(Eta::overridden(at, now)),
-        None => carried.iter().find(|carried| *carried.order() == order.id)?.eta,
+        None => carried.iter().find(|carried| *carried.id() == order.id)?.eta,
     }
 }

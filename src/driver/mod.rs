@@ -1,4 +1,4 @@
-//! Drivers: where they are, what they carry, when they arrive.
+//! Drivers: their positions, the orders they carry, and the ETAs of those orders.
 
 pub mod live;
 mod override_eta;
@@ -20,7 +20,7 @@ use crate::event::bus::Bus;
 use crate::model::{Eta, Forecast, Order, OrderEvent, UserId};
 use crate::order::Orders;
 
-/// The use cases of drivers. Cheap to clone.
+/// The use cases around drivers. Cheap to clone.
 #[derive(Clone)]
 pub struct Drivers {
     db: Db,
@@ -29,30 +29,30 @@ pub struct Drivers {
     trail: Trail,
     bus: Bus,
     orders: Orders,
-    pace: Pace,
+    limits: ReportLimits,
 }
 
-/// What a driver may report.
+/// Limits for the reports of one driver.
 #[derive(Clone, Copy, Debug)]
-struct Pace {
-    /// Reports per second, sustained; 0 is no limit.
+struct ReportLimits {
+    /// Sustained reports per second; 0 means no limit.
     rate: f64,
-    /// Reports at once.
+    /// Reports in a burst.
     burst: u32,
-    /// How far ahead of our clock a fix may be.
-    skew: TimeDelta,
+    /// How far the time of a fix may be ahead of the server's clock.
+    max_skew: TimeDelta,
 }
 
 impl Drivers {
     #[must_use]
     pub fn new(db: Db, clock: Clock, trail: Trail, bus: Bus, orders: Orders, limits: &Limits) -> Self {
-        let pace = Pace {
+        let limits = ReportLimits {
             rate: limits.location_rate_per_second,
             burst: limits.location_burst,
-            skew: TimeDelta::seconds(i64::from(limits.clock_skew_seconds)),
+            max_skew: TimeDelta::seconds(i64::from(limits.clock_skew_seconds)),
         };
-        let live = Arc::new(Live::new(clock.clone(), limits.location_burst));
-        Self { db, clock, live, trail, bus, orders, pace }
+        let live = Arc::new(Live::new(clock.clone(), limits.burst));
+        Self { db, clock, live, trail, bus, orders, limits }
     }
 
     /// Builds the live state from the database.
@@ -63,45 +63,45 @@ impl Drivers {
         self.live.load(&self.db).await
     }
 
-    /// The live state of a driver, known or new.
+    /// Returns the live state of a driver. Adds an empty one if there is none.
     #[must_use]
     pub fn driver(&self, id: &UserId) -> Arc<Driver> {
         self.live.driver(id)
     }
 
-    /// When an order arrives, as well as can be told now.
+    /// The current ETA of an order: see [`Live::eta`].
     #[must_use]
     pub fn eta(&self, order: &Order) -> Option<Eta> {
         self.live.eta(order, self.clock.now())
     }
 
-    /// What is known of an order beside the order itself.
+    /// The ETA of an order and the position of its driver.
     #[must_use]
     pub fn forecast(&self, order: &Order) -> Forecast {
         self.live.forecast(order, self.clock.now())
     }
 
-    /// Takes note of a durable event, and has it told with what is known of its order then: see [`Live::apply`].
-    pub async fn apply(&self, event: OrderEvent, tell: impl FnOnce(OrderEvent, Forecast)) {
-        if let Err(error) = self.live.recall(&self.db, &event).await {
-            // The driver's next fix tells.
+    /// Applies a durable event to the live state and passes it on to `deliver`: see [`Live::apply`].
+    pub async fn apply(&self, event: OrderEvent, deliver: impl FnOnce(OrderEvent, Forecast)) {
+        if let Err(error) = self.live.load_position(&self.db, &event).await {
+            // Not fatal: the driver's next fix brings a position.
             tracing::debug!(%error, "the last position of a driver cannot be read");
         }
-        self.live.apply(event, tell);
+        self.live.apply(event, deliver);
     }
 
-    /// Forgets drivers who neither carry an order nor have a session.
+    /// Removes drivers who neither carry an order nor have a session.
     pub fn sweep(&self) {
         self.live.sweep();
     }
 
-    /// How many drivers are known.
+    /// Number of drivers in the live state.
     #[must_use]
     pub fn count(&self) -> usize {
         self.live.len()
     }
 
-    /// How many fixes wait to be written to the trail.
+    /// Number of fixes that wait to be written to the trail.
     #[must_use]
     pub fn trail_depth(&self) -> usize {
         self.trail.depth()

@@ -1,4 +1,4 @@
-//! Reading where drivers are, and orders with it.
+//! Reads the positions of drivers, and orders with the position of their driver.
 
 use entity::driver_position;
 use sea_orm::{ConnectionTrait, EntityTrait};
@@ -10,10 +10,10 @@ use crate::model::{Order, OrderId, Overview, Point, Principal, UserId};
 use crate::order::read;
 
 impl Drivers {
-    /// The whole of one order that the caller is party to.
+    /// Reads an order with its history and the position of its driver.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`] also when it exists and the caller may not see it.
+    /// [`Refusal::NotFound`] if the order does not exist or the caller may not see it; those of the database.
     pub async fn overview(&self, id: &OrderId, who: &Principal) -> Result<Overview, Refusal> {
         let db = self.db.reader();
         let (order, party) = read::order(db, id, who).await?;
@@ -22,20 +22,21 @@ impl Drivers {
         Ok(Overview { order, party, history, position })
     }
 
-    /// Where the driver of an order was last, and when.
+    /// The last position of the driver of an order, and when it was measured. Uses the live state first, then the
+    /// database.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn position(&self, order: &Order) -> Result<Option<(Point, Time)>, Refusal> {
         let Some(driver) = &order.driver else { return Ok(None) };
         match self.live.position(&driver.id) {
-            Some(known) => Ok(Some(known)),
+            Some(position) => Ok(Some(position)),
             None => stored_position(self.db.reader(), &driver.id).await,
         }
     }
 }
 
-/// Where a driver was last, as far as the database knows.
+/// The last position of a driver in the database, and when it was measured.
 ///
 /// # Errors
 /// Those of the database.

@@ -1,4 +1,5 @@
-//! A driver moved: check, remember, reckon, tell. No await and no query: this is the hot path.
+//! Position reports of drivers: check, store, compute ETAs, publish. This is the hot path, so it has no `await` and no
+//! query.
 
 use std::sync::Arc;
 
@@ -12,102 +13,107 @@ use crate::base::clock::Time;
 use crate::base::error::Refusal;
 use crate::model::{Eta, EtaChange, LiveEvent, Location, LocationReport, OrderId};
 
-/// The least time between two points of a driver's trail.
+/// Minimum time between two points of a driver's trail.
 const TRAIL_SPACING: TimeDelta = TimeDelta::milliseconds(500);
 
-/// What became of a fix.
+/// The result of an accepted report.
 #[derive(Debug)]
-pub struct Reported {
-    /// The orders it was for.
+pub struct ReportOutcome {
+    /// The orders that the fix belongs to.
     pub orders: SmallVec<[OrderId; 2]>,
     pub received_at: Time,
 }
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Debug)]
-pub struct Batch {
+pub struct BatchOutcome {
+    /// Number of accepted points.
     pub accepted: usize,
-    /// Index and code of each point that was not taken.
+    /// Index and error code of each rejected point.
     pub rejected: Vec<(usize, &'static str)>,
 }
 
+/// Whether the driver carries the order that a fix names. Also true if the fix names none.
 fn carries(driver: &Driver, fix: &LocationReport) -> bool {
-    fix.order_id.as_ref().is_none_or(|id| driver.state().orders.iter().any(|carried| carried.order() == id))
+    fix.order_id.as_ref().is_none_or(|id| driver.state().orders.iter().any(|carried| carried.id() == id))
 }
 
 impl Drivers {
-    /// Takes one fix.
+    /// Accepts one fix: publishes it and adds it to the trail.
     ///
     /// # Errors
-    /// [`Refusal::RateLimited`], [`Refusal::ClockSkew`] for a fix from the future, [`Refusal::NotFound`] for an
-    /// order that this driver is not carrying.
-    pub fn report(&self, driver: &Driver, fix: &LocationReport) -> Result<Reported, Refusal> {
-        let now = self.take(driver)?;
+    /// [`Refusal::RateLimited`]; [`Refusal::ClockSkew`] for a fix from the future; [`Refusal::NotFound`] if the fix
+    /// names an order that this driver does not carry.
+    pub fn report(&self, driver: &Driver, fix: &LocationReport) -> Result<ReportOutcome, Refusal> {
+        let now = self.check_rate(driver)?;
         let recorded_at = self.recorded_at(fix, now)?;
-        self.show(driver, fix, recorded_at, now)
+        self.publish(driver, fix, recorded_at, now)
     }
 
-    /// Takes what an app collected while it was offline: all of it goes to the trail, the newest is shown.
+    /// Accepts the fixes that an app collected while it was offline. All of them go to the trail, but only the newest
+    /// one is published.
     ///
     /// # Errors
-    /// [`Refusal::RateLimited`]: a batch counts as one report.
+    /// [`Refusal::RateLimited`]; a batch counts as one report.
     pub fn report_batch(
         &self,
         driver: &Driver,
         points: &[Result<LocationReport, String>],
-    ) -> Result<Batch, Refusal> {
-        let now = self.take(driver)?;
+    ) -> Result<BatchOutcome, Refusal> {
+        let now = self.check_rate(driver)?;
         let mut rejected = Vec::new();
         let mut accepted: Vec<(usize, &LocationReport, Time)> = Vec::with_capacity(points.len());
         for (index, point) in points.iter().enumerate() {
-            let taken = match point {
+            let checked = match point {
                 Err(_) => Err("invalid_payload"),
                 Ok(fix) if !carries(driver, fix) => Err("not_found"),
                 Ok(fix) => self.recorded_at(fix, now).map(|at| (fix, at)).map_err(|refusal| refusal.code()),
             };
-            match taken {
+            match checked {
                 Ok((fix, at)) => accepted.push((index, fix, at)),
                 Err(code) => rejected.push((index, code)),
             }
         }
-        // The last of those measured last: points without a time were measured in the order sent.
+        // Points without a time all get the same time, so of equal times the last point is the newest.
         let newest = accepted.iter().max_by_key(|(index, _, at)| (*at, *index)).map(|(index, _, _)| *index);
         for (index, fix, at) in &accepted {
             if Some(*index) == newest {
-                self.show(driver, fix, *at, now)?;
+                self.publish(driver, fix, *at, now)?;
             } else {
-                self.keep(driver, fix, *at, now);
+                self.add_to_trail(driver, fix, *at, now);
             }
         }
-        Ok(Batch { accepted: accepted.len(), rejected })
+        Ok(BatchOutcome { accepted: accepted.len(), rejected })
     }
 
-    /// Takes a report from the driver's allowance. Answers with the time of it.
-    fn take(&self, driver: &Driver) -> Result<Time, Refusal> {
+    /// Counts a report against the driver's rate limit. Returns the current time.
+    fn check_rate(&self, driver: &Driver) -> Result<Time, Refusal> {
         let now = self.clock.now();
-        let taken = driver.state().bucket.take(self.pace.rate, self.pace.burst, now);
+        let taken = driver.state().bucket.take(self.limits.rate, self.limits.burst, now);
         taken.map_err(|retry_after_ms| Refusal::RateLimited { retry_after_ms })?;
         Ok(now)
     }
 
+    /// When a fix was measured. A fix without a time was measured now.
     fn recorded_at(&self, fix: &LocationReport, now: Time) -> Result<Time, Refusal> {
         let Some(recorded_at) = fix.recorded_at else { return Ok(now) };
         let ahead_ms = (recorded_at - now).num_milliseconds();
-        if recorded_at - now > self.pace.skew {
+        if recorded_at - now > self.limits.max_skew {
             return Err(Refusal::ClockSkew { ahead_ms });
         }
         Ok(recorded_at)
     }
 
-    /// Shows a fix to those who watch the driver's orders, unless a newer one was shown already.
-    fn show(
+    /// Publishes a fix to the clients that follow the driver's orders, unless a newer one is already published. Adds it
+    /// to the trail in both cases.
+    fn publish(
         &self,
         driver: &Driver,
         fix: &LocationReport,
         recorded_at: Time,
         now: Time,
-    ) -> Result<Reported, Refusal> {
-        // A phone's clock may be a little fast: the fixes after this one must not seem older.
+    ) -> Result<ReportOutcome, Refusal> {
+        // The driver's clock may be slightly fast. A later fix must not look older than this one.
         let seen_at = recorded_at.min(now);
         let shown = fix.fix(seen_at, now);
         let place = shown.place;
@@ -116,16 +122,17 @@ impl Drivers {
         let mut etas: SmallVec<[LiveEvent; 2]> = SmallVec::new();
         {
             let mut state = driver.state();
-            let late = state.last.is_some_and(|(_, shown)| seen_at < shown);
-            let named = |id: &OrderId| state.orders.iter().any(|carried| carried.order() == id);
-            if fix.order_id.as_ref().is_some_and(|id| !named(id)) {
+            let is_late = state.position.is_some_and(|(_, published)| seen_at < published);
+            let is_carried = |id: &OrderId| state.orders.iter().any(|carried| carried.id() == id);
+            if fix.order_id.as_ref().is_some_and(|id| !is_carried(id)) {
                 return Err(Refusal::NotFound("order"));
             }
             for carried in &mut state.orders {
-                // Every order in these hands moves with the driver, also those that this fix does not name.
-                let estimated = (!late && !carried.overridden)
+                // All carried orders move with the driver, so the ETA changes also for those that this fix does not
+                // name.
+                let computed = (!is_late && !carried.overridden)
                     .then(|| Eta::estimate(place, carried.about.order.destination(), now));
-                if let Some(eta) = estimated {
+                if let Some(eta) = computed {
                     let changed = carried.eta.is_none_or(|before| before.minutes != eta.minutes);
                     carried.eta = Some(eta);
                     if changed {
@@ -134,11 +141,11 @@ impl Drivers {
                         etas.push(LiveEvent::Eta(EtaChange { order, customer, eta }));
                     }
                 }
-                if fix.order_id.as_ref().is_some_and(|id| id != carried.order()) {
+                if fix.order_id.as_ref().is_some_and(|id| id != carried.id()) {
                     continue;
                 }
-                orders.push(carried.order().clone());
-                if late {
+                orders.push(carried.id().clone());
+                if is_late {
                     continue;
                 }
                 events.push(LiveEvent::Location(Location {
@@ -148,27 +155,27 @@ impl Drivers {
                     eta: carried.eta,
                 }));
             }
-            if !late {
-                state.last = Some((place, seen_at));
+            if !is_late {
+                state.position = Some((place, seen_at));
             }
-            // Under the lock, so that no event of an order comes in between: see `Live::apply`.
+            // Published under the driver's lock, so that no durable event comes in between: see `Live::apply`.
             for event in events.iter().chain(&etas) {
                 self.bus.publish(event);
             }
         }
-        self.keep(driver, fix, recorded_at, now);
-        Ok(Reported { orders, received_at: now })
+        self.add_to_trail(driver, fix, recorded_at, now);
+        Ok(ReportOutcome { orders, received_at: now })
     }
 
-    /// Sends a fix to the trail, unless it was measured at nearly the same time as the one before: more than two a second
-    /// say nothing more about where somebody was.
-    fn keep(&self, driver: &Driver, fix: &LocationReport, recorded_at: Time, received_at: Time) {
+    /// Queues a fix for the trail, unless the one before it was measured less than [`TRAIL_SPACING`] apart: more than
+    /// two points per second add no information.
+    fn add_to_trail(&self, driver: &Driver, fix: &LocationReport, recorded_at: Time, received_at: Time) {
         {
             let mut state = driver.state();
-            if state.kept.is_some_and(|kept| (recorded_at - kept).abs() < TRAIL_SPACING) {
+            if state.last_trail_fix.is_some_and(|last| (recorded_at - last).abs() < TRAIL_SPACING) {
                 return;
             }
-            state.kept = Some(recorded_at);
+            state.last_trail_fix = Some(recorded_at);
         }
         self.trail.push(TrailPoint { driver: driver.id.clone(), fix: fix.fix(recorded_at, received_at) });
     }

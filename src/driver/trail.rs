@@ -1,4 +1,5 @@
-//! Where drivers have been: written in batches behind the live path, kept for some days.
+//! The trail: all fixes of all drivers, written to the database in batches in the background, and deleted after some
+//! days.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,19 +20,21 @@ use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
 use crate::model::{Fix, UserId};
 
-/// Fixes waiting to be written; beyond it they are dropped and counted, and only the trail has a hole.
-const QUEUE: usize = 16_384;
-/// Rows in one statement: `SQLite` takes 32,766 parameters. The more, the fewer waits there are between two batches when
-/// the server is busy; more than this and the statement's own memory costs more than that.
-const BATCH: usize = 1_000;
-/// How long the first fix of a batch waits for others.
+/// Maximum number of fixes that wait to be written. Further fixes are dropped and counted. Live positions are not
+/// affected.
+const QUEUE_CAPACITY: usize = 16_384;
+/// Rows in one statement. `SQLite` allows 32,766 parameters. Larger batches mean fewer waits between batches on a busy
+/// server, but beyond this size the memory of the statement costs more than that saves.
+const BATCH_ROWS: usize = 1_000;
+/// How long the first fix of a batch waits for more.
 const LINGER: Duration = Duration::from_secs(1);
-/// How often drivers' last positions are written: each is a row of its own somewhere, where the trail is only appended.
-const LAST_EVERY: Duration = Duration::from_secs(5);
-/// How often old fixes are removed.
-const RETENTION_EVERY: Duration = Duration::from_secs(600);
-/// Rows removed at a time, so that nobody waits long for the writer.
-const RETENTION_BATCH: u64 = 3_600;
+/// How often the last positions of drivers are written. Less often than the trail, because each one updates a different
+/// row, while the trail only appends.
+const LAST_POSITION_INTERVAL: Duration = Duration::from_secs(5);
+/// How often old fixes are deleted.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
+/// Rows deleted in one statement. Kept small, so that other writes do not wait long.
+const RETENTION_ROWS: u64 = 3_600;
 
 /// A driver's fix on its way to the database.
 #[derive(Clone, Debug)]
@@ -40,10 +43,11 @@ pub struct TrailPoint {
     pub fix: Fix,
 }
 
-/// The newest fix of each driver that was not written as their last position yet; bounded by a batch interval's fixes.
-type Newest = HashMap<UserId, TrailPoint>;
+/// The newest fix of each driver whose last position is not written yet. Bounded by the fixes of one
+/// [`LAST_POSITION_INTERVAL`].
+type NewestFixes = HashMap<UserId, TrailPoint>;
 
-/// The near end of the queue.
+/// The sending end of the queue. Cheap to clone.
 #[derive(Clone)]
 pub struct Trail {
     queue: mpsc::Sender<TrailPoint>,
@@ -51,67 +55,67 @@ pub struct Trail {
 }
 
 impl Trail {
-    /// Both ends of a new queue.
+    /// Makes a queue and returns both of its ends.
     #[must_use]
     pub fn new(db: Db, clock: Clock, limits: &Limits, metrics: Metrics) -> (Self, TrailWriter) {
-        let (near, queue) = mpsc::channel(QUEUE);
-        let keep = TimeDelta::days(i64::from(limits.position_retention_days));
-        let writer = TrailWriter { queue, db, clock, keep, metrics: metrics.clone() };
-        (Self { queue: near, metrics }, writer)
+        let (sender, queue) = mpsc::channel(QUEUE_CAPACITY);
+        let retention = TimeDelta::days(i64::from(limits.position_retention_days));
+        let writer = TrailWriter { queue, db, clock, retention, metrics: metrics.clone() };
+        (Self { queue: sender, metrics }, writer)
     }
 
-    /// Queues a fix; never waits.
+    /// Queues a fix without waiting. If the queue is full, the fix is dropped and counted.
     pub fn push(&self, fix: TrailPoint) {
         if self.queue.try_send(fix).is_err() {
             self.metrics.trail_dropped.inc();
         }
     }
 
-    /// How many fixes wait to be written.
+    /// Number of fixes that wait to be written.
     #[must_use]
     pub fn depth(&self) -> usize {
         self.queue.max_capacity() - self.queue.capacity()
     }
 }
 
-/// The far end of the queue: writes fixes, and forgets old ones.
+/// The receiving end of the queue. Writes fixes and deletes old ones.
 pub struct TrailWriter {
     queue: mpsc::Receiver<TrailPoint>,
     db: Db,
     clock: Clock,
-    keep: TimeDelta,
+    retention: TimeDelta,
     metrics: Metrics,
 }
 
 impl TrailWriter {
-    /// Writes fixes until told to stop, then what is left.
+    /// Writes fixes until `stop`, then writes all fixes that are still in the queue.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { mut queue, db, clock, keep, metrics } = self;
-        let mut batch = Vec::with_capacity(BATCH);
+        let Self { mut queue, db, clock, retention, metrics } = self;
+        let mut batch = Vec::with_capacity(BATCH_ROWS);
         let mut newest = HashMap::new();
-        let mut last = tokio::time::interval(LAST_EVERY);
-        let mut retention = tokio::time::interval(RETENTION_EVERY);
+        let mut last_position_tick = tokio::time::interval(LAST_POSITION_INTERVAL);
+        let mut retention_tick = tokio::time::interval(RETENTION_INTERVAL);
         loop {
             tokio::select! {
-                count = queue.recv_many(&mut batch, BATCH) => {
+                count = queue.recv_many(&mut batch, BATCH_ROWS) => {
                     if count == 0 {
                         return;
                     }
                 }
-                _ = last.tick() => {
-                    write_last(&db, &mut newest).await;
+                _ = last_position_tick.tick() => {
+                    write_last_positions(&db, &mut newest).await;
                     continue;
                 }
-                _ = retention.tick() => {
-                    forget_old(&db, clock.now() - keep).await;
+                _ = retention_tick.tick() => {
+                    delete_old(&db, clock.now() - retention).await;
                     continue;
                 }
                 () = stop.cancelled() => break,
             }
             let linger = tokio::time::sleep(LINGER);
             tokio::pin!(linger);
-            while batch.len() < BATCH {
-                let room = BATCH - batch.len();
+            while batch.len() < BATCH_ROWS {
+                let room = BATCH_ROWS - batch.len();
                 tokio::select! {
                     count = queue.recv_many(&mut batch, room) => if count == 0 { break },
                     () = &mut linger => break,
@@ -121,38 +125,39 @@ impl TrailWriter {
             flush(&db, &metrics, &mut batch, &mut newest).await;
         }
         queue.close();
-        while queue.recv_many(&mut batch, BATCH).await > 0 {
+        while queue.recv_many(&mut batch, BATCH_ROWS).await > 0 {
             flush(&db, &metrics, &mut batch, &mut newest).await;
         }
-        write_last(&db, &mut newest).await;
+        write_last_positions(&db, &mut newest).await;
     }
 }
 
-/// Writes a batch. A batch that cannot be written is dropped and counted: the trail is not worth blocking for.
-async fn flush(db: &Db, metrics: &Metrics, batch: &mut Vec<TrailPoint>, newest: &mut Newest) {
-    if let Err(error) = append(db, batch).await {
+/// Writes and empties a batch. A batch that cannot be written is dropped and counted, because a retry would block the
+/// queue.
+async fn flush(db: &Db, metrics: &Metrics, batch: &mut Vec<TrailPoint>, newest: &mut NewestFixes) {
+    if let Err(error) = insert_fixes(db, batch).await {
         metrics.trail_dropped.inc_by(batch.len() as u64);
         tracing::warn!(%error, fixes = batch.len(), "positions could not be written");
     }
     for point in batch.drain(..) {
-        let known = newest.entry(point.driver.clone()).or_insert_with(|| point.clone());
-        if point.fix.recorded_at >= known.fix.recorded_at {
-            *known = point;
+        let entry = newest.entry(point.driver.clone()).or_insert_with(|| point.clone());
+        if point.fix.recorded_at >= entry.fix.recorded_at {
+            *entry = point;
         }
     }
 }
 
-/// Writes drivers' last positions. What cannot be written now is superseded by what comes.
-async fn write_last(db: &Db, newest: &mut Newest) {
+/// Writes the last positions of drivers. There is no retry, because newer positions replace them soon.
+async fn write_last_positions(db: &Db, newest: &mut NewestFixes) {
     let positions: Vec<TrailPoint> = newest.drain().map(|(_, fix)| fix).collect();
-    for chunk in positions.chunks(BATCH) {
-        if let Err(error) = upsert(db, chunk).await {
+    for chunk in positions.chunks(BATCH_ROWS) {
+        if let Err(error) = upsert_last_positions(db, chunk).await {
             tracing::warn!(%error, drivers = chunk.len(), "last positions could not be written");
         }
     }
 }
 
-async fn append(db: &Db, batch: &[TrailPoint]) -> Result<(), Refusal> {
+async fn insert_fixes(db: &Db, batch: &[TrailPoint]) -> Result<(), Refusal> {
     let rows = batch.iter().map(|TrailPoint { driver, fix }| position_trail::ActiveModel {
         id: NotSet,
         driver_id: Set(driver.to_string()),
@@ -168,15 +173,15 @@ async fn append(db: &Db, batch: &[TrailPoint]) -> Result<(), Refusal> {
     Ok(())
 }
 
-async fn upsert(db: &Db, newest: &[TrailPoint]) -> Result<(), Refusal> {
-    let last = newest.iter().map(|TrailPoint { driver, fix }| driver_position::ActiveModel {
+async fn upsert_last_positions(db: &Db, newest: &[TrailPoint]) -> Result<(), Refusal> {
+    let positions = newest.iter().map(|TrailPoint { driver, fix }| driver_position::ActiveModel {
         driver_id: Set(driver.to_string()),
         latitude: Set(fix.place.lat()),
         longitude: Set(fix.place.lon()),
         recorded_at: Set(fix.recorded_at),
         received_at: Set(fix.received_at),
     });
-    driver_position::Entity::insert_many(last)
+    driver_position::Entity::insert_many(positions)
         .on_conflict(
             OnConflict::column(LastColumn::DriverId)
                 .update_columns([
@@ -185,7 +190,7 @@ async fn upsert(db: &Db, newest: &[TrailPoint]) -> Result<(), Refusal> {
                     LastColumn::RecordedAt,
                     LastColumn::ReceivedAt,
                 ])
-                // A batch collected offline may be older than what is known.
+                // A batch that was collected offline may be older than the stored position.
                 .action_and_where(
                     Expr::col((driver_position::Entity, LastColumn::RecordedAt))
                         .lte(Expr::col(("excluded", "recorded_at"))),
@@ -197,31 +202,31 @@ async fn upsert(db: &Db, newest: &[TrailPoint]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Removes what is past its retention, a batch at a time.
-async fn forget_old(db: &Db, before: Time) {
+/// Deletes all fixes that were received before a time, in batches.
+async fn delete_old(db: &Db, before: Time) {
     loop {
-        match forget_batch(db, before).await {
+        match delete_batch(db, before).await {
             Ok(0) => return,
-            Ok(removed) => tracing::debug!(removed, "old positions removed"),
+            Ok(deleted) => tracing::debug!(deleted, "old positions deleted"),
             Err(error) => {
-                tracing::warn!(%error, "old positions could not be removed");
+                tracing::warn!(%error, "old positions could not be deleted");
                 return;
             }
         }
     }
 }
 
-/// Removes up to a batch of fixes received before a time; how many.
+/// Deletes one batch of the oldest fixes that were received before a time. Returns the number of deleted rows.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn forget_batch(db: &Db, before: Time) -> Result<u64, Refusal> {
-    // Ids rise as fixes are received, so the oldest come first and no index on the time is needed.
+pub async fn delete_batch(db: &Db, before: Time) -> Result<u64, Refusal> {
+    // Ids rise in the order of reception, so the oldest rows have the lowest ids and no index on the time is needed.
     let oldest: Vec<(i64, Time)> = position_trail::Entity::find()
         .select_only()
         .columns([position_trail::Column::Id, position_trail::Column::ReceivedAt])
         .order_by_asc(position_trail::Column::Id)
-        .limit(RETENTION_BATCH)
+        .limit(RETENTION_ROWS)
         .into_tuple()
         .all(db.reader())
         .await?;
@@ -229,9 +234,9 @@ pub async fn forget_batch(db: &Db, before: Time) -> Result<u64, Refusal> {
     else {
         return Ok(0);
     };
-    let removed = position_trail::Entity::delete_many()
+    let result = position_trail::Entity::delete_many()
         .filter(position_trail::Column::Id.lte(last))
         .exec(db.writer())
         .await?;
-    Ok(removed.rows_affected)
+    Ok(result.rows_affected)
 }

@@ -1,4 +1,4 @@
-//! Wiring, start and stop of the server.
+//! Wires the parts of the server together, starts it, and stops it.
 
 mod drain;
 mod upkeep;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::drain::Drain;
-use crate::app::{App, Shared};
+use crate::app::{App, Infrastructure};
 use crate::auth::Auth;
 use crate::base::clock::Clock;
 use crate::base::config::{Origins, Serve};
@@ -37,51 +37,51 @@ use crate::session::deliver::deliver;
 use crate::transport::socketio::polling::PollingClients;
 use crate::transport::{conn, http, socketio};
 
-/// Why the server could not start, or stopped before it was told to.
+/// Why the server could not start, or why it ended by itself.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// A setting cannot be used; one line for the operator.
+pub enum ServerError {
+    /// A setting is invalid. The text is one line for the operator.
     #[error("{0}")]
     Config(String),
     /// The database does not answer, or a migration failed.
     #[error("the database cannot be opened: {0}")]
     Database(#[source] sea_orm::DbErr),
-    /// What is needed at start cannot be read.
+    /// Reading the database at start failed.
     #[error("the server cannot start: {0}")]
     Start(#[source] Refusal),
-    /// A task that must always run has ended.
+    /// A task that must run as long as the server has ended.
     #[error("the {0} task ended; the server cannot go on without it")]
     Task(&'static str),
 }
 
-/// Serves until `stop`, then drains: requests under way are finished, connections ended, positions written. Calls
-/// `started` once everything that may fail at start has not.
+/// Runs the server until `stop` is cancelled, then drains it: finishes requests in progress, closes connections and
+/// writes queued positions. Calls `on_started` when everything that can fail at start has succeeded.
 ///
 /// # Errors
-/// See [`Failure`].
+/// See [`ServerError`].
 pub async fn run(
     config: Serve,
     clock: Clock,
     listener: TcpListener,
     stop: CancellationToken,
-    started: impl FnOnce(),
-) -> Result<(), Failure> {
-    let origins = config.origins().map_err(Failure::Config)?;
-    warn_of_open_doors(&config);
-    let (app, work) = wire(config, clock).await?;
+    on_started: impl FnOnce(),
+) -> Result<(), ServerError> {
+    let origins = config.origins().map_err(ServerError::Config)?;
+    warn_if_legacy_open(&config);
+    let (app, background) = wire(config, clock).await?;
     let mut tasks = Tasks::default();
     let sessions = Sessions::new(app.clone());
     let clients = PollingClients::default();
-    work.start(&mut tasks, &app, &sessions, &clients, &stop);
+    background.start(&mut tasks, &app, &sessions, &clients, &stop);
     let drain = serve(&mut tasks, &sessions, &clients, listener, origins, &stop);
-    started();
-    let early = tasks.first_to_end(&stop).await;
+    on_started();
+    let failed_task = tasks.first_to_end(&stop).await;
     stop.cancel();
     drain.run(&sessions, tasks).await;
-    early.map_or(Ok(()), |task| Err(Failure::Task(task)))
+    failed_task.map_or(Ok(()), |task| Err(ServerError::Task(task)))
 }
 
-/// The far ends of the queues, and other work that goes on beside requests.
+/// Work that runs beside requests, such as the receiving ends of the queues.
 struct Background {
     relay: Relay,
     commits: Commits,
@@ -90,11 +90,11 @@ struct Background {
     order_service: Option<OrderService>,
 }
 
-/// Opens the database, and puts the use cases together on it.
-async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), Failure> {
-    let auth = Auth::new(config.key_source(), clock.clone()).map_err(Failure::Config)?;
-    let url = config.database.url().map_err(Failure::Config)?;
-    let db = Db::open(&url).await.map_err(Failure::Database)?;
+/// Opens the database, makes the use cases and loads their state.
+async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerError> {
+    let auth = Auth::new(config.key_source(), clock.clone()).map_err(ServerError::Config)?;
+    let url = config.database.url().map_err(ServerError::Config)?;
+    let db = Db::open(&url).await.map_err(ServerError::Database)?;
     let (health, metrics) = (Arc::new(Health::default()), Metrics::new(words()));
     let limits = config.limits.clone();
     let events = Relay::new(db.clone(), Arc::clone(&health), metrics.clone());
@@ -102,23 +102,24 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), Failure>
     let (trail, trail_writer) = Trail::new(db.clone(), clock.clone(), &limits, metrics.clone());
     let orders = Orders::new(db.clone(), clock.clone(), events.clone(), writer, &limits, metrics.clone());
     auth.prepare().await;
-    events.begin().await.map_err(Failure::Start)?;
+    events.begin().await.map_err(ServerError::Start)?;
     let opened = Recovery::open(db.clone(), clock.clone(), limits.clone()).await;
-    let (recovery, recovery_work) = opened.map_err(Failure::Start)?;
+    let (recovery, recovery_work) = opened.map_err(ServerError::Start)?;
     let order_service = match config.order_service_url.clone() {
         None => None,
         Some(url) => {
             let (db, clock, events) = (db.clone(), clock.clone(), events.clone());
             let retry_ms = limits.order_service_retry_ms;
             let opened = OrderService::open(url, retry_ms, db, clock, events, metrics.clone()).await;
-            Some(opened.map_err(Failure::Start)?)
+            Some(opened.map_err(ServerError::Start)?)
         }
     };
     let relay = events.clone();
-    let shared = Shared { config, health, auth, events, bus: Bus::local(), clock, metrics, db };
-    let app = App::new(shared, orders, trail, recovery);
-    app.drivers.load().await.map_err(Failure::Start)?;
-    app.poll_revocations().await.map_err(Failure::Start)?;
+    let infrastructure =
+        Infrastructure { config, health, auth, events, bus: Bus::local(), clock, metrics, db };
+    let app = App::new(infrastructure, orders, trail, recovery);
+    app.drivers.load().await.map_err(ServerError::Start)?;
+    app.poll_revocations().await.map_err(ServerError::Start)?;
     Ok((app, Background { relay, commits, trail: trail_writer, recovery: recovery_work, order_service }))
 }
 
@@ -132,7 +133,7 @@ fn words() -> Words {
 }
 
 impl Background {
-    /// Starts everything that runs beside requests. It goes on while requests under way are finished.
+    /// Starts the background work. It continues while the drain finishes requests in progress.
     fn start(
         self,
         tasks: &mut Tasks,
@@ -141,11 +142,11 @@ impl Background {
         clients: &PollingClients,
         stop: &CancellationToken,
     ) {
-        let live = sessions.clone();
-        app.bus.subscribe(move |event| live.live(event));
+        let listeners = sessions.clone();
+        app.bus.subscribe(move |event| listeners.live(event));
         let end = tasks.background.clone();
-        let told = sessions.clone();
-        let deliver = move |event| deliver(told.clone(), event);
+        let receivers = sessions.clone();
+        let deliver = move |event| deliver(receivers.clone(), event);
         tasks.supervise("relay", relay::run(self.relay, deliver, end.clone()));
         tasks.supervise("writer", self.commits.run(end.clone()));
         tasks.supervise("trail", self.trail.run(end.clone()));
@@ -154,16 +155,19 @@ impl Background {
             tasks.supervise("order service", order_service.run(end.clone()));
         }
         tasks.supervise("keys", until(end.clone(), upkeep::refresh_keys(app.clone())));
-        tasks.supervise("housekeeping", until(end.clone(), upkeep::keep_house(app.clone(), clients.clone())));
+        tasks.supervise(
+            "housekeeping",
+            until(end.clone(), upkeep::delete_expired(app.clone(), clients.clone())),
+        );
         tasks.supervise("tokens", until(end.clone(), sessions.clone().end_tokens()));
-        tasks.supervise("revocations", until(end, upkeep::hear_revocations(sessions.clone())));
+        tasks.supervise("revocations", until(end, upkeep::apply_revocations(sessions.clone())));
         if app.config.demo {
             tasks.supervise("demo", until(stop.clone(), crate::demo::simulate::run(app.clone())));
         }
     }
 }
 
-/// Starts to accept connections. Answers with what ends them.
+/// Starts to accept connections. Returns the handles that the drain needs to end them.
 fn serve(
     tasks: &mut Tasks,
     sessions: &Sessions,
@@ -175,34 +179,38 @@ fn serve(
     let app = sessions.app();
     let connections = conn::Shared::new(&app.config.limits, app.metrics.clone());
     tasks.supervise("flusher", Arc::clone(&connections).flush());
-    let under_way = Arc::new(AtomicUsize::new(0));
-    let router = http::router(sessions, Arc::clone(&connections), Arc::clone(&under_way));
+    let in_progress = Arc::new(AtomicUsize::new(0));
+    let router = http::router(sessions, Arc::clone(&connections), Arc::clone(&in_progress));
     let front = socketio::service(sessions, clients);
     let router = router.route_service("/socket.io/", front.clone()).route_service("/socket.io", front);
     let router = http::outer(router, origins);
-    let drain = Drain { connections, under_way, tracker: TaskTracker::new(), end: CancellationToken::new() };
-    // A stopping server goes on answering that it stops, unless another process takes over the port.
-    let listening = if app.config.reuse_port { stop.clone() } else { drain.end.clone() };
+    let drain =
+        Drain { connections, in_progress, tracker: TaskTracker::new(), end: CancellationToken::new() };
+    // A stopping server still accepts connections, to answer that it stops. With `reuse_port` it leaves them to the
+    // process that takes over.
+    let stop_listening = if app.config.reuse_port { stop.clone() } else { drain.end.clone() };
     let shared = Arc::clone(&drain.connections);
-    let accept = conn::serve(shared, listener, router, listening, drain.end.clone(), drain.tracker.clone());
+    let accept =
+        conn::serve(shared, listener, router, stop_listening, drain.end.clone(), drain.tracker.clone());
     tasks.supervise("accept", accept);
     drain
 }
 
-fn warn_of_open_doors(config: &Serve) {
+fn warn_if_legacy_open(config: &Serve) {
     if config.legacy_open {
         tracing::warn!(
-            "LEGACY_OPEN: without a token, anyone may hear of every order in the default Socket.IO namespace, and read any \
-             order whose id they know at /orders/track and GET /api/orders/{{id}}; without names, phones and addresses"
+            "LEGACY_OPEN is set: anyone without a token can receive events of every order in the default Socket.IO \
+             namespace, and can read any order whose id they know at /orders/track and GET /api/orders/{{id}}; names, phones \
+             and addresses are left out"
         );
     }
 }
 
-/// Tasks that must run as long as the server does.
+/// Tasks that must run as long as the server.
 #[derive(Default)]
 struct Tasks {
     tasks: JoinSet<&'static str>,
-    /// Ends background work, once the requests under way are finished.
+    /// Ends background work. Cancelled after the requests in progress are finished.
     background: CancellationToken,
 }
 
@@ -214,9 +222,9 @@ impl Tasks {
         });
     }
 
-    /// Waits for `stop`; answers with the name of a task that ended before it.
+    /// Waits for `stop`. Returns the name of a task if one ended before.
     async fn first_to_end(&mut self, stop: &CancellationToken) -> Option<&'static str> {
-        // Biased: a task that ends because of `stop` has not ended early.
+        // `biased` checks `stop` first, because a task that ends due to `stop` has not ended early.
         tokio::select! {
             biased;
             () = stop.cancelled() => None,

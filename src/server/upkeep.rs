@@ -1,4 +1,4 @@
-//! What is done from time to time as long as the server runs.
+//! Periodic background tasks of a running server.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use crate::recovery;
 use crate::session::Sessions;
 use crate::transport::socketio::polling::PollingClients;
 
-/// How often what is no longer needed is forgotten.
-const HOUSEKEEPING: Duration = Duration::from_secs(60);
-/// How often we look for tokens that another process revoked: their sockets must end here within a second.
-const REVOCATIONS: Duration = Duration::from_millis(500);
+/// How often expired data is deleted.
+const DELETE_INTERVAL: Duration = Duration::from_secs(60);
+/// How often revocations of other processes are read. The sockets of a revoked token must end within a second.
+const REVOCATION_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Ends the sessions of users whose tokens another process has revoked.
-pub(super) async fn hear_revocations(sessions: Sessions) {
-    let mut tick = tokio::time::interval(REVOCATIONS);
+pub(super) async fn apply_revocations(sessions: Sessions) {
+    let mut tick = tokio::time::interval(REVOCATION_POLL_INTERVAL);
     loop {
         tick.tick().await;
         match sessions.app().poll_revocations().await {
@@ -24,7 +24,7 @@ pub(super) async fn hear_revocations(sessions: Sessions) {
                     tracing::info!(%user, sockets, "tokens were revoked by another process");
                 }
             }
-            Err(error) => tracing::debug!(%error, "revocations cannot be read; trying again"),
+            Err(error) => tracing::debug!(%error, "revocations could not be read; trying again"),
         }
     }
 }
@@ -33,18 +33,18 @@ pub(super) async fn refresh_keys(app: App) {
     app.auth.refresh_forever().await;
 }
 
-/// Forgets what is no longer needed.
-pub(super) async fn keep_house(app: App, clients: PollingClients) {
-    let mut tick = tokio::time::interval(HOUSEKEEPING);
+/// Removes idle drivers and polling clients from memory, and deletes expired sessions and idempotency keys.
+pub(super) async fn delete_expired(app: App, clients: PollingClients) {
+    let mut tick = tokio::time::interval(DELETE_INTERVAL);
     loop {
         tick.tick().await;
         app.drivers.sweep();
         clients.sweep();
         if let Err(error) = recovery::sweep(&app.recovery).await {
-            tracing::warn!(%error, "old sessions could not be removed");
+            tracing::warn!(%error, "old sessions could not be deleted");
         }
         if let Err(error) = app.orders.sweep().await {
-            tracing::warn!(%error, "old idempotency keys could not be removed");
+            tracing::warn!(%error, "old idempotency keys could not be deleted");
         }
     }
 }

@@ -1,4 +1,4 @@
-// Draws how-fast.svg from the results files in a folder.  node chart.mjs FOLDER
+// Draws how-fast.svg from the result files in a folder.  Usage: node chart.mjs FOLDER
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { bars, picture, plot } from './lib/panels.mjs';
@@ -11,7 +11,7 @@ const files = Object.fromEntries(['relay', 'room', 'idle', 'status', 'growth']
 const lines = (measure, wanted) => select(files[measure]?.lines ?? [], wanted);
 const kinds = { ordercast: 'ours', limit: 'limit' };
 
-/** A panel of bars, a server each; none where nothing was measured. */
+/** A panel with one bar per server, or an empty list if there are no results. */
 function servers(results, field, order, words) {
   const rows = Object.keys(titles)
     .map((server) => ({ title: titles[server], kind: kinds[server] ?? 'other', ...summary(select(results, { server }), field) }))
@@ -19,7 +19,7 @@ function servers(results, field, order, words) {
   return rows.length > 0 ? [[bars, { ...words, rows }]] : [];
 }
 
-/** A panel over some places: each of `series` is [title, kind, results]. */
+/** A panel of several series over the places of an x axis. `series` is a list of [title, kind, results]. */
 function over(field, key, places, series, words) {
   const drawn = series.map(([title, kind, results]) => ({
     title,
@@ -65,12 +65,12 @@ const rows = [
 const { header } = Object.values(files)[0];
 const counts = new Set(Object.values(files).map((file) => file.header.rounds));
 writeFileSync(join(folder, 'how-fast.svg'), picture(
-  'How fast, against whom',
-  'Ordercast with everything on (tokens, checks, live state, ETA, trail, log); all others do only the bare relay.',
+  'Performance compared with other servers',
+  'Ordercast runs with all features (tokens, checks, live state, ETA, trail, log). All other servers only relay positions.',
   rows,
   [
-    `Medians of ${[...counts].join(' or ')} interleaved rounds; whiskers from least to most. Server on one core, load generator on the other. All axes begin at zero.`,
-    `“The limit” is an epoll loop in Rust that writes ready-made frames and does nothing else. “raw”: JSON over plain WebSocket.`,
+    `Medians of ${[...counts].join(' or ')} interleaved rounds; whiskers from minimum to maximum. Server on one core, load generator on the other. All axes begin at zero.`,
+    `“The limit” is an epoll loop in Rust that only writes prepared frames. “raw”: JSON over plain WebSocket.`,
     `${header.date.slice(0, 10)} · commit ${header.commit} · ${header.cpu}, ${header.cores} cores · Linux ${header.kernel}`,
   ],
 ));

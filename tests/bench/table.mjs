@@ -1,8 +1,8 @@
-// Prints the medians of results files, their spread, and which targets are reached.  node table.mjs FILE…
+// Prints medians and spread of result files, and which targets are reached.  Usage: node table.mjs FILE…
 import { read, select, summary, text } from './lib/results.mjs';
 import { targets } from './lib/targets.mjs';
 
-// Of each measure: what tells its cases apart, and the columns: title, field, and whether with spread and ratio to Node.
+// For each measure: the fields that identify a case, and the columns as [title, field, whether to show spread and ratio to Node].
 const tables = {
   idle: [['sockets'], [['KB/socket', 'kb_per_socket', true], ['kernel KB', 'kernel_mem_kb_per_socket'], ['slab KB', 'kernel_slab_kb_per_socket'],
     ['connects/s', 'connects_per_s', true], ['CPU ms/connect', 'cpu_ms_per_connect'], ['CPU µs/s/socket', 'cpu_us_per_s_per_socket']]],
@@ -21,7 +21,7 @@ const tables = {
     ['changes/s', 'changes_per_s', true], ['CPU ms/change', 'server_cpu_ms_per_change', true], ['delivery p99 ms', 'delivery_ms.p99']]],
 };
 
-/** One table: a row for each server in each case, which the `keys` tell apart. */
+/** Prints a table with one row per case and server. The fields in `keys` identify a case. */
 function table(keys, columns, lines) {
   const cases = [...new Map(lines.map((line) => [JSON.stringify(keys.map((key) => line[key])), line])).values()];
   const shown = columns.filter(([, field]) => summary(lines, field));
@@ -53,7 +53,7 @@ function print({ header, lines, failed }) {
   lines = lines.map((line) => ({ ...line, cut: line.dropped === undefined ? undefined : Number(line.dropped) }));
   console.log(`\n${header.measure}: medians of ${header.rounds}, ${header.date.slice(0, 10)}, ${header.commit}, ${header.cpu}`);
   for (const bench of new Set(lines.map((line) => line.bench))) table(keys, columns, select(lines, { bench }));
-  if (lines.some((line) => line.generator_bound)) console.log('* in some round the generator, not the server, was at its end');
+  if (lines.some((line) => line.generator_bound)) console.log('* in some round the generator, not the server, was the bottleneck');
   for (const line of failed) console.log(`failed in round ${line.round}: ${line.server}: ${line.failed}`);
   for (const [what, value, bound, reached] of targets[header.measure](lines)) {
     if (!value.startsWith('NaN') && !value.includes('Infinity')) console.log(`${reached ? 'reached' : 'MISSED '}  ${what}: ${value} (${bound})`);

@@ -1,4 +1,4 @@
-//! Tokens: every kind of key, rotation, and an outage of the key server.
+//! Verification of tokens: all kinds of keys, key rotation, and an outage of the key server.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,14 +13,14 @@ use tokio::sync::watch;
 
 use crate::harness::{Server, TestDb, until};
 
-/// A private key and its public half, made by openssl.
-struct Pair {
+/// A private key and its public key, made with openssl.
+struct KeyPair {
     private: Vec<u8>,
     public: String,
     algorithm: Algorithm,
 }
 
-fn pair(folder: &Path, algorithm: Algorithm) -> Pair {
+fn key_pair(folder: &Path, algorithm: Algorithm) -> KeyPair {
     let kind: &[&str] = match algorithm {
         Algorithm::RS256 => &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
         Algorithm::ES256 => &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"],
@@ -33,10 +33,10 @@ fn pair(folder: &Path, algorithm: Algorithm) -> Pair {
     let public =
         Command::new("openssl").args(["pkey", "-pubout", "-in"]).arg(&file).output().expect("openssl");
     let private = std::fs::read(&file).expect("a key");
-    Pair { private, public: String::from_utf8(public.stdout).expect("PEM"), algorithm }
+    KeyPair { private, public: String::from_utf8(public.stdout).expect("PEM"), algorithm }
 }
 
-impl Pair {
+impl KeyPair {
     fn encoding(&self) -> EncodingKey {
         let key = match self.algorithm {
             Algorithm::RS256 => EncodingKey::from_rsa_pem(&self.private),
@@ -68,18 +68,18 @@ async fn status(server: &Server, token: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn public_keys_from_a_file_that_rotates() {
+async fn a_key_file_can_rotate_without_a_restart() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("public.pem");
     for algorithm in [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA] {
-        let (old, new) = (pair(folder.path(), algorithm), pair(folder.path(), algorithm));
+        let (old, new) = (key_pair(folder.path(), algorithm), key_pair(folder.path(), algorithm));
         std::fs::write(&file, &old.public).expect("written");
         let db = TestDb::sqlite();
         let flag = format!("--jwt-public-key-file={}", file.display());
         let server = Server::start(&db, &[&flag]).await;
         assert_eq!(status(&server, &old.token(None, &claims())).await, 200, "{algorithm:?}");
         assert_eq!(status(&server, &new.token(None, &claims())).await, 401);
-        // The public key is no HS256 secret, and an unsigned token is none at all.
+        // The public key does not work as an HS256 secret, and an unsigned token is refused.
         let forged = EncodingKey::from_secret(old.public.as_bytes());
         let forged =
             jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims(), &forged).expect("a token");
@@ -92,7 +92,7 @@ async fn public_keys_from_a_file_that_rotates() {
             .await,
             401
         );
-        // Both for a while, then only the new one; no restart. The file is looked at once a second at most.
+        // First both keys are valid, then only the new one. The server reads the file once per second or less often.
         std::fs::write(&file, format!("{}{}", old.public, new.public)).expect("written");
         until("the key change", async || status(&server, &new.token(None, &claims())).await == 200).await;
         assert_eq!(status(&server, &old.token(None, &claims())).await, 200);
@@ -103,7 +103,7 @@ async fn public_keys_from_a_file_that_rotates() {
     }
 }
 
-/// A key server that can be told what to serve, and to fail.
+/// A key server whose keys and failures the test controls.
 struct KeyServer {
     url: String,
     keys: watch::Sender<JwkSet>,
@@ -129,12 +129,12 @@ impl KeyServer {
 }
 
 #[tokio::test]
-async fn a_key_set_that_rotates_and_fails() {
+async fn a_key_set_can_rotate_and_survives_an_outage() {
     let folder = tempfile::tempdir().expect("a folder");
     let pairs = [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA]
-        .map(|algorithm| pair(folder.path(), algorithm));
-    let rotated = pair(folder.path(), Algorithm::ES256);
-    let set = |pairs: &[Pair]| {
+        .map(|algorithm| key_pair(folder.path(), algorithm));
+    let rotated = key_pair(folder.path(), Algorithm::ES256);
+    let set = |pairs: &[KeyPair]| {
         pairs.iter().enumerate().map(|(index, pair)| pair.jwk(&format!("k{index}"))).collect::<Vec<_>>()
     };
     let keys = KeyServer::start(set(&pairs)).await;
@@ -159,11 +159,11 @@ async fn a_key_set_that_rotates_and_fails() {
     let mut elsewhere = good.clone();
     elsewhere["aud"] = json!("elsewhere");
     assert_eq!(status(&server, &pairs[0].token(Some("k0"), &elsewhere)).await, 401);
-    // The key server fails: the keys we have go on.
+    // When the key server fails, the cached keys stay valid.
     keys.down.store(true, Ordering::Relaxed);
     assert_eq!(status(&server, &rotated.token(Some("new"), &good)).await, 401);
     assert_eq!(status(&server, &pairs[1].token(Some("k1"), &good)).await, 200);
-    // It is back with a new key, which is found as soon as a token names it.
+    // The key server is back with a new key. The server fetches it as soon as a token names it.
     keys.keys.send_replace(JwkSet { keys: vec![rotated.jwk("new")] });
     keys.down.store(false, Ordering::Relaxed);
     until("the key change", async || status(&server, &rotated.token(Some("new"), &good)).await == 200).await;

@@ -1,4 +1,4 @@
-//! The binary itself: flags, exit codes, logs.
+//! The `ordercast` binary: flags, exit codes and logs.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
@@ -21,7 +21,7 @@ fn run(args: &[&str]) -> Output {
 }
 
 #[test]
-fn what_cannot_be_used_is_refused_in_one_line() {
+fn an_invalid_setting_is_refused_in_one_line() {
     for (args, names) in [
         (&[][..], "JWT_SECRET"),
         (&["serve", "--jwt-secret", "short"], "JWT_SECRET"),
@@ -54,7 +54,7 @@ fn what_cannot_be_used_is_refused_in_one_line() {
 }
 
 #[test]
-fn help_token_document_and_migrations() {
+fn each_subcommand_prints_its_result() {
     let help = String::from_utf8(run(&["--help"]).stdout).expect("text");
     for flag in ["--listen", "DATABASE_URL", "--location-rate-per-second", "POSITION_RETENTION_DAYS"] {
         assert!(help.contains(flag), "{flag}");
@@ -79,7 +79,7 @@ fn help_token_document_and_migrations() {
         (&json!("u1"), &json!("driver"), &json!("N"))
     );
     assert_eq!(claims["exp"].as_i64().expect("exp") - claims["iat"].as_i64().expect("iat"), 90);
-    assert!(run(&["openapi"]).stdout.len() > 1 << 16, "more than a pipe holds: see below");
+    assert!(run(&["openapi"]).stdout.len() > 1 << 16, "more than the buffer of a pipe, for the check below");
     let document: Value = serde_json::from_slice(&run(&["openapi"]).stdout).expect("JSON");
     assert_eq!(document["info"]["title"], "Ordercast");
     let mut pipe = Command::new("sh");
@@ -90,10 +90,10 @@ fn help_token_document_and_migrations() {
     assert_eq!(
         (&*cut.stdout, &*String::from_utf8_lossy(&cut.stderr)),
         (&b"{"[..], ""),
-        "who reads no more is no error"
+        "a reader that closes the pipe early is no error"
     );
     let open = ordercast(&[]).env("LEGACY_OPEN", "1").output().expect("it runs");
-    assert!(String::from_utf8_lossy(&open.stderr).contains("JWT_SECRET"), "1 is true: {open:?}");
+    assert!(String::from_utf8_lossy(&open.stderr).contains("JWT_SECRET"), "LEGACY_OPEN=1 is valid: {open:?}");
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite://{}/m.db?mode=rwc", folder.path().display());
     let list = |direction| {
@@ -104,13 +104,13 @@ fn help_token_document_and_migrations() {
     assert_eq!(list("down").matches("applied").count(), 7);
 }
 
-/// A running binary and the address it printed.
-struct Running {
+/// A running binary and the address that it printed.
+struct RunningServer {
     child: Child,
     base: String,
 }
 
-impl Running {
+impl RunningServer {
     fn start(args: &[&str], log: &str) -> Self {
         let mut child = ordercast(args).env("RUST_LOG", log).spawn().expect("it starts");
         let mut line = String::new();
@@ -120,7 +120,7 @@ impl Running {
         Self { child, base }
     }
 
-    /// Ends it as an operator would; its exit code and all it logged.
+    /// Stops the binary with SIGTERM. Returns its exit code and its log.
     fn terminate(mut self) -> (Option<i32>, String) {
         let killed = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill");
         assert!(killed.success());
@@ -134,8 +134,10 @@ impl Running {
 async fn logs_hold_the_request_and_nothing_private() {
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite://{}/l.db?mode=rwc", folder.path().display());
-    let running =
-        Running::start(&["--listen", "127.0.0.1:0", "--database-url", &url, "--jwt-secret", SECRET], "trace");
+    let running = RunningServer::start(
+        &["--listen", "127.0.0.1:0", "--database-url", &url, "--jwt-secret", SECRET],
+        "trace",
+    );
     let token =
         String::from_utf8(run(&["token", "--sub", "root", "--role", "admin", "--jwt-secret", SECRET]).stdout)
             .expect("text");
@@ -182,10 +184,11 @@ async fn logs_hold_the_request_and_nothing_private() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_demo_signs_its_people_in() {
+async fn the_demo_signs_its_users_in() {
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite://{}/d.db?mode=rwc", folder.path().display());
-    let running = Running::start(&["--demo", "--listen", "127.0.0.1:0", "--database-url", &url], "info");
+    let running =
+        RunningServer::start(&["--demo", "--listen", "127.0.0.1:0", "--database-url", &url], "info");
     let http = reqwest::Client::new();
     let login = async |password: &str| {
         let body = json!({"email": "admin@martly.dev", "password": password});

@@ -1,4 +1,4 @@
-//! Many at once: one wins, positions stay dense, retries harm nothing.
+//! Concurrent requests: one of several conflicting changes wins, positions have no gaps, and retries are harmless.
 
 use std::collections::HashMap;
 
@@ -36,7 +36,7 @@ on_both_databases! {
         server.stop().await;
     }
 
-    async fn the_same_change_many_times_is_one_change(db: TestDb) {
+    async fn repeated_changes_count_once(db: TestDb) {
         let server = Server::start(&db, &[]).await;
         server.order("o1").await;
         let mut racing = tokio::task::JoinSet::new();
@@ -49,7 +49,7 @@ on_both_databases! {
         }
         let admin = server.admin();
         assert_eq!(admin.get("/orders/o1").await.body["seq"], 2);
-        // So are an assignment and a cancellation.
+        // A repeated assignment or cancellation counts once, too.
         for _ in 0..2 {
             assert_eq!(admin.post("/orders/o1/assign", assignment("d")).await.body["seq"], 3);
         }
@@ -89,11 +89,12 @@ on_both_databases! {
         database.close().await;
     }
 
-    async fn customer_and_chef_at_once(db: TestDb) {
+    async fn customer_and_chef_cannot_both_win(db: TestDb) {
         let server = Server::start(&db, &[]).await;
         server.order("o1").await;
         let (customer, chef) = (server.api("customer", Role::Customer), server.api("chef", Role::Chef));
-        // The customer cancels while the chef begins to cook: whoever is second is told what stands.
+        // The customer cancels while the chef starts to cook. The second request gets the current status and what is
+        // allowed.
         let (cancelled, cooking) = tokio::join!(
             customer.post("/orders/o1/cancel", json!({})),
             chef.patch("/orders/o1/status", json!({"status": "preparing"})),

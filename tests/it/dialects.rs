@@ -1,5 +1,5 @@
-//! Every event in every dialect, as it is on the wire: `tests/it/dialects.txt`, to be read by people. After a wanted change
-//! `UPDATE=1 cargo test --test it dialects` writes it anew.
+//! Compares every event in every dialect with `tests/it/dialects.txt`, which shows the exact messages for human
+//! readers. After an intended change, `UPDATE=1 cargo test --test it dialects` rewrites the file.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ fn driver(id: &str) -> Driver {
     Driver { id: UserId::stored(id), name: format!("Name of {id}"), phone: Some("+233501234567".to_owned()) }
 }
 
-/// An order with all that may be there, or with as little as there can be.
+/// An order with all optional fields (`full`) or with none of them.
 fn order(full: bool, status: OrderStatus, seq: i64) -> Order {
     let some = |text: &str| full.then(|| text.to_owned());
     Order {
@@ -91,7 +91,7 @@ fn with_driver(mut order: Order, id: &str) -> Order {
     order
 }
 
-fn durable() -> Vec<(&'static str, OrderEvent)> {
+fn durable_events() -> Vec<(&'static str, OrderEvent)> {
     use OrderStatus::{
         Accepted, AssignedToDriver, Cancelled, Delivered, InTransit, PaymentConfirmed, Pending, PickedUp,
         Preparing, ReadyForPickup,
@@ -158,7 +158,7 @@ fn durable() -> Vec<(&'static str, OrderEvent)> {
     ]
 }
 
-fn live() -> Vec<(&'static str, LiveEvent)> {
+fn live_events() -> Vec<(&'static str, LiveEvent)> {
     let location = |full: bool, status| {
         LiveEvent::Location(Location {
             about: Arc::new(About {
@@ -203,7 +203,7 @@ fn live() -> Vec<(&'static str, LiveEvent)> {
     ]
 }
 
-fn watched() -> TrackingSession {
+fn tracking_session() -> TrackingSession {
     TrackingSession {
         id: tracking_id(),
         order: OrderId::stored("ord-1"),
@@ -217,7 +217,7 @@ fn tracking_id() -> ordercast::model::TrackingId {
     ordercast::model::TrackingId::parse("TRK-0000000000000000000000").expect("an id")
 }
 
-/// What goes over the connection, without WebSocket's head.
+/// The payload on the wire, without the header of the WebSocket frame.
 fn wire(dialect: Dialect, frame: &Message) -> String {
     match (dialect.namespace(), &frame.of_session) {
         (Some(namespace), _) => {
@@ -230,17 +230,18 @@ fn wire(dialect: Dialect, frame: &Message) -> String {
     }
 }
 
-fn all() -> String {
+/// The expected content of the file.
+fn render_all() -> String {
     let mut text = String::from("Every event in every dialect, as it is on the wire. See dialects.rs.\n");
-    for (what, event) in durable() {
-        let seen = event.order.driver.is_some();
-        let outlook = Forecast {
-            eta: seen.then(|| Eta::overridden(at(651), at(51))),
-            position: seen.then(|| (Point::stored(5.6045, -0.1875), at(50))),
+    for (what, event) in durable_events() {
+        let has_driver = event.order.driver.is_some();
+        let forecast = Forecast {
+            eta: has_driver.then(|| Eta::overridden(at(651), at(51))),
+            position: has_driver.then(|| (Point::stored(5.6045, -0.1875), at(50))),
         };
         writeln!(text, "\n=== {what}").expect("text");
         for dialect in Dialect::ALL {
-            let messages = dialect.render(&event, outlook, Telling::Live);
+            let messages = dialect.render(&event, forecast, Telling::Live);
             if messages.is_empty() {
                 writeln!(text, "{}: None", dialect.as_str()).expect("text");
             }
@@ -263,12 +264,12 @@ fn all() -> String {
             }
         }
     }
-    for (what, event) in live() {
+    for (what, event) in live_events() {
         writeln!(text, "\n=== {what}").expect("text");
         for dialect in Dialect::ALL {
             let (audience, frame) =
                 (dialect.live_audience(&event), dialect.render_live(&event, Party::Staff));
-            // An announcement says nothing to a dialect that has no names for it, and so on.
+            // Some dialects have no message for some events, for example for announcements.
             match (audience, frame) {
                 (Some(audience), Some(frame)) => {
                     let public = if audience.public_too { "" } else { ", not to the public" };
@@ -287,7 +288,7 @@ fn all() -> String {
                 }
                 (None, _) => writeln!(text, "{}: None", dialect.as_str()).expect("text"),
                 (Some(_), None) => {
-                    panic!("{}: an audience and nothing to say to it: {what}", dialect.as_str())
+                    panic!("{}: an audience without a message: {what}", dialect.as_str())
                 }
             }
         }
@@ -297,7 +298,7 @@ fn all() -> String {
 
 #[test]
 fn every_event_in_every_dialect() {
-    let now = all();
+    let now = render_all();
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(FILE, &now).expect("the file to be written");
     }

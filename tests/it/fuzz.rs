@@ -1,5 +1,5 @@
-//! Whatever is sent, no parser panics, and what it lets through is valid. A short run; a long one with
-//! `PROPTEST_CASES=1000000 cargo test --release --test it fuzz`.
+//! Random input never makes a parser panic, and everything that a parser accepts is valid. This is a short run. For a
+//! long one, use `PROPTEST_CASES=1000000 cargo test --release --test it fuzz`.
 
 use std::sync::LazyLock;
 
@@ -15,8 +15,8 @@ use ordercast::transport::conn::websocket;
 use ordercast::transport::socketio::query::rewrite_body;
 use proptest::prelude::*;
 
-/// What clients say, to begin from.
-const SAID: [&str; 16] = [
+/// Typical client messages, which the tests mutate.
+const SAMPLES: [&str; 16] = [
     r#"["subscribe:order",{"orderId":"o1","since":3}]"#,
     r#"["driver:location",{"latitude":5.6,"longitude":-0.2,"heading":359.9,"recordedAt":"2026-11-21T09:00:00Z"}]"#,
     r#"["driver:location_batch",{"points":[{"latitude":5.6,"longitude":-0.2},7]}]"#,
@@ -35,25 +35,25 @@ const SAID: [&str; 16] = [
     "20:40/realtime?token=a,",
 ];
 
-/// Something that was said with pieces of it changed, or anything at all.
-fn anything() -> impl Strategy<Value = String> {
-    let changed = (
-        prop::sample::select(SAID.to_vec()),
+/// A mutated sample, or a random string.
+fn random_text() -> impl Strategy<Value = String> {
+    let mutated = (
+        prop::sample::select(SAMPLES.to_vec()),
         prop::collection::vec(
             (any::<prop::sample::Index>(), "\\PC{0,3}|[{}\\[\\]\",:0-9e.-]{1,3}|null|1e999|-1", 0_usize..4),
             0..4,
         ),
     )
-        .prop_map(|(said, changes)| {
-            let mut chars: Vec<char> = said.chars().collect();
-            for (index, text, gone) in changes {
+        .prop_map(|(sample, mutations)| {
+            let mut chars: Vec<char> = sample.chars().collect();
+            for (index, text, removed) in mutations {
                 let at = index.index(chars.len() + 1);
-                let end = (at + gone).min(chars.len());
+                let end = (at + removed).min(chars.len());
                 chars.splice(at..end, text.chars());
             }
             chars.into_iter().collect()
         });
-    prop_oneof![4 => changed, 1 => any::<String>()]
+    prop_oneof![4 => mutated, 1 => any::<String>()]
 }
 
 fn limits() -> &'static Limits {
@@ -96,22 +96,22 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_clients_say(text in anything()) {
+    fn client_messages_are_parsed_or_refused(text in random_text()) {
         let limits = limits();
         for dialect in Dialect::ALL {
             match dialect.parse(&text, limits.location_batch_max).command {
                 Ok(command) => check(&command),
-                // What is refused can be said in the client's words.
+                // Every dialect can express the refusal.
                 Err(refusal) => {
-                    let said = dialect.failure(&refusal);
-                    prop_assert!(serde_json::from_str::<serde_json::Value>(said.get()).is_ok());
+                    let failure = dialect.failure(&refusal);
+                    prop_assert!(serde_json::from_str::<serde_json::Value>(failure.get()).is_ok());
                 }
             }
         }
     }
 
     #[test]
-    fn words_and_ids(text in anything()) {
+    fn words_and_ids_survive_a_round_trip(text in random_text()) {
         if let Some(status) = orders_track::status(&text) {
             prop_assert_eq!(orders_track::status(orders_track::word(status)).map(orders_track::word), Some(orders_track::word(status)));
         }
@@ -127,7 +127,7 @@ proptest! {
     }
 
     #[test]
-    fn bytes(mut bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+    fn random_bytes_cause_no_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..64)) {
         if let Some((begin, end)) = websocket::first(&bytes) {
             prop_assert!(begin <= end);
         }

@@ -1,4 +1,4 @@
-//! Changes that come while the database is busy share one commit, and each has its own answer.
+//! Group commits: changes that arrive while the database is busy share one commit, and each one gets its own answer.
 
 use std::collections::BTreeMap;
 
@@ -14,13 +14,13 @@ use crate::harness::{Answer, Api, Server, TestDb, new_order, until};
 use crate::on_both_databases;
 use crate::socket::Socket;
 
-async fn figure(server: &Server, name: &str) -> u64 {
+async fn metric(server: &Server, name: &str) -> u64 {
     let metrics = server.metrics().await;
     let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     value.expect("a metric").parse().expect("a number")
 }
 
-/// Keeps everybody from writing to the log until it is dropped.
+/// Blocks all writes to the log until the returned transaction ends.
 async fn hold_log(db: &TestDb) -> DatabaseTransaction {
     let other = Db::connect(&db.url()).await.expect("the database");
     let tx = other.begin().await.expect("a transaction");
@@ -28,10 +28,10 @@ async fn hold_log(db: &TestDb) -> DatabaseTransaction {
     tx
 }
 
-/// Requests that are under way together, and their answers in the order in which they were asked.
-struct Together(JoinSet<(usize, Answer)>);
+/// Concurrent requests. Their answers are returned in the order of the requests.
+struct ConcurrentRequests(JoinSet<(usize, Answer)>);
 
-impl Together {
+impl ConcurrentRequests {
     fn ask(&mut self, request: reqwest::RequestBuilder) {
         let index = self.0.len();
         self.0.spawn(async move { (index, Api::send(request).await) });
@@ -54,26 +54,26 @@ on_both_databases! {
         let mut customer = Socket::connect(&server, "customer", Role::Customer).await;
         let change = |id: &str, body| admin.request("PATCH", &format!("/orders/{id}/status")).json(&body);
         let (commits, events) =
-            (figure(&server, "ordercast_commit_seconds_count").await, figure(&server, "ordercast_events_committed_total").await);
+            (metric(&server, "ordercast_commit_seconds_count").await, metric(&server, "ordercast_events_committed_total").await);
 
         let held = hold_log(&db).await;
-        let mut together = Together(JoinSet::new());
+        let mut requests = ConcurrentRequests(JoinSet::new());
         for index in 0..20 {
-            together.ask(change(&format!("o{index}"), json!({"status": "accepted"})));
+            requests.ask(change(&format!("o{index}"), json!({"status": "accepted"})));
         }
-        together.ask(admin.request("POST", "/orders/o1/payment/verify").json(&json!({})));
-        together.ask(change("o2", json!({"status": "preparing", "expectedSeq": 7})));
-        together.ask(change("nobody", json!({"status": "accepted"})));
+        requests.ask(admin.request("POST", "/orders/o1/payment/verify").json(&json!({})));
+        requests.ask(change("o2", json!({"status": "preparing", "expectedSeq": 7})));
+        requests.ask(change("nobody", json!({"status": "accepted"})));
         let stranger = server.api("stranger", Role::Customer);
-        together.ask(stranger.request("PATCH", "/orders/o3/status").json(&json!({"status": "accepted"})));
+        requests.ask(stranger.request("PATCH", "/orders/o3/status").json(&json!({"status": "accepted"})));
         for _ in 0..3 {
-            together.ask(admin.request("POST", "/orders").header("idempotency-key", "once").json(&new_order("new")));
+            requests.ask(admin.request("POST", "/orders").header("idempotency-key", "once").json(&new_order("new")));
         }
-        together.ask(admin.request("POST", "/orders").json(&new_order("o4")));
-        until("all to wait", async || figure(&server, "ordercast_writes_waiting").await == 28).await;
+        requests.ask(admin.request("POST", "/orders").json(&new_order("o4")));
+        until("all to wait", async || metric(&server, "ordercast_writes_waiting").await == 28).await;
         held.rollback().await.expect("released");
 
-        let answers = together.answers().await;
+        let answers = requests.answers().await;
         for answer in &answers[..20] {
             assert_eq!(answer.status, 200, "{}", answer.body);
         }
@@ -85,9 +85,9 @@ on_both_databases! {
             assert_eq!((answer.status, &answer.body["id"]), (201, &json!("new")), "{}", answer.body);
         }
         answers[27].assert_problem(409, "already_exists");
-        let made = figure(&server, "ordercast_events_committed_total").await - events;
+        let made = metric(&server, "ordercast_events_committed_total").await - events;
         assert_eq!(made, 22, "20 accepted, one paid, one new");
-        let shared = figure(&server, "ordercast_commit_seconds_count").await - commits;
+        let shared = metric(&server, "ordercast_commit_seconds_count").await - commits;
         assert!(shared <= 3, "{made} events in {shared} commits");
         assert_eq!(admin.get("/orders/o1").await.body["seq"], 3);
         let mut last = BTreeMap::new();
@@ -114,19 +114,19 @@ on_both_databases! {
         other.execute_unprepared(trap).await.expect("a trap");
         let admin = server.admin();
         let held = hold_log(&db).await;
-        let mut together = Together(JoinSet::new());
+        let mut requests = ConcurrentRequests(JoinSet::new());
         for index in 0..6 {
             let note = if index == 3 { "poison" } else { "good" };
             let body = json!({"status": "accepted", "note": note});
-            together.ask(admin.request("PATCH", &format!("/orders/o{index}/status")).json(&body));
+            requests.ask(admin.request("PATCH", &format!("/orders/o{index}/status")).json(&body));
             if index == 0 {
-                // It waits for the log, and the others for it: they will be a group.
-                until("the first to wait", async || figure(&server, "ordercast_writes_waiting").await == 1).await;
+                // The first request waits for the log, and the others wait for the first. So the others become a group.
+                until("the first to wait", async || metric(&server, "ordercast_writes_waiting").await == 1).await;
             }
         }
-        until("all to wait", async || figure(&server, "ordercast_writes_waiting").await == 6).await;
+        until("all to wait", async || metric(&server, "ordercast_writes_waiting").await == 6).await;
         held.rollback().await.expect("released");
-        for (index, answer) in together.answers().await.into_iter().enumerate() {
+        for (index, answer) in requests.answers().await.into_iter().enumerate() {
             if index == 3 {
                 answer.assert_problem(500, "internal_error");
             } else {
@@ -135,7 +135,7 @@ on_both_databases! {
             let order = admin.get(&format!("/orders/o{index}")).await.body;
             assert_eq!(order["seq"], if index == 3 { 1 } else { 2 });
         }
-        // Nothing is left half-way: the same change without the poison works.
+        // The failed change left nothing behind: without the poison it works.
         assert_eq!(admin.status("o3", "accepted").await["seq"], 2);
         server.stop().await;
     }
@@ -147,7 +147,7 @@ on_both_databases! {
         assert_eq!(admin.status("o", "accepted").await["seq"], 2);
         assert_eq!(other.status("o", "preparing").await["seq"], 3);
         assert_eq!(admin.status("o", "ready_for_pickup").await["seq"], 4);
-        // What is set by hand has no seq.
+        // An ETA that is set by hand does not change the seq.
         let at = "2030-01-01T12:00:00.000Z";
         assert_eq!(other.post("/orders/o/eta", json!({"estimatedDeliveryTime": at})).await.status, 200);
         let moved = admin.status("o", "in_transit").await;

@@ -1,4 +1,4 @@
-//! A server of its own for every test, and a way to talk to it over REST.
+//! Starts a separate server for each test, with a REST client for it.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +11,7 @@ use ordercast::base::config::Serve;
 use ordercast::cli::Cli;
 use ordercast::model::Role;
 use ordercast::server;
-use ordercast::server::Failure;
+use ordercast::server::ServerError;
 use sea_orm::{ConnectionTrait, Database};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -19,10 +19,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub const SECRET: &str = "a secret of at least thirty-two bytes";
-/// Nothing that is awaited in a test takes this long unless it is broken.
+/// Timeout for anything that a test waits for.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A database that is gone when the test is over.
+/// A separate database for one test. The `SQLite` file is deleted after the test.
 pub enum TestDb {
     Sqlite(tempfile::TempDir),
     Postgres { base: String, name: String },
@@ -33,7 +33,7 @@ impl TestDb {
         Self::Sqlite(tempfile::tempdir().expect("a folder"))
     }
 
-    /// A new database in the server that `tests/run` started; `None` without one, which is said aloud.
+    /// Creates a database in the `PostgreSQL` that `tests/run` started. Without one, prints a note and returns `None`.
     pub async fn postgres() -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let Ok(base) = std::env::var("ORDERCAST_TEST_POSTGRES") else {
@@ -54,7 +54,7 @@ impl TestDb {
     }
 }
 
-/// The same test on both databases.
+/// Runs the same test on both databases.
 #[macro_export]
 macro_rules! on_both_databases {
     ($(async fn $name:ident($db:ident: $type:ident) $body:block)+) => {$(
@@ -83,10 +83,10 @@ pub struct Server {
     pub address: SocketAddr,
     pub clock: Clock,
     stop: CancellationToken,
-    running: JoinHandle<Result<(), Failure>>,
+    running: JoinHandle<Result<(), ServerError>>,
 }
 
-/// The settings of a test server, as they would be on the command line.
+/// Parses the settings of a test server from command-line flags.
 pub fn settings(db: &TestDb, flags: &[&str]) -> Serve {
     let url = db.url();
     let mut args = vec!["ordercast", "--database-url", &url];
@@ -98,12 +98,13 @@ pub fn settings(db: &TestDb, flags: &[&str]) -> Serve {
 }
 
 impl Server {
-    /// With the machine's clock.
+    /// Starts a server with the system clock.
     pub async fn start(db: &TestDb, flags: &[&str]) -> Self {
         Self::start_with(db, flags, Clock::System).await
     }
 
-    /// With a clock that the test moves. It begins at the present, so that tokens may be made by it.
+    /// Starts a server with a clock that the test moves. The clock starts at the current time, so that tokens made with
+    /// it are valid.
     pub async fn start_with_manual_clock(db: &TestDb, flags: &[&str]) -> Self {
         let now = from_millis(Clock::System.now().timestamp_millis());
         Self::start_with(db, flags, Clock::manual(now)).await
@@ -116,12 +117,12 @@ impl Server {
         let stop = CancellationToken::new();
         let running = tokio::spawn(server::run(config, clock.clone(), listener, stop.clone(), || ()));
         let server = Self { address, clock, stop, running };
-        // The listener takes connections before the server does: the first answer says that it is up.
+        // The kernel accepts connections before the server is up. The first answer shows that it is up.
         assert_eq!(server.anonymous().get("/ready").await.status, 200);
         server
     }
 
-    /// Stops as SIGTERM does, and waits until all is done.
+    /// Stops the server as SIGTERM does, and waits until it has ended.
     pub async fn stop(self) {
         self.stop.cancel();
         self.running.await.expect("no panic").expect("a clean end");
@@ -143,7 +144,7 @@ impl Server {
         Api { base: format!("http://{}", self.address), token, http: reqwest::Client::new() }
     }
 
-    /// What `/metrics` says.
+    /// The text of `/metrics`.
     pub async fn metrics(&self) -> String {
         let answer = self.anonymous().request("GET", "/metrics").send().await.expect("metrics");
         answer.text().await.expect("text")
@@ -153,14 +154,14 @@ impl Server {
         self.api("root", Role::Admin)
     }
 
-    /// Makes an order of `customer` at `chef`; its id.
+    /// Creates an order of `customer` at `chef` and returns its id.
     pub async fn order(&self, id: &str) -> String {
         let made = self.admin().post("/orders", new_order(id)).await;
         assert_eq!(made.status, 201, "{}", made.body);
         made.body["id"].as_str().expect("an id").to_owned()
     }
 
-    /// Makes an order that `driver` has in the given status.
+    /// Creates an order, assigns it to `driver` and moves it to a status. Returns its id.
     pub async fn order_with_driver(&self, id: &str, status: &str) -> String {
         let id = self.order(id).await;
         let admin = self.admin();
@@ -190,7 +191,7 @@ pub fn assignment(driver: &str) -> Value {
     json!({"driver": {"id": driver, "name": "Dario", "phone": "+1 555 0199"}})
 }
 
-/// One caller over REST.
+/// A REST client with the token of one user.
 #[derive(Clone)]
 pub struct Api {
     base: String,
@@ -198,7 +199,6 @@ pub struct Api {
     http: reqwest::Client,
 }
 
-/// What came back.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -211,7 +211,7 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// Fails unless it is a problem of this status and code, complete for older clients too.
+    /// Asserts that the answer is a problem with this status and code, including the members for older clients.
     pub fn assert_problem(&self, status: u16, code: &str) {
         assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{}", self.body);
         assert_eq!(self.header("content-type"), "application/problem+json");
@@ -256,7 +256,7 @@ impl Api {
         Self::send(self.request("DELETE", path)).await
     }
 
-    /// Moves an order on, which must work.
+    /// Changes the status of an order and returns the order. Panics if that is refused.
     pub async fn status(&self, id: &str, status: &str) -> Value {
         let moved = self.patch(&format!("/orders/{id}/status"), json!({"status": status})).await;
         assert_eq!(moved.status, 200, "{}", moved.body);
@@ -264,11 +264,11 @@ impl Api {
     }
 }
 
-/// Asks again until it is so: for what has no event to await.
-pub async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
+/// Polls until a condition is true, for changes without an event.
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = instant() + PATIENCE;
-    while !so().await {
-        assert!(instant() < deadline, "{what}: never came to be");
+    while !condition().await {
+        assert!(instant() < deadline, "timeout: {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

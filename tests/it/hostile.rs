@@ -1,4 +1,4 @@
-//! What arrives from the network is hostile until parsed: each gets its answer, and costs nobody else anything.
+//! Hostile input: each bad client gets its answer and does not affect other clients.
 
 use ordercast::model::Role;
 use serde_json::json;
@@ -9,7 +9,7 @@ use crate::harness::{Api, Server, TestDb};
 use crate::socket::{Incoming, Socket};
 
 #[tokio::test]
-async fn bad_payloads_name_the_member_and_the_socket_stays() {
+async fn a_bad_payload_is_refused_by_member_and_the_socket_stays() {
     let db = TestDb::sqlite();
     let server =
         Server::start(&db, &["--socket-requests-per-second", "0", "--location-rate-per-second", "0"]).await;
@@ -74,25 +74,25 @@ async fn broken_packets_end_only_their_own_connection() {
     ] {
         let mut broken = Socket::connect(&server, "customer", Role::Customer).await;
         broken.raw(packet).await;
-        // Some are ignored and some end the connection; none does more.
+        // Some of these packets are ignored and some end their connection, but none affects another one.
         assert_eq!(healthy.ask("ping:latency", json!({"t": 1})).await["ok"], true, "after {packet}");
     }
-    // NaN is not JSON: a broken packet, which ends the connection as it does everywhere in Socket.IO.
+    // NaN is not JSON. A broken packet ends the connection, as on every Socket.IO server.
     let mut nan = Socket::connect(&server, "driver", Role::Driver).await;
     nan.raw(r#"42/realtime,900["driver:location",{"latitude":NaN,"longitude":9}]"#).await;
-    nan.closed().await;
+    nan.until_closed().await;
     let mut large = Socket::connect(&server, "customer", Role::Customer).await;
     large.raw(&format!("42/realtime,[\"ping:latency\",\"{}\"]", "x".repeat(1 << 20))).await;
-    large.closed().await;
+    large.until_closed().await;
     let mut binary = Socket::connect(&server, "customer", Role::Customer).await;
     binary.raw_binary(&[0, 159, 146, 150]).await;
-    binary.closed().await;
+    binary.until_closed().await;
     assert_eq!(healthy.ask("ping:latency", json!({"t": 1})).await["t"], 1);
     server.stop().await;
 }
 
 #[tokio::test]
-async fn ten_thousand_events_at_once_disconnect_the_one_who_sends_them() {
+async fn a_client_that_sends_ten_thousand_events_at_once_is_disconnected() {
     let db = TestDb::sqlite();
     let server = Server::start(&db, &[]).await;
     server.order("o1").await;
@@ -101,14 +101,14 @@ async fn ten_thousand_events_at_once_disconnect_the_one_who_sends_them() {
     for _ in 0..10_000 {
         flood.emit("order:tracking", &json!({"orderId": "o1"})).await;
     }
-    flood.closed().await;
+    flood.until_closed().await;
     assert_eq!(healthy.ask("order:tracking", json!({"orderId": "o1"})).await["ok"], true);
     let metrics = server.metrics().await;
     assert!(metrics.contains("ordercast_sockets_closed_total{reason=\"flood\"} 1"), "{metrics}");
     server.stop().await;
 }
 
-/// A client's frame; its mask moves every byte.
+/// A WebSocket frame from a client, with a mask that changes every byte.
 fn frame(first: u8, payload: &str) -> Vec<u8> {
     let mask = [0x37, 0xFA, 0x21, 0x3D];
     let length = u8::try_from(payload.len()).expect("short");
@@ -124,14 +124,14 @@ async fn events_are_carried_out_in_the_order_sent_however_they_come() {
     let mut driver = Socket::connect(&server, "driver", Role::Driver).await;
     let ask = |number: u64| format!("42/realtime,{number}[\"ping:latency\",{{\"t\":{number}}}]");
     for size in [1, 5, 64, 10_000] {
-        let second = ask(902);
+        let fragmented = ask(902);
         let all = [
             frame(0x81, &ask(901)),
-            // In fragments, with a ping between them.
-            frame(0x01, &second[..10]),
+            // A message in fragments, with a ping between them.
+            frame(0x01, &fragmented[..10]),
             frame(0x89, "here?"),
-            frame(0x00, &second[10..20]),
-            frame(0x80, &second[20..]),
+            frame(0x00, &fragmented[10..20]),
+            frame(0x80, &fragmented[20..]),
             frame(0x81, &ask(903)),
             frame(0x81, "3"),
             frame(0x81, &ask(904)),
@@ -153,7 +153,7 @@ async fn events_are_carried_out_in_the_order_sent_however_they_come() {
 }
 
 #[tokio::test]
-async fn handshakes_that_are_cut_or_foreign() {
+async fn cut_handshakes_are_harmless_and_foreign_origins_are_refused() {
     let db = TestDb::sqlite();
     let server = Server::start(&db, &["--cors-origin", "https://good.test"]).await;
     let upgrade = |origin: &str| {
@@ -162,7 +162,7 @@ async fn handshakes_that_are_cut_or_foreign() {
              Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
     };
-    // Cut after every so many bytes of a handshake, and in the middle of what follows.
+    // Cuts the connection after every 17th byte of a handshake, and after the complete handshake.
     let whole = upgrade("");
     for cut in (1..whole.len()).step_by(17).chain([whole.len()]) {
         let mut tcp = TcpStream::connect(server.address).await.expect("connected");
@@ -192,7 +192,7 @@ async fn handshakes_that_are_cut_or_foreign() {
 }
 
 #[tokio::test]
-async fn polling_across_origins() {
+async fn listed_origins_can_poll() {
     let db = TestDb::sqlite();
     let server = Server::start(&db, &["--cors-origin", "https://good.test,https://other.test"]).await;
     let from = async |origin: &str| {
@@ -212,16 +212,16 @@ async fn polling_across_origins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_reads_nothing_is_let_go_and_costs_nobody_else_anything() {
+async fn a_client_that_reads_nothing_is_disconnected_without_affecting_others() {
     let db = TestDb::sqlite();
     let server = Server::start(&db, &["--max-socket-buffer", "64"]).await;
     let stalled = Socket::connect(&server, "stalled", Role::Driver).await;
     let mut healthy = Socket::connect(&server, "healthy", Role::Driver).await;
     let admin = server.admin();
-    // What the kernel's buffers hold, then ours; then it is closed.
+    // Fills the kernel's buffers, then the server's. After that, the server closes the connection.
     let mut sent = 0;
     while admin.get("/users/stalled/presence").await.body["online"] == true {
-        assert!(sent < 2_000, "still there after {sent} messages that it did not read");
+        assert!(sent < 2_000, "still connected after {sent} unread messages");
         let body = json!({"role": "driver", "event": "n", "data": [sent, "x".repeat(60_000)]});
         assert_eq!(admin.post("/announcements", body).await.status, 202);
         assert_eq!(healthy.event("n").await[0], sent);

@@ -1,9 +1,9 @@
-//! The layers of `src`: each imports only what stands below it. `docs/architecture.md` has the map.
+//! Checks the layers of `src`: each layer imports only from lower layers. `docs/architecture.md` describes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// The layers from the bottom to the top. Modules of one layer do not know each other.
+/// The layers from bottom to top. Modules of one layer do not import each other.
 const LAYERS: [&[&str]; 12] = [
     &["base"],
     &["model"],
@@ -19,21 +19,21 @@ const LAYERS: [&[&str]; 12] = [
     &["main", "lib"],
 ];
 
-/// Words that may stand in some folders only, and why.
-const WORDS: [(&str, &[&str], &str); 8] = [
+/// Words that may occur in some folders only, with the reason.
+const RESTRICTED_WORDS: [(&str, &[&str], &str); 8] = [
     ("socketioxide", &["transport/socketio/"], "one folder knows the Socket.IO library"),
-    ("StatusCode", &["transport/"], "an HTTP status is the transport's word for a refusal"),
+    ("StatusCode", &["transport/"], "only the transport turns a refusal into an HTTP status"),
     ("axum", &["transport/"], "the web framework stays in the transport"),
-    ("Instant::now", &["base/clock.rs"], "time is asked for in one place"),
-    ("Utc::now", &["base/clock.rs"], "time is asked for in one place"),
-    ("SystemTime", &["base/clock.rs"], "time is asked for in one place"),
-    ("rand::", &["base/clock.rs"], "chance is asked for in one place"),
-    ("downcast", &["base/", "transport/"], "errors are told apart where they are made"),
+    ("Instant::now", &["base/clock.rs"], "only `Clock` reads the time"),
+    ("Utc::now", &["base/clock.rs"], "only `Clock` reads the time"),
+    ("SystemTime", &["base/clock.rs"], "only `Clock` reads the time"),
+    ("rand::", &["base/clock.rs"], "only `Clock` makes random values"),
+    ("downcast", &["base/", "transport/"], "an error is classified where it is made"),
 ];
 
-/// Words that pure folders do not have.
-const IMPURE: [&str; 6] = ["async", "await", "tokio", "sea_orm", "std::fs", "std::net"];
-const PURE: [&str; 2] = ["model/", "dialect/"];
+/// Words that must not occur in pure folders, which do no I/O.
+const IMPURE_WORDS: [&str; 6] = ["async", "await", "tokio", "sea_orm", "std::fs", "std::net"];
+const PURE_FOLDERS: [&str; 2] = ["model/", "dialect/"];
 
 /// Connections know neither sessions nor protocols. Of the session they know how urgent a message is, and what became of it.
 const CONNECTIONS: &str = "transport/conn/";
@@ -42,7 +42,7 @@ fn layer(module: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&module))
 }
 
-/// The sources of `src` by their paths in it, without comments and tests.
+/// The source files in `src` by relative path, without comments and unit tests.
 fn sources() -> BTreeMap<String, String> {
     fn walk(folder: &Path, root: &Path, all: &mut BTreeMap<String, String>) {
         for entry in std::fs::read_dir(folder).expect("a folder") {
@@ -61,20 +61,20 @@ fn sources() -> BTreeMap<String, String> {
     all
 }
 
-/// A source without its comments and its unit tests, which may know everything.
+/// Removes comments and unit tests. Unit tests may import anything.
 fn code(source: &str) -> String {
     let end = source.find("#[cfg(test)]\nmod tests {").unwrap_or(source.len());
     let lines = source[..end].lines().map(|line| line.split_once("//").map_or(line, |(code, _)| code));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The module of the first level that a file belongs to.
+/// The top-level module of a file.
 fn module(path: &str) -> &str {
     path.split(['/', '.']).next().unwrap_or(path)
 }
 
-/// The modules of the first level that a source names by `crate::…`, in groups and alone.
-fn named(code: &str) -> BTreeSet<String> {
+/// The top-level modules that a source names with `crate::…`, alone or in a group.
+fn named_modules(code: &str) -> BTreeSet<String> {
     let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
     let mut all = BTreeSet::new();
     for (at, _) in code.match_indices("crate::") {
@@ -95,11 +95,11 @@ fn named(code: &str) -> BTreeSet<String> {
     all
 }
 
-/// What a file imports that does not stand below it.
+/// The imports of a file that are not from a lower layer.
 fn wrong_imports(path: &str, code: &str) -> Vec<String> {
     let own = module(path);
     let Some(here) = layer(own) else { return vec![format!("{path}: in no layer")] };
-    named(code)
+    named_modules(code)
         .into_iter()
         .filter(|name| name != own && layer(name).is_some_and(|there| there >= here))
         .map(|name| format!("{path} imports {name}"))
@@ -107,15 +107,15 @@ fn wrong_imports(path: &str, code: &str) -> Vec<String> {
 }
 
 fn wrong_words(path: &str, code: &str) -> Vec<String> {
-    let restricted = WORDS
+    let restricted = RESTRICTED_WORDS
         .iter()
         .filter(|(word, folders, _)| {
             code.contains(word) && !folders.iter().any(|folder| path.starts_with(folder))
         })
         .map(|(word, _, why)| format!("{path} says {word}: {why}"));
-    let impure = IMPURE
+    let impure = IMPURE_WORDS
         .iter()
-        .filter(|word| PURE.iter().any(|folder| path.starts_with(folder)) && has_word(code, word))
+        .filter(|word| PURE_FOLDERS.iter().any(|folder| path.starts_with(folder)) && has_word(code, word))
         .map(|word| format!("{path} says {word}: it is pure"));
     let connections = path.starts_with(CONNECTIONS).then(|| code.replace("crate::session::wire", ""));
     let strangers = ["crate::session", "socketio", "crate::dialect"]

@@ -1,4 +1,4 @@
-//! Drivers move: who sees it, what is refused, when the ETA is told.
+//! Position reports: who receives them, which are refused, and when the ETA is sent.
 
 use chrono::TimeDelta;
 use ordercast::base::clock::rfc3339;
@@ -13,8 +13,8 @@ fn fix(latitude: f64) -> Value {
     json!({"latitude": latitude, "longitude": 9.53})
 }
 
-/// The latitudes that were shown live, in order.
-fn shown(events: Vec<crate::socket::Event>) -> Vec<Value> {
+/// The latitudes of all received position updates, in order.
+fn latitudes(events: Vec<crate::socket::Event>) -> Vec<Value> {
     let updates = events.into_iter().filter(|event| event.name == "driver:location_update");
     updates.map(|event| event.data["latitude"].clone()).collect()
 }
@@ -44,17 +44,20 @@ async fn followers_see_the_driver_move() {
     // 1,111.9 m at 30 km/h: 133 s.
     let eta = customer.event("order:eta_update").await;
     assert_eq!((eta["etaMinutes"].as_i64(), eta["etaSource"].as_str()), (Some(2), Some("geodesic")));
-    assert!(chef.so_far().await.is_empty(), "who does not follow the order does not see its driver");
+    assert!(
+        chef.events_so_far().await.is_empty(),
+        "a client that does not follow the order does not see its driver"
+    );
     server.stop().await;
 }
 
 #[tokio::test]
-async fn the_eta_is_told_when_its_minute_changes_and_may_be_overridden() {
+async fn the_eta_is_sent_when_its_minute_changes_and_can_be_overridden() {
     let db = TestDb::sqlite();
     let server = Server::start_with_manual_clock(&db, &["--location-rate-per-second", "0"]).await;
     server.order_with_driver("o1", "in_transit").await;
     let mut driver = Socket::connect(&server, "driver", Role::Driver).await;
-    // By being the customer, not by following.
+    // The customer gets the ETA without following the order.
     let mut customer = Socket::connect(&server, "customer", Role::Customer).await;
     for latitude in [47.10, 47.100_01, 47.120, 47.120_01, 47.15] {
         assert_eq!(driver.ask("driver:location", fix(latitude)).await["ok"], true);
@@ -66,13 +69,13 @@ async fn the_eta_is_told_when_its_minute_changes_and_may_be_overridden() {
             .collect::<Vec<_>>()
     };
     let eta = |minutes| ("order:eta_update".to_owned(), minutes);
-    assert_eq!(minutes(customer.so_far().await), [eta(11), eta(7), eta(1)]);
+    assert_eq!(minutes(customer.events_so_far().await), [eta(11), eta(7), eta(1)]);
     let set = server.admin().post("/orders/o1/eta", json!({"etaMinutes": 20})).await;
     assert_eq!((set.status, &set.body["etaMinutes"], &set.body["seq"]), (200, &json!(20), &json!(4)));
     let told = customer.event("order:eta_update").await;
     assert_eq!((&told["etaMinutes"], &told["etaSource"]), (&json!(20), &json!("override")));
     driver.ask("driver:location", fix(47.10)).await;
-    assert!(customer.so_far().await.is_empty(), "a fix does not change what was set by hand");
+    assert!(customer.events_so_far().await.is_empty(), "a fix does not change an ETA that was set by hand");
     assert_eq!(server.admin().get("/orders/o1/tracking").await.body["etaMinutes"], 20);
     for body in [
         json!({}),
@@ -98,23 +101,23 @@ async fn the_customer_sees_the_driver_only_on_the_way() {
     let mut chef = Socket::connect(&server, "chef", Role::Chef).await;
     for socket in [&mut customer, &mut chef] {
         socket.ask("subscribe:order", json!({"orderId": "o1"})).await;
-        socket.forget();
+        socket.discard_received();
     }
     driver.ask("driver:location", fix(47.1)).await;
     let seen =
         |events: Vec<crate::socket::Event>| events.iter().any(|event| event.name == "driver:location_update");
-    assert!(!seen(customer.so_far().await), "assigned early: not on the way yet");
-    assert!(seen(chef.so_far().await));
+    assert!(!seen(customer.events_so_far().await), "assigned early: not on the way yet");
+    assert!(seen(chef.events_so_far().await));
     assert_eq!(
         server.api("customer", Role::Customer).get("/orders/o1/tracking").await.body["driverLatitude"],
         Value::Null
     );
     api.status("o1", "ready_for_pickup").await;
     driver.ask("driver:location", fix(47.11)).await;
-    assert!(seen(customer.so_far().await));
+    assert!(seen(customer.events_so_far().await));
     api.status("o1", "delivered").await;
     driver.ask("driver:location", fix(47.12)).await;
-    assert!(!seen(customer.so_far().await), "delivered: no longer their business");
+    assert!(!seen(customer.events_so_far().await), "delivered: no longer their business");
     assert_eq!(
         driver.ask("driver:location", json!({"latitude": 1, "longitude": 1, "orderId": "o1"})).await["error"]
             ["code"],
@@ -124,14 +127,14 @@ async fn the_customer_sees_the_driver_only_on_the_way() {
 }
 
 #[tokio::test]
-async fn late_and_future_fixes() {
+async fn late_fixes_are_stored_and_future_fixes_are_refused() {
     let db = TestDb::sqlite();
     let server = Server::start_with_manual_clock(&db, &[]).await;
     server.order_with_driver("o1", "in_transit").await;
     let mut driver = Socket::connect(&server, "driver", Role::Driver).await;
     let mut customer = Socket::connect(&server, "customer", Role::Customer).await;
     customer.ask("subscribe:order", json!({"orderId": "o1"})).await;
-    customer.forget();
+    customer.discard_received();
     let at = |seconds: i64| rfc3339(server.clock.now() + TimeDelta::seconds(seconds));
     let report =
         |latitude: f64, when: String| json!({"latitude": latitude, "longitude": 9.53, "recordedAt": when});
@@ -139,27 +142,27 @@ async fn late_and_future_fixes() {
     assert_eq!(
         driver.ask("driver:location", report(47.10, at(-20))).await["ok"],
         true,
-        "late: kept, not shown"
+        "late: stored, not published"
     );
     assert_eq!(driver.ask("driver:location", report(47.99, at(61))).await["error"]["code"], "clock_skew");
     assert_eq!(driver.ask("driver:location", report(47.12, at(60))).await["ok"], true);
-    // A clock that was fast, and is right now.
+    // The driver's clock was fast and is correct now.
     assert_eq!(driver.ask("driver:location", report(47.13, at(0))).await["ok"], true);
     assert_eq!(
         driver.ask("driver:location", json!({"latitude": 47.14, "longitude": 9.53})).await["ok"],
         true
     );
-    let shown = shown(customer.so_far().await);
+    let shown = latitudes(customer.events_so_far().await);
     assert_eq!(shown, [json!(47.11), json!(47.12), json!(47.13), json!(47.14)]);
     server.stop().await;
     let database = ordercast::base::db::Db::connect(&db.url()).await.expect("database");
     let trail = entity::position_trail::Entity::find().all(database.reader()).await.expect("rows");
-    assert_eq!(trail.len(), 4, "the late one too, and of two at one time the first");
+    assert_eq!(trail.len(), 4, "including the late one, and only the first of two with the same time");
     database.close().await;
 }
 
 #[tokio::test]
-async fn a_driver_is_limited_on_all_sockets_together() {
+async fn the_rate_limit_of_a_driver_counts_all_sockets() {
     let db = TestDb::sqlite();
     let server = Server::start_with_manual_clock(&db, &[]).await;
     let mut one = Socket::connect(&server, "driver", Role::Driver).await;
@@ -180,14 +183,14 @@ async fn a_driver_is_limited_on_all_sockets_together() {
 }
 
 #[tokio::test]
-async fn a_batch_is_kept_and_its_newest_point_shown() {
+async fn a_batch_is_stored_and_its_newest_point_is_published() {
     let db = TestDb::sqlite();
     let server = Server::start_with_manual_clock(&db, &[]).await;
     server.order_with_driver("o1", "in_transit").await;
     let mut driver = Socket::connect(&server, "driver", Role::Driver).await;
     let mut customer = Socket::connect(&server, "customer", Role::Customer).await;
     customer.ask("subscribe:order", json!({"orderId": "o1"})).await;
-    customer.forget();
+    customer.discard_received();
     let point = |latitude: f64, seconds: i64| json!({"latitude": latitude, "longitude": 9.53, "recordedAt": rfc3339(server.clock.now() + TimeDelta::seconds(seconds))});
     let points = json!([point(47.10, -30), point(47.12, -10), point(91.0, -9), point(47.11, -20), point(47.2, 90),
                         {"latitude": 1, "longitude": 1, "orderId": "not-mine"}, "nonsense"]);
@@ -198,12 +201,12 @@ async fn a_batch_is_kept_and_its_newest_point_shown() {
             {"index": 2, "code": "invalid_payload"}, {"index": 4, "code": "clock_skew"},
             {"index": 5, "code": "not_found"}, {"index": 6, "code": "invalid_payload"}]})
     );
-    assert_eq!(shown(customer.so_far().await), [json!(47.12)]);
-    // From a clock that is fast: the newest is the newest wherever it is in the batch, and all are kept.
-    customer.forget();
+    assert_eq!(latitudes(customer.events_so_far().await), [json!(47.12)]);
+    // With a fast clock, the newest point is found wherever it is in the batch, and all points are stored.
+    customer.discard_received();
     let points = json!([point(47.33, 30), point(47.31, 10), point(47.32, 20)]);
     assert_eq!(driver.ask("driver:location_batch", json!({"points": points})).await["accepted"], 3);
-    assert_eq!(shown(customer.so_far().await), [json!(47.33)]);
+    assert_eq!(latitudes(customer.events_so_far().await), [json!(47.33)]);
     let many: Vec<_> = (0..501).map(|_| fix(1.0)).collect();
     let refused = driver.ask("driver:location_batch", json!({"points": many})).await;
     assert_eq!(
@@ -218,7 +221,7 @@ async fn a_batch_is_kept_and_its_newest_point_shown() {
 }
 
 #[tokio::test]
-async fn one_fix_is_for_all_orders_or_for_the_one_it_names() {
+async fn a_fix_counts_for_all_orders_or_for_the_one_it_names() {
     let db = TestDb::sqlite();
     let server = Server::start(&db, &[]).await;
     server.order_with_driver("o1", "in_transit").await;
@@ -253,7 +256,7 @@ async fn who_may_not_follow_sees_nothing_while_being_refused() {
         assert_eq!(refused["error"]["code"], "not_found");
     }
     moving.await.expect("no panic");
-    let heard = stranger.so_far().await;
+    let heard = stranger.events_so_far().await;
     assert!(heard.is_empty(), "{heard:?}");
     server.stop().await;
 }

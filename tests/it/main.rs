@@ -1,5 +1,5 @@
-//! The real server on port 0, through a small client vocabulary. One file per behaviour.
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "in a test, a panic is the report")]
+//! Tests of the complete server, each on its own free port and with small test clients. One file per area.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test reports its failure by a panic")]
 
 mod auth;
 mod binary;

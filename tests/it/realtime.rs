@@ -1,4 +1,4 @@
-//! Socket.IO: who hears what, once, in order.
+//! Socket.IO: each client gets the right events, once and in order.
 
 use ordercast::model::Role;
 use serde_json::{Value, json};
@@ -7,11 +7,12 @@ use crate::harness::{Server, TestDb, assignment, new_order};
 use crate::socket::{Incoming, Socket};
 
 #[tokio::test]
-async fn the_greeting() {
+async fn a_client_is_greeted_with_its_user_and_position() {
     let db = TestDb::sqlite();
     let server = Server::start(&db, &[]).await;
     server.order("o1").await;
-    let mut socket = Socket::knock(&server, json!({"token": server.token("u1", Role::Customer)})).await;
+    let mut socket =
+        Socket::connect_with_auth(&server, json!({"token": server.token("u1", Role::Customer)})).await;
     let hello = socket.event("connected").await;
     assert_eq!((hello["userId"].as_str(), hello["role"].as_str()), (Some("u1"), Some("customer")));
     assert_eq!((&hello["recovered"], &hello["position"]), (&json!(false), &json!(1)));
@@ -22,7 +23,7 @@ async fn the_greeting() {
 }
 
 #[tokio::test]
-async fn a_refused_token_says_why() {
+async fn a_refused_client_gets_the_reason() {
     let db = TestDb::sqlite();
     let server = Server::start_with_manual_clock(&db, &[]).await;
     let stale = server.token("u1", Role::Customer);
@@ -33,7 +34,7 @@ async fn a_refused_token_says_why() {
         (json!({"token": 7}), "unauthorized: "),
         (json!({"token": stale}), "token_expired: "),
     ] {
-        let mut socket = Socket::knock(&server, auth.clone()).await;
+        let mut socket = Socket::connect_with_auth(&server, auth.clone()).await;
         let why = socket
             .wait_for(|incoming| match incoming {
                 Incoming::Refused(why) => Some(why.clone()),
@@ -46,7 +47,7 @@ async fn a_refused_token_says_why() {
 }
 
 #[tokio::test]
-async fn each_hears_what_is_theirs_once() {
+async fn each_client_gets_its_own_events_once() {
     let db = TestDb::sqlite();
     let server = Server::start(&db, &[]).await;
     let mut customer = Socket::connect(&server, "customer", Role::Customer).await;
@@ -57,7 +58,7 @@ async fn each_hears_what_is_theirs_once() {
     let mut stranger = Socket::connect(&server, "stranger", Role::Customer).await;
     let api = server.admin();
     api.post("/orders", new_order("o1")).await;
-    // In two of the event's rooms and following it too: still once.
+    // The admin is in two rooms of the event and also follows the order, but gets each event once.
     assert_eq!(admin.ask("subscribe:order", json!({"orderId": "o1"})).await["ok"], true);
     api.status("o1", "accepted").await;
     api.status("o1", "ready_for_pickup").await;
@@ -68,9 +69,9 @@ async fn each_hears_what_is_theirs_once() {
     let names =
         |events: &[crate::socket::Event]| events.iter().map(|event| event.name.clone()).collect::<Vec<_>>();
     let update = "order:status_update";
-    assert_eq!(names(&customer.so_far().await), [update; 5]);
-    assert_eq!(names(&chef.so_far().await), ["order:new", update, update, update, update, update]);
-    let heard = admin.so_far().await;
+    assert_eq!(names(&customer.events_so_far().await), [update; 5]);
+    assert_eq!(names(&chef.events_so_far().await), ["order:new", update, update, update, update, update]);
+    let heard = admin.events_so_far().await;
     assert_eq!(
         names(&heard),
         ["order:new", update, update, update, update, update, update],
@@ -79,11 +80,14 @@ async fn each_hears_what_is_theirs_once() {
     let seqs: Vec<_> = heard[1..].iter().map(|event| event.data["seq"].as_i64().expect("seq")).collect();
     assert_eq!(seqs, [1, 2, 3, 4, 5, 6]);
     assert_eq!(
-        names(&driver.so_far().await),
+        names(&driver.events_so_far().await),
         ["order:available", "driver:new_assignment", update, "driver:unassigned"]
     );
-    assert_eq!(names(&other.so_far().await), ["order:available", "driver:new_assignment", update, update]);
-    assert!(stranger.so_far().await.is_empty());
+    assert_eq!(
+        names(&other.events_so_far().await),
+        ["order:available", "driver:new_assignment", update, update]
+    );
+    assert!(stranger.events_so_far().await.is_empty());
     let last = &heard[6].data;
     assert_eq!(
         (last["status"].as_str(), last["previousStatus"].as_str()),
@@ -114,7 +118,7 @@ async fn the_drivers_phone_reaches_the_customer_only_on_the_way() {
     };
     let phone = json!("+1 555 0199");
     assert_eq!(
-        phones(customer.so_far().await),
+        phones(customer.events_so_far().await),
         [
             (json!("accepted"), Value::Null),
             (json!("accepted"), Value::Null),
@@ -123,7 +127,7 @@ async fn the_drivers_phone_reaches_the_customer_only_on_the_way() {
             (json!("delivered"), Value::Null),
         ]
     );
-    assert_eq!(phones(chef.so_far().await)[1], (json!("accepted"), phone));
+    assert_eq!(phones(chef.events_so_far().await)[1], (json!("accepted"), phone));
     let seen = server.api("customer", Role::Customer).get("/orders/o1/tracking").await.body;
     assert_eq!((&seen["driverPhone"], seen["driverName"].as_str()), (&Value::Null, Some("Dario")));
     server.stop().await;
@@ -136,7 +140,7 @@ async fn requests_are_answered_in_the_order_sent() {
         Server::start(&db, &["--location-rate-per-second", "0", "--socket-requests-per-second", "0"]).await;
     server.order_with_driver("o1", "in_transit").await;
     let mut driver = Socket::connect(&server, "driver", Role::Driver).await;
-    // Requests that need the database between those that do not.
+    // Mixes requests that need the database with requests that do not.
     let mut sent = Vec::new();
     for step in 0..100 {
         sent.push(match step % 4 {
@@ -165,7 +169,7 @@ async fn requests_are_answered_in_the_order_sent() {
 }
 
 #[tokio::test]
-async fn without_an_ack_callback_a_refusal_is_an_event() {
+async fn a_refusal_without_an_ack_is_an_error_event() {
     let db = TestDb::sqlite();
     let server = Server::start(&db, &[]).await;
     server.order("o1").await;
@@ -202,7 +206,7 @@ async fn a_thousand_events_at_once_reach_a_healthy_client() {
     while let Some(done) = senders.join_next().await {
         done.expect("no panic");
     }
-    // Nothing was read meanwhile: all of it waits, none is missing, each sender's in order.
+    // The client has read nothing so far. No event is missing, and those of each sender are in order.
     let mut next = [0_i64; 10];
     for _ in 0..1_000 {
         let data = driver.event("n").await;

@@ -1,4 +1,4 @@
-//! REST: who may, what comes back, and what is said when not.
+//! REST: rights, answers and refusals.
 
 use ordercast::model::Role;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use crate::harness::{Api, Server, TestDb, assignment, new_order};
 use crate::socket::Socket;
 
 #[tokio::test]
-async fn creating() {
+async fn a_customer_can_create_an_order() {
     let db = TestDb::sqlite();
     let server = Server::start(&db, &[]).await;
     let customer = server.api("customer", Role::Customer);
@@ -23,7 +23,7 @@ async fn creating() {
     let odd = customer.post("/orders", new_order("A-z_0.9:-|@")).await;
     assert_eq!((odd.status, odd.header("location")), (201, "/orders/A-z_0.9:-%7C@"));
     assert_eq!(customer.get(odd.header("location")).await.body["id"], "A-z_0.9:-|@");
-    // Not for somebody else, and not by those who only cook or drive.
+    // Customers cannot create orders for others. Chefs cannot create orders.
     let mut theirs = new_order("o2");
     theirs["customer"]["id"] = json!("somebody");
     customer.post("/orders", theirs).await.assert_problem(403, "forbidden");
@@ -33,7 +33,7 @@ async fn creating() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_named() {
+async fn a_refusal_names_the_wrong_member() {
     let db = TestDb::sqlite();
     let server = Server::start(&db, &[]).await;
     let admin = server.admin();
@@ -78,12 +78,12 @@ async fn what_is_wrong_is_named() {
     Api::send(large).await.assert_problem(413, "too_large");
     admin.get("/nowhere").await.assert_problem(404, "not_found");
     admin.delete("/orders").await.assert_problem(405, "method_not_allowed");
-    assert_eq!(admin.get("/orders").await.body["items"], json!([]), "nothing of all this made an order");
+    assert_eq!(admin.get("/orders").await.body["items"], json!([]), "no refused request created an order");
     server.stop().await;
 }
 
 #[tokio::test]
-async fn others_orders_do_not_exist() {
+async fn orders_of_others_seem_not_to_exist() {
     let db = TestDb::sqlite();
     let server = Server::start(&db, &[]).await;
     server.order("o1").await;
@@ -114,9 +114,9 @@ async fn others_orders_do_not_exist() {
 }
 
 #[tokio::test]
-async fn pages_have_every_order_once() {
+async fn the_pages_of_a_list_contain_each_order_once() {
     let db = TestDb::sqlite();
-    // The clock stands still: orders made in one millisecond are told apart by their ids.
+    // The clock stands still. Orders with the same creation time are sorted by their ids.
     let server = Server::start_with_manual_clock(&db, &[]).await;
     for number in 0..7 {
         server.order(&format!("o{number}")).await;
@@ -157,7 +157,7 @@ async fn pages_have_every_order_once() {
 }
 
 #[tokio::test]
-async fn unchanged_is_304() {
+async fn an_unchanged_order_is_answered_with_304() {
     let db = TestDb::sqlite();
     let server = Server::start(&db, &["--location-rate-per-second", "0"]).await;
     server.order_with_driver("o1", "in_transit").await;
@@ -167,14 +167,14 @@ async fn unchanged_is_304() {
         let again = Api::send(admin.request("GET", path).header("if-none-match", first.header("etag"))).await;
         assert_eq!((again.status, &again.body), (304, &Value::Null), "{path}");
     }
-    // When it arrives is a change that has no seq, and so is the driver moving, in the tracking view.
+    // A new ETA changes the ETag but not the seq.
     for path in ["/orders/o1", "/orders/o1/tracking"] {
         let before = admin.get(path).await.header("etag").to_owned();
         admin.post("/orders/o1/eta", json!({"etaMinutes": path.len()})).await;
         let changed = Api::send(admin.request("GET", path).header("if-none-match", before)).await;
         assert_eq!((changed.status, &changed.body["etaMinutes"]), (200, &json!(path.len())), "{path}");
     }
-    // The driver moving is a change of the tracking view, which has no seq.
+    // A new position changes the ETag of the tracking view but not the seq.
     let before = admin.get("/orders/o1/tracking").await.header("etag").to_owned();
     let mut driver = Socket::connect(&server, "driver", Role::Driver).await;
     driver.ask("driver:location", json!({"latitude": 47.1, "longitude": 9.5})).await;
@@ -184,13 +184,13 @@ async fn unchanged_is_304() {
 }
 
 #[tokio::test]
-async fn long_poll_wakes_at_the_event() {
+async fn a_long_poll_returns_at_the_next_event() {
     let db = TestDb::sqlite();
     let server = Server::start(&db, &[]).await;
     server.order("o1").await;
     let customer = server.api("customer", Role::Customer);
     let waiting = tokio::spawn(async move { customer.get("/orders/o1/events?after=1&wait=30").await });
-    // Other orders' events do not end the wait.
+    // Events of other orders do not end the wait.
     server.order("o2").await;
     server.admin().status("o1", "accepted").await;
     let woken = waiting.await.expect("no panic").body;
@@ -203,7 +203,7 @@ async fn long_poll_wakes_at_the_event() {
 }
 
 #[tokio::test]
-async fn refusals_say_what_is_allowed() {
+async fn an_illegal_transition_is_refused_with_the_allowed_ones() {
     let db = TestDb::sqlite();
     let server = Server::start(&db, &[]).await;
     server.order("o1").await;
@@ -223,7 +223,7 @@ async fn refusals_say_what_is_allowed() {
 }
 
 #[tokio::test]
-async fn what_went_on_to_its_driver_was_ready() {
+async fn an_order_with_a_driver_becomes_assigned_when_it_is_ready() {
     let db = TestDb::sqlite();
     let server = Server::start(&db, &[]).await;
     let (admin, chef) = (server.admin(), server.api("chef", Role::Chef));
@@ -236,7 +236,7 @@ async fn what_went_on_to_its_driver_was_ready() {
         assert_eq!((done.status, done.body["status"].as_str()), (200, Some("assigned_to_driver")));
         assert_eq!(done.body["seq"], 5, "a retry changes nothing");
     }
-    // Nobody goes back.
+    // No transition goes backwards.
     chef.patch("/orders/early/status", json!({"status": "preparing"}))
         .await
         .assert_problem(409, "illegal_transition");
@@ -252,7 +252,7 @@ async fn what_went_on_to_its_driver_was_ready() {
 }
 
 #[tokio::test]
-async fn unassigning_goes_back_but_not_with_the_goods() {
+async fn a_driver_can_be_unassigned_until_the_pickup() {
     let db = TestDb::sqlite();
     let server = Server::start(&db, &[]).await;
     let admin = server.admin();
@@ -260,7 +260,7 @@ async fn unassigning_goes_back_but_not_with_the_goods() {
     let back = admin.delete("/orders/o1/assign").await.body;
     assert_eq!((back["status"].as_str(), &back["driver"]), (Some("ready_for_pickup"), &Value::Null));
     assert_eq!(admin.delete("/orders/o1/assign").await.body["seq"], back["seq"], "a retry changes nothing");
-    // By hand an order may be there without a driver.
+    // An admin can set this status by hand without a driver.
     server.order("o3").await;
     assert_eq!(admin.status("o3", "assigned_to_driver").await["driver"], Value::Null);
     assert!(admin.get("/orders/o3/tracking").await.body["assignedAt"].is_string());
@@ -276,7 +276,7 @@ async fn unassigning_goes_back_but_not_with_the_goods() {
 }
 
 #[tokio::test]
-async fn announcements_presence_and_figures() {
+async fn announcements_presence_and_stats_work() {
     let db = TestDb::sqlite();
     let server = Server::start(&db, &[]).await;
     let admin = server.admin();
@@ -291,7 +291,7 @@ async fn announcements_presence_and_figures() {
     let to_user = json!({"userId": "customer", "event": "voucher", "data": [1, "two"]});
     assert_eq!(admin.post("/announcements", to_user).await.status, 202);
     assert_eq!(customer.event("voucher").await, json!([1, "two"]));
-    assert!(customer.so_far().await.is_empty(), "the drivers' announcement is not for customers");
+    assert!(customer.events_so_far().await.is_empty(), "the drivers' announcement is not for customers");
     for body in [
         json!({"role": "driver", "event": "order:new", "data": {}}),
         json!({"role": "driver", "event": "connect"}),

@@ -1,4 +1,4 @@
-//! Stopping and starting again: what was acknowledged is there, and those who come back are told how things stand.
+//! Restarts: acknowledged changes are still there, and clients that reconnect get the current state.
 
 use ordercast::model::Role;
 use serde_json::json;
@@ -8,7 +8,7 @@ use crate::on_both_databases;
 use crate::socket::Socket;
 
 on_both_databases! {
-    async fn in_the_middle_of_a_delivery(db: TestDb) {
+    async fn a_delivery_continues_after_a_restart(db: TestDb) {
         let server = Server::start(&db, &[]).await;
         server.order_with_driver("o1", "picked_up").await;
         let mut customer = Socket::connect(&server, "customer", Role::Customer).await;
@@ -17,8 +17,8 @@ on_both_databases! {
         let poll = tokio::spawn(async move { waiting.get("/orders/o1/events?after=4&wait=30").await });
         server.admin().get("/health").await;
         server.stop().await;
-        customer.closed().await;
-        assert!(poll.await.is_ok(), "a long poll is let go");
+        customer.until_closed().await;
+        assert!(poll.await.is_ok(), "the stop ends a long poll");
 
         let server = Server::start(&db, &[]).await;
         let mut customer = Socket::connect(&server, "customer", Role::Customer).await;
@@ -27,7 +27,7 @@ on_both_databases! {
         assert_eq!((answer["seq"].as_i64(), answer["status"].as_str()), (Some(4), Some("picked_up")));
         let snapshot = customer.event("order:status_update").await;
         assert_eq!((&snapshot["snapshot"], &snapshot["seq"]), (&json!(true), &json!(4)));
-        // The live state was built anew: the driver carries the order, the customer sees them move.
+        // The live state was rebuilt: the driver carries the order, and the customer sees the driver move.
         assert_eq!(driver.ask("driver:location", json!({"latitude": 47.1, "longitude": 9.5})).await["ok"], true);
         assert_eq!(customer.event("driver:location_update").await["orderId"], "o1");
         let done = driver.ask("order:status_update", json!({"orderId": "o1", "status": "delivered"})).await;

@@ -1,4 +1,4 @@
-//! A small Socket.IO client for tests: Engine.IO 4 over a WebSocket, every packet kept in the order it came.
+//! A small Socket.IO client for tests: Engine.IO 4 over a WebSocket. It keeps all received packets in order.
 
 use std::collections::VecDeque;
 
@@ -17,70 +17,70 @@ use crate::harness::{PATIENCE, Server};
 pub struct Event {
     pub name: String,
     pub data: Value,
-    /// The last argument of a durable event.
+    /// The last argument of a durable event; `None` for other events.
     pub offset: Option<String>,
 }
 
-/// What may come from the server.
+/// A packet from the server.
 #[derive(Clone, Debug)]
 pub enum Incoming {
     Event(Event),
     Ack(u64, Value),
+    /// The server refused the connection to the namespace, with this message.
     Refused(String),
-    /// The server took us out of the namespace.
+    /// The server disconnected the client from the namespace.
     Disconnected,
-    /// The connection is over.
+    /// The connection has ended.
     Closed,
 }
 
-/// A client, connected to `/realtime`.
+/// A client of the namespace `/realtime`.
 pub struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     next_ack: u64,
-    /// The id of its session.
+    /// The session id.
     pub pid: Option<String>,
-    /// The last offset that it has seen, as the stock client keeps it.
+    /// The last received offset, which the official client also keeps.
     pub offset: Option<String>,
-    /// What came while something else was waited for.
-    kept: VecDeque<Incoming>,
+    /// Packets that arrived while a test waited for another one.
+    received: VecDeque<Incoming>,
 }
 
 impl Socket {
     /// Connects and waits for the greeting.
     pub async fn connect(server: &Server, id: &str, role: Role) -> Self {
         let token = server.token(id, role);
-        let mut socket = Self::knock(server, json!({"token": token})).await;
+        let mut socket = Self::connect_with_auth(server, json!({"token": token})).await;
         socket.event("connected").await;
         socket
     }
 
-    /// Comes back, as the stock client does, with the session and the offset that another socket had. Returns whether it
-    /// was recovered.
-    pub async fn back(self, server: &Server, token: &str) -> (Self, bool) {
+    /// Closes this connection and connects again with its session id and offset, as the official client does. Returns
+    /// whether the session was recovered.
+    pub async fn reconnect(self, server: &Server, token: &str) -> (Self, bool) {
         let auth = json!({"token": token, "pid": self.pid, "offset": self.offset});
         drop(self.stream);
-        let mut socket = Self::knock(server, auth).await;
+        let mut socket = Self::connect_with_auth(server, auth).await;
         let greeting = socket.event("connected").await;
         (socket, greeting["recovered"] == true)
     }
 
-    /// Connects as far as asking for the namespace.
-    pub async fn knock(server: &Server, auth: Value) -> Self {
+    /// Connects and asks for the namespace with an auth payload. Does not wait for the answer.
+    pub async fn connect_with_auth(server: &Server, auth: Value) -> Self {
         let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", server.address);
         let (stream, _) = tokio_tungstenite::connect_async(url).await.expect("a WebSocket");
-        let mut socket = Self { stream, next_ack: 0, pid: None, offset: None, kept: VecDeque::new() };
+        let mut socket = Self { stream, next_ack: 0, pid: None, offset: None, received: VecDeque::new() };
         socket.raw(&format!("40/realtime,{auth}")).await;
         socket
     }
 
-    /// Sends one text frame as it is.
+    /// Sends a text frame unchanged.
     pub async fn raw(&mut self, text: &str) {
-        // A connection that the server has just closed is found out when something is read.
+        // An error is ignored here. The next read shows that the server has closed the connection.
         let _ = self.stream.send(Message::text(text)).await;
     }
 
-    /// Sends one binary frame as it is.
-    /// Sends bytes below the WebSocket.
+    /// Sends bytes directly over TCP, without a WebSocket frame.
     pub async fn bytes(&mut self, bytes: &[u8]) {
         let MaybeTlsStream::Plain(tcp) = self.stream.get_mut() else {
             unreachable!("there is no TLS in tests")
@@ -88,6 +88,7 @@ impl Socket {
         tcp.write_all(bytes).await.expect("sent");
     }
 
+    /// Sends a binary frame unchanged.
     pub async fn raw_binary(&mut self, bytes: &'static [u8]) {
         let _ = self.stream.send(Message::binary(bytes)).await;
     }
@@ -96,20 +97,20 @@ impl Socket {
         self.raw(&format!("42/realtime,{}", json!([event, payload]))).await;
     }
 
-    /// Emits with an ack and does not wait for it; the ack's number.
+    /// Emits an event with an ack, without waiting for it. Returns the number of the ack.
     pub async fn emit_ack(&mut self, event: &str, payload: &Value) -> u64 {
         self.next_ack += 1;
         self.raw(&format!("42/realtime,{}{}", self.next_ack, json!([event, payload]))).await;
         self.next_ack
     }
 
-    /// Emits and waits for the answer. What comes before it is kept.
+    /// Emits an event and waits for its ack. Keeps other packets that arrive first.
     pub async fn ask(&mut self, event: &str, payload: Value) -> Value {
         let number = self.emit_ack(event, &payload).await;
         self.answer_to(number).await
     }
 
-    /// The answer to the request of this number. What comes before it is kept.
+    /// Waits for the ack with this number. Keeps other packets that arrive first.
     pub async fn answer_to(&mut self, number: u64) -> Value {
         self.wait_for(|incoming| match incoming {
             Incoming::Ack(ack, answer) if *ack == number => Some(answer.clone()),
@@ -118,7 +119,7 @@ impl Socket {
         .await
     }
 
-    /// The next event of this name. What comes before it is kept.
+    /// Waits for the next event with this name. Keeps other packets that arrive first.
     pub async fn event(&mut self, name: &str) -> Value {
         self.wait_for(|incoming| match incoming {
             Incoming::Event(event) if event.name == name => Some(event.data.clone()),
@@ -127,7 +128,7 @@ impl Socket {
         .await
     }
 
-    /// Why it was not let in.
+    /// Waits for the message with which the server refuses the connection.
     pub async fn refusal(&mut self) -> String {
         self.wait_for(|incoming| match incoming {
             Incoming::Refused(why) => Some(why.clone()),
@@ -136,11 +137,11 @@ impl Socket {
         .await
     }
 
-    /// The first thing, kept or new, that is looked for.
+    /// Returns the first packet, kept or new, for which `look` returns a value.
     pub async fn wait_for<T>(&mut self, mut look: impl FnMut(&Incoming) -> Option<T>) -> T {
-        for index in 0..self.kept.len() {
-            if let Some(found) = look(&self.kept[index]) {
-                self.kept.remove(index);
+        for index in 0..self.received.len() {
+            if let Some(found) = look(&self.received[index]) {
+                self.received.remove(index);
                 return found;
             }
         }
@@ -149,34 +150,38 @@ impl Socket {
             if let Some(found) = look(&incoming) {
                 return found;
             }
-            assert!(!matches!(incoming, Incoming::Closed), "the connection ended; kept: {:?}", self.kept);
-            self.kept.push_back(incoming);
+            assert!(
+                !matches!(incoming, Incoming::Closed),
+                "the connection ended; received: {:?}",
+                self.received
+            );
+            self.received.push_back(incoming);
         }
     }
 
-    /// Everything that has come until now, the answer to a ping of ours being the last of it.
-    pub async fn so_far(&mut self) -> Vec<Event> {
+    /// All events until now. Sends a request first: all packets before its answer count.
+    pub async fn events_so_far(&mut self) -> Vec<Event> {
         let answer = self.ask("ping:latency", json!({"t": 1})).await;
         assert_eq!(answer["ok"], true);
-        let kept = std::mem::take(&mut self.kept);
-        let events = kept.into_iter().filter_map(|incoming| match incoming {
+        let received = std::mem::take(&mut self.received);
+        let events = received.into_iter().filter_map(|incoming| match incoming {
             Incoming::Event(event) => Some(event),
             _ => None,
         });
         events.collect()
     }
 
-    /// Lets go of everything that was kept.
-    pub fn forget(&mut self) {
-        self.kept.clear();
+    /// Discards all kept packets.
+    pub fn discard_received(&mut self) {
+        self.received.clear();
     }
 
-    /// Waits until the server ends the connection or takes us out of the namespace.
-    pub async fn closed(&mut self) {
+    /// Waits until the server ends the connection or disconnects the client from the namespace.
+    pub async fn until_closed(&mut self) {
         while !matches!(self.read().await, Incoming::Closed | Incoming::Disconnected) {}
     }
 
-    /// The next thing the server sends, heartbeats aside.
+    /// Reads the next packet. Answers heartbeats.
     async fn read(&mut self) -> Incoming {
         loop {
             let message =

@@ -1,4 +1,4 @@
-//! What is kept, on both databases.
+//! What both databases store, and what is deleted.
 
 use migration::{Migrator, MigratorTrait};
 use ordercast::base::clock::rfc3339;
@@ -25,7 +25,7 @@ on_both_databases! {
         database.close().await;
     }
 
-    async fn text_is_kept_as_it_came(db: TestDb) {
+    async fn text_is_stored_unchanged(db: TestDb) {
         const TEXTS: [&str; 8] = [
             r#"a "quote", a \ and a \u0041"#, "two\nlines\tand a tab", "Zoë 🍕 東京 \u{202e}", "it's; DROP TABLE orders; --",
             "null", "1e5", "[1,{\"a\":2}]", "$1 ? :a @b %s",
@@ -47,7 +47,7 @@ on_both_databases! {
         }
         server.stop().await;
 
-        // As it is on disk, not as the server remembers it.
+        // A new server reads the text from disk, not from memory.
         let server = Server::start(&db, &[]).await;
         let admin = server.admin();
         let database = Db::connect(&db.url()).await.expect("database");
@@ -65,9 +65,9 @@ on_both_databases! {
             assert_eq!(told.count(), 1, "{events}");
             let theirs = server.api(&format!("a:b|c@{index}.-_"), Role::Customer);
             assert_eq!(theirs.get("/orders").await.body["items"][0]["id"], id);
-            // What they missed is found by whom it was for.
+            // Missed events are found by their recipient.
             let auth = json!({"token": theirs.token, "position": 0});
-            let mut socket = Socket::knock(&server, auth).await;
+            let mut socket = Socket::connect_with_auth(&server, auth).await;
             for seq in 2..=5 {
                 assert_eq!(socket.event("order:status_update").await["seq"], seq, "{text}");
             }
@@ -76,12 +76,12 @@ on_both_databases! {
         server.stop().await;
     }
 
-    async fn a_share_of_a_long_log(db: TestDb) {
+    async fn each_user_gets_their_share_of_a_long_log(db: TestDb) {
         let mut positions = Vec::new();
         let chain = ["payment_confirmed", "accepted", "preparing", "ready_for_pickup", "picked_up", "in_transit"];
         for (index, gap) in [0_i64, 510, 1, 511, 14_900, 512, 40_000].into_iter().enumerate() {
             let database = Db::open(&db.url()).await.expect("migrated");
-            // As if other orders had changed so often meanwhile.
+            // Moves the head of the log, as if other orders had changed in between.
             let head = entity::log_head::Entity::find_by_id(1).one(database.reader()).await.expect("read").expect("the head");
             let position = Set(head.position + gap);
             entity::log_head::ActiveModel { position, ..head.clone().into() }.update(database.writer()).await.expect("moved");
@@ -94,7 +94,7 @@ on_both_databases! {
             }
             server.stop().await;
         }
-        // As it was kept before, and moved.
+        // Reverting and applying the last migration must keep all rows.
         let database = Db::connect(&db.url()).await.expect("database");
         let rows = async || {
             let mut rows = entity::event_audience::Entity::find().all(database.reader()).await.expect("rows");
@@ -112,7 +112,7 @@ on_both_databases! {
         for (told, position) in positions.iter().enumerate() {
             for user in [("customer", Role::Customer), ("chef", Role::Chef)] {
                 let auth = json!({"token": server.api(user.0, user.1).token, "position": position});
-                let mut socket = Socket::knock(&server, auth).await;
+                let mut socket = Socket::connect_with_auth(&server, auth).await;
                 for seq in told + 2..=positions.len() {
                     assert_eq!(socket.event("order:status_update").await["seq"], seq, "{user:?} after {position}");
                 }
@@ -121,17 +121,17 @@ on_both_databases! {
         server.stop().await;
     }
 
-    async fn a_whole_life_is_kept(db: TestDb) {
+    async fn the_whole_life_of_an_order_is_stored(db: TestDb) {
         let server = Server::start(&db, &[]).await;
         let admin = server.admin();
         let made = admin.post("/orders", new_order("o1")).await;
         assert_eq!(made.status, 201);
         admin.post("/orders/o1/payment/verify", json!({"reference": "r-1"})).await;
-        // It is paid: what this one does is to accept the order.
+        // The order is already paid, so this request accepts it and does not change the payment.
         let again = server.api("customer", Role::Customer).post("/api/v1/orders/o1/payment/verify", json!({"reference": "r-2"})).await;
         assert_eq!(again.body["data"]["status"], "CONFIRMED", "{}", again.body);
         server.api("chef", Role::Chef).status("o1", "accepted").await;
-        // Early: the status stays, and goes on by itself when the order is ready.
+        // An early assignment keeps the status. The status advances by itself when the order is ready.
         let early = admin.post("/orders/o1/assign", assignment("driver")).await;
         assert_eq!((early.status, early.body["status"].as_str()), (200, Some("accepted")));
         let ready = server.api("chef", Role::Chef).status("o1", "ready_for_pickup").await;
@@ -181,14 +181,14 @@ on_both_databases! {
         let mut other = body.clone();
         other["notes"] = json!("something else");
         ask(other, "k1").await.assert_problem(422, "idempotency_key_reused");
-        // Two at once: one order.
+        // Two concurrent requests create one order.
         let (a, b) = tokio::join!(ask(body.clone(), "k2"), ask(body.clone(), "k2"));
         assert_eq!((a.status, b.status), (201, 201));
         assert_eq!(a.body["id"], b.body["id"]);
-        // Another caller's key is another key.
+        // Keys of different users are independent.
         let theirs = server.api("customer", Role::Customer).request("POST", "/orders").header("idempotency-key", "k1").json(&body);
         assert_ne!(crate::harness::Api::send(theirs).await.body["id"], first.body["id"]);
-        // After a day it is forgotten.
+        // After a day the key is deleted.
         server.clock.advance(chrono::TimeDelta::hours(25));
         let admin = server.admin();
         let request = admin.request("POST", "/orders").header("idempotency-key", "k1").json(&body);
@@ -198,11 +198,11 @@ on_both_databases! {
         server.stop().await;
     }
 
-    async fn numbers_are_made_unique(db: TestDb) {
+    async fn order_numbers_are_unique(db: TestDb) {
         let server = Server::start_with_manual_clock(&db, &[]).await;
         let admin = server.admin();
         let day = server.clock.now().format("%Y%m%d");
-        // Somebody took the first number of the day by hand.
+        // The first number of the day is already taken by hand.
         let mut by_hand = new_order("a");
         by_hand["orderNumber"] = json!(format!("RND-{day}-0001"));
         assert_eq!(admin.post("/orders", by_hand.clone()).await.status, 201);
@@ -214,7 +214,7 @@ on_both_databases! {
         server.stop().await;
     }
 
-    async fn positions_are_kept_and_forgotten(db: TestDb) {
+    async fn positions_are_stored_and_deleted_in_time(db: TestDb) {
         let server = Server::start_with_manual_clock(&db, &["--location-rate-per-second", "0", "--socket-requests-per-second", "0"]).await;
         server.order_with_driver("o1", "in_transit").await;
         let mut driver = Socket::connect(&server, "driver", Role::Driver).await;
@@ -233,7 +233,7 @@ on_both_databases! {
         let last = entity::driver_position::Entity::find_by_id("driver").one(database.reader()).await.expect("read").expect("row");
         assert!((last.longitude - 9.525_99).abs() < 1e-9, "{}", last.longitude);
         database.close().await;
-        // Started again, the server knows where the driver is; and eight days later only the last place is left.
+        // A restarted server knows the position of the driver.
         let server = Server::start_with_manual_clock(&db, &[]).await;
         let tracking = server.admin().get("/orders/o1/tracking").await.body;
         assert_eq!(tracking["driverLongitude"], last.longitude);
@@ -241,8 +241,8 @@ on_both_databases! {
         server.stop().await;
         let database = Db::connect(&db.url()).await.expect("database");
         let cutoff = trail[0].received_at + chrono::TimeDelta::days(1);
-        assert_eq!(ordercast::driver::trail::forget_batch(&database, cutoff).await.expect("removed"), 600);
-        assert_eq!(ordercast::driver::trail::forget_batch(&database, cutoff).await.expect("removed"), 0);
+        assert_eq!(ordercast::driver::trail::delete_batch(&database, cutoff).await.expect("removed"), 600);
+        assert_eq!(ordercast::driver::trail::delete_batch(&database, cutoff).await.expect("removed"), 0);
         database.close().await;
     }
 }

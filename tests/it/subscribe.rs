@@ -1,4 +1,4 @@
-//! Following an order: no gap, no repeat, whenever one begins.
+//! Subscriptions to an order have no gaps and no duplicates, whenever they begin.
 
 use ordercast::model::Role;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ on_both_databases! {
         server.order("o1").await;
         let admin = server.admin();
         admin.status("o1", "accepted").await;
-        // Two drivers take turns: a durable event each, without end.
+        // Assigns the order to two drivers in turn until the end of the test. Each assignment is a durable event.
         let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
         let writer = tokio::spawn(async move {
             let mut turn = 0_u32;
@@ -24,7 +24,7 @@ on_both_databases! {
             }
             i64::from(turn) + 2
         });
-        // An admin hears every order anyway; a customer's other socket too. Both follow at some moment.
+        // The admin and the customer get the events of this order anyway. Now their sockets also subscribe to it.
         for round in 0..12 {
             let (id, role) = if round % 2 == 0 { ("root", Role::Admin) } else { ("customer", Role::Customer) };
             let mut socket = Socket::connect(&server, id, role).await;
@@ -43,14 +43,14 @@ on_both_databases! {
     }
 }
 
-/// Reads updates from the answer on, and checks that the seq rises by exactly one.
+/// Reads updates after the answer and checks that the seq rises by exactly one.
 async fn check(socket: &mut Socket, number: u64, since: Option<i64>, updates: usize) {
     let answer = socket.answer_to(number).await;
     assert_eq!(answer["ok"], true, "{answer}");
     let at = answer["seq"].as_i64().expect("seq");
     assert_eq!(answer["tracking"]["seq"], at);
-    // What came by other rooms before the answer is not part of the subscription.
-    socket.forget();
+    // Events from other rooms before the answer are not part of the subscription.
+    socket.discard_received();
     for expected in (since.map_or(at, |since| since + 1)..).take(updates) {
         let update = socket.event("order:status_update").await;
         assert_eq!(update["seq"], expected, "since {since:?}, answered at {at}");
@@ -60,7 +60,7 @@ async fn check(socket: &mut Socket, number: u64, since: Option<i64>, updates: us
 }
 
 #[tokio::test]
-async fn leaving_and_limits() {
+async fn subscriptions_can_end_and_are_limited() {
     let db = TestDb::sqlite();
     let server = Server::start(&db, &["--max-subscriptions", "2", "--socket-requests-per-second", "0"]).await;
     for id in ["o1", "o2", "o3"] {
@@ -84,12 +84,12 @@ async fn leaving_and_limits() {
         assert_eq!(refused["error"]["code"], "not_found", "{order}");
     }
     server.admin().status("o1", "accepted").await;
-    assert!(stranger.so_far().await.is_empty());
+    assert!(stranger.events_so_far().await.is_empty());
     server.stop().await;
 }
 
 #[tokio::test]
-async fn a_driver_who_is_taken_off_hears_no_more() {
+async fn an_unassigned_driver_gets_no_more_events() {
     let db = TestDb::sqlite();
     let server = Server::start(&db, &[]).await;
     server.order_with_driver("o1", "assigned_to_driver").await;
@@ -98,20 +98,24 @@ async fn a_driver_who_is_taken_off_hears_no_more() {
     let admin: Api = server.admin();
     assert_eq!(admin.post("/orders/o1/assign", assignment("other")).await.status, 200);
     admin.status("o1", "picked_up").await;
-    let heard: Vec<(String, Value)> =
-        driver.so_far().await.into_iter().map(|event| (event.name, event.data["seq"].clone())).collect();
+    let heard: Vec<(String, Value)> = driver
+        .events_so_far()
+        .await
+        .into_iter()
+        .map(|event| (event.name, event.data["seq"].clone()))
+        .collect();
     let names: Vec<_> = heard.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(
         names,
         ["order:status_update", "driver:unassigned"],
-        "snapshot, goodbye: who has the order now is none of their business"
+        "a snapshot and the end: the driver does not learn who has the order now"
     );
     assert_eq!(driver.ask("order:tracking", json!({"orderId": "o1"})).await["error"]["code"], "not_found");
     server.stop().await;
 }
 
 #[tokio::test]
-async fn a_seq_that_is_yet_to_come_hides_nothing() {
+async fn a_seq_in_the_future_hides_no_events() {
     let db = TestDb::sqlite();
     let server = Server::start(&db, &[]).await;
     server.order("o1").await;

@@ -1,4 +1,4 @@
-//! Tokens that end while their socket lives, and tokens that are ended.
+//! Tokens that expire while their socket is connected, and revoked tokens.
 
 use std::time::Duration;
 
@@ -16,19 +16,20 @@ fn token(server: &Server, id: &str, seconds: u64) -> String {
 }
 
 #[tokio::test]
-async fn a_token_ends_and_is_refreshed_in_time() {
+async fn an_expired_token_can_be_refreshed_in_time() {
     let db = TestDb::sqlite();
     let server = Server::start_with_manual_clock(&db, &[]).await;
     server.order("mine").await;
-    let mut socket = Socket::knock(&server, json!({"token": token(&server, "customer", 600)})).await;
+    let mut socket =
+        Socket::connect_with_auth(&server, json!({"token": token(&server, "customer", 600)})).await;
     socket.event("connected").await;
     server.clock.advance(TimeDelta::seconds(539));
-    assert!(socket.so_far().await.is_empty());
+    assert!(socket.events_so_far().await.is_empty());
     server.clock.advance(TimeDelta::seconds(2));
     let ends = socket.event("token:expiring").await;
     server.clock.advance(TimeDelta::seconds(60));
     assert_eq!(socket.event("token:expired").await, ends);
-    // It hears nothing now, and may ask for one thing only.
+    // The socket now gets no events, and may only refresh its token.
     server.admin().status("mine", "accepted").await;
     for (event, payload) in
         [("ping:latency", json!({"t": 1})), ("subscribe:order", json!({"orderId": "mine"}))]
@@ -48,39 +49,40 @@ async fn a_token_ends_and_is_refreshed_in_time() {
     let refreshed = socket.ask("token:refresh", json!({"token": token(&server, "customer", 600)})).await;
     assert_eq!(refreshed["ok"], true, "{refreshed}");
     assert!(refreshed["expiresAt"].as_str() > ends["expiresAt"].as_str());
-    // What happened meanwhile comes now, once.
-    let heard = socket.so_far().await;
+    // The missed event arrives now, once.
+    let heard = socket.events_so_far().await;
     let seqs: Vec<&Value> = heard.iter().map(|event| &event.data["seq"]).collect();
     assert_eq!(seqs, [&json!(2)]);
     server.stop().await;
 }
 
 #[tokio::test]
-async fn a_token_ends_and_nobody_refreshes_it() {
+async fn a_socket_is_closed_if_its_token_is_not_refreshed() {
     let db = TestDb::sqlite();
     let server = Server::start_with_manual_clock(&db, &[]).await;
     server.order("mine").await;
-    let mut socket = Socket::knock(&server, json!({"token": token(&server, "customer", 600)})).await;
+    let mut socket =
+        Socket::connect_with_auth(&server, json!({"token": token(&server, "customer", 600)})).await;
     socket.event("connected").await;
     server.clock.advance(TimeDelta::seconds(629));
     socket.event("token:expired").await;
     server.admin().status("mine", "accepted").await;
     server.clock.advance(TimeDelta::seconds(2));
-    socket.closed().await;
-    // With a newer token it is back where it was.
-    let (mut socket, recovered) = socket.back(&server, &token(&server, "customer", 600)).await;
+    socket.until_closed().await;
+    // A new token recovers the session.
+    let (mut socket, recovered) = socket.reconnect(&server, &token(&server, "customer", 600)).await;
     assert!(recovered);
     assert_eq!(socket.event("order:status_update").await["seq"], 2);
     server.stop().await;
 }
 
 on_both_databases! {
-    async fn sessions_are_ended_here_and_elsewhere_and_for_good(db: TestDb) {
+    async fn a_revocation_ends_sessions_on_all_servers_for_good(db: TestDb) {
         let (here, elsewhere) = (Server::start(&db, &[]).await, Server::start(&db, &[]).await);
         let old = here.token("customer", Role::Customer);
         let mut sockets = Vec::new();
         for server in [&here, &here, &elsewhere] {
-            let mut socket = Socket::knock(server, json!({"token": old})).await;
+            let mut socket = Socket::connect_with_auth(server, json!({"token": old})).await;
             socket.event("connected").await;
             sockets.push(socket);
         }
@@ -88,18 +90,18 @@ on_both_databases! {
         let ended = here.admin().delete("/users/customer/sessions").await;
         assert_eq!((ended.status, ended.body), (200, json!({"userId": "customer", "disconnected": 2})));
         for socket in &mut sockets {
-            socket.closed().await;
+            socket.until_closed().await;
         }
-        assert!(bystander.so_far().await.is_empty());
+        assert!(bystander.events_so_far().await.is_empty());
         assert_eq!(here.with_token(Some(old.clone())).delete("/users/other/sessions").await.status, 401);
         here.stop().await;
         let again = Server::start(&db, &[]).await;
         for server in [&elsewhere, &again] {
             assert_eq!(server.with_token(Some(old.clone())).get("/orders").await.status, 401);
-            let mut refused = Socket::knock(server, json!({"token": old})).await;
+            let mut refused = Socket::connect_with_auth(server, json!({"token": old})).await;
             assert_eq!(refused.refusal().await, "unauthorized: the token was revoked");
         }
-        // One that is made later is good.
+        // A token that is issued later is valid.
         let later = again.clock.now() + TimeDelta::seconds(2);
         let new = mint(SECRET, "customer", Role::Customer, None, later, Duration::from_secs(60)).expect("a token");
         assert_eq!(again.with_token(Some(new)).get("/orders").await.status, 200);

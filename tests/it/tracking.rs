@@ -1,4 +1,4 @@
-//! Tracking sessions end when they should, by a clock that the test moves; and the order service is told of deliveries.
+//! Tracking sessions: their lifetime, their stats, and the calls to the order service.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ use crate::harness::{PATIENCE, Server, until};
 use crate::on_both_databases;
 use crate::socket::Socket;
 
-/// A session for an order that nobody knows; its id.
+/// Starts a tracking session for an order that does not exist yet, and returns the id of the session.
 async fn start(server: &Server, order: &str) -> String {
     let rider = server.api("rider", Role::Driver);
     let body = json!({"order_id": order, "rider_id": "rider", "dropoff_lat": 5.6037, "dropoff_lng": -0.1869});
@@ -28,7 +28,7 @@ async fn start(server: &Server, order: &str) -> String {
     session.body["tracking_id"].as_str().expect("an id").to_owned()
 }
 
-/// Somebody who watches a session.
+/// A client that watches a tracking session.
 struct Watcher(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Watcher {
@@ -49,7 +49,7 @@ impl Watcher {
         message
     }
 
-    async fn is_told_that_it_is_over(&mut self) {
+    async fn hears_the_end(&mut self) {
         assert_eq!(self.hears("error").await["message"], "Tracking session expired");
         let Message::Close(Some(close)) = self.next().await else { panic!("a close frame") };
         assert_eq!((u16::from(close.code), close.reason.as_str()), (1008, "Session expired"));
@@ -57,7 +57,7 @@ impl Watcher {
 }
 
 on_both_databases! {
-    async fn a_day_after_the_start_or_an_hour_after_the_delivery(db: TestDb) {
+    async fn a_session_ends_a_day_after_its_start_or_an_hour_after_the_delivery(db: TestDb) {
         let server = Server::start_with_manual_clock(&db, &[]).await;
         let anyone = server.anonymous();
         for (delivered, lasts) in [(false, TimeDelta::hours(24)), (true, TimeDelta::hours(1))] {
@@ -75,16 +75,16 @@ on_both_databases! {
             }
             server.clock.advance(lasts - TimeDelta::seconds(1));
             if delivered {
-                // Paid late: that is no delivery.
+                // A late payment does not count as a delivery.
                 let paid = server.admin().post("/orders/order-true/payment/verify", json!({})).await;
                 assert_eq!(paid.status, 200, "{}", paid.body);
             }
             assert_eq!(anyone.get(&path).await.status, 200);
             server.clock.advance(TimeDelta::seconds(1));
             anyone.get(&path).await.assert_problem(410, "expired");
-            watcher.is_told_that_it_is_over().await;
+            watcher.hears_the_end().await;
             let mut late = Watcher::new(&server, &id).await;
-            late.is_told_that_it_is_over().await;
+            late.hears_the_end().await;
             let rider = server.api("rider", Role::Driver);
             let body = json!({"lat": 5.6, "lng": -0.18});
             rider.post(&format!("/tracking/update/{id}"), body).await.assert_problem(410, "expired");
@@ -93,7 +93,7 @@ on_both_databases! {
         server.stop().await;
     }
 
-    async fn who_is_refused_a_status_does_not_move(db: TestDb) {
+    async fn a_refused_status_does_not_move_the_rider(db: TestDb) {
         let server = Server::start(&db, &[]).await;
         let id = start(&server, "o").await;
         let (rider, path) = (server.api("rider", Role::Driver), format!("/tracking/update/{id}"));
@@ -107,7 +107,7 @@ on_both_databases! {
         server.stop().await;
     }
 
-    async fn an_order_that_is_cancelled_or_goes_to_somebody_else(db: TestDb) {
+    async fn a_session_ends_when_its_order_is_cancelled_or_reassigned(db: TestDb) {
         let server = Server::start(&db, &[]).await;
         let admin = server.admin();
         for (order, change) in [
@@ -118,14 +118,14 @@ on_both_databases! {
             let mut watcher = Watcher::new(&server, &id).await;
             watcher.hears("initial_state").await;
             assert_eq!(admin.post(change.0, change.1).await.status, 200);
-            watcher.is_told_that_it_is_over().await;
+            watcher.hears_the_end().await;
             server.anonymous().get(&format!("/tracking/{id}")).await.assert_problem(410, "expired");
         }
         server.stop().await;
     }
 
-    // Where a driver was is known from the database after a restart, also when they are given an order only then.
-    async fn a_driver_who_was_not_seen_since_the_start(db: TestDb) {
+    // After a restart the position of a driver comes from the database, even if the driver gets an order only then.
+    async fn a_driver_without_fixes_since_the_start_has_the_stored_position(db: TestDb) {
         let server = Server::start(&db, &[]).await;
         server.order_with_driver("o1", "in_transit").await;
         let mut driver = Socket::connect(&server, "driver", Role::Driver).await;
@@ -145,7 +145,7 @@ on_both_databases! {
         server.stop().await;
     }
 
-    async fn figures(db: TestDb) {
+    async fn stats_count_sessions_and_watchers(db: TestDb) {
         let server = Server::start_with_manual_clock(&db, &[]).await;
         let first = start(&server, "one").await;
         start(&server, "two").await;
@@ -170,7 +170,7 @@ on_both_databases! {
         server.stop().await;
     }
 
-    async fn the_same_order_by_two_at_once_is_made_once(db: TestDb) {
+    async fn concurrent_starts_make_one_order_and_one_session(db: TestDb) {
         let server = Server::start(&db, &[]).await;
         let starts = (0..8).map(|_| start(&server, "one"));
         let ids: std::collections::HashSet<_> = futures_util::future::join_all(starts).await.into_iter().collect();
@@ -181,11 +181,11 @@ on_both_databases! {
     }
 }
 
-/// What an order service was told, and how it answers.
+/// A fake order service: its queued answers, and the calls it received.
 #[derive(Clone, Default)]
 struct OrderService {
     answers: Arc<Mutex<VecDeque<StatusCode>>>,
-    told: Arc<Mutex<Vec<(String, Value, String)>>>,
+    calls: Arc<Mutex<Vec<(String, Value, String)>>>,
 }
 
 impl OrderService {
@@ -197,7 +197,7 @@ impl OrderService {
             Json(body): Json<Value>,
         ) -> StatusCode {
             let key = headers["idempotency-key"].to_str().expect("text").to_owned();
-            service.told.lock().expect("a lock").push((id, body, key));
+            service.calls.lock().expect("a lock").push((id, body, key));
             service.answers.lock().expect("a lock").pop_front().unwrap_or(StatusCode::OK)
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -207,14 +207,14 @@ impl OrderService {
         url
     }
 
-    fn told(&self) -> usize {
-        self.told.lock().expect("a lock").len()
+    fn call_count(&self) -> usize {
+        self.calls.lock().expect("a lock").len()
     }
 }
 
 on_both_databases! {
-    // Whichever door it was delivered by; tried until it is accepted, across restarts, with one key.
-    async fn the_order_service_is_told_until_it_accepts(db: TestDb) {
+    // Calls are repeated across restarts with the same idempotency key, until one is accepted.
+    async fn deliveries_are_sent_to_the_order_service_until_it_accepts(db: TestDb) {
         let service = OrderService::default();
         let refusals = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::BAD_REQUEST, StatusCode::FOUND];
         service.answers.lock().expect("a lock").extend(refusals);
@@ -224,33 +224,33 @@ on_both_databases! {
         start(&server, "a|b").await;
         let now = server.clock.now();
         server.admin().status("a|b", "delivered").await;
-        until("the first try", async || service.told() == 1).await;
-        // Nothing else is tried before its time: the second one comes a second later, the third after two more.
+        until("the first try", async || service.call_count() == 1).await;
+        // The second call comes after one second, the third after two more.
         for (tries, wait) in [(2, 1), (3, 2)] {
             server.clock.advance(TimeDelta::seconds(wait));
-            until("another try", async || service.told() == tries).await;
+            until("another try", async || service.call_count() == tries).await;
         }
         server.stop().await;
         server = Server::start_with_manual_clock(&db, &flags).await;
         server.clock.advance(TimeDelta::seconds(10));
-        until("the last try", async || service.told() == 4).await;
-        until("it is known to be accepted", async || {
+        until("the last try", async || service.call_count() == 4).await;
+        until("the call is accepted", async || {
             server.metrics().await.contains("order_service_calls_total{outcome=\"accepted\"} 1")
         })
         .await;
         server.clock.advance(TimeDelta::hours(1));
-        // An order without a session is nobody's business there.
+        // The order service is not called for an order without a tracking session.
         server.order("plain").await;
         server.admin().status("plain", "delivered").await;
         start(&server, "next").await;
         server.admin().status("next", "delivered").await;
-        until("the next order", async || service.told() == 5).await;
-        let told = service.told.lock().expect("a lock").clone();
-        for (id, body, key) in &told[..4] {
+        until("the next order", async || service.call_count() == 5).await;
+        let calls = service.calls.lock().expect("a lock").clone();
+        for (id, body, key) in &calls[..4] {
             assert_eq!((id.as_str(), key.as_str()), ("a|b", "delivered:a|b"));
             assert_eq!(*body, json!({"status": "DELIVERED", "delivered_at": now.timestamp()}));
         }
-        assert_eq!(told[4].0, "next");
+        assert_eq!(calls[4].0, "next");
         server.stop().await;
     }
 }

@@ -1,4 +1,4 @@
-//! Whether settings can be used together, in lines for the operator.
+//! Checks whether the settings can be used together. Each error is one line for the operator.
 
 use http::HeaderValue;
 
@@ -7,10 +7,10 @@ use crate::base::clock::Clock;
 
 const MIN_SECRET_BYTES: usize = 32;
 
-/// The secret, if it is long enough to be one.
+/// Checks that an HS256 secret is long enough.
 ///
 /// # Errors
-/// A line for the operator.
+/// One line for the operator.
 pub fn check_secret(secret: &str) -> Result<(), String> {
     if secret.len() < MIN_SECRET_BYTES {
         return Err(format!(
@@ -22,10 +22,10 @@ pub fn check_secret(secret: &str) -> Result<(), String> {
 }
 
 impl Database {
-    /// The URL in force.
+    /// The configured URL, or the default one.
     ///
     /// # Errors
-    /// A line for the operator; it never repeats the URL, which may hold a password.
+    /// One line for the operator. It never repeats the URL, which may contain a password.
     pub fn url(&self) -> Result<String, String> {
         let url = self.database_url.clone().unwrap_or_else(|| "sqlite://ordercast.db?mode=rwc".to_owned());
         if url.starts_with("sqlite:") || url.starts_with("postgres://") || url.starts_with("postgresql://") {
@@ -52,10 +52,10 @@ fn origin(text: &str) -> Result<HeaderValue, String> {
 }
 
 impl Serve {
-    /// Checks what one flag alone cannot know, and fills in what `--demo` brings with it.
+    /// Checks rules that involve several flags, and fills in the settings that `--demo` implies.
     ///
     /// # Errors
-    /// One line for the operator, naming what to set.
+    /// One line for the operator that names the setting.
     pub fn check(mut self) -> Result<Self, String> {
         if self.demo {
             if !self.listen.ip().is_loopback() {
@@ -65,8 +65,8 @@ impl Serve {
                 ));
             }
             if self.jwt_secret.is_none() {
-                let made: [u8; 32] = Clock::System.random();
-                self.jwt_secret = Some(hex::encode(made));
+                let secret: [u8; 32] = Clock::System.random();
+                self.jwt_secret = Some(hex::encode(secret));
             }
             if self.database.database_url.is_none() {
                 let path = std::env::temp_dir().join("ordercast-demo.db");
@@ -119,7 +119,7 @@ impl Serve {
         Ok(self)
     }
 
-    /// The keys that these settings name.
+    /// The key sources in these settings.
     #[must_use]
     pub fn key_source(&self) -> KeySource {
         KeySource {
@@ -130,10 +130,10 @@ impl Serve {
         }
     }
 
-    /// Which origins browsers may call from.
+    /// The origins that browsers may call from; [`Origins::Same`] by default.
     ///
     /// # Errors
-    /// A line for the operator.
+    /// One line for the operator.
     pub fn origins(&self) -> Result<Origins, String> {
         match self.cors_origin.as_deref().map(str::trim) {
             None | Some("") => Ok(Origins::Same),
@@ -144,7 +144,7 @@ impl Serve {
         }
     }
 
-    /// Whether pages of every origin may call.
+    /// Whether pages of any origin may call.
     #[must_use]
     pub fn allows_any_origin(&self) -> bool {
         self.cors_origin.as_deref().is_some_and(|list| list.trim() == "*")
@@ -153,12 +153,12 @@ impl Serve {
     /// Whether a browser page of this origin may open a socket here.
     #[must_use]
     pub fn origin_allowed(&self, origin: &str, host: Option<&str>) -> bool {
-        let same = origin.split_once("://").is_some_and(|(_, authority)| Some(authority) == host);
+        let same_origin = origin.split_once("://").is_some_and(|(_, authority)| Some(authority) == host);
         let listed = self
             .cors_origin
             .as_deref()
             .is_some_and(|list| list.split(',').any(|allowed| allowed.trim() == origin));
-        same || listed || self.allows_any_origin()
+        same_origin || listed || self.allows_any_origin()
     }
 }
 
@@ -177,7 +177,7 @@ mod tests {
     const SECRET: &str = "--jwt-secret=0123456789abcdef0123456789abcdef";
 
     #[test]
-    fn bad_settings_are_refused_by_name() {
+    fn refused_settings_are_named() {
         for (args, names) in [
             (&[][..], "JWT_SECRET"),
             (&["--jwt-secret", "short"], "JWT_SECRET"),
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn origins() {
+    fn an_origin_is_allowed_if_it_is_listed_or_the_same() {
         let listed = serve(&[SECRET, "--cors-origin", "https://a.test, http://b.test"]).expect("origins");
         assert!(listed.origin_allowed("http://b.test", Some("x.test")));
         assert!(listed.origin_allowed("https://x.test:9001", Some("x.test:9001")));

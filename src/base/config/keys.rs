@@ -1,15 +1,15 @@
-//! Where the keys come from that tokens are verified with.
+//! Settings for the keys that verify tokens.
 
 use std::path::PathBuf;
 
-/// What is checked besides the signature.
+/// Claims that a token must have besides a valid signature; `None` skips the check.
 #[derive(Clone, Debug, Default)]
 pub struct TokenChecks {
     pub issuer: Option<String>,
     pub audience: Option<String>,
 }
 
-/// Where the keys come from; at least one is set.
+/// The sources of verification keys. At least one of `secret`, `pem_file` and `jwks_url` is set.
 #[derive(Clone, Debug, Default)]
 pub struct KeySource {
     pub secret: Option<String>,

@@ -1,12 +1,12 @@
-# A database for each run of Ordercast, empty or filled with as many orders as wanted.
+# Makes a database for each run of Ordercast, empty or filled with a number of orders.
 # shellcheck shell=bash disable=SC2154 # the variables are those of `run` and its other parts
 
-# A file for each size is filled once, and copied for each run; so is a PostgreSQL database.
+# Starts PostgreSQL. A database of each size is filled once and copied for each run, on SQLite and on PostgreSQL.
 start_database_server() {
   start_postgres >"$WORK/postgres.log" 2>&1 || { cat "$WORK/postgres.log" >&2; return 1; }
   postgres=$(cat "$WORK/postgres.url")
   postmaster=$(head -n 1 "$PG_DIR/data/postmaster.pid")
-  # It would be another machine: it takes no time from the server's core, but from the generator's.
+  # In production it would be another machine, so it runs on the generator's core and takes no time from the server.
   taskset -acp 1 "$postmaster" >/dev/null
   sql postgres -c "ALTER SYSTEM SET max_wal_size = '4GB'" -c 'SELECT pg_reload_conf()'
 }
@@ -18,7 +18,7 @@ sql() {
   psql -qAtX -v ON_ERROR_STOP=1 "$postgres$name" "$@" >/dev/null
 }
 
-# Each of its processes has a session of its own; those that serve us go before other programs too.
+# Raises the priority of PostgreSQL's processes, because each of them has its own session.
 prefer_postgres() {
   local pid
   for _ in 1 2 3 4 5 6; do
@@ -27,7 +27,7 @@ prefer_postgres() {
   done
 }
 
-# make_database DATABASE ORDERS: leaves its address in $database_url.
+# make_database DATABASE ORDERS: sets $database_url.
 make_database() {
   local kind=$1 orders=$2 template
   if [ "$orders" != 0 ] && [ ! -e "$WORK/filled.$kind.$orders" ]; then
@@ -42,7 +42,7 @@ make_database() {
     [ "$orders" = 0 ] || cp "$WORK/filled.$orders.db" "$WORK/bench.db"
     database_url="sqlite://$WORK/bench.db?mode=rwc"
   fi
-  # What the copying left to be written is not the server's to wait for.
+  # Writes the copied pages to disk now, so that the server does not wait for them later.
   [ "$orders" = 0 ] || sync
 }
 
@@ -52,7 +52,7 @@ drop_database() {
   database_url=''
 }
 
-# fill DATABASE ORDERS: Ordercast makes the tables and one order; SQL clones it, while no server runs.
+# fill DATABASE ORDERS: Ordercast creates the tables and one order. Then, with no server running, SQL clones the order.
 fill() {
   local kind=$1 orders=$2 token
   database_url="sqlite://$WORK/filled.$orders.db?mode=rwc"

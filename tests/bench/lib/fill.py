@@ -6,7 +6,7 @@ from pathlib import Path
 
 file, count = sys.argv[1:]
 fill = Path(__file__).with_suffix(".sql").read_text().replace(":count", count)
-# A file that is half filled is thrown away: there is nothing to roll back to.
+# No journal is needed: if filling fails, the file is deleted.
 sqlite3.connect(file).executescript(f"""
     PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -1000000;
     BEGIN; {fill} COMMIT;

@@ -1,8 +1,8 @@
--- Clones the template order :count times, with all that the server writes for a new order: the order, its item, its first
--- status, its event in the log and whom that is for, the head of the log, the day's last order number.
--- Plain SQL that SQLite and PostgreSQL both understand.
+-- Clones the template order :count times, with all rows that the server writes for a new order: the order, its item, its
+-- first status, its event and the recipients of the event, the head of the log, and the last order number of the day.
+-- The SQL works on SQLite and PostgreSQL.
 
--- The 13 characters that begin an order number are RND-YYYYMMDD-.
+-- The first 13 characters of an order number are RND-YYYYMMDD-.
 CREATE TEMPORARY TABLE clone AS
 WITH RECURSIVE counter (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM counter WHERE i < :count)
 SELECT

@@ -1,4 +1,4 @@
-// The first line of a results file: when, where, and what was measured.  header.mjs MEASURE ROUNDS
+// Prints the first line of a result file: date, machine and versions.  Usage: node header.mjs MEASURE ROUNDS
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';

@@ -1,4 +1,4 @@
-# What the benchmark needs and a fresh machine lacks: the peers, our own programs, PostgreSQL.
+# Installs what the benchmark needs: our own programs, the peers, and PostgreSQL.
 # shellcheck shell=bash disable=SC2154,SC2034 # the variables are those of `run` and its other parts
 
 VENV=$out/venv

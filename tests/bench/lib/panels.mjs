@@ -1,4 +1,4 @@
-// The parts of the chart, as SVG text: bars with whiskers, and lines. All axes begin at zero.
+// Draws the parts of the chart as SVG text: bars with whiskers, and lines. All axes begin at zero.
 import { text } from './results.mjs';
 
 const escape = (string) => string.replace(/[&<>]/g, (c) => `&#${c.charCodeAt(0)};`);
@@ -9,7 +9,7 @@ const number = (value) => Number(value.toFixed(1));
 const heading = (x, y, title, subtitle) => label(x, y, title, 'title') + label(x, y + 17, subtitle, 'sub');
 const HEAD = 38;
 
-/** Horizontal bars, a row for each {title, kind, median, min, max}; the longest may be `most`. Returns the SVG and its height. */
+/** Horizontal bars, one per row {title, kind, median, min, max}. The axis ends at `most`. Returns the SVG and its height. */
 export function bars({ x, y, width, title, subtitle, rows, most = Math.max(...rows.map((each) => each.max)) }) {
   const names = 132;
   const values = 62;
@@ -33,7 +33,7 @@ export function bars({ x, y, width, title, subtitle, rows, most = Math.max(...ro
   return { svg: parts.join('\n'), height: HEAD + rows.length * row };
 }
 
-/** A round number that is a little more, to end an axis with. */
+/** The next round number above a value, for the end of an axis. */
 function ceiling(value) {
   const power = 10 ** Math.floor(Math.log10(value));
   return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((step) => step * power).find((step) => step >= value);
@@ -65,7 +65,7 @@ export function plot({ x, y, width, title, subtitle, places, axis, series, lines
       else parts.push(`<rect x="${number(at - bar / 2)}" y="${up(point.median)}" width="${number(bar)}" height="${number(bottom - up(point.median))}" rx="2" class="bar ${each.kind}"/>`);
       parts.push(line(at, up(point.min), at, up(point.max), 'whisker'), line(at - 3, up(point.min), at + 3, up(point.min), 'whisker'),
         line(at - 3, up(point.max), at + 3, up(point.max), 'whisker'),
-        // Of two lines, the second has its figures below, or they would cover each other.
+        // The figures of the second line are below it, so that they do not cover those of the first.
         label(at, lines && index > 0 ? up(point.min) + 16 : up(point.max) - 6, text(point.median), 'value', 'middle'));
     }
     parts.push(`<rect x="${legend}" y="${y + HEAD - 5}" width="10" height="10" rx="2" class="bar ${each.kind}"/>`, label(legend + 15, y + HEAD + 4, each.title, 'sub'));
@@ -90,7 +90,7 @@ path { fill: none } .axis { stroke: var(--soft) } .grid { stroke: var(--grid) } 
 .dot.ours { fill: var(--ours) } .dot.second { fill: var(--second) } .dot.limit { fill: var(--soft) }
 `;
 
-/** The whole picture: a title, rows of panels side by side, and notes below. */
+/** The complete picture: a title, rows of panels, and notes at the bottom. */
 export function picture(title, subtitle, rows, notes) {
   const [width, margin, gap] = [960, 28, 40];
   let y = margin;

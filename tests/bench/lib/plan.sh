@@ -1,25 +1,26 @@
-# What is measured, in which order, for how long.
+# The plan of a run: what is measured, in which order and for how long.
 # shellcheck shell=bash disable=SC2154,SC2034 # the variables are those of `run` and its other parts
 
 all_servers='ordercast limit bare tungstenite bun node nest fastify python fastapi'
 rounds=${ROUNDS:-5} long=2 half=2 idle=25 stall=13
 if [ -n "${QUICK:-}" ]; then rounds=${ROUNDS:-1} long=1 half=1 idle=3 stall=3; fi
 
-# plan SECONDS SERVER DATABASE ORDERS ARGUMENT…: a line of the plan, if that server is wanted. SECONDS is about how long
-# it takes, for the time left; DATABASE and ORDERS, what it holds beforehand, are Ordercast's alone.
+# plan SECONDS SERVER DATABASE ORDERS ARGUMENT…: prints a line of the plan if the server is selected. SECONDS is the
+# approximate duration, for the display of the remaining time. Only Ordercast uses DATABASE and ORDERS, the number of orders
+# in the database at the start.
 plan() {
   local seconds=$1
   shift
   if serves "$1"; then echo "$seconds $round $measure $*"; fi
 }
 
-# make_plan ROUND: one round of all measures that are wanted.
+# make_plan ROUND: prints one round of all selected measures.
 make_plan() {
   local round=$1 measure
   for measure in $measures; do "plan_$measure"; done
 }
 
-# A server that needs three seconds for what others do in milliseconds is watched longer.
+# python-socketio needs seconds for work that others do in milliseconds, so it is measured longer.
 seconds_for() {
   case $1 in python) echo $((long + 4)) ;; *) echo "$long" ;; esac
 }
@@ -27,8 +28,8 @@ seconds_for() {
 plan_idle() {
   local name seconds
   for name in $all_servers; do
-    # All sockets of a server are pinged once in 25 seconds. That CPU time hardly varies from round to round, so after the
-    # first round only Ordercast is given so long.
+    # Servers ping each socket once in 25 seconds. That CPU time hardly varies between rounds, so after the first round only
+    # Ordercast is measured for so long.
     case $round$name in 1* | *ordercast) seconds=$idle ;; *) seconds=0 ;; esac
     plan $((8 + seconds)) "$name" sqlite 0 idle --sockets 10000 --settle 1 --idle-seconds "$seconds"
   done
@@ -75,7 +76,7 @@ plan_storm() {
 plan_stall() {
   local name seconds
   for name in $all_servers; do
-    # Ordercast gives up a connection that has taken nothing for ten seconds: long enough to see that.
+    # Ordercast closes a connection that reads nothing for ten seconds. The measurement must be longer than that.
     case $name in ordercast) seconds=$stall ;; *) seconds=3 ;; esac
     plan $((4 + 2 * seconds)) "$name" sqlite 0 stall --listeners 1000 --seconds "$seconds"
   done
@@ -83,7 +84,8 @@ plan_stall() {
 
 plan_growth() {
   local drivers name database orders
-  # Five orders a driver, three watchers an order: 100 to 15,000 watchers' sockets, and never 20,000 in all.
+  # With five orders per driver and three watchers per order, these are 100 to 15,000 watching sockets, and always fewer
+  # than 20,000 sockets in total.
   for drivers in 7 67 333 1000; do
     for name in ordercast limit; do
       plan $((5 + long + drivers / 150)) "$name" sqlite 0 relay --drivers "$drivers" --orders-per-driver 5 --watchers 3 \
@@ -92,7 +94,7 @@ plan_growth() {
   done
   for orders in 1000 100000 1000000; do
     for database in sqlite postgres; do
-      # Three times as long as others: what is first touched after gigabytes were copied is dear, and soon over.
+      # Three times as long as other measures, because the first accesses after copying gigabytes are slow.
       plan $((6 + 3 * long + orders / 100000)) ordercast "$database" "$orders" status --writers 8 --door rest --orders 5000 \
         --seconds $((3 * long))
     done

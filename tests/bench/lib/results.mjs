@@ -1,4 +1,4 @@
-// Reads the results of a run: one file a measure, of which the first line says when and where.
+// Reads the results of a run: one file per measure. The first line of a file describes date and machine.
 import { readFileSync } from 'node:fs';
 
 export const titles = {
@@ -19,10 +19,10 @@ export function read(file) {
   return { header, lines: lines.filter((line) => !line.failed), failed: lines.filter((line) => line.failed) };
 }
 
-/** The lines in which all of `wanted` holds. */
+/** The lines that have all the field values in `wanted`. */
 export const select = (lines, wanted) => lines.filter((line) => Object.entries(wanted).every(([name, value]) => line[name] === value));
 
-/** What a field, or a path of fields, has been in these lines: its median, least and most; undefined if in none. */
+/** Median, minimum, maximum and count of a field, or of a path of fields; undefined if no line has it. */
 export function summary(lines, path) {
   const values = lines.map((line) => path.split('.').reduce((value, name) => value?.[name], line))
     .filter((value) => typeof value === 'number').sort((a, b) => a - b);
@@ -31,7 +31,7 @@ export function summary(lines, path) {
   return { median, min: values[0], max: values.at(-1), count: values.length };
 }
 
-/** Three figures that matter, thousands apart. */
+/** Formats a number with three significant digits and thousands separators. */
 export function text(number) {
   const digits = number === 0 ? 0 : Math.max(0, 2 - Math.floor(Math.log10(Math.abs(number))));
   return number.toFixed(Math.min(digits, 3)).replace(/\B(?=(\d{3})+(?!\d))(?<!\.\d*)/g, ',');

@@ -1,17 +1,17 @@
-# Starts and stops the servers, each alone on core 0, and the generator on core 1.
+# Starts and stops the servers, one at a time on core 0, and the generator on core 1.
 # shellcheck shell=bash disable=SC2154 # the variables are those of `run` and its other parts
 
 secret=bench-secret-that-is-long-enough-for-hs256
 port=$((20000 + RANDOM % 8000))
 server='' database_url=''
 
-# Put a session before all others: our own, or that of a process.
+# prefer PID|self: gives a session priority over all others.
 prefer() {
   echo -15 >"/proc/$1/autogroup"
   if [ "$1" = self ]; then renice -n -15 $$ >/dev/null; fi
 } 2>/dev/null
 
-# start_server NAME DATABASE ORDERS: leaves the process in $server, the generator's options for it in $options.
+# start_server NAME DATABASE ORDERS: sets $server to the process id and $options to the generator's options.
 start_server() {
   local name=$1 database=$2 orders=$3
   if [ "$name" = ordercast ]; then make_database "$database" "$orders" || return 1; fi
@@ -34,7 +34,7 @@ start_server() {
     kill -0 "$server" 2>/dev/null || break
     sleep 0.1
   done
-  { echo 'the server does not listen: '; tail -n 1 "$out/server.log"; } | tr -d '\n' >"$WORK/errors"
+  { echo 'the server did not start to listen: '; tail -n 1 "$out/server.log"; } | tr -d '\n' >"$WORK/errors"
   return 1
 }
 
@@ -46,7 +46,7 @@ run_server() {
 end_server() {
   [ -n "$server" ] || return 0
   kill "$server" 2>/dev/null || true
-  # A server that takes its time to say goodbye is not waited for.
+  # A server that takes longer than five seconds to stop is killed.
   for _ in {1..50}; do
     kill -0 "$server" 2>/dev/null || break
     sleep 0.1
@@ -68,13 +68,13 @@ run_generator() {
   local background='' status=0
   if [ "$1${options[3]}" = stormordercast ]; then set -- "$@" --restart "$(restart)"; fi
   if [[ $database_url = postgres* ]]; then prefer_postgres & background=$!; fi
-  # In the foreground: in our process group, so that it ends with us.
+  # --foreground keeps the generator in our process group, so that it ends with us.
   RUST_BACKTRACE=0 timeout --foreground 90 taskset -c 1 "$GENERATOR" "$@" "${options[@]}" || status=$?
   if [ -n "$background" ]; then wait "$background" || true; fi
   return "$status"
 }
 
-# The command with which the generator restarts Ordercast: the same port and database, after a kill -9.
+# Prints the command with which the generator kills Ordercast (kill -9) and starts it again on the same port and database.
 restart() {
   # shellcheck disable=SC2016 # $1 and $! are for the shell that runs the command
   printf 'kill -9 $1; while kill -0 $1 2>/dev/null; do sleep 0.01; done; '
@@ -83,7 +83,7 @@ restart() {
   printf ' >>%q 2>&1 & echo $! | tee %q' "$out/server.log" "$WORK/restarted"
 }
 
-# What a result says first, for who is watching.
+# Prints the main figure of a result.
 headline() {
   # shellcheck disable=SC2016 # it is JavaScript's
   node -e '

@@ -1,4 +1,4 @@
-// Bare socket.io on Bun's own engine, doing only the relay. Run it with Bun.
+// A bare relay with Socket.IO on Bun's own engine. Run it with Bun.
 import { Server as Engine } from '@socket.io/bun-engine';
 import { Server } from 'socket.io';
 import { relay } from './relay.mjs';

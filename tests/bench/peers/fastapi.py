@@ -1,6 +1,6 @@
-"""A bare FastAPI relay under uvicorn: JSON text frames on /ws, rooms kept by hand, as its documentation does.
+"""A bare relay with FastAPI and uvicorn: JSON text frames on /ws, with hand-written rooms as in its documentation.
 
-Run with `python -P`, or this file would be what `import fastapi` finds.
+Run it with `python -P`. Otherwise `import fastapi` would import this file.
 """
 
 import os

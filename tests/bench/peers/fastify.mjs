@@ -1,4 +1,4 @@
-// A bare Fastify relay with @fastify/websocket: JSON text frames on /ws, rooms kept by hand, as its documentation does.
+// A bare relay with Fastify and @fastify/websocket: JSON text frames on /ws, with hand-written rooms as in its documentation.
 import { randomUUID } from 'node:crypto';
 import websocket from '@fastify/websocket';
 import Fastify from 'fastify';

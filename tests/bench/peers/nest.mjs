@@ -1,4 +1,4 @@
-// A bare NestJS gateway doing only the relay. The decorators are applied by hand, so that there is no build step.
+// A bare relay with a NestJS gateway. The decorators are applied by hand, so that no build step is needed.
 import 'reflect-metadata';
 import { Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';

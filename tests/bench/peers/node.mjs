@@ -1,4 +1,4 @@
-// Bare Node socket.io doing only the relay. PORT says where to listen.
+// A bare relay with Socket.IO on Node. It listens on the port in PORT.
 import { createServer } from 'node:http';
 import { Server } from 'socket.io';
 import { relay } from './relay.mjs';
@@ -6,7 +6,7 @@ import { relay } from './relay.mjs';
 const http = createServer();
 const io = new Server(http, { transports: ['websocket'] });
 relay(io);
-// Its documentation's advice for memory: the request that opened a connection need not be kept.
+// Saves memory, as Socket.IO's documentation advises: the request that opened a connection is not needed any more.
 io.engine.on('connection', (socket) => {
   socket.request = null;
 });

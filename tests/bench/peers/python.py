@@ -1,4 +1,4 @@
-"""A bare python-socketio relay under uvicorn."""
+"""A bare relay with python-socketio and uvicorn."""
 
 import os
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-// What Socket.IO is asked to do, on Node's engine as on Bun's: no tokens, no checks, no storage.
+// The handlers of a bare Socket.IO relay, for Node and Bun: no tokens, no checks, no storage.
 export function relay(io) {
   const realtime = io.of('/realtime');
   realtime.on('connection', (socket) => {

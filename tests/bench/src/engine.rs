@@ -1,4 +1,4 @@
-//! Many sockets on one thread: `epoll`, one system call for each read and each frame sent, no task and no parser.
+//! Many sockets on one thread with `epoll`: one system call per read and per sent frame, no tasks and no parser.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -14,61 +14,67 @@ use crate::{
     wire::{self, Packet, Wire},
 };
 
-/// One read empties a socket, unless it holds more than this.
+/// Bytes of one read. A read that returns less has emptied the socket.
 const BUFFER: usize = 256 * 1024;
 
-/// Waits for what the servers say.
+/// Polls the connections and reads their packets.
 pub struct Engine {
     poll: Poll,
     events: Events,
     buffer: Vec<u8>,
-    pub lines: Lines,
+    pub connections: Connections,
 }
 
-/// The sockets, by number.
-pub struct Lines {
+/// All connections. They are identified by their index.
+pub struct Connections {
     wire: Wire,
-    all: Vec<Line>,
+    all: Vec<Connection>,
     text: Vec<u8>,
     write: Vec<u8>,
 }
 
-struct Line {
+struct Connection {
     tcp: TcpStream,
-    /// The beginning of a frame that has not come in full.
-    rest: Vec<u8>,
+    /// The beginning of a frame whose end has not arrived yet.
+    partial: Vec<u8>,
 }
 
 impl Engine {
     pub fn new(wire: Wire) -> Result<Self> {
-        let lines = Lines { wire, all: Vec::new(), text: Vec::new(), write: Vec::new() };
-        Ok(Self { poll: Poll::new()?, events: Events::with_capacity(1024), buffer: vec![0; BUFFER], lines })
+        let connections = Connections { wire, all: Vec::new(), text: Vec::new(), write: Vec::new() };
+        Ok(Self {
+            poll: Poll::new()?,
+            events: Events::with_capacity(1024),
+            buffer: vec![0; BUFFER],
+            connections,
+        })
     }
 
-    /// Take a socket over; returns its number: they count from 0.
+    /// Takes over a socket and returns its index. Indexes count from 0.
     pub fn add(&mut self, socket: Socket) -> Result<usize> {
-        let (tcp, rest) = socket.into_parts()?;
+        let (tcp, partial) = socket.into_parts()?;
         let mut tcp = TcpStream::from_std(tcp);
-        let line = self.lines.all.len();
-        self.poll.registry().register(&mut tcp, Token(line), Interest::READABLE)?;
-        self.lines.all.push(Line { tcp, rest });
-        Ok(line)
+        let index = self.connections.all.len();
+        self.poll.registry().register(&mut tcp, Token(index), Interest::READABLE)?;
+        self.connections.all.push(Connection { tcp, partial });
+        Ok(index)
     }
 
-    /// Never read from this socket again.
-    pub fn mute(&mut self, line: usize) -> Result<()> {
-        Ok(self.poll.registry().deregister(&mut self.lines.all[line].tcp)?)
+    /// Stops reading from a socket.
+    pub fn mute(&mut self, index: usize) -> Result<()> {
+        Ok(self.poll.registry().deregister(&mut self.connections.all[index].tcp)?)
     }
 
-    /// Whether the server has given a muted socket up: reads what is left, until the end or for a second in vain.
-    pub fn is_cut(&mut self, line: usize) -> bool {
-        let mut quiet = 0;
-        while quiet < 10 {
-            match self.lines.all[line].tcp.read(&mut self.buffer) {
+    /// Whether the server has closed a muted socket. Reads the remaining bytes until the end of the stream, or until
+    /// nothing arrives for a second.
+    pub fn is_closed(&mut self, index: usize) -> bool {
+        let mut empty_reads = 0;
+        while empty_reads < 10 {
+            match self.connections.all[index].tcp.read(&mut self.buffer) {
                 Ok(0) => return true,
-                Ok(_) => quiet = 0,
+                Ok(_) => empty_reads = 0,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    quiet += 1;
+                    empty_reads += 1;
                     std::thread::sleep(Duration::from_millis(100));
                 }
                 Err(_) => return true,
@@ -77,28 +83,28 @@ impl Engine {
         false
     }
 
-    /// Wait for something to be read, at most so many whole milliseconds, and hand over every packet that came, with its
-    /// socket and the moment of reading. Pings are answered here. Returns whether there was something to read.
-    pub fn turn(
+    /// Waits for data up to `timeout`, in whole milliseconds. Passes each packet to `on_packet` with the index of its
+    /// socket and the time of the read. Answers pings itself. Returns whether there was data.
+    pub fn poll(
         &mut self,
         timeout: Duration,
-        mut hear: impl FnMut(&mut Lines, usize, Packet<'_>, Instant) -> Result<()>,
+        mut on_packet: impl FnMut(&mut Connections, usize, Packet<'_>, Instant) -> Result<()>,
     ) -> Result<bool> {
         match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(false),
             other => other?,
         }
         for event in &self.events {
-            let line = event.token().0;
+            let index = event.token().0;
             loop {
-                let count = match self.lines.all[line].tcp.read(&mut self.buffer) {
+                let count = match self.connections.all[index].tcp.read(&mut self.buffer) {
                     Ok(0) => bail!("the server closed a connection"),
                     Ok(count) => count,
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     Err(error) => return Err(error).context("reading"),
                 };
-                self.lines.take(line, &self.buffer[..count], &mut hear)?;
-                // A short read has emptied the socket; what comes later is an edge of its own.
+                self.connections.split(index, &self.buffer[..count], &mut on_packet)?;
+                // A short read has emptied the socket. Later data causes a new epoll event.
                 if count < BUFFER {
                     break;
                 }
@@ -108,31 +114,31 @@ impl Engine {
     }
 }
 
-impl Lines {
-    /// Send a request. The answer has this id.
-    pub fn request(&mut self, line: usize, id: u64, event: &str, data: &[&str]) -> Result<()> {
+impl Connections {
+    /// Sends a request. Its answer has the same id.
+    pub fn request(&mut self, index: usize, id: u64, event: &str, data: &[&str]) -> Result<()> {
         self.text.clear();
         self.wire.request(&mut self.text, id, event, data);
         self.write.clear();
         wire::push_text(&mut self.write, &self.text)?;
-        self.send(line)
+        self.send(index)
     }
 
-    fn send(&mut self, line: usize) -> Result<()> {
-        let sent = self.all[line].tcp.write(&self.write).context("the server does not read")?;
+    fn send(&mut self, index: usize) -> Result<()> {
+        let sent = self.all[index].tcp.write(&self.write).context("the server does not read")?;
         ensure!(sent == self.write.len(), "the server does not read");
         Ok(())
     }
 
-    /// Hand over the packets in what was read.
-    fn take(
+    /// Splits the received bytes into packets and passes them to `on_packet`.
+    fn split(
         &mut self,
-        line: usize,
+        index: usize,
         read: &[u8],
-        hear: &mut impl FnMut(&mut Self, usize, Packet<'_>, Instant) -> Result<()>,
+        on_packet: &mut impl FnMut(&mut Self, usize, Packet<'_>, Instant) -> Result<()>,
     ) -> Result<()> {
         let (now, wire) = (Instant::now(), self.wire);
-        let mut joined = mem::take(&mut self.all[line].rest);
+        let mut joined = mem::take(&mut self.all[index].partial);
         let mut bytes = read;
         if !joined.is_empty() {
             joined.extend_from_slice(read);
@@ -141,12 +147,12 @@ impl Lines {
         while let Some(frame) = wire::frame(bytes)? {
             self.write.clear();
             match wire::text(&frame, bytes, &mut self.write)? {
-                Some(text) => hear(self, line, wire.packet(text), now)?,
-                None => self.send(line)?,
+                Some(text) => on_packet(self, index, wire.packet(text), now)?,
+                None => self.send(index)?,
             }
             bytes = &bytes[frame.payload.end..];
         }
-        self.all[line].rest = bytes.to_vec();
+        self.all[index].partial = bytes.to_vec();
         Ok(())
     }
 }

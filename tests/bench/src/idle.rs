@@ -1,4 +1,4 @@
-//! What a socket costs that does nothing: memory, CPU, and what it takes to connect it.
+//! The cost of an idle socket: its memory, its CPU time, and the CPU time to connect it.
 
 use std::time::{Duration, Instant};
 
@@ -15,45 +15,46 @@ use crate::{
     wire::Packet,
 };
 
-/// Connected before the first reading, so that what is paid once is not counted.
+/// Sockets connected before the first measurement, so that one-time costs are not counted.
 const WARM_UP: usize = 200;
 
-/// Connected at a time, between looks at those who are connected: they may be pinged.
+/// Sockets connected at a time. In between, pings to the connected sockets are answered.
 const CHUNK: usize = 500;
 
-/// How long the rooms may take.
+/// How long joining the rooms may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// Sockets, each of its own user
+    /// Number of sockets, each with its own user
     #[arg(long, default_value_t = 10_000)]
     sockets: usize,
-    /// Seconds between the last connection and the reading
+    /// Seconds between the last connection and the measurement
     #[arg(long, default_value_t = 3.0)]
     settle: f64,
-    /// Seconds in which CPU is measured; by default the period of the servers' pings, in which each socket has one
+    /// Seconds for which CPU time is measured. The default is the ping interval of the servers, so each socket gets one
+    /// ping
     #[arg(long, default_value_t = 25.0)]
     idle_seconds: f64,
 }
 
 pub async fn run(target: &Target, options: &Options) -> Result<Value> {
     let &Options { sockets, settle, idle_seconds } = options;
-    let mut crowd = Crowd { target, engine: Engine::new(target.wire)? };
-    crowd.connect(0, WARM_UP).await?;
-    crowd.join(0, WARM_UP)?;
-    crowd.idle(settle)?;
+    let mut idle_sockets = IdleSockets { target, engine: Engine::new(target.wire)? };
+    idle_sockets.connect(0, WARM_UP).await?;
+    idle_sockets.join(0, WARM_UP)?;
+    idle_sockets.idle(settle)?;
     let before = (resident_kb(target.pid)?, Kernel::now()?);
 
     let end = Span::begin(target.pid)?;
-    crowd.connect(WARM_UP, sockets).await?;
+    idle_sockets.connect(WARM_UP, sockets).await?;
     let connecting = end()?;
-    crowd.join(WARM_UP, sockets)?;
-    crowd.idle(settle)?;
+    idle_sockets.join(WARM_UP, sockets)?;
+    idle_sockets.idle(settle)?;
     let after = (resident_kb(target.pid)?, Kernel::now()?);
 
     let end = Span::begin(target.pid)?;
-    crowd.idle(idle_seconds)?;
+    idle_sockets.idle(idle_seconds)?;
     let idle = end()?;
     let (count, all) = (float(sockets as u64), float((sockets + WARM_UP) as u64));
     let slab = after.1.slab_kb.zip(before.1.slab_kb).map(|(after, before)| (after - before) / count);
@@ -66,19 +67,19 @@ pub async fn run(target: &Target, options: &Options) -> Result<Value> {
         "kernel_slab_kb_per_socket": slab,
         "connects_per_s": count / connecting.seconds,
         "cpu_ms_per_connect": connecting.server * 1000.0 / count,
-        // Without a ping period there is nothing to say.
+        // Null if no CPU time was measured.
         "cpu_us_per_s_per_socket": (options.idle_seconds > 0.0).then(|| idle.server * 1e6 / idle.seconds / all),
     });
     Ok(merged(result, connecting.report(count)))
 }
 
-/// Idle sockets.
-struct Crowd<'a> {
+/// The idle sockets.
+struct IdleSockets<'a> {
     target: &'a Target,
     engine: Engine,
 }
 
-impl Crowd<'_> {
+impl IdleSockets<'_> {
     async fn connect(&mut self, first: usize, count: usize) -> Result<()> {
         for done in (0..count).step_by(CHUNK) {
             let connect = async |index| Socket::connect(self.target, "customer", first + done + index).await;
@@ -90,22 +91,27 @@ impl Crowd<'_> {
         Ok(())
     }
 
-    /// Each into two rooms, one of its own and one of all. Ordercast has put it into those of its user and its role; a
-    /// bare relay is asked to.
+    /// Puts each socket into two rooms: its own, and one that all share. Ordercast does this by itself, with the rooms
+    /// of the user and the role. A bare relay needs requests.
     fn join(&mut self, first: usize, count: usize) -> Result<()> {
         if self.target.jwt_secret.is_some() {
             return Ok(());
         }
         let mut missing = 2 * count;
         let begun = Instant::now();
-        for line in first..first + count {
-            for room in [user_id("user", line), "all".to_owned()] {
-                self.engine.lines.request(line, 0, "subscribe:order", &["{\"orderId\":\"", &room, "\"}"])?;
+        for index in first..first + count {
+            for room in [user_id("user", index), "all".to_owned()] {
+                self.engine.connections.request(
+                    index,
+                    0,
+                    "subscribe:order",
+                    &["{\"orderId\":\"", &room, "\"}"],
+                )?;
             }
         }
         while missing > 0 {
             ensure!(begun.elapsed() < PATIENCE, "{missing} of {} rooms were not joined", 2 * count);
-            self.engine.turn(Duration::from_millis(10), |_, _, packet, _| {
+            self.engine.poll(Duration::from_millis(10), |_, _, packet, _| {
                 missing -= usize::from(matches!(packet, Packet::Answer { .. }));
                 Ok(())
             })?;
@@ -113,13 +119,13 @@ impl Crowd<'_> {
         Ok(())
     }
 
-    /// Answer pings, and notice a socket that the server closes.
+    /// Answers pings. Fails if the server closes a socket.
     fn idle(&mut self, seconds: f64) -> Result<()> {
         let end = Instant::now() + Duration::from_secs_f64(seconds);
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            // Whole milliseconds are slept, and this must not spin.
-            self.engine.turn(left + Duration::from_millis(1), |_, _, _, _| Ok(()))?;
+            // The timeout is rounded down to whole milliseconds. One more avoids a busy loop.
+            self.engine.poll(left + Duration::from_millis(1), |_, _, _, _| Ok(()))?;
             if left.is_zero() {
                 return Ok(());
             }

@@ -1,20 +1,20 @@
-//! What the kernel holds for TCP, in the whole machine. On loopback that is both ends of every connection, which cannot
-//! be told apart.
+//! Memory of the kernel for TCP on the whole machine. On loopback this includes both ends of each connection, which
+//! cannot be separated.
 
 use std::{fs, str::SplitWhitespace};
 
 use anyhow::{Context, Result};
 
-/// What there is.
+/// One measurement, in KB.
 pub struct Kernel {
-    /// Pages with bytes in them that nobody has read.
+    /// Pages with bytes that were not read yet.
     pub buffers_kb: f64,
-    /// The sockets themselves; only root may know.
+    /// The socket structures themselves; `None` without root rights.
     pub slab_kb: Option<f64>,
 }
 
 impl Kernel {
-    /// As it is now.
+    /// Measures now.
     pub fn now() -> Result<Self> {
         let stat = fs::read_to_string("/proc/net/sockstat")?;
         let pages = number(&stat, "TCP:", |fields| fields.skip_while(|field| *field != "mem").nth(1));
@@ -28,12 +28,12 @@ impl Kernel {
 
 const PAGE_KB: f64 = 4.0;
 
-/// The number in a field of the line that begins so.
+/// The number in one field of the line that begins with `prefix`.
 fn number<'a>(
     text: &'a str,
-    line: &str,
+    prefix: &str,
     field: impl FnOnce(SplitWhitespace<'a>) -> Option<&'a str>,
 ) -> Option<f64> {
-    let line = text.lines().find(|found| found.starts_with(line))?;
+    let line = text.lines().find(|line| line.starts_with(prefix))?;
     field(line.split_whitespace())?.parse().ok()
 }

@@ -1,8 +1,8 @@
-//! Position reports: drivers in, watchers out, an acknowledgement back.
+//! Position reports: drivers send them, watchers receive them, and the server acknowledges them.
 //!
-//! In a closed loop a driver sends its next report when an earlier one is acknowledged and every watcher of its order
-//! has it, so that the server sets the pace. In an open loop reports leave when they are due, whatever the server
-//! does, and latencies count from then.
+//! In a closed loop, a driver sends its next report when an earlier one is acknowledged and all watchers of its order
+//! have received it, so the server sets the pace. In an open loop, reports are sent at fixed times whatever the server
+//! does, and latencies count from these times.
 
 use std::{
     ops::Range,
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Target,
-    engine::{Engine, Lines},
+    engine::{Connections, Engine},
     measure::{Span, float, merged},
     rest,
     socket::{self, Socket},
@@ -22,42 +22,44 @@ use crate::{
     wire::Packet,
 };
 
-/// How long the last deliveries may take once no report is sent any more.
+/// How long the last deliveries may take after the last report is sent.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Who takes part.
+/// The number of participants.
 #[derive(Clone, Copy)]
 pub struct Shape {
     pub drivers: usize,
-    /// Orders of each driver, who reports for them in turn.
+    /// Orders per driver. The driver reports for them in turn.
     pub orders: usize,
-    /// Sockets that watch each order.
+    /// Watching sockets per order.
     pub watchers: usize,
-    /// Watchers are admins, each a user of its own, rather than the order's customer.
+    /// Whether the watchers are admins, each with its own user, instead of the order's customer.
     pub staff: bool,
 }
 
-/// Drivers that share a number of reports per second evenly.
+/// A group of drivers in an open loop.
 pub struct Pace {
     pub drivers: Range<usize>,
+    /// Reports per second of the whole group.
     pub rate: f64,
 }
 
-/// All sockets, and what is under way among them.
+/// All sockets and their traffic.
 pub struct Load {
     pub engine: Engine,
     traffic: Traffic,
     server: u32,
-    /// Spent in looking for something to do, and not finding it.
+    /// Time spent in polls that found nothing to read.
     idle: Duration,
 }
 
 impl Load {
-    /// Make the orders, connect everybody.
+    /// Creates the orders and connects all sockets.
     pub async fn prepare(target: &Target, shape: Shape) -> Result<Self> {
         let Shape { drivers, orders, watchers, staff } = shape;
         if target.jwt_secret.is_some() {
-            let make = async |rest: &mut rest::Rest, index| rest.on_the_way(index, index / orders).await;
+            let make =
+                async |rest: &mut rest::Rest, index| rest.create_in_transit(index, index / orders).await;
             rest::each(target, drivers * orders, make).await.context("making the orders")?;
         }
         let mut engine = Engine::new(target.wire)?;
@@ -82,30 +84,30 @@ impl Load {
         Ok(load)
     }
 
-    /// The next driver, whose orders have so many watchers each.
+    /// Adds the next driver, with `watchers` watchers for each of its orders.
     pub fn add_driver(&mut self, socket: Socket, watchers: usize) -> Result<()> {
         self.traffic.add_driver(watchers);
         self.engine.add(socket).map(drop)
     }
 
-    /// A socket whose packets are read, and not looked at; returns its number.
+    /// Adds a socket whose packets are read and ignored. Returns its index.
     pub fn add_bystander(&mut self, socket: Socket) -> Result<usize> {
         self.traffic.add_bystander();
         self.engine.add(socket)
     }
 
-    /// How many reports were sent so far.
+    /// Number of reports sent so far.
     pub fn reports(&self) -> u64 {
         self.traffic.reports()
     }
 
-    /// A closed loop with so many reports of each driver under way: first to warm up, then measured, for so many
-    /// seconds. Ends when all that was sent has arrived.
+    /// Runs a closed loop with `window` reports per driver in flight: first to warm up, then measured. Times are in
+    /// seconds. Returns when all deliveries have arrived.
     pub fn closed(&mut self, window: usize, warm_up: f64, seconds: f64) -> Result<Value> {
         self.traffic.closed = true;
         for driver in self.traffic.drivers() {
             for _ in 0..window {
-                self.traffic.report(&mut self.engine.lines, driver, Instant::now())?;
+                self.traffic.report(&mut self.engine.connections, driver, Instant::now())?;
             }
         }
         self.open(&[], warm_up)?;
@@ -115,7 +117,7 @@ impl Load {
         Ok(measured)
     }
 
-    /// An open loop at half the rate of reports that a closed one has shown.
+    /// Runs an open loop at half the report rate that a closed loop has reached.
     pub fn half(&mut self, measured: &Value, seconds: f64) -> Result<Value> {
         if seconds <= 0.0 {
             return Ok(Value::Null);
@@ -128,14 +130,14 @@ impl Load {
         Ok(merged(half, json!({ "rate": rate })))
     }
 
-    /// What is heard in so many seconds.
+    /// Runs an open loop for some seconds and returns the measured values.
     pub fn measure(&mut self, paces: &[Pace], seconds: f64) -> Result<Value> {
         self.traffic.take_tally();
         self.idle = Duration::ZERO;
         let end = Span::begin(self.server)?;
         self.open(paces, seconds)?;
         let mut span = end()?;
-        // The time in which it had work, whether it got the CPU for it or not.
+        // The generator polls all the time, so only the time in which it had work counts.
         span.generator = span.seconds - self.idle.as_secs_f64();
         let Tally { acks, deliveries, conflated } = self.traffic.take_tally();
         let (reports, delivered) = (float(acks.count()), float(deliveries.count()));
@@ -152,7 +154,7 @@ impl Load {
         Ok(merged(measured, span.report(2.0 * reports + delivered)))
     }
 
-    /// Send what is due and hear what comes, for so many seconds.
+    /// Sends the reports that are due and reads packets, for some seconds.
     pub fn open(&mut self, paces: &[Pace], seconds: f64) -> Result<()> {
         let mut now = Instant::now();
         let end = now + Duration::from_secs_f64(seconds);
@@ -164,32 +166,34 @@ impl Load {
             for (due, gap, drivers) in &mut turns {
                 while *due <= now {
                     let driver = drivers.next().context("a pace without drivers")?;
-                    self.traffic.report(&mut self.engine.lines, driver, *due)?;
+                    self.traffic.report(&mut self.engine.connections, driver, *due)?;
                     *due += *gap;
                 }
             }
-            self.hear()?;
+            self.poll()?;
             now = Instant::now();
         }
         Ok(())
     }
 
-    /// Wait until all that was sent has arrived.
+    /// Waits until all deliveries and acks have arrived.
     fn settle(&mut self) -> Result<()> {
         let begun = Instant::now();
         while !self.traffic.is_settled() {
             ensure!(begun.elapsed() < PATIENCE, "the server has lost deliveries or acknowledgements");
-            self.hear()?;
+            self.poll()?;
         }
         Ok(())
     }
 
-    /// Hear what there is to hear, without waiting: a server that writes to somebody who sleeps has to wake them, and
-    /// with both on one machine that costs it as much as half of its work.
-    fn hear(&mut self) -> Result<()> {
+    /// Reads available packets without waiting. If the generator slept, each write of the server would have to wake it.
+    /// On one machine that costs the server as much as half of its work.
+    fn poll(&mut self) -> Result<()> {
         let (begun, traffic) = (Instant::now(), &mut self.traffic);
-        let hear = |lines: &mut Lines, line, packet: Packet<'_>, now| traffic.hear(lines, line, &packet, now);
-        if !self.engine.turn(Duration::ZERO, hear)? {
+        let on_packet = |connections: &mut Connections, index, packet: Packet<'_>, now| {
+            traffic.handle(connections, index, &packet, now)
+        };
+        if !self.engine.poll(Duration::ZERO, on_packet)? {
             self.idle += begun.elapsed();
         }
         Ok(())

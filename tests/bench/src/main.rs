@@ -1,7 +1,7 @@
 //! Load generator for Ordercast and for the bare relays it is measured against.
 //!
-//! One thread, one command a run, one line of JSON on standard output. `tests/bench/run` starts the servers, calls
-//! this program once for each of them and round, and prints the medians.
+//! It uses one thread, runs one command and prints one line of JSON. `tests/bench/run` starts the servers, runs this
+//! program once per server and round, and prints the medians.
 #![expect(clippy::disallowed_methods, reason = "a load generator measures with the machine's own clock")]
 
 mod engine;
@@ -35,37 +35,37 @@ struct Cli {
 /// The server under load.
 #[derive(clap::Args)]
 pub struct Target {
-    /// Where it listens
+    /// Address of the server
     #[arg(long, global = true, default_value = "127.0.0.1:9001")]
     addr: SocketAddr,
-    /// Its process, for CPU time and memory; the default is the generator itself
+    /// Process id of the server, to measure its CPU time and memory. The default is the generator itself
     #[arg(long, global = true, default_value_t = std::process::id())]
     pid: u32,
-    /// Its `JWT_SECRET`; without one the server is a bare relay: no tokens, no REST
+    /// `JWT_SECRET` of the server. Without it, the server is a bare relay: it has no tokens and no REST
     #[arg(long, global = true)]
     jwt_secret: Option<String>,
-    /// What it speaks
+    /// Protocol of the server
     #[arg(long, global = true, value_enum, default_value_t = wire::Wire::Socketio)]
     wire: wire::Wire,
-    /// Copied to the result
+    /// Name of the server in the result
     #[arg(long, global = true, default_value = "server")]
     label: String,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Drivers report positions in a closed loop; the watchers of each one's order receive them. Then the same, open,
-    /// at half of that rate
+    /// Drivers report positions in a closed loop, and the watchers of their orders receive them. Then an open loop at
+    /// half that rate
     Relay(relay::Options),
-    /// One driver reports, many sockets watch
+    /// One driver reports and many sockets watch
     Room(room::Options),
-    /// Memory and CPU per idle authenticated socket, and what it costs to connect
+    /// Memory and CPU per idle authenticated socket, and the cost of a connection
     Idle(idle::Options),
-    /// Durable status changes, through REST or a socket, until the order's watcher has them
+    /// Durable status changes through REST or a socket, with the time until the order's watcher has them
     Status(status::Options),
-    /// One listener of a room stops reading; what the others notice of it
+    /// One listener of a room stops reading; shows the effect on the others
     Stall(stall::Options),
-    /// All clients are lost at once and come back at once; time until each has what it missed
+    /// All clients disconnect and reconnect at once; time until each one has the events that it missed
     Storm(storm::Options),
 }
 
@@ -83,6 +83,6 @@ async fn main() -> anyhow::Result<()> {
     result["bench"] = name.into();
     result["server"] = target.label.into();
     println!("{result}");
-    // Thousands of sockets need no orderly end.
+    // Exits at once, because closing thousands of sockets one by one would take long.
     std::process::exit(0)
 }

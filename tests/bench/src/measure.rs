@@ -1,4 +1,4 @@
-//! CPU time and memory from `/proc`, and latencies.
+//! Measures CPU time and memory with `/proc`, and collects latencies.
 
 use std::{
     fs,
@@ -8,10 +8,10 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-/// `USER_HZ`, 100 on every Linux that matters here.
+/// `USER_HZ`, which is 100 on all common Linux systems.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Seconds of CPU that a process has used, user and system.
+/// CPU time of a process in seconds, user and system together.
 pub fn cpu_seconds(pid: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The fields after the command's closing parenthesis begin with the third one; utime and stime are 14 and 15.
@@ -20,14 +20,14 @@ pub fn cpu_seconds(pid: u32) -> Result<f64> {
     Ok(ticks / TICKS_PER_SECOND)
 }
 
-/// Resident memory of a process in KB.
+/// Resident memory of a process, in KB.
 pub fn resident_kb(pid: u32) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
-/// A span of time, and the CPU that the server and the generator used in it.
+/// A time span with the CPU time of server and generator in it, all in seconds.
 pub struct Span {
     pub seconds: f64,
     pub server: f64,
@@ -35,7 +35,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// Begin one; the function returned ends it.
+    /// Begins a span. The returned function ends it.
     pub fn begin(server: u32) -> Result<impl FnOnce() -> Result<Self>> {
         let own = std::process::id();
         let (at, cpu) = (Instant::now(), (cpu_seconds(server)?, cpu_seconds(own)?));
@@ -45,8 +45,8 @@ impl Span {
         })
     }
 
-    /// What every result says: CPU in cores, the server's seconds per million messages, and whether it was the
-    /// generator that could not do more.
+    /// The fields that every result has: CPU in cores, the server's CPU seconds per million messages, and whether the
+    /// generator was the bottleneck.
     pub fn report(&self, messages: f64) -> Value {
         let (server, generator) = (self.server / self.seconds, self.generator / self.seconds);
         json!({
@@ -58,7 +58,7 @@ impl Span {
     }
 }
 
-/// The members of both objects.
+/// Merges two JSON objects.
 pub fn merged(mut one: Value, other: Value) -> Value {
     if let (Value::Object(one), Value::Object(other)) = (&mut one, other) {
         one.extend(other);
@@ -66,13 +66,14 @@ pub fn merged(mut one: Value, other: Value) -> Value {
     one
 }
 
-/// A count as a number to reckon with.
-#[expect(clippy::cast_precision_loss, reason = "nothing here is counted to 2^52")]
+/// Converts a count to a floating-point number.
+#[expect(clippy::cast_precision_loss, reason = "no count reaches 2^52")]
 pub const fn float(count: u64) -> f64 {
     count as f64
 }
 
-/// Latencies in microseconds, counted in buckets less than 1 % wide, so that millions cost neither memory nor time.
+/// A histogram of latencies in microseconds. Buckets are less than 1 % wide, so that millions of samples need little
+/// memory and time.
 #[derive(Default)]
 pub struct Samples {
     buckets: Vec<u64>,
@@ -80,7 +81,7 @@ pub struct Samples {
     max: u64,
 }
 
-/// Each power of two is divided into so many buckets.
+/// Buckets per power of two.
 const DIVISIONS: u64 = 128;
 
 impl Samples {
@@ -99,14 +100,14 @@ impl Samples {
         self.count
     }
 
-    /// Percentiles and the maximum in milliseconds; null without samples.
+    /// Percentiles and the maximum, in milliseconds; null without samples.
     pub fn percentiles(&self) -> Value {
         let some = self.count > 0;
         let at = |per_mille| some.then(|| float(self.at(per_mille)) / 1000.0);
         json!({"p50": at(500), "p99": at(990), "p999": at(999), "max": some.then(|| float(self.max) / 1000.0)})
     }
 
-    /// Microseconds that so many in a thousand did not exceed.
+    /// The latency in microseconds that `per_mille` of 1,000 samples do not exceed.
     fn at(&self, per_mille: u64) -> u64 {
         let wanted = (self.count * per_mille).div_ceil(1000);
         let mut seen = 0;
@@ -118,13 +119,13 @@ impl Samples {
     }
 }
 
-/// Microseconds below twice [`DIVISIONS`] have a bucket each; above, the leading eight bits decide.
+/// Values below twice [`DIVISIONS`] have their own bucket. Above that, the leading eight bits select the bucket.
 fn bucket(micros: u64) -> usize {
     let shift = (micros / DIVISIONS).checked_ilog2().unwrap_or(0);
     usize::try_from(u64::from(shift) * DIVISIONS + (micros >> shift)).unwrap_or(usize::MAX)
 }
 
-/// The most that falls into a bucket.
+/// The largest value in a bucket.
 fn upper_bound(bucket: usize) -> u64 {
     let bucket = bucket as u64;
     let shift = (bucket / DIVISIONS).saturating_sub(1);
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles() {
+    fn percentiles_are_in_milliseconds() {
         let mut samples = Samples::default();
         assert_eq!(samples.percentiles()["p50"], Value::Null);
         (1..=100).for_each(|micros| samples.add(Duration::from_micros(micros)));

@@ -1,4 +1,4 @@
-//! The real work: many drivers, each with orders of its own, and a few watchers of each order.
+//! A realistic load: many drivers with their own orders, and a few watchers per order.
 
 use std::time::Instant;
 
@@ -12,27 +12,27 @@ use crate::{
     rest,
 };
 
-/// Positions that the server did not get round to storing: work that the other figures leave out.
+/// Fixes that the server dropped instead of storing. The other figures do not include this missing work.
 const DROPPED: &str = "ordercast_trail_dropped_total";
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// Drivers, each with one report under way
+    /// Number of drivers, each with one report in flight
     #[arg(long, default_value_t = 2000)]
     drivers: usize,
-    /// Orders of each driver, who reports for them in turn
+    /// Orders per driver. The driver reports for them in turn
     #[arg(long, default_value_t = 1)]
     orders_per_driver: usize,
-    /// Sockets that watch each order
+    /// Watching sockets per order
     #[arg(long, default_value_t = 3)]
     watchers: usize,
-    /// Seconds before measuring begins
+    /// Seconds before the measurement begins
     #[arg(long, default_value_t = 2.0)]
     warm_up: f64,
-    /// Seconds measured
+    /// Seconds of the measurement
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
-    /// Seconds measured at half of that rate; 0 = none
+    /// Seconds of the measurement at half that rate; 0 = none
     #[arg(long, default_value_t = 5.0)]
     half_seconds: f64,
 }

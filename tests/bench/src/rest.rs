@@ -1,4 +1,4 @@
-//! Ordercast's REST side: orders to measure with, and tokens.
+//! A client of Ordercast's REST API that prepares orders, and the tokens for it.
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use crate::Target;
 
-/// One kept-alive connection, with an admin's token.
+/// A persistent connection with the token of an admin.
 pub struct Rest {
     sender: http1::SendRequest<Full<Bytes>>,
     host: String,
@@ -23,7 +23,6 @@ pub struct Rest {
 }
 
 impl Rest {
-    /// Connect.
     pub async fn connect(addr: SocketAddr, secret: &str) -> Result<Self> {
         let tcp = TcpStream::connect(addr).await?;
         tcp.set_nodelay(true)?;
@@ -33,7 +32,7 @@ impl Rest {
         Ok(Self { sender, host: addr.to_string(), authorization })
     }
 
-    /// One request; an answer other than 2xx is an error.
+    /// Sends a request and returns the body of its answer. Any status other than 2xx is an error.
     pub async fn call(&mut self, method: Method, path: &str, body: &Value) -> Result<Bytes> {
         let request = Request::builder()
             .method(&method)
@@ -50,7 +49,7 @@ impl Rest {
         Ok(body)
     }
 
-    /// Create the `index`th order, of its own customer.
+    /// Creates the `index`th order, with its own customer.
     pub async fn create(&mut self, index: usize) -> Result<()> {
         let body = json!({
             "id": order_id(index),
@@ -65,8 +64,8 @@ impl Rest {
         self.call(Method::POST, "/orders", &body).await.map(drop)
     }
 
-    /// Create the `index`th order, and have the `driver`th driver on the way with it.
-    pub async fn on_the_way(&mut self, index: usize, driver: usize) -> Result<()> {
+    /// Creates the `index`th order and moves it to `in_transit` with the `driver`th driver.
+    pub async fn create_in_transit(&mut self, index: usize, driver: usize) -> Result<()> {
         self.create(index).await?;
         self.status(index, "accepted").await?;
         let driver = json!({"id": user_id("driver", driver), "name": "Driver", "phone": "+31600000000"});
@@ -75,14 +74,14 @@ impl Rest {
         self.status(index, "in_transit").await
     }
 
-    /// Move the `index`th order on.
+    /// Changes the status of the `index`th order.
     pub async fn status(&mut self, index: usize, status: &str) -> Result<()> {
         let path = format!("/orders/{}/status", order_id(index));
         self.call(Method::PATCH, &path, &json!({ "status": status })).await.map(drop)
     }
 }
 
-/// A counter of the server's, as `/metrics` has it; 0 for a bare relay.
+/// The value of a counter in the server's `/metrics`; 0 for a bare relay.
 pub async fn counter(target: &Target, name: &str) -> Result<f64> {
     let Some(secret) = &target.jwt_secret else { return Ok(0.0) };
     let text = Rest::connect(target.addr, secret).await?.call(Method::GET, "/metrics", &Value::Null).await?;
@@ -92,7 +91,7 @@ pub async fn counter(target: &Target, name: &str) -> Result<f64> {
     Ok(value.trim().parse()?)
 }
 
-/// Do something for every index below `count` over 32 connections, each of which takes every 32nd one.
+/// Runs `work` for every index below `count` on 32 connections. Each connection takes every 32nd index.
 pub async fn each(
     target: &Target,
     count: usize,
@@ -120,7 +119,7 @@ pub fn user_id(role: &str, index: usize) -> String {
     format!("bench-{role}-{index}")
 }
 
-/// An HS256 token that outlives any run.
+/// An HS256 token that expires in 2100.
 pub fn token(secret: &str, sub: &str, role: &str) -> Result<String> {
     let encode = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let header = encode(json!({"alg": "HS256", "typ": "JWT"}));

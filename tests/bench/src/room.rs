@@ -1,4 +1,4 @@
-//! One driver, and a crowd that watches.
+//! One driver and a large room of watchers.
 
 use std::time::Instant;
 
@@ -13,19 +13,19 @@ use crate::{
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// Sockets that watch the order
+    /// Number of sockets that watch the order
     #[arg(long, default_value_t = 1000)]
     listeners: usize,
-    /// Reports under way at once: sent, and not yet with everybody
+    /// Reports in flight: sent, but not yet received by all
     #[arg(long, default_value_t = 4)]
     window: usize,
-    /// Seconds before measuring begins
+    /// Seconds before the measurement begins
     #[arg(long, default_value_t = 1.0)]
     warm_up: f64,
-    /// Seconds measured
+    /// Seconds of the measurement
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// Seconds measured at half of that rate; 0 = none
+    /// Seconds of the measurement at half that rate; 0 = none
     #[arg(long, default_value_t = 5.0)]
     half_seconds: f64,
 }

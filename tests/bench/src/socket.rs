@@ -1,7 +1,7 @@
-//! A client of the barest kind: one WebSocket, one namespace, frames made and read by hand.
+//! A minimal client: one WebSocket and one namespace, with frames encoded and decoded by hand.
 //!
-//! It connects, subscribes and waits, as one task of many. Where packets come by the hundred thousand,
-//! [`Engine`](crate::engine::Engine) takes its connection over.
+//! Each client is one task that connects, subscribes and waits. For measurements with hundreds of thousands of packets,
+//! [`Engine`](crate::engine::Engine) takes over its connection.
 
 use std::time::Duration;
 
@@ -20,72 +20,72 @@ use crate::{
     wire::{self, Packet, Wire},
 };
 
-/// How long a server may take to let a socket in, or to answer it.
+/// How long a server may take to accept a socket or to answer a request.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where a client was: its session, and the last offset it has.
+/// The state that a client needs to recover its session: the session id and the last offset.
 #[derive(Clone, Debug, Default)]
-pub struct Place {
+pub struct ResumePoint {
     pub pid: Option<String>,
     pub offset: Option<String>,
 }
 
-/// A connected socket, on Socket.IO in `/realtime`.
+/// A connected socket. With Socket.IO it is in the namespace `/realtime`.
 pub struct Socket {
     wire: Wire,
     tcp: TcpStream,
-    /// What was read, of which the first `used` bytes are done with.
+    /// Received bytes. The first `used` bytes are already processed.
     read: Vec<u8>,
     used: usize,
     write: Vec<u8>,
 }
 
 impl Socket {
-    /// Connect as the `index`th user in a role, and wait for the server's consent.
+    /// Connects as the `index`th user of a role, and waits until the server accepts.
     pub async fn connect(target: &Target, role: &str, index: usize) -> Result<Self> {
-        Ok(Self::resume(target, role, index, &Place::default()).await?.0)
+        Ok(Self::resume(target, role, index, &ResumePoint::default()).await?.0)
     }
 
-    /// The same, where it was before, if it was. Also returns the id of its session.
+    /// Connects and recovers an earlier session. Also returns the id of the session.
     pub async fn resume(
         target: &Target,
         role: &str,
         index: usize,
-        place: &Place,
+        resume: &ResumePoint,
     ) -> Result<(Self, Option<String>)> {
         let secret = target.jwt_secret.as_ref();
         let token = secret.map(|secret| token(secret, &user_id(role, index), role)).transpose()?;
         timeout(PATIENCE, async {
             let mut socket = Self::upgrade(target).await?;
             let pid = match target.wire {
-                Wire::Socketio => socket.enter(token, place).await?,
+                Wire::Socketio => socket.enter(token, resume).await?,
                 Wire::Ws => None,
             };
             Ok((socket, pid))
         })
         .await
-        .context("the server does not let a socket in")?
+        .context("the server does not accept a socket")?
     }
 
-    /// One subscribed to the `order`th order, as the `index`th user in a role.
+    /// Connects as the `index`th user of a role and subscribes to the `order`th order.
     pub async fn watcher(target: &Target, role: &str, index: usize, order: usize) -> Result<Self> {
         let mut socket = Self::connect(target, role, index).await?;
         socket.subscribe(&order_id(order)).await?;
         Ok(socket)
     }
 
-    /// Follow an order.
+    /// Subscribes to an order.
     pub async fn subscribe(&mut self, order: &str) -> Result<()> {
         self.request("subscribe:order", &json!({ "orderId": order })).await
     }
 
-    /// Ask for something, and wait for the answer, which must be yes.
+    /// Sends a request and waits for its answer. A refusal is an error.
     pub async fn request(&mut self, event: &str, data: &Value) -> Result<()> {
         self.ask(event, data).await?;
         let answered = async {
             loop {
                 if let Packet::Answer { body, .. } = self.next().await? {
-                    ensure!(wire::says_yes(body), "{event}: refused: {}", String::from_utf8_lossy(body));
+                    ensure!(wire::is_ok(body), "{event}: refused: {}", String::from_utf8_lossy(body));
                     return Ok(());
                 }
             }
@@ -93,20 +93,20 @@ impl Socket {
         timeout(PATIENCE, answered).await.with_context(|| format!("{event} is not answered"))?
     }
 
-    /// Ask for something.
+    /// Sends a request without waiting for its answer.
     pub async fn ask(&mut self, event: &str, data: &Value) -> Result<()> {
         let mut text = Vec::new();
         self.wire.request(&mut text, 0, event, &[&data.to_string()]);
         self.send(&text).await
     }
 
-    /// The next packet.
+    /// Waits for the next packet.
     pub async fn next(&mut self) -> Result<Packet<'_>> {
         let wire = self.wire;
         Ok(wire.packet(self.text().await?))
     }
 
-    /// The connection, and what was read from it and not used.
+    /// Returns the connection and the received bytes that are not processed yet.
     pub fn into_parts(mut self) -> Result<(std::net::TcpStream, Vec<u8>)> {
         Ok((self.tcp.into_std()?, self.read.split_off(self.used)))
     }
@@ -134,11 +134,11 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Enter the namespace; returns the session's id.
-    async fn enter(&mut self, token: Option<String>, place: &Place) -> Result<Option<String>> {
+    /// Enters the namespace and returns the session id.
+    async fn enter(&mut self, token: Option<String>, resume: &ResumePoint) -> Result<Option<String>> {
         let opened = self.text().await?;
         ensure!(opened.starts_with(b"0{"), "unexpected {}", String::from_utf8_lossy(opened));
-        let auth = json!({ "token": token, "pid": place.pid, "offset": place.offset });
+        let auth = json!({ "token": token, "pid": resume.pid, "offset": resume.offset });
         self.send(format!("40/realtime,{auth}").as_bytes()).await?;
         let reply = self.text().await?;
         let session = reply.strip_prefix(b"40/realtime,");
@@ -153,7 +153,7 @@ impl Socket {
         Ok(self.tcp.write_all(&self.write).await?)
     }
 
-    /// The next text that is not a ping; pings are answered.
+    /// Waits for the next text frame. Answers pings.
     async fn text(&mut self) -> Result<&[u8]> {
         loop {
             let from = self.used;
@@ -179,7 +179,7 @@ impl Socket {
     }
 }
 
-/// Make many sockets, 64 at a time, in no particular order.
+/// Makes many sockets, 64 at a time. The order of the result is not defined.
 pub async fn many<T>(count: usize, make: impl AsyncFn(usize) -> Result<T>) -> Result<Vec<T>> {
     let make = &make;
     stream::iter(0..count).map(|index| make(index)).buffer_unordered(64).try_collect().await

@@ -1,7 +1,8 @@
-//! One listener of a room stops reading; what the others notice of it, and what it costs the server.
+//! One listener of a room stops reading. Measures the effect on the other listeners and on the server.
 //!
-//! Few reports to a big room would take minutes to fill the kernel's buffers of the one that does not read. So it also
-//! follows an order of its own, whose driver reports a thousand times a second; before it stalls, too.
+//! A few reports per second would take minutes to fill the kernel's buffers of the stalled listener. So it also follows
+//! another order, whose driver reports a thousand times per second. The flood already runs before the stall, so that
+//! both measurements have the same load.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -17,16 +18,16 @@ use crate::{
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// Sockets in the room, with the one that stalls
+    /// Sockets in the room, including the one that stalls
     #[arg(long, default_value_t = 1000)]
     listeners: usize,
     /// Reports per second to the room
     #[arg(long, default_value_t = 20.0)]
     rate: f64,
-    /// Reports per second to the one that stalls alone
+    /// Reports per second to the stalling socket only
     #[arg(long, default_value_t = 1000.0)]
     flood: f64,
-    /// Seconds measured while all read, and again while one does not
+    /// Seconds of each measurement: one while all sockets read, one while one socket does not
     #[arg(long, default_value_t = 15.0)]
     seconds: f64,
 }
@@ -37,31 +38,31 @@ pub async fn run(target: &Target, options: &Options) -> Result<Value> {
     let shape = Shape { drivers: 1, orders: 1, watchers: others, staff: true };
     let mut load = Load::prepare(target, shape).await?;
     if let Some(secret) = &target.jwt_secret {
-        Rest::connect(target.addr, secret).await?.on_the_way(1, 1).await?;
+        Rest::connect(target.addr, secret).await?.create_in_transit(1, 1).await?;
     }
     load.add_driver(Socket::connect(target, "driver", 1).await?, 0)?;
-    let mut one = Socket::watcher(target, "admin", others, 0).await?;
-    one.subscribe(&order_id(1)).await?;
-    let one = load.add_bystander(one)?;
+    let mut stalling = Socket::watcher(target, "admin", others, 0).await?;
+    stalling.subscribe(&order_id(1)).await?;
+    let stalling = load.add_bystander(stalling)?;
 
     let paces = [Pace { drivers: 0..1, rate }, Pace { drivers: 1..2, rate: flood }];
     load.open(&paces, 1.0)?;
-    let half = |load: &mut Load| {
+    let measure = |load: &mut Load| {
         let measured = load.measure(&paces, seconds)?;
         anyhow::Ok(merged(
             measured,
             json!({ "rss_kb": resident_kb(target.pid)?, "kernel_kb": Kernel::now()?.buffers_kb }),
         ))
     };
-    let healthy = half(&mut load)?;
-    load.engine.mute(one)?;
-    let stalled = half(&mut load)?;
+    let healthy = measure(&mut load)?;
+    load.engine.mute(stalling)?;
+    let stalled = measure(&mut load)?;
     Ok(json!({
         "listeners": listeners,
         "rate": rate,
         "flood": flood,
         "healthy": healthy,
         "stalled": stalled,
-        "dropped": load.engine.is_cut(one),
+        "dropped": load.engine.is_closed(stalling),
     }))
 }

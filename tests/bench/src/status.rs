@@ -1,4 +1,5 @@
-//! Durable status changes, one after another by so many writers, and how long until the order's watcher has them.
+//! Durable status changes. Each writer makes one change after another. Measures the time until the answer, and until
+//! the order's watcher has the event.
 
 use std::{
     cell::{Cell, RefCell},
@@ -24,7 +25,7 @@ use crate::{
     wire::Packet,
 };
 
-/// The legal chain that each order walks, one step at a time.
+/// The statuses that each order goes through, one by one.
 const CHAIN: [&str; 8] = [
     "payment_confirmed",
     "accepted",
@@ -38,22 +39,23 @@ const CHAIN: [&str; 8] = [
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// Connections that change orders, one request of each under way
+    /// Connections that change orders, each with one request in flight
     #[arg(long, default_value_t = 8)]
     writers: usize,
-    /// How they ask
+    /// Protocol of the requests
     #[arg(long, value_enum, default_value = "rest")]
     door: Door,
-    /// Orders to change, each with eight changes and a watcher; it ends early when all are delivered
+    /// Orders to change, each with eight changes and a watcher. The run ends early when all are delivered
     #[arg(long, default_value_t = 2000)]
     orders: usize,
-    /// Seconds
+    /// Seconds of the measurement
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// Changes per second, rather than as fast as they are answered; latencies count from when a change was due
+    /// Changes per second, instead of as fast as the server answers. Latencies then count from the time a change was
+    /// due
     #[arg(long)]
     rate: Option<f64>,
-    /// Measure what an fsync costs in this directory
+    /// Also measure the duration of an fsync in this directory
     #[arg(long)]
     fsync_dir: Option<PathBuf>,
 }
@@ -62,18 +64,18 @@ pub struct Options {
 enum Door {
     /// `PATCH /orders/{id}/status`
     Rest,
-    /// `order:status_update`, as a service
+    /// Event `order:status_update`, sent by a service
     Socket,
 }
 
-/// Where a writer's requests go.
+/// The connection of a writer.
 enum Writer {
     Rest(Rest),
     Socket(Socket),
 }
 
-/// When each step of an order was asked for.
-type Asked = Rc<[Cell<Option<Instant>>; CHAIN.len()]>;
+/// The time of the request for each step of an order.
+type RequestTimes = Rc<[Cell<Option<Instant>>; CHAIN.len()]>;
 
 #[derive(Default)]
 struct Tally {
@@ -86,10 +88,10 @@ pub async fn run(target: &Target, options: &Options) -> Result<Value> {
     let secret = target.jwt_secret.as_deref().context("a bare relay has no status")?;
     rest::each(target, orders, async |rest, index| rest.create(index).await).await?;
     let (tally, mut tasks) = (Rc::new(Tally::default()), JoinSet::new());
-    let asked: Vec<Asked> = (0..orders).map(|_| Asked::default()).collect();
+    let requested: Vec<RequestTimes> = (0..orders).map(|_| RequestTimes::default()).collect();
     let watcher = async |index| Ok((index, Socket::watcher(target, "customer", index, index).await?));
     for (index, socket) in socket::many(orders, watcher).await? {
-        tasks.spawn_local(watch(socket, Rc::clone(&asked[index]), Rc::clone(&tally)));
+        tasks.spawn_local(watch(socket, Rc::clone(&requested[index]), Rc::clone(&tally)));
     }
     let connect = async |index| {
         Ok(match door {
@@ -98,7 +100,7 @@ pub async fn run(target: &Target, options: &Options) -> Result<Value> {
         })
     };
     let connections = socket::many(writers, connect).await?;
-    // The snapshots that follow the subscriptions are over by then.
+    // Waits until the snapshots that follow the subscriptions have arrived.
     sleep(Duration::from_secs(1)).await;
     let fsync = options.fsync_dir.as_deref().map(fsync).transpose()?;
 
@@ -107,7 +109,7 @@ pub async fn run(target: &Target, options: &Options) -> Result<Value> {
     let stop = begun + Duration::from_secs_f64(seconds);
     let mut writing = JoinSet::new();
     for (writer, mut connection) in connections.into_iter().enumerate() {
-        let (asked, tally, rate) = (asked.clone(), Rc::clone(&tally), options.rate);
+        let (requested, tally, rate) = (requested.clone(), Rc::clone(&tally), options.rate);
         writing.spawn_local(async move {
             let steps = (writer..orders)
                 .step_by(writers)
@@ -122,8 +124,8 @@ pub async fn run(target: &Target, options: &Options) -> Result<Value> {
                 if Instant::now() >= stop {
                     break;
                 }
-                let asked: &Cell<_> = &asked[order][step];
-                asked.set(Some(due));
+                let requested_at: &Cell<_> = &requested[order][step];
+                requested_at.set(Some(due));
                 connection.change(order, status).await?;
                 tally.requests.borrow_mut().add(due.elapsed());
             }
@@ -167,25 +169,26 @@ impl Writer {
     }
 }
 
-/// A watcher takes the event of each step asked for, in order and once; any other but a snapshot is an error.
-async fn watch(mut socket: Socket, asked: Asked, tally: Rc<Tally>) -> Result<()> {
-    let mut steps = CHAIN.iter().zip(&*asked);
+/// Reads the events of one order. Each requested step must arrive once and in order. Snapshots are ignored; any other
+/// event is an error.
+async fn watch(mut socket: Socket, requested: RequestTimes, tally: Rc<Tally>) -> Result<()> {
+    let mut steps = CHAIN.iter().zip(&*requested);
     loop {
         let Packet::Event { name: b"order:status_update", data } = socket.next().await? else { continue };
         let now = Instant::now();
-        // A durable event has an offset after its payload.
+        // The last argument of a durable event is its offset, which is not needed here.
         let mut arguments = serde_json::Deserializer::from_slice(data).into_iter::<Value>();
         let event = arguments.next().context("no payload")??;
         if event["snapshot"] != true {
-            let (status, asked) = steps.next().context("more than was asked for")?;
-            let asked = asked.get().filter(|_| event["status"] == *status);
-            let asked = asked.with_context(|| format!("out of turn: {event}"))?;
-            tally.deliveries.borrow_mut().add(now - asked);
+            let (status, requested_at) = steps.next().context("more events than requests")?;
+            let requested_at = requested_at.get().filter(|_| event["status"] == *status);
+            let requested_at = requested_at.with_context(|| format!("out of order: {event}"))?;
+            tally.deliveries.borrow_mut().add(now - requested_at);
         }
     }
 }
 
-/// What it costs to append 4 KiB to a file and have them on disk.
+/// Measures how long it takes to append 4 KiB to a file and sync it.
 fn fsync(directory: &Path) -> Result<Value> {
     let path = directory.join(format!("fsync-{}", std::process::id()));
     let mut file = File::create_new(&path)?;

@@ -1,4 +1,4 @@
-//! Everybody is lost at once, and comes back at once.
+//! All clients disconnect and reconnect at once.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,38 +14,39 @@ use tokio::time::sleep;
 use crate::Target;
 use crate::measure::cpu_seconds;
 use crate::rest::{Rest, order_id};
-use crate::socket::{self, Place, Socket};
+use crate::socket::{self, ResumePoint, Socket};
 use crate::wire::Packet;
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// Clients, each subscribed to an order
+    /// Number of clients, each subscribed to an order
     #[arg(long, default_value_t = 5000)]
     clients: usize,
-    /// Orders, each with its share of the clients
+    /// Number of orders. The clients are spread evenly over them
     #[arg(long, default_value_t = 500)]
     orders: usize,
-    /// Shell command that restarts the server while they are away; it is given the process's id and prints the new one
+    /// Shell command that restarts the server while the clients are disconnected. It gets the process id as an argument
+    /// and prints the new one
     #[arg(long)]
     restart: Option<String>,
 }
 
-/// How long we wait for the restarted server, and for the last client.
+/// How long the server may take to restart, and the last client to recover.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub async fn run(target: &Target, options: &Options) -> Result<Value> {
     match &target.jwt_secret {
-        Some(secret) => recovered(target, options, secret).await,
-        None => accepted(target, options).await,
+        Some(secret) => measure_recovery(target, options, secret).await,
+        None => measure_connecting(target, options).await,
     }
 }
 
-/// A bare relay: they are merely let in.
-async fn accepted(target: &Target, options: &Options) -> Result<Value> {
+/// For a bare relay, which cannot recover sessions: only connects the clients.
+async fn measure_connecting(target: &Target, options: &Options) -> Result<Value> {
     let cpu = cpu_seconds(target.pid)?;
     let started = Instant::now();
-    let back = (0..options.clients).map(|index| Socket::connect(target, "customer", index));
-    let sockets = try_join_all(back).await?;
+    let connecting = (0..options.clients).map(|index| Socket::connect(target, "customer", index));
+    let sockets = try_join_all(connecting).await?;
     let elapsed = started.elapsed().as_secs_f64();
     ensure!(sockets.len() == options.clients);
     Ok(json!({
@@ -55,12 +56,13 @@ async fn accepted(target: &Target, options: &Options) -> Result<Value> {
     }))
 }
 
-async fn recovered(target: &Target, options: &Options, secret: &str) -> Result<Value> {
+/// For Ordercast: clients recover their sessions and the events that they missed.
+async fn measure_recovery(target: &Target, options: &Options, secret: &str) -> Result<Value> {
     let mut rest = Rest::connect(target.addr, secret).await?;
     for index in 0..options.orders {
         rest.create(index).await?;
     }
-    let places =
+    let resume_points =
         socket::many(options.clients, async |index| watch(target, index % options.orders).await).await?;
     let mut pid = target.pid;
     if let Some(command) = &options.restart {
@@ -68,7 +70,7 @@ async fn recovered(target: &Target, options: &Options, secret: &str) -> Result<V
         let output = Command::new("sh").args(["-c", command, "restart", &pid.to_string()]).output().await?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         pid = String::from_utf8_lossy(&output.stdout).trim().parse().context("the new process")?;
-        listening(target.addr).await?;
+        until_listening(target.addr).await?;
         rest = Rest::connect(target.addr, secret).await?;
     }
     for index in 0..options.orders {
@@ -78,8 +80,8 @@ async fn recovered(target: &Target, options: &Options, secret: &str) -> Result<V
     let reads = log_reads(&mut rest).await?;
     let cpu = cpu_seconds(pid)?;
     let started = Instant::now();
-    let back = places.iter().map(|(index, place)| come_back(target, *index, place));
-    let sockets = tokio::time::timeout(PATIENCE, try_join_all(back)).await??;
+    let recovering = resume_points.iter().map(|(index, resume)| recover(target, *index, resume));
+    let sockets = tokio::time::timeout(PATIENCE, try_join_all(recovering)).await??;
     let elapsed = started.elapsed().as_secs_f64();
     let cpu = cpu_seconds(pid)? - cpu;
     let reads = log_reads(&mut rest).await? - reads;
@@ -94,9 +96,9 @@ async fn recovered(target: &Target, options: &Options, secret: &str) -> Result<V
     }))
 }
 
-/// A client that follows the `index`th order, and is then lost. Returns where it was.
-async fn watch(target: &Target, index: usize) -> Result<(usize, Place)> {
-    let (mut socket, pid) = Socket::resume(target, "customer", index, &Place::default()).await?;
+/// Connects a client, subscribes it to the `index`th order and disconnects it. Returns the state for its recovery.
+async fn watch(target: &Target, index: usize) -> Result<(usize, ResumePoint)> {
+    let (mut socket, pid) = Socket::resume(target, "customer", index, &ResumePoint::default()).await?;
     let order = json!({ "orderId": order_id(index) });
     socket.ask("subscribe:order", &order).await?;
     let offset = loop {
@@ -104,18 +106,18 @@ async fn watch(target: &Target, index: usize) -> Result<(usize, Place)> {
             break offset;
         }
     };
-    Ok((index, Place { pid, offset: Some(offset) }))
+    Ok((index, ResumePoint { pid, offset: Some(offset) }))
 }
 
-/// Comes back, and waits for what was missed.
-async fn come_back(target: &Target, index: usize, place: &Place) -> Result<Socket> {
-    let (mut socket, pid) = Socket::resume(target, "customer", index, place).await?;
-    ensure!(pid == place.pid, "not recovered");
+/// Reconnects a client and waits for the event that it missed.
+async fn recover(target: &Target, index: usize, resume: &ResumePoint) -> Result<Socket> {
+    let (mut socket, pid) = Socket::resume(target, "customer", index, resume).await?;
+    ensure!(pid == resume.pid, "not recovered");
     while offset_of_update(&socket.next().await?).is_none() {}
     Ok(socket)
 }
 
-/// The last argument of an `order:status_update`.
+/// The offset of an `order:status_update`, which is its last argument.
 fn offset_of_update(packet: &Packet<'_>) -> Option<String> {
     let Packet::Event { name: b"order:status_update", data } = packet else { return None };
     let offset = data.strip_suffix(b"\"")?.rsplit(|byte| *byte == b'"').next()?;
@@ -131,7 +133,7 @@ async fn log_reads(rest: &mut Rest) -> Result<f64> {
     Ok(line.split_whitespace().last().unwrap_or_default().parse()?)
 }
 
-async fn listening(addr: SocketAddr) -> Result<()> {
+async fn until_listening(addr: SocketAddr) -> Result<()> {
     let started = Instant::now();
     while TcpStream::connect(addr).await.is_err() {
         ensure!(started.elapsed() < PATIENCE, "the restarted server does not listen");

@@ -1,4 +1,4 @@
-//! Reports under way: who has been told of each, and who is still to hear of it.
+//! Reports in flight: counts for each report how many deliveries and acks are missing.
 
 use std::{collections::VecDeque, f64::consts::TAU, mem, ops::Range, time::Instant};
 
@@ -6,50 +6,51 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::{
-    engine::Lines,
+    engine::Connections,
     measure::Samples,
     rest::order_id,
     wire::{self, Packet},
 };
 
-/// What is under way.
+/// All reports in flight, by order.
 pub struct Traffic {
-    parts: Vec<Part>,
+    /// The role of each socket, by its index.
+    roles: Vec<Role>,
     drivers: Vec<Driver>,
-    /// Those of one driver stand together.
+    /// The orders of one driver are adjacent.
     orders: Vec<Order>,
-    /// Orders of each driver.
-    each: usize,
-    /// A round trip, cut where the order's id belongs.
+    orders_per_driver: usize,
+    /// The JSON of the reports of a round trip, split at the place of the order id.
     track: Vec<(String, String)>,
-    /// Whether a report that is done with makes room for the next.
+    /// Whether this is a closed loop: each completed report triggers the next one.
     pub closed: bool,
     tally: Tally,
 }
 
-/// What a socket does, by its number.
-enum Part {
+/// What a socket does.
+enum Role {
     Driver(usize),
     Watcher { order: usize, received: u64 },
     Bystander,
 }
 
 struct Driver {
-    line: usize,
+    connection: usize,
     reports: u64,
 }
 
-/// The reports for one order that somebody still has to hear of.
+/// The reports in flight for one order.
 struct Order {
     id: String,
     watchers: usize,
-    /// How many came before them.
-    done: u64,
-    /// When each was due, and how many are to hear of it: the watchers, and the driver.
-    open: VecDeque<(Instant, usize)>,
+    /// Number of completed reports.
+    completed: u64,
+    /// For each report in flight: when it was due, and how many of its watchers and its driver have not received it
+    /// yet.
+    pending: VecDeque<(Instant, usize)>,
 }
 
-/// What was heard in one stretch of measuring.
+/// The results of one measurement.
 #[derive(Default)]
 pub struct Tally {
     pub acks: Samples,
@@ -58,87 +59,94 @@ pub struct Tally {
 }
 
 impl Traffic {
-    /// Nobody yet; each driver is going to have so many orders.
-    pub fn new(each: usize) -> Self {
-        let (parts, drivers, orders, tally) = (Vec::new(), Vec::new(), Vec::new(), Tally::default());
-        Self { parts, drivers, orders, each, track: track(), closed: false, tally }
+    /// Traffic without sockets.
+    pub fn new(orders_per_driver: usize) -> Self {
+        let (roles, drivers, orders, tally) = (Vec::new(), Vec::new(), Vec::new(), Tally::default());
+        Self { roles, drivers, orders, orders_per_driver, track: track(), closed: false, tally }
     }
 
-    /// The next socket watches this order.
+    /// Registers the next socket as a watcher of an order.
     pub fn add_watcher(&mut self, order: usize) {
-        self.parts.push(Part::Watcher { order, received: 0 });
+        self.roles.push(Role::Watcher { order, received: 0 });
     }
 
-    /// The next socket is the next driver, whose orders have so many watchers each.
+    /// Registers the next socket as the next driver, with `watchers` watchers for each of its orders.
     pub fn add_driver(&mut self, watchers: usize) {
-        self.drivers.push(Driver { line: self.parts.len(), reports: 0 });
-        self.parts.push(Part::Driver(self.drivers.len() - 1));
-        for _ in 0..self.each {
+        self.drivers.push(Driver { connection: self.roles.len(), reports: 0 });
+        self.roles.push(Role::Driver(self.drivers.len() - 1));
+        for _ in 0..self.orders_per_driver {
             let id = order_id(self.orders.len());
-            self.orders.push(Order { id, watchers, done: 0, open: VecDeque::new() });
+            self.orders.push(Order { id, watchers, completed: 0, pending: VecDeque::new() });
         }
     }
 
-    /// The next socket's packets are not looked at.
+    /// Registers the next socket as one whose packets are ignored.
     pub fn add_bystander(&mut self) {
-        self.parts.push(Part::Bystander);
+        self.roles.push(Role::Bystander);
     }
 
     pub fn drivers(&self) -> Range<usize> {
         0..self.drivers.len()
     }
 
-    /// How many reports were sent so far.
+    /// Number of reports sent so far.
     pub fn reports(&self) -> u64 {
         self.drivers.iter().map(|driver| driver.reports).sum()
     }
 
-    /// Whether all that was sent has arrived.
+    /// Whether no report is in flight.
     pub fn is_settled(&self) -> bool {
-        self.orders.iter().all(|order| order.open.is_empty())
+        self.orders.iter().all(|order| order.pending.is_empty())
     }
 
-    /// What was heard since the last call.
+    /// Returns and resets the results since the last call.
     pub fn take_tally(&mut self) -> Tally {
         mem::take(&mut self.tally)
     }
 
-    /// A driver's next report, for its orders in turn: of N orders, report i is the i/Nth of order i mod N.
-    pub fn report(&mut self, lines: &mut Lines, driver: usize, due: Instant) -> Result<()> {
-        let Driver { line, reports: id } = self.drivers[driver];
+    /// Sends the next report of a driver, for its orders in turn: with N orders, report i is report i / N of order i
+    /// mod N.
+    pub fn report(&mut self, connections: &mut Connections, driver: usize, due: Instant) -> Result<()> {
+        let Driver { connection, reports: id } = self.drivers[driver];
         self.drivers[driver].reports += 1;
         let (order, _) = self.order(driver, id)?;
         let order = &mut self.orders[order];
-        order.open.push_back((due, order.watchers + 1));
+        order.pending.push_back((due, order.watchers + 1));
         let (before, after) = &self.track[usize::try_from(id)? % self.track.len()];
-        lines.request(line, id, "driver:location", &[before, &order.id, after])
+        connections.request(connection, id, "driver:location", &[before, &order.id, after])
     }
 
-    /// The order that a driver's report is for, and the report's number there.
+    /// The order of a driver's report, and the number of the report within that order.
     fn order(&self, driver: usize, id: u64) -> Result<(usize, u64)> {
-        let orders = self.each as u64;
-        Ok((driver * self.each + usize::try_from(id % orders)?, id / orders))
+        let orders = self.orders_per_driver as u64;
+        Ok((driver * self.orders_per_driver + usize::try_from(id % orders)?, id / orders))
     }
 
-    /// What a server said to one of the sockets.
-    pub fn hear(&mut self, lines: &mut Lines, line: usize, packet: &Packet<'_>, now: Instant) -> Result<()> {
-        match (&mut self.parts[line], packet) {
-            (&mut Part::Driver(driver), &Packet::Answer { id, body }) => {
-                ensure!(wire::says_yes(body), "refused: {}", String::from_utf8_lossy(body));
+    /// Handles a packet of one socket.
+    pub fn handle(
+        &mut self,
+        connections: &mut Connections,
+        index: usize,
+        packet: &Packet<'_>,
+        now: Instant,
+    ) -> Result<()> {
+        match (&mut self.roles[index], packet) {
+            (&mut Role::Driver(driver), &Packet::Answer { id, body }) => {
+                ensure!(wire::is_ok(body), "refused: {}", String::from_utf8_lossy(body));
                 let (order, number) = self.order(driver, id)?;
-                let due = self.heard(lines, order, number, now)?;
+                let due = self.mark_received(connections, order, number, now)?;
                 self.tally.acks.add(now - due);
             }
-            (Part::Watcher { order, received }, Packet::Event { name: b"driver:location_update", data }) => {
+            (Role::Watcher { order, received }, Packet::Event { name: b"driver:location_update", data }) => {
                 let (order, first, conflated) = (*order, *received, wire::conflated(data));
                 *received += 1 + conflated;
                 if first == 0 {
                     check(data, &self.orders[order].id)?;
                 }
                 for number in first..first + conflated {
-                    self.heard(lines, order, number, now)?;
+                    self.mark_received(connections, order, number, now)?;
                 }
-                let due = self.heard(lines, order, first + conflated, now)?;
+                let due = self.mark_received(connections, order, first + conflated, now)?;
                 self.tally.conflated += conflated;
                 self.tally.deliveries.add(now - due);
             }
@@ -147,26 +155,32 @@ impl Traffic {
         Ok(())
     }
 
-    /// Somebody has heard of a report. Returns when it was due.
-    fn heard(&mut self, lines: &mut Lines, order: usize, number: u64, now: Instant) -> Result<Instant> {
-        let Order { done, open, .. } = &mut self.orders[order];
-        let report = number.checked_sub(*done).map(usize::try_from).transpose()?;
-        let report = report.and_then(|at| open.get_mut(at)).context("more arrives than was sent")?;
+    /// Records that one recipient has received a report. Returns when the report was due.
+    fn mark_received(
+        &mut self,
+        connections: &mut Connections,
+        order: usize,
+        number: u64,
+        now: Instant,
+    ) -> Result<Instant> {
+        let Order { completed, pending, .. } = &mut self.orders[order];
+        let report = number.checked_sub(*completed).map(usize::try_from).transpose()?;
+        let report = report.and_then(|at| pending.get_mut(at)).context("more deliveries than reports")?;
         report.1 -= 1;
         let due = report.0;
-        let mut free = 0;
-        while open.pop_front_if(|(_, waiting)| *waiting == 0).is_some() {
-            *done += 1;
-            free += usize::from(self.closed);
+        let mut next_reports = 0;
+        while pending.pop_front_if(|(_, missing)| *missing == 0).is_some() {
+            *completed += 1;
+            next_reports += usize::from(self.closed);
         }
-        for _ in 0..free {
-            self.report(lines, order / self.each, now)?;
+        for _ in 0..next_reports {
+            self.report(connections, order / self.orders_per_driver, now)?;
         }
         Ok(due)
     }
 }
 
-/// Reports on a circle 70 m across, a step of one degree for each.
+/// Reports on a circle with a diameter of 70 m, one degree apart.
 fn track() -> Vec<(String, String)> {
     let report = |heading: u32| {
         let (sin, cos) = (f64::from(heading) / 360.0 * TAU).sin_cos();
@@ -177,7 +191,7 @@ fn track() -> Vec<(String, String)> {
     (0..360).map(report).collect()
 }
 
-/// Does a `driver:location_update` carry what the contract says?
+/// Checks that a `driver:location_update` has the members that the protocol defines.
 fn check(data: &[u8], order: &str) -> Result<()> {
     let event: Value = serde_json::from_slice(data)?;
     let numbers = ["latitude", "longitude", "heading", "speed", "ageMs", "conflated"];
@@ -185,7 +199,7 @@ fn check(data: &[u8], order: &str) -> Result<()> {
     let right = event["orderId"] == order
         && numbers.iter().all(|name| event[*name].is_number())
         && texts.iter().all(|name| event[*name].is_string());
-    ensure!(right, "not the contract's driver:location_update: {event}");
+    ensure!(right, "not a valid driver:location_update: {event}");
     Ok(())
 }
 
@@ -195,23 +209,24 @@ mod tests {
     use crate::{engine::Engine, wire::Wire};
 
     #[test]
-    fn a_report_is_done_with_when_driver_and_watchers_have_it_or_a_newer_one() -> Result<()> {
+    fn a_report_is_completed_when_driver_and_watchers_have_it_or_a_newer_one() -> Result<()> {
         let mut engine = Engine::new(Wire::Ws)?;
         let mut traffic = Traffic::new(2);
         traffic.add_watcher(1);
         traffic.add_driver(1);
         // The driver's reports 1 and 3 are the first two of the second order.
         let now = Instant::now();
-        traffic.orders[1].open.extend([(now, 2), (now, 2)]);
-        let mut hear = |socket, packet: Packet<'_>| traffic.hear(&mut engine.lines, socket, &packet, now);
+        traffic.orders[1].pending.extend([(now, 2), (now, 2)]);
+        let mut handle =
+            |socket, packet: Packet<'_>| traffic.handle(&mut engine.connections, socket, &packet, now);
         let event =
             br#"{"orderId":"bench-order-1","latitude":1,"longitude":1,"heading":1,"speed":1,"ageMs":0,
             "driverId":"d","timestamp":"t","receivedAt":"t","conflated":1}"#;
         let answer = |id| Packet::Answer { id, body: b"[{\"ok\":true}]" };
-        hear(1, answer(1))?;
-        hear(0, Packet::Event { name: b"driver:location_update", data: event })?;
-        assert!(hear(0, Packet::Event { name: b"driver:location_update", data: event }).is_err());
-        hear(1, answer(3))?;
+        handle(1, answer(1))?;
+        handle(0, Packet::Event { name: b"driver:location_update", data: event })?;
+        assert!(handle(0, Packet::Event { name: b"driver:location_update", data: event }).is_err());
+        handle(1, answer(3))?;
         assert!(traffic.is_settled());
         let Tally { acks, deliveries, conflated } = traffic.take_tally();
         assert_eq!((acks.count(), deliveries.count(), conflated), (2, 1, 1));

@@ -1,7 +1,7 @@
-//! The two wires: Socket.IO in `/realtime`, and JSON on a raw WebSocket for servers that do not speak it.
+//! The two protocols of the servers: Socket.IO in `/realtime`, or JSON over a raw WebSocket.
 //!
-//! The generator has to be cheaper than any server it measures, so nothing is parsed here: what is looked for stands
-//! at the beginning or at the end of a packet.
+//! The generator must cost less CPU than any server that it measures, so it does not parse JSON. The fields that it
+//! needs are at the beginning or at the end of a packet.
 
 use std::{io::Write, ops::Range};
 
@@ -11,7 +11,7 @@ const TEXT: u8 = 0x81;
 const PING: u8 = 0x89;
 const PONG: u8 = 0x8A;
 
-/// How clients and server talk.
+/// The protocol between clients and server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Wire {
     /// Engine.IO 4 at `/socket.io/`, namespace `/realtime`
@@ -20,15 +20,15 @@ pub enum Wire {
     Ws,
 }
 
-/// What a server says.
+/// A packet from a server.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
-    /// The answer to the request of this id.
+    /// The answer to the request with this id.
     Answer {
         id: u64,
         body: &'a [u8],
     },
-    /// An event; on Socket.IO `data` are its arguments, separated by commas.
+    /// An event. With Socket.IO, `data` is the list of its arguments, separated by commas.
     Event {
         name: &'a [u8],
         data: &'a [u8],
@@ -44,9 +44,9 @@ impl Wire {
         }
     }
 
-    /// Append a request to `out`; its payload comes in pieces, so that they may be ready-made.
+    /// Appends a request to `out`. The payload is given in pieces, so that callers can reuse prepared ones.
     pub fn request(self, out: &mut Vec<u8>, id: u64, event: &str, data: &[&str]) {
-        // Writing to a Vec does not fail.
+        // Writing to a Vec cannot fail.
         let _ = match self {
             Self::Socketio => write!(out, "42/realtime,{id}[\"{event}\","),
             Self::Ws => write!(out, "{{\"id\":{id},\"event\":\"{event}\",\"data\":"),
@@ -57,7 +57,7 @@ impl Wire {
         out.push(if self == Self::Socketio { b']' } else { b'}' });
     }
 
-    /// What a text frame says.
+    /// Decodes a text frame.
     pub fn packet(self, text: &[u8]) -> Packet<'_> {
         self.answer(text).or_else(|| self.event(text)).unwrap_or(Packet::Other)
     }
@@ -88,24 +88,24 @@ impl Wire {
     }
 }
 
-/// Whether an answer says `"ok": true`.
-pub fn says_yes(body: &[u8]) -> bool {
+/// Whether an answer contains `"ok": true`.
+pub fn is_ok(body: &[u8]) -> bool {
     after(body, b"\"ok\":").is_some_and(|rest| rest.trim_ascii_start().starts_with(b"true"))
 }
 
-/// How many older events an event stands for besides itself; `conflated` is its last member.
+/// The number of older events that this event replaces: its member `conflated`, which is the last one.
 pub fn conflated(data: &[u8]) -> u64 {
     let tail = &data[data.len().saturating_sub(32)..];
     after(tail, b"\"conflated\":").and_then(number).map_or(0, |(count, _)| count)
 }
 
-/// A frame among the bytes read from a server.
+/// A WebSocket frame in the bytes from a server.
 pub struct Frame {
     kind: u8,
     pub payload: Range<usize>,
 }
 
-/// The frame that `bytes` begin with, if it is there in full.
+/// Decodes the frame at the beginning of `bytes`; `None` if it is incomplete.
 pub fn frame(bytes: &[u8]) -> Result<Option<Frame>> {
     let (header, length) = match *bytes {
         [_, 126, high, low, ..] => (4, usize::from(u16::from_be_bytes([high, low]))),
@@ -117,7 +117,7 @@ pub fn frame(bytes: &[u8]) -> Result<Option<Frame>> {
     Ok((bytes.len() >= payload.end).then(|| Frame { kind: bytes[0], payload }))
 }
 
-/// The text in a frame. For a ping it is `None`, and the frame to answer with is appended to `pong`.
+/// The text of a frame. For a ping, returns `None` and appends the frame that answers it to `pong`.
 pub fn text<'a>(frame: &Frame, bytes: &'a [u8], pong: &mut Vec<u8>) -> Result<Option<&'a [u8]>> {
     let payload = &bytes[frame.payload.clone()];
     match (frame.kind, payload) {
@@ -129,12 +129,13 @@ pub fn text<'a>(frame: &Frame, bytes: &'a [u8], pong: &mut Vec<u8>) -> Result<Op
     Ok(None)
 }
 
-/// Append a text frame to `out`.
+/// Appends a text frame to `out`.
 pub fn push_text(out: &mut Vec<u8>, text: &[u8]) -> Result<()> {
     push(out, TEXT, text)
 }
 
-/// The mask is zero, which leaves the payload as it is and costs the server no less.
+/// Appends a frame to `out`. The mask is zero, so the payload stays unchanged, but the server still does all the work
+/// of unmasking.
 fn push(out: &mut Vec<u8>, kind: u8, payload: &[u8]) -> Result<()> {
     let length = u16::try_from(payload.len()).context("a frame over 64 KB")?;
     out.push(kind);
@@ -155,7 +156,7 @@ fn after<'a>(bytes: &'a [u8], what: &[u8]) -> Option<&'a [u8]> {
     Some(&bytes[at + what.len()..])
 }
 
-/// The number that `bytes` begin with, and what follows it.
+/// The number at the beginning of `bytes`, and the bytes after it.
 fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let bytes = bytes.trim_ascii_start();
     let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -167,16 +168,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packets_of_both_wires() {
+    fn packets_of_both_protocols_are_decoded() {
         for (wire, text) in [
             (Wire::Socketio, r#"43/realtime,17[{"ok":true,"receivedAt":"t"}]"#),
             (Wire::Ws, r#"{"id":17,"data":{"ok":true}}"#),
             (Wire::Ws, r#"{"id": 17, "data": {"ok": true}}"#),
         ] {
             let Packet::Answer { id: 17, body } = wire.packet(text.as_bytes()) else { panic!("{text}") };
-            assert!(says_yes(body), "{text}");
+            assert!(is_ok(body), "{text}");
         }
-        assert!(!says_yes(br#"[{"ok":false,"error":{}}]"#));
+        assert!(!is_ok(br#"[{"ok":false,"error":{}}]"#));
         for (wire, text, data) in [
             (Wire::Socketio, r#"42/realtime,["e",{"a":1,"conflated":3}]"#, r#"{"a":1,"conflated":3}"#),
             (Wire::Socketio, r#"42/realtime,["e",{"conflated":3},"o"]"#, r#"{"conflated":3},"o""#),
@@ -192,12 +193,12 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_whole_or_not_there() -> Result<()> {
+    fn only_complete_frames_are_decoded() -> Result<()> {
         for length in [0, 1, 125, 126, 127, 300, 65_535] {
             let text = vec![b'x'; length];
             let mut masked = Vec::new();
             push_text(&mut masked, &text)?;
-            // As a server sends it: the same, without mask bit and mask.
+            // A server sends the same bytes without mask bit and mask.
             let header = masked.len() - length - 4;
             let mut bytes = masked[..header].to_vec();
             bytes[1] &= 0x7F;

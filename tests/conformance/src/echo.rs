@@ -1,4 +1,5 @@
-//! Says back what it is told: messages of Engine.IO as they are, events of Socket.IO as the suite wants them.
+//! Echo handlers. Engine.IO messages come back unchanged; Socket.IO events come back in the form that the suite
+//! expects.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use socketioxide::extract::{AckSender, Data, SocketRef};
 
-/// Text and binary messages of Engine.IO.
+/// Echoes text and binary messages of Engine.IO.
 #[derive(Debug)]
 pub struct Messages;
 
@@ -24,7 +25,7 @@ impl EngineIoHandler for Messages {
     fn on_disconnect(&self, _: Arc<Socket<()>>, _: DisconnectReason) {}
 
     fn on_message(self: &Arc<Self>, message: Str, socket: Arc<Socket<()>>) {
-        // It may be gone by now; then there is nobody to tell.
+        // Fails if the socket has closed in the meantime, which is no error.
         let _ = socket.emit(message);
     }
 
@@ -33,8 +34,8 @@ impl EngineIoHandler for Messages {
     }
 }
 
-/// Events of Socket.IO: `auth` says what the client came with, then `message` comes back as `message-back`, and
-/// `message-with-ack` as its acknowledgement.
+/// Sends the client's auth payload back as `auth`. Then echoes `message` as `message-back`, and `message-with-ack` as
+/// its ack.
 pub async fn events(socket: SocketRef, Data(auth): Data<Value>) {
     socket.on("message", async |socket: SocketRef, Data(args): Data<Args>| {
         let _ = socket.emit("message-back", &args);
@@ -45,10 +46,9 @@ pub async fn events(socket: SocketRef, Data(auth): Data<Value>) {
     let _ = socket.emit("auth", &auth);
 }
 
-/// The arguments of an event, however many there are.
+/// All arguments of an event.
 pub struct Args(Vec<Arg>);
 
-/// One of them.
 #[derive(Deserialize, Serialize)]
 #[serde(untagged)]
 enum Arg {
@@ -56,11 +56,11 @@ enum Arg {
     Binary(Bytes),
 }
 
-/// socketioxide hands all arguments over, rather than the first, where a tuple is asked for.
+/// Asks for a tuple, because socketioxide then passes all arguments instead of only the first.
 impl<'de> Deserialize<'de> for Args {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Each;
-        impl<'de> Visitor<'de> for Each {
+        struct ArgsVisitor;
+        impl<'de> Visitor<'de> for ArgsVisitor {
             type Value = Args;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,7 +75,7 @@ impl<'de> Deserialize<'de> for Args {
                 Ok(Args(args))
             }
         }
-        deserializer.deserialize_tuple(usize::MAX, Each)
+        deserializer.deserialize_tuple(usize::MAX, ArgsVisitor)
     }
 }
 

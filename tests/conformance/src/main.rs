@@ -1,8 +1,9 @@
-//! The server that the official Engine.IO and Socket.IO test suites are run against: our transport in front of plain
-//! services that say back what they are told. Nothing of Ordercast itself is in it.
+//! The server for the official Engine.IO and Socket.IO test suites: Ordercast's transport in front of plain echo
+//! services. It contains no use cases of Ordercast.
 //!
 //! The suites are in `socketio/socket.io`, below `docs`: `engine.io-protocol/v3-test-suite`, `…/v4-test-suite` and
-//! `socket.io-protocol/v5-test-suite`. With `--bare` socketioxide is there alone, which tells whose a failure is.
+//! `socket.io-protocol/v5-test-suite`. With `--bare` the server is socketioxide alone, which shows whether socketioxide
+//! or our transport causes a failure.
 
 mod echo;
 
@@ -27,19 +28,19 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// What the suites expect of the server under test.
+// Values that the suites expect from the server under test.
 const PING_INTERVAL: Duration = Duration::from_millis(300);
 const PING_TIMEOUT: Duration = Duration::from_millis(200);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_PAYLOAD: usize = 1_000_000;
 
-/// Serves what the official suites expect, behind Ordercast's transport
+/// Echo server for the official Engine.IO and Socket.IO test suites, behind Ordercast's transport
 #[derive(Parser)]
 struct Flags {
-    /// Port on 127.0.0.1; 0 takes a free one, which is printed
+    /// Port on 127.0.0.1. 0 means any free port, which is printed
     #[arg(long, default_value_t = 3000)]
     port: u16,
-    /// socketioxide alone, without our transport
+    /// Use socketioxide alone, without Ordercast's transport
     #[arg(long)]
     bare: bool,
 }
@@ -49,7 +50,7 @@ fn main() -> std::io::Result<()> {
     runtime()?.block_on(serve(flags))
 }
 
-/// The same choice as Ordercast's.
+/// Chooses the same kind of runtime as Ordercast.
 fn runtime() -> std::io::Result<Runtime> {
     let mut builder = match std::thread::available_parallelism() {
         Ok(cores) if cores.get() == 1 => Builder::new_current_thread(),
@@ -76,7 +77,7 @@ async fn serve(flags: Flags) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Ordercast's own limits, with the suites' heartbeat.
+/// Ordercast's default limits, with the heartbeat of the suites.
 fn limits() -> std::io::Result<Limits> {
     let args = [
         "conformance".to_owned(),
@@ -87,12 +88,12 @@ fn limits() -> std::io::Result<Limits> {
     Ok(cli.serve.limits)
 }
 
-/// Our side of the protocol in front of a service that everybody may use.
+/// Ordercast's front for an engine that needs no authentication.
 fn front(engine: Engine) -> Front {
     Front::new(engine, PollingClients::default(), None, MAX_PAYLOAD)
 }
 
-/// Engine.IO alone.
+/// A plain Engine.IO echo service.
 fn engine_io() -> EngineIoService<echo::Messages> {
     let config = EngineIoConfig::builder()
         .req_path("/engine.io/")
@@ -103,7 +104,7 @@ fn engine_io() -> EngineIoService<echo::Messages> {
     EngineIoService::with_config(Arc::new(echo::Messages), config)
 }
 
-/// Socket.IO, with the two namespaces that the suite joins.
+/// A Socket.IO echo service with the two namespaces that the suite joins.
 fn socket_io() -> socketioxide::service::SocketIoService<engineioxide::service::NotFoundService> {
     let (service, io) = SocketIo::builder()
         .ping_interval(PING_INTERVAL)

@@ -1,4 +1,4 @@
-//! Bare socketioxide doing only the relay: no tokens, no checks, no storage. `PORT` says where to listen.
+//! A bare relay on socketioxide, without tokens, checks or storage. It listens on the port in `PORT`.
 
 use axum::serve::ListenerExt;
 use serde_json::{Value, json};
@@ -15,10 +15,7 @@ async fn main() -> anyhow::Result<()> {
             let _ = ack.send(&json!({"ok": true, "orderId": order}));
         });
         socket.on("driver:location", async |socket: SocketRef, Data::<Value>(fix), ack: AckSender| {
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "a relay that does nothing else has no clock to hand in"
-            )]
+            #[expect(clippy::disallowed_methods, reason = "a bare relay has no injected clock")]
             let received_at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
             let room = format!("order:{}", fix["orderId"].as_str().unwrap_or_default());
             let update = json!({

@@ -1,6 +1,6 @@
-//! The limit: what epoll and the kernel allow. One loop, which finds out whose order a report is for and writes
-//! ready-made frames to its watchers; no tokens, no checks, no storage, no JSON, no clock, no heartbeat. A client that
-//! does not read is dropped. `PORT` says where to listen.
+//! The upper limit that epoll and the kernel allow. One loop finds the order id in a report and writes prepared frames
+//! to the watchers of that order. It has no tokens, checks, storage, JSON, clock or heartbeat, and drops a client that
+//! does not read. It listens on the port in `PORT`.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
@@ -13,29 +13,29 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 const LISTENER: Token = Token(usize::MAX);
 
-/// Frames of an order that are written at once: so many reports may come in between two rounds.
+/// Maximum number of frames in one write. More than one report of an order can arrive between two rounds.
 const BURST: usize = 64;
 
 #[derive(Default)]
 struct Limit {
-    /// By number, which is never given again.
+    /// Connections by number. A number is never reused.
     connections: Vec<Option<Connection>>,
     orders: Vec<Order>,
     numbers: HashMap<Vec<u8>, usize>,
-    /// Orders with reports since the last round.
-    moved: Vec<usize>,
+    /// Orders with new reports since the last round.
+    changed: Vec<usize>,
 }
 
 struct Connection {
     tcp: TcpStream,
     upgraded: bool,
-    /// What has not come in full.
-    rest: Vec<u8>,
+    /// The beginning of a message whose end has not arrived yet.
+    partial: Vec<u8>,
 }
 
 #[derive(Default)]
 struct Order {
-    /// The same frame, over and over; none before the first report.
+    /// The same frame [`BURST`] times; empty before the first report.
     frames: Vec<u8>,
     watchers: Vec<usize>,
     reports: usize,
@@ -58,18 +58,18 @@ fn main() -> Result<()> {
                     tcp.set_nodelay(true)?;
                     let token = Token(limit.connections.len());
                     poll.registry().register(&mut tcp, token, Interest::READABLE)?;
-                    limit.connections.push(Some(Connection { tcp, upgraded: false, rest: Vec::new() }));
+                    limit.connections.push(Some(Connection { tcp, upgraded: false, partial: Vec::new() }));
                 }
             } else if limit.read(event.token().0, &mut buffer).is_err() {
                 limit.connections[event.token().0] = None;
             }
         }
-        limit.tell();
+        limit.send_updates();
     }
 }
 
 impl Limit {
-    /// Read what a client says, and answer it in one write. An error means that it is gone.
+    /// Reads the requests of a client and answers them in one write. An error means that the client is gone.
     fn read(&mut self, number: usize, buffer: &mut [u8]) -> Result<()> {
         let Some(connection) = &mut self.connections[number] else { return Ok(()) };
         loop {
@@ -78,12 +78,12 @@ impl Limit {
                 count => count?,
             };
             ensure!(count > 0, "gone");
-            let mut bytes = mem::take(&mut connection.rest);
+            let mut bytes = mem::take(&mut connection.partial);
             bytes.extend_from_slice(&buffer[..count]);
             let (mut used, mut out) = (0, Vec::new());
             if !connection.upgraded {
                 let Some(end) = find(&bytes, b"\r\n\r\n") else {
-                    connection.rest = bytes;
+                    connection.partial = bytes;
                     return Ok(());
                 };
                 upgrade(&bytes[..end], &mut out)?;
@@ -109,7 +109,7 @@ impl Limit {
                             *frames = event(id).repeat(BURST);
                         }
                         if *reports == 0 {
-                            self.moved.push(order);
+                            self.changed.push(order);
                         }
                         *reports += 1;
                     }
@@ -121,7 +121,7 @@ impl Limit {
                     push_frame(&mut out, &answer.concat());
                 }
             }
-            connection.rest = bytes.split_off(used);
+            connection.partial = bytes.split_off(used);
             if !out.is_empty() {
                 ensure!(connection.tcp.write(&out)? == out.len(), "does not read");
             }
@@ -132,29 +132,29 @@ impl Limit {
         }
     }
 
-    /// Tell the watchers of the orders that moved, with one write each.
-    fn tell(&mut self) {
-        for order in self.moved.drain(..) {
+    /// Sends new updates to the watchers of changed orders, with one write per watcher and burst.
+    fn send_updates(&mut self) {
+        for order in self.changed.drain(..) {
             let Order { frames, watchers, reports } = &mut self.orders[order];
-            let frame = frames.len() / BURST;
+            let frame_length = frames.len() / BURST;
             while *reports > 0 {
-                let now = (*reports).min(BURST);
+                let count = (*reports).min(BURST);
                 watchers.retain(|number| {
                     let Some(connection) = &mut self.connections[*number] else { return false };
-                    let told =
-                        connection.tcp.write(&frames[..now * frame]).is_ok_and(|sent| sent == now * frame);
-                    if !told {
+                    let bytes = &frames[..count * frame_length];
+                    let is_sent = connection.tcp.write(bytes).is_ok_and(|sent| sent == bytes.len());
+                    if !is_sent {
                         self.connections[*number] = None;
                     }
-                    told
+                    is_sent
                 });
-                *reports -= now;
+                *reports -= count;
             }
         }
     }
 }
 
-/// The frame that tells of an order.
+/// The frame of a `driver:location_update` for an order.
 fn event(order: &[u8]) -> Vec<u8> {
     let pieces: [&[u8]; 3] = [
         br#"42/realtime,["driver:location_update",{"orderId":""#,
@@ -166,7 +166,7 @@ fn event(order: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Say yes to an upgrade, and open the Engine.IO session.
+/// Accepts a WebSocket upgrade and opens the Engine.IO session.
 fn upgrade(head: &[u8], out: &mut Vec<u8>) -> Result<()> {
     let key = std::str::from_utf8(head)?
         .lines()
@@ -182,14 +182,15 @@ fn upgrade(head: &[u8], out: &mut Vec<u8>) -> Result<()> {
     Ok(())
 }
 
-/// The id of the order that a request names.
+/// The order id in a request.
 fn order(request: &[u8]) -> Option<&[u8]> {
     const MEMBER: &[u8] = b"\"orderId\":\"";
     let id = &request[find(request, MEMBER)? + MEMBER.len()..];
     id.iter().position(|byte| *byte == b'"').map(|end| &id[..end])
 }
 
-/// Where the payload of the frame that `bytes` begin with starts and ends, unmasked; none if it has not come in full.
+/// Unmasks the frame at the beginning of `bytes` and returns the start and end of its payload; `None` if it is
+/// incomplete.
 fn frame(bytes: &mut [u8]) -> Result<Option<(usize, usize)>> {
     let (mask, length) = match *bytes {
         [_, 0xFE, high, low, ..] => (4, usize::from(u16::from_be_bytes([high, low]))),
@@ -206,7 +207,7 @@ fn frame(bytes: &mut [u8]) -> Result<Option<(usize, usize)>> {
     Ok(Some((start, end)))
 }
 
-/// Append a text frame.
+/// Appends a text frame.
 fn push_frame(out: &mut Vec<u8>, text: &[u8]) {
     out.push(0x81);
     match u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes() {

@@ -1,4 +1,4 @@
-//! Raw tokio-tungstenite doing only the relay: no tokens, no checks, no storage. `PORT` says where to listen.
+//! A bare relay on raw tokio-tungstenite, without tokens, checks or storage. It listens on the port in `PORT`.
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
@@ -13,7 +13,7 @@ use tokio_tungstenite::{
     tungstenite::{Message, protocol::WebSocketConfig},
 };
 
-/// Who watches an order: connections by number.
+/// The watchers of each order: connections by number.
 type Rooms = Rc<RefCell<HashMap<String, HashMap<u64, UnboundedSender<Message>>>>>;
 
 #[tokio::main(flavor = "local")]
@@ -26,7 +26,7 @@ async fn main() -> anyhow::Result<()> {
         tcp.set_nodelay(true)?;
         let rooms = Rc::clone(&rooms);
         tokio::task::spawn_local(async move {
-            // A connection that fails is gone, which is all there is to do about it.
+            // An error only ends this connection.
             let _ = connection(tcp, number, &rooms).await;
             rooms.borrow_mut().retain(|_, watchers| {
                 watchers.remove(&number);
@@ -38,7 +38,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn connection(tcp: TcpStream, number: u64, rooms: &Rooms) -> anyhow::Result<()> {
-    // The default is 128 KiB for each connection, which is for few connections with big messages.
+    // The default of 128 KiB per connection is meant for few connections with large messages.
     let config = WebSocketConfig::default().read_buffer_size(4096);
     let (sink, mut stream) = accept_async_with_config(tcp, Some(config)).await?.split();
     let (out, queue) = unbounded_channel();
@@ -56,16 +56,16 @@ async fn connection(tcp: TcpStream, number: u64, rooms: &Rooms) -> anyhow::Resul
             Some("driver:location") => locate(number, data, order, rooms),
             _ => json!({"ok": false}),
         };
-        // `id` comes first, as in the answers of the others.
+        // `id` comes first, as in the answers of the other servers.
         let answer = format!("{{\"id\":{},\"data\":{answer}}}", request["id"]);
         out.send(Message::text(answer))?;
     }
     Ok(())
 }
 
-/// One message, shared by all who watch.
+/// Sends one message, shared by all watchers of the order. Returns the answer to the driver.
 fn locate(number: u64, fix: &Value, order: &str, rooms: &Rooms) -> Value {
-    #[expect(clippy::disallowed_methods, reason = "a relay that does nothing else has no clock to hand in")]
+    #[expect(clippy::disallowed_methods, reason = "a bare relay has no injected clock")]
     let received_at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
     let data = json!({
         "orderId": order, "driverId": number.to_string(), "latitude": fix["latitude"],
@@ -81,7 +81,7 @@ fn locate(number: u64, fix: &Value, order: &str, rooms: &Rooms) -> Value {
     json!({"ok": true, "receivedAt": received_at})
 }
 
-/// What has gathered goes out together.
+/// Writes all queued messages, then flushes once.
 async fn write(
     mut sink: SplitSink<WebSocketStream<TcpStream>, Message>,
     mut queue: UnboundedReceiver<Message>,
