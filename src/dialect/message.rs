@@ -22,7 +22,7 @@ pub struct Message {
     /// The last argument of a durable event: the client's offset after it.
     pub offset: Option<Box<str>>,
     /// Set when each tracking session renders the message in its own words. `json` is `null` then.
-    pub of_session: Option<SessionMessage>,
+    pub of_session: Option<Box<SessionMessage>>,
     /// For a live event about an order's state: the seq of the order's newest event that it includes.
     pub seq: Option<i64>,
     /// The message as the bytes of a connection, once they were needed.
@@ -37,7 +37,7 @@ impl Message {
 
     /// A message of a raw WebSocket. The JSON itself has the name.
     #[must_use]
-    pub const fn message(json: Box<RawValue>) -> Self {
+    pub const fn raw(json: Box<RawValue>) -> Self {
         Self::new(Cow::Borrowed(""), json)
     }
 
@@ -51,7 +51,7 @@ impl Message {
     /// A message that each tracking session renders in its own words.
     #[must_use]
     pub fn of_session(message: SessionMessage) -> Self {
-        Self { of_session: Some(message), ..Self::message(RawValue::NULL.to_owned()) }
+        Self { of_session: Some(Box::new(message)), ..Self::raw(RawValue::NULL.to_owned()) }
     }
 
     /// The same, as a durable message with this offset.
@@ -76,7 +76,7 @@ impl Message {
             ..Self::new(self.name.clone(), RawValue::NULL.to_owned())
         };
         if let Some(message) = &self.of_session {
-            let of_session = Some(message.conflated(skipped));
+            let of_session = Some(Box::new(message.conflated(skipped)));
             return Self { of_session, ..copy(self.json.clone()) };
         }
         // The payload is an object that this crate wrote. If it has a count already, it is the last member.

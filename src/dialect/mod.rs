@@ -157,7 +157,7 @@ impl Dialect {
     pub fn error_event(self, refusal: &Refusal, event: &str) -> Message {
         match self {
             Self::Realtime | Self::Notices => realtime::error_event(refusal, event),
-            Self::OrdersTrack | Self::Ws | Self::Tracking => Message::message(text::error_message(refusal)),
+            Self::OrdersTrack | Self::Ws | Self::Tracking => Message::raw(text::error_message(refusal)),
         }
     }
 
@@ -292,7 +292,7 @@ impl Dialect {
         match (self, reason) {
             (Self::Tracking, CloseReason::Expired) => Some(tracking::expired()),
             (Self::OrdersTrack, CloseReason::Expired) => {
-                Some(Message::message(text::error_message(&Refusal::TokenExpired)))
+                Some(Message::raw(text::error_message(&Refusal::TokenExpired)))
             }
             (
                 Self::OrdersTrack | Self::Ws | Self::Tracking | Self::Realtime | Self::Notices,

@@ -45,7 +45,7 @@ pub fn status(word: &str) -> Option<OrderStatus> {
     })
 }
 
-/// The words, for refusals and for the OpenAPI document.
+/// The words, for refusals and for the `OpenAPI` document.
 pub const WORDS: &str = "pending, confirmed, preparing, ready, out_for_delivery, delivered, cancelled";
 
 /// The sentence for a status. It is that of the canonical status which this surface's word stands for.
@@ -56,7 +56,7 @@ fn message(status: OrderStatus) -> &'static str {
 /// The greeting.
 #[must_use]
 pub fn connected() -> Message {
-    Message::message(typed("connected", Some("Order tracking connected")))
+    Message::raw(typed("connected", Some("Order tracking connected")))
 }
 
 /// A change, or the current state.
@@ -73,7 +73,7 @@ pub fn catch_up(event: &OrderEvent) -> Message {
         seq: i64,
     }
     let order = &event.order;
-    Message::message(json(&OrderUpdate {
+    Message::raw(json(&OrderUpdate {
         r#type: "order_update",
         order_id: order.id.as_str(),
         order_number: &order.order_number,
@@ -122,7 +122,7 @@ pub fn render_live(event: &LiveEvent) -> Option<Message> {
         eta_seconds: Option<i64>,
     }
     let LiveEvent::Location(location) = event else { return None };
-    Some(Message::message(json(&DriverLocation {
+    Some(Message::raw(json(&DriverLocation {
         r#type: "driver_location",
         order_id: location.about.order.id.as_str(),
         lat: location.fix.place.lat(),

@@ -266,7 +266,7 @@ pub fn render_live(event: &LiveEvent) -> Option<Message> {
 /// The session has ended. The socket is closed after this message.
 #[must_use]
 pub fn expired() -> Message {
-    Message::message(typed("error", Some("Tracking session expired")))
+    Message::raw(typed("error", Some("Tracking session expired")))
 }
 
 #[derive(Deserialize)]

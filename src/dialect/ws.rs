@@ -34,7 +34,7 @@ pub fn status(word: &str) -> Option<OrderStatus> {
     super::orders_track::status(word)
 }
 
-/// The words, for refusals and for the OpenAPI document.
+/// The words, for refusals and for the `OpenAPI` document.
 pub const WORDS: &str = "PENDING, CONFIRMED, PREPARING, READY, OUT_FOR_DELIVERY, DELIVERED, CANCELLED";
 
 /// The order in this surface's words.
@@ -54,7 +54,7 @@ pub fn catch_up(event: &OrderEvent, eta: Option<Eta>, party: Party) -> Message {
         data: OrderView<'a>,
     }
     let id = event.order.id.as_str();
-    Message::message(json(&Updated {
+    Message::raw(json(&Updated {
         r#type: "order:updated",
         order_id: id,
         data: order(&event.order, eta, party),
@@ -70,7 +70,7 @@ fn changed(order: &Order) -> Message {
         status: &'static str,
     }
     let id = order.id.as_str();
-    Message::message(json(&Changed { r#type: "orders:changed", order_id: id, status: word(order.status) }))
+    Message::raw(json(&Changed { r#type: "orders:changed", order_id: id, status: word(order.status) }))
 }
 
 /// The order for its subscribers, and a hint for its customer, its chef and admins, subscribed or not.

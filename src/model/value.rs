@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// The rule for ids, in the words of a refusal.
 const ID_RULE: &str = "must be 1–128 characters of A–Z a–z 0–9 . _ : - | @";
 
-/// [`ID_RULE`] as a regular expression, for documents.
+/// The rule for ids as a regular expression, for documents.
 pub const ID_PATTERN: &str = "^[A-Za-z0-9._:|@-]{1,128}$";
 /// Text without control characters except line breaks and tabs, as a regular expression, for documents: see [`Text`].
 pub const TEXT_PATTERN: &str = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$";

@@ -139,11 +139,15 @@ impl Recovery {
         &self.0.node
     }
 
+    #[must_use]
     pub fn signer(&self) -> &Signer {
         &self.0.signer
     }
 
-    /// What is known of a session. Those who ask at once share a read.
+    /// The stored state of a session. Concurrent callers share one read.
+    ///
+    /// # Errors
+    /// Those of the database, and [`Refusal::Unavailable`] while the server shuts down.
     pub async fn find(&self, pid: &str, user: &UserId) -> Result<Stored, Refusal> {
         let (reply, answer) = oneshot::channel();
         let question = Question { pid: pid.to_owned(), user: user.clone(), reply };

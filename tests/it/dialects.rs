@@ -226,7 +226,7 @@ fn wire(dialect: Dialect, frame: &Message) -> String {
             String::from_utf8(bytes[begin..].to_vec()).expect("text")
         }
         (None, None) => frame.json.get().to_owned(),
-        (None, Some(message)) => tracking::text(message, &watched()).get().to_owned(),
+        (None, Some(message)) => tracking::text(message, &tracking_session()).get().to_owned(),
     }
 }
 

@@ -1,5 +1,5 @@
-// Bad input at the raw doors: each answers in its own way, the socket stays open where the contract says so, and nobody else is
-// affected: a witness at the same door is asked after each. What is wrong with frames is in websocket.test.mjs, who reads slowly in slow.test.mjs.
+// Bad input at the raw doors. Each message gets an error, and the socket stays open where the protocol says so. Nobody else is affected:
+// a witness at the same door is checked after each attack. For bad frames see websocket.test.mjs, for slow readers slow.test.mjs.
 import assert from 'node:assert/strict';
 import { after, afterEach, describe, test } from 'node:test';
 import { closeAll } from '../support/client.mjs';
@@ -17,7 +17,7 @@ after(() => Promise.all([server.close(), unlimited.close()]));
 afterEach(closeAll);
 afterEach(hangUpAll);
 
-/** Somebody at the same door, who goes on hearing of the order and being answered. */
+/** A witness at the same door: it still hears of the order, and its requests are answered. */
 async function bystander(on, door, order) {
   const line = await door.follow(on, order.rider, order);
   const steps = ['picked_up', 'in_transit', 'delivered'];
@@ -41,7 +41,7 @@ const UNKNOWN = ['{}', '[]', 'null', '7', '"ping"', 'true', '{"type":null}', '{"
 
 for (const [name, door] of Object.entries(RAW)) {
   describe(name, () => {
-    test('what is no JSON, and what is nothing that one may say: an error, and the socket stays open', async () => {
+    test('A message that is not JSON, or not a request, gets an error, and the socket stays open', async () => {
       const order = await onTheWay(unlimited);
       const witness = await bystander(unlimited, door, order);
       const line = await door.follow(unlimited, order.rider, order);
@@ -62,7 +62,7 @@ for (const [name, door] of Object.entries(RAW)) {
       await witness.unharmed(name);
     });
 
-    test('a message in fragments is put together', async () => {
+    test('A message in fragments is put together', async () => {
       const order = await onTheWay(unlimited);
       const line = await door.follow(unlimited, order.rider, order);
       for (const part of ['{"ty', 'pe":', '']) line.ws.send(part, { fin: false });
@@ -72,7 +72,7 @@ for (const [name, door] of Object.entries(RAW)) {
       await line.next('pong');
     });
 
-    test('a message of over 64 KiB costs the sender the connection, and nobody else', async () => {
+    test('A message of over 64 KiB closes the sender\'s connection, and nobody else notices', async () => {
       const order = await onTheWay(unlimited);
       const witness = await bystander(unlimited, door, order);
       for (const size of [70_000, 1_000_000]) {
@@ -88,7 +88,7 @@ for (const [name, door] of Object.entries(RAW)) {
       await witness.unharmed(name);
     });
 
-    test('10,000 requests in a second: rate_limited, then 1008', async () => {
+    test('A client that sends 10,000 requests in a second gets rate_limited, then 1008', async () => {
       const order = await onTheWay(server);
       const witness = await bystander(server, door, order);
       for (const message of [door.subscribe?.(order.id) ?? { type: 'location_update', location: AT }, { type: 'ping' }, 'no JSON']) {
@@ -96,20 +96,20 @@ for (const [name, door] of Object.entries(RAW)) {
         const { length } = line.messages;
         for (let i = 0; i < 10_000; i += 1) line.send(message);
         assert.deepEqual(await line.closed, { code: 1008, reason: 'Too many requests' });
-        // something that was under way may still come after it
+        // an answer that was under way may still arrive
         assert.equal(line.messages.filter(({ code }) => code === 'rate_limited').length, 1);
         assert.ok(line.messages.length - length <= 250, `${line.messages.length - length} messages came`);
       }
       await witness.unharmed(name);
     });
 
-    test('one that asks and never reads is cut, and nobody else notices', { timeout: 60_000 }, async () => {
+    test('A client that asks and never reads is cut, and nobody else notices', { timeout: 60_000 }, async () => {
       const order = await onTheWay(unlimited);
       const witness = await bystander(unlimited, door, order);
       const line = await door.follow(unlimited, order.rider, order);
       line.ws.pause();
       const present = async () => (await unlimited.ok('GET', `/users/${order.rider.sub}/presence`)).connections;
-      // the buffers between us hold many answers
+      // the buffers between client and server hold many answers
       for (let i = 0; i < 100 && await present() === 2; i += 1) {
         for (let n = 0; n < 2000; n += 1) line.send('{"type":"ping"}');
       }
@@ -124,7 +124,7 @@ for (const [name, door] of Object.entries(RAW)) {
 }
 
 for (const [name, door] of Object.entries(RAW).filter(([, { subscribe }]) => subscribe)) {
-  test(`${name}: wrong members are named`, async () => {
+  test(`${name}: an error names the wrong member`, async () => {
     const order = await onTheWay(unlimited);
     const line = await door.follow(unlimited, order.rider, order);
     const wrong = [undefined, null, '', 7, ['a'], {}, 'no spaces', 'x'.repeat(129), '💥'];
@@ -143,7 +143,7 @@ for (const [name, door] of Object.entries(RAW).filter(([, { subscribe }]) => sub
     assert.deepEqual(line.of('(close)'), []);
   });
 
-  test(`${name}: 10,000 subscriptions: as many orders as one may follow, and each is answered`, { timeout: 60_000 }, async () => {
+  test(`${name}: 10,000 subscriptions stop at the limit of orders, and each gets an answer`, { timeout: 60_000 }, async () => {
     const user = as(people().customer, 'customer');
     const ids = [];
     for (let i = 0; i < 5; i += 1) ids.push((await unlimited.create({ ...people(), customer: { id: user.sub, name: 'Carla' } })).id);
@@ -151,14 +151,14 @@ for (const [name, door] of Object.entries(RAW).filter(([, { subscribe }]) => sub
     const read = () => line.messages.length;
     for (let i = 0; i < 10_000; i += 1) {
       line.send(door.subscribe(ids[i % 5]));
-      if (i % 100 === 99) await line.flush(); // it reads as it asks
+      if (i % 100 === 99) await line.flush(); // it reads while it asks
     }
     assert.ok(read() >= 10_000);
     const codes = new Set(line.of('error').map(({ code }) => code));
     assert.deepEqual([...codes], ['too_many']);
     assert.equal(line.of('error').length, 4000);
     assert.equal(line.of(door.told).length, 6000);
-    // one place is free again
+    // one slot is free again
     line.send(door.unsubscribe(ids[0]));
     line.send(door.subscribe(ids[3]));
     await line.count(door.told, 6001);
@@ -170,7 +170,7 @@ for (const [name, door] of Object.entries(RAW).filter(([, { subscribe }]) => sub
     assert.equal(line.of(door.told).length, 6003, 'of those that it follows, once each');
   });
 
-  test(`${name}: unsubscribing from what was never subscribed does no harm`, async () => {
+  test(`${name}: a client may unsubscribe from an order it never subscribed to`, async () => {
     const order = await onTheWay(unlimited);
     const line = await dial(unlimited, door.path(order), order.rider);
     for (const id of [order.id, 'no-such-order']) line.send(door.unsubscribe(id));
@@ -179,7 +179,7 @@ for (const [name, door] of Object.entries(RAW).filter(([, { subscribe }]) => sub
   });
 }
 
-test('the default namespace: a flood and a message of over 64 KiB cost the sender the connection, and nobody else', { timeout: 60_000 }, async () => {
+test('On the default namespace, a flood or a message of over 64 KiB closes the sender\'s connection, and nobody else notices', { timeout: 60_000 }, async () => {
   const order = await onTheWay(server);
   const user = as(order.who.customer, 'customer');
   const witness = await visit(server, { user });
@@ -196,7 +196,7 @@ test('the default namespace: a flood and a message of over 64 KiB cost the sende
   assert.deepEqual(witness.of('(disconnect)'), []);
 });
 
-test('whatever is wrong at the handshake is said there', async () => {
+test('A handshake with a fault is refused with the reason', async () => {
   const order = await onTheWay(server);
   for (const door of Object.values(RAW)) {
     const line = ring(server, door.path(order), order.rider, { origin: 'http://evil.test' });

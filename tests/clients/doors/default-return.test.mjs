@@ -1,4 +1,4 @@
-// Socket.IO's default namespace, when connections are lost and tokens end: a stock page comes back by itself and has missed nothing.
+// Socket.IO's default namespace through lost connections and expired tokens: a stock page comes back by itself and has missed nothing.
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { closeAll, combos, label } from '../support/client.mjs';
@@ -10,7 +10,7 @@ const EAGER = { reconnectionDelay: 20, reconnectionDelayMax: 60, timeout: 2000 }
 
 afterEach(closeAll);
 
-/** What the pages of an order's parties must have heard: two messages a change. */
+/** What each page of an order's parties must have heard: two messages per change. */
 class Tale {
   entries = [];
 
@@ -21,7 +21,7 @@ class Tale {
     this.entries.push(['orderStatusUpdate', to, seq], ['trackingUpdate', to, undefined]);
   }
 
-  /** To another driver: the status stays. */
+  /** Assigns another driver; the status stays. */
   async handOver(driver) {
     const { status } = await this.server.assign(this.id, driver);
     this.entries.push(['trackingUpdate', status, undefined]);
@@ -34,7 +34,7 @@ class Tale {
   }
 }
 
-/** The page has come back for the `n`th time, as who it was. */
+/** The page has come back for the `n`th time, with the same pid. */
 async function recovered(page, what, n) {
   await page.count('(connect)', n + 1, 20_000);
   assert.equal(page.socket.recovered, true, `${what}: recovered`);
@@ -46,7 +46,7 @@ for (const [way, lose] of Object.entries({
   'a line that dies in silence': ({ proxy }) => proxy.sever(),
   'a kill -9 of the server': async ({ server }) => { await server.kill9(); await server.run(); },
 })) {
-  test(`${way}, twice: every page is back, and has missed nothing and heard nothing twice`, { timeout: 120_000 }, async (t) => {
+  test(`After ${way}, twice, every page is back, has missed nothing and heard nothing twice`, { timeout: 120_000 }, async (t) => {
     const { server, proxy } = await start(t);
     const casts = await Promise.all(TRANSPORTS.map(async (transport) => {
       const who = people();
@@ -64,7 +64,7 @@ for (const [way, lose] of Object.entries({
     const pages = casts.flatMap((one) => one.pages);
     const everybodyKnows = () => all(({ tale, pages: these }) => Promise.all(these.map(({ client, what }) => tale.check(client, what))));
 
-    await all(({ tale }) => tale.handOver(people().driver)); // an event that is one message only
+    await all(({ tale }) => tale.handOver(people().driver)); // this event is a single message
     await everybodyKnows();
     await gone(proxy, pages, () => lose({ server, proxy }), () => all(async ({ tale }) => {
       await tale.status('picked_up');
@@ -79,7 +79,7 @@ for (const [way, lose] of Object.entries({
   });
 }
 
-test('whoever does not recover (socket.io-client 2 and 3) polls GET /orders/{id}/tracking, and hears the rest', { timeout: 60_000 }, async (t) => {
+test('A page that does not recover (socket.io-client 2 and 3) polls GET /orders/{id}/tracking and hears the rest', { timeout: 60_000 }, async (t) => {
   const { server } = await start(t);
   const who = people();
   const { id } = await server.assigned(who);
@@ -103,7 +103,7 @@ test('whoever does not recover (socket.io-client 2 and 3) polls GET /orders/{id}
   assert.deepEqual([second.status, second.body.status], [200, 'delivered']);
 });
 
-test('a token that ends: the connection is closed, the page comes back with a new one, and has missed nothing', { timeout: 60_000 }, async (t) => {
+test('When its token expires, the page is disconnected, comes back with a new token and has missed nothing', { timeout: 60_000 }, async (t) => {
   const { server } = await start(t);
   await Promise.all(TRANSPORTS.map(async (transport) => {
     const who = people();
@@ -127,7 +127,7 @@ test('a token that ends: the connection is closed, the page comes back with a ne
   }));
 });
 
-test('pages are counted as connections, and gone when they leave', async (t) => {
+test('Pages count as connections until they leave', async (t) => {
   const { server } = await start(t);
   const { customer } = people();
   const presence = () => server.ok('GET', `/users/${customer.id}/presence`);

@@ -1,5 +1,5 @@
-// Socket.IO's default namespace (§5, 001_efd30879a7171744.txt): an admin updates a status by REST, and every page that may see the
-// order shows it; nobody else hears of it.
+// Socket.IO's default namespace (001_efd30879a7171744.txt): an admin updates a status by REST, and every page that may see the order
+// shows it. Nobody else hears of it.
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import { closeAll, combos, connect, label, open } from '../support/client.mjs';
@@ -23,17 +23,17 @@ after(closeAll);
 
 const status = (id, to) => server.status(id, to, ADMIN);
 
-/** What was heard of an order, short: [event, status, seq]. */
+/** What a page heard of an order, in short: [event, status, seq]. */
 const short = (page, id) => heard(page, id).map(({ name, payload }) => [name, payload.status, payload.seq]);
-/** What a change of the status sounds like. */
+/** The two messages of one status change. */
 const changed = (to, seq) => [['orderStatusUpdate', to, seq], ['trackingUpdate', to, undefined]];
 
 async function hears(page, id, wanted, what) {
-  await page.until(() => heard(page, id).length >= wanted.length, `${what}: ${wanted.length} events`).catch(() => {}); // the comparison tells more
+  await page.until(() => heard(page, id).length >= wanted.length, `${what}: ${wanted.length} events`).catch(() => {}); // the comparison below tells more
   assert.deepEqual(short(page, id), wanted, what);
 }
 
-describe('an admin updates the status, and every page shows it', { concurrency: 3 }, () => {
+describe('An admin updates the status, and every page shows it', { concurrency: 3 }, () => {
   for (const combo of combos) {
     test(label(combo), { timeout: 60_000 }, async () => {
       const who = people();
@@ -72,7 +72,7 @@ describe('an admin updates the status, and every page shows it', { concurrency: 
         assert.deepEqual(tracking.statusHistory, statusHistory.slice(0, i + 2), `the history when it was ${to}`);
       }
 
-      // each stranger is told of an order of theirs afterwards: nothing of this one is on its way any more
+      // each stranger gets an event of their own order afterwards, so nothing of this order is still on its way
       const other = await server.create(stranger);
       await status(other.id, 'ready_for_pickup');
       await server.assign(other.id, stranger.driver);
@@ -90,14 +90,14 @@ describe('an admin updates the status, and every page shows it', { concurrency: 
     });
   }
 
-  test('what changes no status is a trackingUpdate alone; no tracking number is null', async () => {
+  test('A change that keeps the status is a trackingUpdate alone, and a missing tracking number is null', async () => {
     const who = people();
     const customer = await visit(server, { user: as(who.customer, 'customer') });
     const { id } = await server.create(who);
     await status(id, 'accepted');
-    await server.pay(id); // late: the status stays
-    await server.assign(id, who.driver); // early: it stays too
-    await status(id, 'ready_for_pickup'); // and goes on to the driver at once
+    await server.pay(id); // the status is further already, so it stays
+    await server.assign(id, who.driver); // it is not ready yet, so the status stays
+    await status(id, 'ready_for_pickup'); // the driver is assigned already, so it becomes assigned_to_driver at once
     await server.unassign(id);
     await status(id, 'cancelled');
     const still = [['trackingUpdate', 'accepted', undefined]];
@@ -106,7 +106,7 @@ describe('an admin updates the status, and every page shows it', { concurrency: 
     for (const { payload } of heard(customer, id)) assert.equal(payload.trackingNumber, null);
   });
 
-  test('the driver\'s place reaches the customer while the order is theirs to bring', async () => {
+  test('The customer sees the driver\'s position while the driver has the order', async () => {
     const who = people();
     const { id } = await server.create(who);
     await status(id, 'accepted');
@@ -123,7 +123,7 @@ describe('an admin updates the status, and every page shows it', { concurrency: 
     await status(id, 'ready_for_pickup');
     await drive(61.2);
     const { location, status: now, statusHistory } = await customer.next('trackingUpdate', at(61.2));
-    // everybody is shown the place in the same words: without who changed what
+    // an admin gets changedBy too, so it is left out of the comparison
     const known = (await server.tracking(id)).statusHistory.map(({ status: word, timestamp }) => ({ status: word, timestamp }));
     assert.deepEqual(statusHistory.map(({ status: word, timestamp }) => ({ status: word, timestamp })), known);
     check(location, { latitude: 'number', longitude: 'number', timestamp: 'time' }, 'location');
@@ -138,7 +138,7 @@ describe('an admin updates the status, and every page shows it', { concurrency: 
     assert.ok(customer.of('trackingUpdate').every(({ estimatedDelivery }) => !estimatedDelivery || Date.parse(estimatedDelivery) > Date.now() - 60_000));
   });
 
-  test('a driver who loses the order hears no more of it; sessions that are ended are disconnected', async () => {
+  test('A driver who loses the order hears no more of it, and a revoked session is disconnected', async () => {
     const [who, next] = [people(), people()];
     const [kept, lost] = [await server.assigned(who), await server.assigned(who)];
     const iat = Math.floor(Date.now() / 1000);
@@ -152,7 +152,7 @@ describe('an admin updates the status, and every page shows it', { concurrency: 
     await driver.next('(disconnect)');
   });
 
-  test('no token, or a bad one: connect_error, and nothing is heard', async () => {
+  test('A client with no token or a bad one gets connect_error and hears nothing', async () => {
     await Promise.all(combos.map(async (combo) => {
       for (const [token, code] of [[undefined, 'unauthorized'], ['not.a.token', 'unauthorized'],
         [jwt(ADMIN, { alg: 'none' }), 'unauthorized'], [jwt({ ...ADMIN, exp: 1 }), 'token_expired']]) {
@@ -165,7 +165,7 @@ describe('an admin updates the status, and every page shows it', { concurrency: 
     }));
   });
 
-  test('a page that asks for something is told that there is nothing to ask for', async () => {
+  test('A page that sends a request is told that this namespace takes none', async () => {
     const who = people();
     const { id } = await server.create(who);
     await Promise.all(['4', '3', '2'].map(async (client) => {
@@ -183,7 +183,7 @@ describe('an admin updates the status, and every page shows it', { concurrency: 
   });
 
   for (const combo of combos) {
-    test(`${label(combo)}: whoever has arrived hears what comes after, every time`, { timeout: 120_000 }, async () => {
+    test(`${label(combo)}: a connected page hears every later change, 15 times in a row`, { timeout: 120_000 }, async () => {
       for (let round = 0; round < 15; round += 1) {
         const who = people();
         const pages = await Promise.all([1, 2, 3, 4].map(() => visit(server, { ...combo, user: as(who.customer, 'customer') })));
@@ -205,7 +205,7 @@ describe('an admin updates the status, and every page shows it', { concurrency: 
 
 async function both(t, combo) {
   const who = people();
-  // socket.io-client shares a connection among the namespaces of one address: this one is nobody else's
+  // socket.io-client shares one connection per address; the proxy has an address of its own
   const proxy = await proxyTo(t, server);
   const options = { ...combo, user: as(who.customer, 'customer'), options: { forceNew: false } };
   const [page, app] = [enter(proxy, options), open(proxy, options)];
@@ -224,7 +224,7 @@ async function both(t, combo) {
   assert.deepEqual(live.map(({ seq }) => seq), [first, second]);
   assert.deepEqual([page.of('order:status_update'), app.of('orderStatusUpdate')], [[], []], 'each namespace has its own words');
   if (combo.client !== '2') {
-    // leaving one leaves the other
+    // leaving one namespace keeps the other
     page.socket.disconnect();
     await status(id, 'ready_for_pickup');
     await app.next('order:status_update', ({ status: now }) => now === 'ready_for_pickup');

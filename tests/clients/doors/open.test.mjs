@@ -1,5 +1,5 @@
-// --legacy-open: whoever comes without a token to the default namespace or to /orders/track reads the orders in the anonymous form,
-// as those two systems had it. Nothing else is open, and without the flag nothing is.
+// --legacy-open: a client without a token reads orders in anonymous form, on the default namespace and on /orders/track, as those two
+// systems allowed. Nothing else is open. Without the flag nothing is.
 import assert from 'node:assert/strict';
 import { after, afterEach, test } from 'node:test';
 import { closeAll, combos, connect, label } from '../support/client.mjs';
@@ -14,10 +14,10 @@ after(() => Promise.all([open.close(), closed.close()]));
 afterEach(closeAll);
 afterEach(hangUpAll);
 
-/** An order with all that there is to know about people. */
+/** An order with everything about people that an order can hold. */
 const MORE = { items: [{ name: 'Fuži', quantity: 2, unitPrice: 9.5 }], notes: 'Ring at Carla Customer\'s', total: 19 };
 
-/** Its life, with the driver's place once early, once on the way, once too late. */
+/** The whole life of an order, with three fixes: one too early, one on the way, one too late. */
 async function life(server, who) {
   const { id } = await server.create(who, MORE);
   const phone = await connect(server, { user: as(who.driver, 'driver') });
@@ -33,7 +33,7 @@ async function life(server, who) {
   return id;
 }
 
-test('a start with --legacy-open is warned of, by name', () => {
+test('A server started with --legacy-open logs a warning that names the flag', () => {
   const warning = open.output.split('\n').find((line) => /warn/i.test(line) && /legacy.open/i.test(line));
   assert.ok(warning, open.output);
   assert.match(open.output, /\/orders\/track/, 'it names what is open');
@@ -41,7 +41,7 @@ test('a start with --legacy-open is warned of, by name', () => {
 });
 
 for (const combo of combos) {
-  test(`${label(combo)}: a page without a token hears of every order, and of nobody`, { timeout: 60_000 }, async () => {
+  test(`${label(combo)}: a page without a token hears of every order, without personal data`, { timeout: 60_000 }, async () => {
     const [one, two] = [people(), people()];
     const page = await visit(open, combo);
     const own = await visit(open, { ...combo, user: as(one.customer, 'customer') });
@@ -60,7 +60,7 @@ for (const combo of combos) {
       assert.equal(shown.at(-1).location.latitude, 45.2);
       anonymous(events, who, 'what is open to everybody');
     }
-    // with a token it is what it always is: one's own, in full
+    // a page with a token gets its own orders only, in full
     await own.next('trackingUpdate', ({ status }) => status === 'delivered');
     assert.deepEqual(heard(own, ids[1]), []);
     const { statusHistory } = heard(own, ids[0]).at(-1).payload;
@@ -68,7 +68,7 @@ for (const combo of combos) {
   });
 }
 
-test('a page without a token that comes back is told what is new, not what was', { timeout: 60_000 }, async () => {
+test('A page without a token that reconnects hears new events only', { timeout: 60_000 }, async () => {
   const who = people();
   const { id } = await open.create(who);
   const page = await visit(open, { options: { reconnectionDelay: 20 } });
@@ -82,7 +82,7 @@ test('a page without a token that comes back is told what is new, not what was',
   assert.equal(heard(page, id).filter(({ name }) => name === 'orderStatusUpdate').length, 2);
 });
 
-test('/orders/track without a token: any order, nobody in it', { timeout: 60_000 }, async () => {
+test('/orders/track without a token shows any order, without personal data', { timeout: 60_000 }, async () => {
   const who = people();
   const { id } = await open.create(who, MORE);
   const line = await track(open, null, id);
@@ -105,7 +105,7 @@ test('/orders/track without a token: any order, nobody in it', { timeout: 60_000
   assert.deepEqual([full.customer.name, full.notes], [who.customer.name, MORE.notes], 'with a token it is all there');
 });
 
-test('a bad token is not the same as none', { timeout: 60_000 }, async () => {
+test('A bad token is refused, also where no token is needed', { timeout: 60_000 }, async () => {
   const page = enter(open, { token: 'not.a.token', options: { reconnection: false } });
   assert.match(await page.refusal(), /^unauthorized: /);
   const line = ring(open, '/orders/track', 'not.a.token');
@@ -116,7 +116,7 @@ test('a bad token is not the same as none', { timeout: 60_000 }, async () => {
   assert.equal((await fetch(`${open.base}/api/orders/${id}`, { headers: { authorization: 'Bearer not.a.token' } })).status, 401);
 });
 
-test('nothing else is open, and who is nobody changes nothing', { timeout: 60_000 }, async () => {
+test('Nothing else is open, and an anonymous client changes nothing', { timeout: 60_000 }, async () => {
   const who = people();
   const { id } = await open.create(who);
   for (const [method, path, body] of [['GET', `/orders/${id}`], ['GET', '/orders'], ['GET', `/orders/${id}/events`], ['GET', '/api/v1/orders'],
@@ -131,7 +131,7 @@ test('nothing else is open, and who is nobody changes nothing', { timeout: 60_00
   assert.equal((await open.order(id)).status, 'pending');
 });
 
-test('without the flag these doors are shut', async () => {
+test('Without the flag these doors are closed', async () => {
   const { id } = await closed.create(people());
   assert.deepEqual(await ring(closed, '/orders/track').closed, { code: 1008, reason: 'Token required' });
   assert.equal((await closed.call('GET', `/api/orders/${id}`, undefined, null)).status, 401);

@@ -1,4 +1,4 @@
-// What the dashboard of 000_f33b149f406dd698.txt calls (§6): PUT /api/orders/{id}/status and GET /api/orders/{id}, in that surface's words.
+// The REST routes of /orders/track (000_f33b149f406dd698.txt): PUT /api/orders/{id}/status and GET /api/orders/{id}, in that system's words.
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { MESSAGES, WORDS } from '../support/doors.mjs';
@@ -12,7 +12,7 @@ const put = (id, status, user = ADMIN) => server.call('PUT', `/api/orders/${id}/
 const get = async (id, user = ADMIN) => (await server.ok('GET', `/api/orders/${id}`, undefined, user)).order;
 const PUT = { success: 'boolean', order_id: 'string', status: 'string', updated_at: 'time' };
 
-/** Problem details, which older clients read too. */
+/** Problem details, with the members that older clients read. */
 function problem({ status, headers, body }, wanted, what) {
   assert.equal(status, wanted, `${what}: ${JSON.stringify(body)}`);
   assert.match(headers.get('content-type'), /^application\/problem\+json/, what);
@@ -20,10 +20,10 @@ function problem({ status, headers, body }, wanted, what) {
   return body;
 }
 
-/** Every member name in there, at any depth. */
+/** Every member name of a value, at any depth. */
 const names = (value) => (value && typeof value === 'object' ? Object.entries(value).flatMap(([name, inner]) => [...(Array.isArray(value) ? [] : [name]), ...names(inner)]) : []);
 
-test('every word asks for its status, in any case', async () => {
+test('Every status word is accepted, in any case', async () => {
   const asks = { confirmed: 'accepted', preparing: 'preparing', ready: 'ready_for_pickup', out_for_delivery: 'in_transit', delivered: 'delivered', cancelled: 'cancelled' };
   assert.deepEqual(['pending', ...Object.keys(asks)], Object.keys(MESSAGES), 'these are all words there are');
   for (const [word, status] of [...Object.entries(asks), ['canceled', 'cancelled'], ['CONFIRMED', 'accepted'], ['Out_For_Delivery', 'in_transit']]) {
@@ -37,7 +37,7 @@ test('every word asks for its status, in any case', async () => {
   }
 });
 
-test('the word that an order has already is success, and changes nothing; but out_for_delivery moves on what is only picked up', async () => {
+test('Setting the present word again succeeds and changes nothing, except that out_for_delivery moves a picked_up order on', async () => {
   const who = people();
   const { id } = await server.create(who);
   let seq = 1;
@@ -57,7 +57,7 @@ test('the word that an order has already is success, and changes nothing; but ou
   assert.deepEqual([moved.status, moved.seq], ['in_transit', 3]);
 });
 
-test('illegal moves are 409 and say in these words what is allowed; nobody goes back', async () => {
+test('An illegal move gets 409 and the allowed words, and no status goes back', async () => {
   const who = people();
   const { id } = await server.create(who);
   await put(id, 'ready');
@@ -74,7 +74,7 @@ test('illegal moves are 409 and say in these words what is allowed; nobody goes 
   assert.deepEqual([order.status, order.seq], ['delivered', 3]);
 });
 
-test('everybody within what they may: chef, driver, customer', async () => {
+test('Chef, driver and customer may each do their own part', async () => {
   const who = people();
   const { id } = await server.create(who);
   const [customer, chef, driver] = ['customer', 'chef', 'driver'].map((role) => as(who[role], role));
@@ -86,7 +86,7 @@ test('everybody within what they may: chef, driver, customer', async () => {
   assert.equal((await put(other.id, 'cancelled', customer)).body.status, 'cancelled');
 });
 
-test('words that are none, and bodies that are none', async () => {
+test('Unknown words and wrong bodies are refused', async () => {
   const { id } = await server.create(people());
   for (const word of ['', 'cooked', 'accepted', 'ready_for_pickup', 'assigned_to_driver', 'picked_up', 'in_transit', 'payment_confirmed', 7, null, ['ready'], { word: 'ready' }]) {
     const { detail } = problem(await put(id, word), 422, JSON.stringify(word));
@@ -105,7 +105,7 @@ test('words that are none, and bodies that are none', async () => {
   assert.equal((await raw(JSON.stringify({ status: 'confirmed', note: 'and a member nobody knows', x: [1] }))).status, 200);
 });
 
-test('an order of others, an unknown one, no token', async () => {
+test('A foreign order, an unknown order and a missing token are refused', async () => {
   const [who, other] = [people(), people()];
   const { id } = await server.assigned(who);
   for (const role of ['customer', 'chef', 'driver']) {
@@ -120,7 +120,7 @@ test('an order of others, an unknown one, no token', async () => {
   assert.equal((await server.order(id)).seq, 3, 'nothing has changed');
 });
 
-test('GET /api/orders/{id}: the order in snake_case and these words', async () => {
+test('GET /api/orders/{id} shows the order in snake_case and these words', async () => {
   const who = people();
   const created = await server.create(who, { items: [{ name: 'Fuži', quantity: 2, unitPrice: 9.5 }], total: 19, currency: 'EUR', notes: 'Ring twice', trackingNumber: 'TN-1' });
   await server.pay(created.id);
@@ -143,7 +143,7 @@ test('GET /api/orders/{id}: the order in snake_case and these words', async () =
     await server.status(created.id, status);
     assert.equal((await get(created.id)).status, WORDS[status].track);
   }
-  // the token may come as ?token= too
+  // the token may also come as ?token=
   const response = await fetch(`${server.base}/api/orders/${created.id}?token=${jwt(as(who.customer, 'customer'))}`);
   assert.deepEqual([response.status, (await response.json()).success], [200, true]);
 });

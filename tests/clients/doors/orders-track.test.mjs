@@ -1,4 +1,4 @@
-// /orders/track (§6, 000_f33b149f406dd698.txt): the seed's verified functionality and its checklist, on `ws` as that app uses it.
+// /orders/track (000_f33b149f406dd698.txt): the functions and the checklist of that description, with `ws`, the client it was written for.
 import assert from 'node:assert/strict';
 import { after, afterEach, test } from 'node:test';
 import { closeAll, connect } from '../support/client.mjs';
@@ -21,7 +21,7 @@ afterEach(hangUpAll);
 
 const put = (id, status, user = ADMIN, on = server) => on.ok('PUT', `/api/orders/${id}/status`, { status }, user);
 
-test('connected; subscribe, subscribed, and how the order stands', async () => {
+test('A client connects, subscribes and gets the present state', async () => {
   const who = people();
   const { id, orderNumber, seq, updatedAt } = await server.create(who);
   const line = await dial(server, '/orders/track', as(who.customer, 'customer'));
@@ -37,7 +37,7 @@ test('connected; subscribe, subscribed, and how the order stands', async () => {
   assert.equal(line.messages.length, 4);
 });
 
-test('the status progression of the dashboard: each change at once, with its message', async () => {
+test('The dashboard hears each status change at once, with its message', async () => {
   const who = people();
   const { id, orderNumber } = await server.create(who);
   const line = await track(server, as(who.customer, 'customer'), id);
@@ -53,7 +53,7 @@ test('the status progression of the dashboard: each change at once, with its mes
   }
 });
 
-test('every change is told, also one whose word stays: each with a seq of its own', async () => {
+test('Every change is told with its own seq, also when the word stays', async () => {
   const who = people();
   const { id } = await server.create(who);
   const line = await track(server, as(who.customer, 'customer'), id);
@@ -75,7 +75,7 @@ test('every change is told, also one whose word stays: each with a seq of its ow
   assert.equal((await other.next('order_update', ({ seq }) => seq === 2)).message, MESSAGES.cancelled);
 });
 
-test('several clients on one order, several orders on one client; unsubscribe', async () => {
+test('Several clients follow one order, one client follows several orders, and unsubscribing ends it', async () => {
   const who = people();
   const [first, second] = [await server.create(who), await server.create(who)];
   const users = [as(who.customer, 'customer'), as(who.customer, 'customer'), as(who.chef, 'chef'), ADMIN];
@@ -101,13 +101,13 @@ test('several clients on one order, several orders on one client; unsubscribe', 
     await line.next('order_update', ({ seq }) => seq === 3);
     assert.deepEqual(told(line), [[first.id, 1], [first.id, 2], [first.id, 3]]);
   }
-  // one that leaves is no loss to the others
+  // the others stay when one leaves
   only[0].hangUp();
   await put(first.id, 'ready');
   for (const line of only.slice(1)) await line.next('order_update', ({ seq }) => seq === 4);
 });
 
-test('a subscription that is made again shows the state again, and its events once', async () => {
+test('A second subscription shows the state again, and later events come once', async () => {
   const who = people();
   const { id } = await server.create(who);
   const line = await track(server, as(who.customer, 'customer'), id);
@@ -118,7 +118,7 @@ test('a subscription that is made again shows the state again, and its events on
   assert.deepEqual(line.of('order_update').map(({ seq }) => seq), [1, 1, 2]);
 });
 
-test('subscribe with `since`: all that came after it, in order, instead of the state', async () => {
+test('A subscription with `since` gets all later events in order, instead of the state', async () => {
   const who = people();
   const { id } = await server.create(who);
   const words = ['confirmed', 'preparing', 'ready', 'out_for_delivery'];
@@ -136,14 +136,14 @@ test('subscribe with `since`: all that came after it, in order, instead of the s
   }
 });
 
-test('while out for delivery, and only then, the driver\'s place', async () => {
+test('The driver\'s position is shown while the order is out for delivery, and only then', async () => {
   const who = people();
   const { id } = await server.assigned(who);
   const lines = await Promise.all([as(who.customer, 'customer'), ADMIN].map((user) => track(server, user, id)));
   const phone = await connect(server, { user: as(who.driver, 'driver') });
   const drive = (latitude) => phone.request('driver:location', { ...AT, latitude, orderId: id });
   await drive(45.1);
-  await put(id, 'ready'); // it is that already: nothing changes
+  await put(id, 'ready'); // it is ready already, so nothing changes
   await server.status(id, 'picked_up');
   await drive(45.21);
   await server.status(id, 'in_transit');
@@ -165,7 +165,7 @@ test('while out for delivery, and only then, the driver\'s place', async () => {
   }
 });
 
-test('who may follow what', async () => {
+test('Clients may follow only orders that they have a right to see', async () => {
   const [who, other] = [people(), people()];
   const { id } = await server.assigned(who);
   const strangers = [[as(other.customer, 'customer'), 'picked_up'], [as(other.chef, 'chef'), 'in_transit'], [as(other.driver, 'driver'), 'delivered']];
@@ -185,7 +185,7 @@ test('who may follow what', async () => {
   await dashboard.ask({ type: 'subscribe', order_id: id }, 'order_update');
 });
 
-test('bad tokens are shut out with 1008, a GET that is no upgrade with 426', async () => {
+test('A bad token is refused with 1008, and a GET without an upgrade with 426', async () => {
   for (const token of ['not.a.token', jwt(ADMIN, { alg: 'none' }), jwt({ ...ADMIN, exp: 1 }), jwt(ADMIN, { secret: 'another-secret-of-more-than-thirty-two-bytes' })]) {
     const line = ring(server, '/orders/track', token);
     assert.deepEqual(await line.closed, { code: 1008, reason: 'Invalid token' });
@@ -194,7 +194,7 @@ test('bad tokens are shut out with 1008, a GET that is no upgrade with 426', asy
   assert.equal((await server.call('GET', '/orders/track', undefined, null)).status, 426);
 });
 
-test('kill -9 and restart: the app comes back after a second or two, subscribes with `since`, and has missed nothing', { timeout: 60_000 }, async () => {
+test('After kill -9 and restart, the app comes back within seconds, subscribes with `since` and has missed nothing', { timeout: 60_000 }, async () => {
   const own = await Server.start();
   try {
     const who = people();
@@ -212,7 +212,7 @@ test('kill -9 and restart: the app comes back after a second or two, subscribes 
     for (const round of [1, 2]) {
       const closes = app.of('(close)').length;
       await own.kill9();
-      await app.count('(close)', closes + round); // the second time it tries once in vain, and waits longer
+      await app.count('(close)', closes + round); // in round two its first retry fails, and it waits longer
       await own.run();
       const [first, second] = round === 1 ? ['preparing', 'ready'] : ['out_for_delivery', 'delivered'];
       for (const id of orders) await put(id, first, ADMIN, own);
@@ -230,7 +230,7 @@ test('kill -9 and restart: the app comes back after a second or two, subscribes 
   }
 });
 
-test('a token that ends: token_expired, then 1008', { timeout: 60_000 }, async () => {
+test('A client whose token expires gets token_expired, then 1008', { timeout: 60_000 }, async () => {
   const who = people();
   const { id } = await server.create(who);
   const end = Date.now() + 1200;

@@ -1,5 +1,5 @@
-// Slow and stalled readers at the older doors cost only themselves: places shrink to the newest, changes wait for them in order, and who
-// takes nothing for too long is cut.
+// A slow or stalled reader at the older doors slows nobody else down. It gets only the newest position, but every change, in order.
+// A reader that takes nothing for too long is cut.
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { closeAll, connect } from '../support/client.mjs';
@@ -15,9 +15,9 @@ after(() => Promise.all([strict.close(), patient.close()]));
 after(closeAll);
 after(hangUpAll);
 
-/** An order of some 45 KB. */
+/** An order of about 45 KB. */
 const BIG = { items: Array.from({ length: 200 }, (_, i) => ({ name: `${i} ${'x'.repeat(190)}`, quantity: 1 })) };
-/** The default namespace beside the raw doors. */
+/** The raw doors and the default namespace. */
 const ALL = {
   ...RAW,
   'the default namespace': {
@@ -27,7 +27,7 @@ const ALL = {
 };
 const transport = (line) => line.ws ?? line.socket.io.engine.transport.ws;
 
-/** An order that is out for delivery, its customer at that door, and the driver, who reports places by the hundred. */
+/** An order out for delivery, its customer at that door, and a driver who reports hundreds of fixes. */
 async function scene(server, door, more) {
   const order = await onTheWay(server, more);
   await server.status(order.id, 'picked_up');
@@ -39,7 +39,7 @@ async function scene(server, door, more) {
 }
 
 for (const [name, door] of Object.entries(ALL).filter(([, { place }]) => place)) {
-  test(`${name}: one that pauses gets the newest of the places and all of the changes`, { timeout: 120_000 }, async () => {
+  test(`${name}: a client that pauses gets the newest positions and every change`, { timeout: 120_000 }, async () => {
     const FIXES = 4000;
     const { order, line, drive } = await scene(patient, door);
     const [begin, changes] = [line.events.length, line.of(door.told).length];
@@ -64,14 +64,14 @@ for (const [name, door] of Object.entries(ALL).filter(([, { place }]) => place))
 }
 
 for (const [name, door] of Object.entries(ALL)) {
-  test(`${name}: one that never reads is cut, and nobody else notices`, { timeout: 120_000 }, async () => {
+  test(`${name}: a client that never reads is cut, and nobody else notices`, { timeout: 120_000 }, async () => {
     const { order, line, drive } = await scene(strict, door, door.place ? {} : BIG);
     const reader = await connect(strict, { user: as(order.who.chef, 'chef') });
     const witness = await door.follow(strict, as(order.who.chef, 'chef'), order);
     const present = async () => (await strict.ok('GET', `/users/${order.who.customer.id}/presence`)).connections;
     assert.equal(await present(), 1);
     transport(line).pause();
-    // of what this door tells, more than the buffers between us hold: places, or, where there are none, all of the order at each change
+    // enough to fill all buffers: positions, or, at a door without positions, the whole order at each change
     const drivers = [people().driver, people().driver];
     const say = door.place ? (i) => drive(i * 100, 100) : (i) => strict.assign(order.id, drivers[i % 2]);
     for (let i = 0; i < 200 && await present() === 1; i += 1) await say(i);

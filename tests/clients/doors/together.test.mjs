@@ -1,5 +1,5 @@
-// One order seen through all five doors at once: each status, set through each door's way of writing, is heard in each door's words, in
-// the order in which it happened, once; and so are the driver's places.
+// One order seen through all five doors at once. Each status, set through each way of writing, is heard at each door in that door's
+// words, in order, once. The same holds for the driver's positions.
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import { closeAll, connect } from '../support/client.mjs';
@@ -13,7 +13,7 @@ after(() => server.close());
 after(closeAll);
 after(hangUpAll);
 
-/** How each door sets a status: it asks with its own word, where it has one that means this status. */
+/** Whether this door has a word that means exactly this status, so that it can set it. */
 const asks = (door, status) => {
   const word = WORDS[status][door];
   const means = { OUT_FOR_DELIVERY: 'in_transit', CONFIRMED: 'accepted', READY: 'ready_for_pickup', PENDING: 'pending' };
@@ -40,7 +40,7 @@ const WRITERS = {
   },
 };
 
-/** The order's customer at every door; the tracking session comes with the driver. */
+/** The order's customer at every door. The tracking session is added with the driver. */
 async function cast() {
   const who = people();
   const { id } = await server.create(who);
@@ -54,7 +54,7 @@ async function cast() {
   return { who, id, user, doors, staff: await connect(server, { user: ADMIN }), rider: as(who.driver, 'driver') };
 }
 
-/** The driver is assigned, and a session started. */
+/** Assigns the driver and starts a tracking session. */
 async function assign(one) {
   await server.assign(one.id, one.who.driver);
   one.session = (await begin(server, one.rider, one.id)).tracking_id;
@@ -62,7 +62,7 @@ async function assign(one) {
   one.reporter = await trace(server, one.session, one.rider);
 }
 
-/** What each door must have said of an order that went through these states, and has: [[status, seq], …], from the first change on. */
+/** Checks what each door said of an order that went through these states: [[status, seq], …] from the first change on. */
 async function verify({ id, doors: { realtime, page, track: line, ws, tracking } }, statuses) {
   const changes = statuses.map((status, i) => [status, i + 2]);
   const last = statuses.length + 1;
@@ -89,7 +89,7 @@ async function verify({ id, doors: { realtime, page, track: line, ws, tracking }
   assert.deepEqual(tracking.of('status_change').map(({ data }) => data.status), words, '/ws/tracking');
 }
 
-/** A trackingUpdate that tells of a place only: its history is no longer than that of the one before it. */
+/** A trackingUpdate about a position only: its history is as long as that of the one before it. */
 function isPlace(page, payload) {
   const all = page.of('trackingUpdate').filter(({ orderId }) => orderId === payload.orderId);
   const before = all[all.indexOf(payload) - 1];
@@ -98,9 +98,9 @@ function isPlace(page, payload) {
 
 const LIFE = ['accepted', 'preparing', 'ready_for_pickup', 'assigned_to_driver', 'picked_up', 'in_transit', 'delivered'];
 
-describe('every status through every door', { concurrency: 2 }, () => {
+describe('Every status, set through every door', { concurrency: 2 }, () => {
   for (const [door, writer] of Object.entries(WRITERS)) {
-    test(`set through ${door}, heard through all five`, { timeout: 60_000 }, async () => {
+    test(`A status set through ${door} is heard through all five`, { timeout: 60_000 }, async () => {
       const one = await cast();
       let own = 0;
       for (const status of LIFE) {
@@ -119,7 +119,7 @@ describe('every status through every door', { concurrency: 2 }, () => {
     'PUT /api/orders/{id}/status': ({ id, user }) => server.ok('PUT', `/api/orders/${id}/status`, { status: 'cancelled' }, user),
     'POST /api/v1/orders/{id}/cancel': ({ id, user }) => server.ok('POST', `/api/v1/orders/${id}/cancel`, {}, user),
   })) {
-    test(`cancelled through ${way}`, { timeout: 60_000 }, async () => {
+    test(`An order cancelled through ${way} is cancelled at every door`, { timeout: 60_000 }, async () => {
       const one = await cast();
       await server.pay(one.id);
       await server.status(one.id, 'accepted');
@@ -128,7 +128,7 @@ describe('every status through every door', { concurrency: 2 }, () => {
     });
   }
 
-  test('a payment verified through /api/v1 is one truth everywhere', { timeout: 60_000 }, async () => {
+  test('A payment verified through /api/v1 shows at every door', { timeout: 60_000 }, async () => {
     const one = await cast();
     await server.ok('POST', `/api/v1/orders/${one.id}/payment/verify`, { reference: 'pay_1' }, one.user);
     const { events } = await server.events(one.id);
@@ -137,7 +137,7 @@ describe('every status through every door', { concurrency: 2 }, () => {
   });
 });
 
-test('every REST view, after every change, in its words', { timeout: 60_000 }, async () => {
+test('Every REST view shows every change in its own words', { timeout: 60_000 }, async () => {
   const one = await cast();
   const look = async (status) => {
     const read = (path, user = one.user) => server.ok('GET', path, undefined, user);
@@ -156,7 +156,7 @@ test('every REST view, after every change, in its words', { timeout: 60_000 }, a
   }
 });
 
-test('the driver\'s places: reported through each door, seen through each that shows them', { timeout: 60_000 }, async () => {
+test('The driver\'s position, reported through each door, shows at each door that has positions', { timeout: 60_000 }, async () => {
   const one = await cast();
   for (const status of ['accepted', 'ready_for_pickup']) await server.status(one.id, status);
   await assign(one);
@@ -191,7 +191,7 @@ test('the driver\'s places: reported through each door, seen through each that s
   assert.equal(driverLatitude, last);
 });
 
-test('who loses the driver\'s seat loses it at every door', { timeout: 60_000 }, async () => {
+test('A driver who loses the order loses it at every door', { timeout: 60_000 }, async () => {
   const who = people();
   const { id } = await server.assigned(who);
   const rider = as(who.driver, 'driver');
@@ -213,7 +213,7 @@ test('who loses the driver\'s seat loses it at every door', { timeout: 60_000 },
   }
 });
 
-test('SIGTERM: every door is closed so that its clients come back, which miss nothing', { timeout: 60_000 }, async (t) => {
+test('On SIGTERM every door closes in a way that makes clients reconnect, and they miss nothing', { timeout: 60_000 }, async (t) => {
   const own = await Server.start();
   t.after(() => own.close());
   const { id, who, session, rider } = await onTheWay(own);

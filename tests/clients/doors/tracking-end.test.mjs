@@ -1,5 +1,5 @@
-// How tracking sessions end (§8, 003_63c82b99cdd90de3.txt): they expire, an hour after the delivery or a day after the start, here sooner;
-// and the order service is told of the delivery until it has understood.
+// How tracking sessions end (003_63c82b99cdd90de3.txt). They expire an hour after the delivery or a day after the start, here sooner.
+// The order service is told of the delivery until it accepts the call.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import http from 'node:http';
@@ -23,7 +23,7 @@ async function start(t, env) {
   return server;
 }
 
-/** The session is over for everybody: those who look on, those who come, those who ask. */
+/** The session is over for everybody: open sockets, new sockets and REST calls. */
 async function over(server, id, user, line, what) {
   assert.deepEqual(await line.closed, EXPIRED, what);
   const last = line.messages.at(-1);
@@ -35,7 +35,7 @@ async function over(server, id, user, line, what) {
 }
 
 describe('expiry', { concurrency: 3 }, () => {
-  test('some time after the delivery, not before, and also what was delivered by another door', async (t) => {
+  test('A session expires some time after the delivery, not before, whichever door delivered', async (t) => {
     const TTL = 1000;
     const server = await start(t, { TRACKING_DELIVERED_TTL_MS: `${TTL}` });
     await Promise.all(['its own', 'PATCH /orders/{id}/status', 'PUT /api/orders/{id}/status'].map(async (door) => {
@@ -51,7 +51,7 @@ describe('expiry', { concurrency: 3 }, () => {
       assert.equal((await server.call('GET', `/tracking/${id}`, undefined, null)).status, 200, `${door}: it can still be looked at`);
       await over(server, id, user, line, door);
       assert.ok(Date.now() - asked >= TTL - 50, `${door}: ${Date.now() - asked} ms`);
-      // the others go on
+      // the other sessions go on
       await update(server, bystander.tracking_id, AT, user);
       await other.next('location_update');
       assert.deepEqual(other.of('(close)'), []);
@@ -60,7 +60,7 @@ describe('expiry', { concurrency: 3 }, () => {
     assert.deepEqual([active, statuses.DELIVERED], [3, 0]);
   });
 
-  test('some time after the start, whatever happens in it; then a new one may be started', async (t) => {
+  test('A session expires some time after its start, whatever happens in it, and a new one may be started', async (t) => {
     const TTL = 1500;
     const server = await start(t, { TRACKING_TTL_MS: `${TTL}` });
     const [user, order] = [rider(), unheard()];
@@ -78,7 +78,7 @@ describe('expiry', { concurrency: 3 }, () => {
     assert.equal(again.status, 'IN_TRANSIT');
   });
 
-  test('at once, when the order is cancelled or the rider\'s no longer', async (t) => {
+  test('A session ends at once when the order is cancelled or goes to another rider', async (t) => {
     const server = await start(t);
     for (const end of [(order) => server.status(order, 'cancelled'), (order) => server.unassign(order), (order) => server.assign(order, people().driver)]) {
       const [user, order] = [rider(), unheard()];
@@ -89,19 +89,19 @@ describe('expiry', { concurrency: 3 }, () => {
     }
   });
 
-  test('also across a kill -9: what ended while nobody was there has ended', async (t) => {
+  test('A session that expired while the server was killed has ended after the restart', async (t) => {
     const server = await start(t, { TRACKING_DELIVERED_TTL_MS: '300' });
     const [user, order] = [rider(), unheard()];
     const { tracking_id: id } = await begin(server, user, order);
     await update(server, id, { ...AT, status: 'DELIVERED' }, user);
     await server.kill9();
     await server.run();
-    // it may have some of its time left: whoever looks on is sent away at its end
+    // some of its time may be left: then the socket is closed when it expires
     await over(server, id, user, ring(server, `/ws/tracking/${id}`), 'after the restart');
   });
 });
 
-/** The order service of a shop: it refuses the first `refusals` calls of each order, one way after the other, and then accepts. */
+/** The order service of a shop. It refuses the first `refusals` calls of each order, each in another way, and then accepts. */
 async function orderService(t, refusals) {
   const calls = [];
   const looks = new Set();
@@ -133,8 +133,8 @@ async function orderService(t, refusals) {
   };
 }
 
-describe('the order service is told of the delivery', { concurrency: 3 }, () => {
-  test('until it accepts, with one idempotency key, whichever door delivered; and of nothing else', { timeout: 60_000 }, async (t) => {
+describe('The order service is told of the delivery', { concurrency: 3 }, () => {
+  test('The server calls until one call is accepted, with one idempotency key, whichever door delivered, and for nothing else', { timeout: 60_000 }, async (t) => {
     const service = await orderService(t, () => 3);
     const server = await start(t, { ORDER_SERVICE_URL: `${service.url}/shop`, ORDER_SERVICE_RETRY_MS: '50' });
     const user = rider();
@@ -153,8 +153,8 @@ describe('the order service is told of the delivery', { concurrency: 3 }, () => 
     await server.status(orders[1], 'delivered');
     await server.ok('PATCH', `/api/v1/orders/${orders[2]}/status`, { status: 'DELIVERED' }, ADMIN);
     await service.until(() => orders.every((order) => service.of(order).some(({ accepted }) => accepted)), 'all to be accepted');
-    await update(server, sessions[0], { ...AT, status: 'DELIVERED' }, user); // a retry of the rider's is no second delivery
-    // one more of its calls, and nothing of the others is on its way any more
+    await update(server, sessions[0], { ...AT, status: 'DELIVERED' }, user); // the rider's retry is no second delivery
+    // one more order: when its call has come, no call of the others is still on its way
     const last = unheard();
     const { tracking_id: id } = await begin(server, user, last);
     await update(server, id, { ...AT, status: 'DELIVERED' }, user);
@@ -179,7 +179,7 @@ describe('the order service is told of the delivery', { concurrency: 3 }, () => 
     assert.equal(service.calls.length, 16);
   });
 
-  test('across kill -9 and restart, and a service that is away', { timeout: 60_000 }, async (t) => {
+  test('The calls go on after kill -9 and after the service was down', { timeout: 60_000 }, async (t) => {
     let refusals = Infinity;
     const service = await orderService(t, () => refusals);
     const server = await start(t, { ORDER_SERVICE_URL: service.url, ORDER_SERVICE_RETRY_MS: '50' });

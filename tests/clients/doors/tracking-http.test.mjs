@@ -1,5 +1,5 @@
-// Tracking sessions over HTTP (§8, 003_63c82b99cdd90de3.txt): the seed's scenarios of its "HTTP Endpoints", each with what must not pass.
-// What expires and what the order service is told is in tracking-end.test.mjs.
+// Tracking sessions over HTTP (003_63c82b99cdd90de3.txt): the numbered scenarios of its "HTTP Endpoints", each with what must be refused.
+// For expiry and the calls to the order service see tracking-end.test.mjs.
 import assert from 'node:assert/strict';
 import { after, afterEach, test } from 'node:test';
 import { begin, etaSeconds, hangUpAll, PLACE, PUBLIC_SESSION, ring, SESSION, trace } from '../support/doors.mjs';
@@ -13,14 +13,14 @@ afterEach(hangUpAll);
 const AT = { lat: 45.25, lng: 13.61 };
 const rider = () => as(people().driver, 'driver');
 let count = 0;
-/** The id of an order that nobody knows yet. */
+/** The id of an order that does not exist yet. */
 const unheard = () => `ORD-${count += 1}`;
 const start = (body, user) => server.call('POST', '/tracking/start', { dropoff_lat: 45.2, dropoff_lng: 13.6, ...body }, user);
 const update = (id, body, user) => server.call('POST', `/tracking/update/${id}`, body, user);
 const get = (id) => server.call('GET', `/tracking/${id}`, undefined, null);
 const of = (sub, user) => server.call('GET', `/tracking/rider/${sub}`, undefined, user);
 
-test('1. start tracking for an order that is known, and for one that is not', async () => {
+test('1. Tracking starts for a known order and for an unknown one', async () => {
   const who = people();
   const { id } = await server.assigned(who);
   const user = as(who.driver, 'driver');
@@ -41,7 +41,7 @@ test('1. start tracking for an order that is known, and for one that is not', as
   }
 });
 
-test('started again by the same rider, it is the same session; ids are distinct and cannot be guessed', async () => {
+test('The same rider who starts again gets the same session, and ids are distinct and cannot be guessed', async () => {
   const user = rider();
   const ids = [];
   for (let i = 0; i < 20; i += 1) {
@@ -52,14 +52,14 @@ test('started again by the same rider, it is the same session; ids are distinct 
     ids.push(id);
   }
   assert.equal(new Set(ids).size, ids.length);
-  // 20 × 22 random characters of 62: all of a kind at one place, or a common beginning, would be no chance
+  // 20 ids of 22 random characters: a shared prefix or a constant character would not be random
   for (let at = 4; at < 26; at += 1) assert.ok(new Set(ids.map((id) => id[at])).size > 4, `character ${at} of ${ids}`);
   for (const guess of ['TRK-001', 'TRK-', `TRK-${'0'.repeat(22)}`, ids[0].toLowerCase(), `${ids[0]}0`, ids[0].slice(0, -1), '%00', '..%2forders']) {
     assert.equal((await get(guess)).status, 404, guess);
   }
 });
 
-test('2. no start with impossible places; and by whom not, for what not', async () => {
+test('2. A start is refused with an impossible position, by the wrong person and for the wrong order', async () => {
   const user = rider();
   for (const [more, member] of [[{ dropoff_lat: 90.1 }, 'dropoff_lat'], [{ dropoff_lat: -91 }, 'dropoff_lat'], [{ dropoff_lng: 180.5 }, 'dropoff_lng'],
     [{ dropoff_lng: 'east' }, 'dropoff_lng'], [{ dropoff_lat: null }, 'dropoff_lat'], [{ dropoff_lng: undefined }, 'dropoff_lng'],
@@ -82,7 +82,7 @@ test('2. no start with impossible places; and by whom not, for what not', async 
   assert.equal((await start({ order_id: id }, as(who.driver, 'driver'))).status, 409, 'finished');
 });
 
-test('3. an update of the place is answered with the ETA: 30 km/h, a minute at least', async () => {
+test('3. A position update is answered with the ETA at 30 km/h, at least a minute', async () => {
   const user = rider();
   const { tracking_id: id, dropoff } = await begin(server, user, unheard());
   for (const place of [AT, { lat: 45.8, lng: 15.97 }, { lat: -33.9, lng: 151.2 }, dropoff]) {
@@ -103,7 +103,7 @@ test('3. an update of the place is answered with the ETA: 30 km/h, a minute at l
   assert.equal((await update('TRK-0000000000000000000000', AT, user)).status, 404);
 });
 
-test('4. the status goes forwards only; what it is already is no change', async () => {
+test('4. The status only moves forward, and the present status is no change', async () => {
   const user = rider();
   const order = unheard();
   const { tracking_id: id } = await begin(server, user, order);
@@ -123,12 +123,12 @@ test('4. the status goes forwards only; what it is already is no change', async 
   assert.equal(await move('DELIVERED'), 'DELIVERED');
   assert.equal(await move('IN_TRANSIT'), 409);
   assert.deepEqual([await seq(), (await server.order(order)).status], [5, 'delivered']);
-  // and states may be skipped
+  // statuses may be skipped
   const { tracking_id: quick } = await begin(server, user, unheard());
   assert.equal((await update(quick, { ...AT, status: 'DELIVERED' }, user)).body.status, 'DELIVERED');
 });
 
-test('5. anybody reads a session by its id, without the rider and without anybody\'s name', async () => {
+test('5. Anybody reads a session by its id, without the rider and without names', async () => {
   const who = people();
   const { id: order } = await server.assigned(who);
   const user = as(who.driver, 'driver');
@@ -148,14 +148,14 @@ test('5. anybody reads a session by its id, without the rider and without anybod
   assert.deepEqual([last.status, last.current_location], ['DELIVERED', null], 'where the driver is now is nobody\'s business');
 });
 
-test('6. an unknown session is 404, over HTTP and on the WebSocket', async () => {
+test('6. An unknown session is 404 over HTTP and closed on the WebSocket', async () => {
   const { status, headers, body } = await get('TRK-0000000000000000000000');
   assert.deepEqual([status, body.status, body.code], [404, 404, 'not_found']);
   assert.match(headers.get('content-type'), /^application\/problem\+json/);
   assert.deepEqual(await ring(server, '/ws/tracking/TRK-0000000000000000000000').closed, { code: 1008, reason: 'Tracking not found' });
 });
 
-test('7. only the rider updates; staff may too; others may not', async () => {
+test('7. Only the rider and staff update a session', async () => {
   const who = people();
   const { id: order } = await server.assigned(who);
   const { tracking_id: id } = await begin(server, as(who.driver, 'driver'), order);
@@ -166,7 +166,7 @@ test('7. only the rider updates; staff may too; others may not', async () => {
   for (const user of [{ sub: 'boss', role: 'superadmin' }, SERVICE, as(who.driver, 'courier')]) assert.equal((await update(id, AT, user)).status, 200, user.role);
 });
 
-test('a rider\'s current session: for themself and staff, the newest that lives', async () => {
+test('A rider\'s current session is the newest open one, for the rider and staff', async () => {
   const user = rider();
   assert.equal((await of(user.sub, user)).status, 404);
   const orders = [unheard(), unheard()];
@@ -181,7 +181,7 @@ test('a rider\'s current session: for themself and staff, the newest that lives'
   for (const [reader, status] of [[rider(), 403], [{ sub: 'c', role: 'customer' }, 403], [null, 401]]) assert.equal((await of(user.sub, reader)).status, status);
 });
 
-test('8. the statistics count sessions and sockets', async (t) => {
+test('8. The statistics count sessions and sockets', async (t) => {
   const own = await Server.start();
   t.after(() => own.close());
   const stats = (user = ADMIN) => own.call('GET', '/stats/tracking', undefined, user);
@@ -207,7 +207,7 @@ test('8. the statistics count sessions and sockets', async (t) => {
   assert.deepEqual([(await stats(SERVICE)).status, (await stats(rider())).status, (await stats({ sub: 'c', role: 'customer' })).status, (await stats(null)).status], [200, 403, 403, 401]);
 });
 
-test('sessions outlive a kill -9, and what they show too', async (t) => {
+test('Sessions and their state survive a kill -9', async (t) => {
   const own = await Server.start();
   t.after(() => own.close());
   const user = rider();

@@ -1,4 +1,4 @@
-// 003_63c82b99cdd90de3.txt under "Usage Examples": its curl lines and its JavaScript client as they stand, but for the port, the ids and the tokens.
+// The "Usage Examples" of 003_63c82b99cdd90de3.txt: its curl lines and its JavaScript client, unchanged except for port, ids and tokens.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { after, test } from 'node:test';
@@ -91,7 +91,7 @@ const PLACE = { lat: 5.6045, lng: -0.1875 };
 const FURTHER = { lat: 5.61, lng: -0.2 };
 const seconds = () => Math.floor(Date.now() / 1000);
 
-/** The text with what differs here put in. */
+/** The text with this run's port, id and tokens. */
 const here = (text, id = 'TRK-001') => text.replaceAll('localhost:8500', `localhost:${server.port}`).replaceAll('TRK-001', id)
   .replace('RIDER_TOKEN', jwt(RIDER)).replace('ADMIN_TOKEN', jwt(ADMIN)).replace('Bearer TOKEN', `Bearer ${jwt(RIDER)}`);
 
@@ -100,7 +100,7 @@ async function shell(lines, id) {
   return JSON.parse(stdout);
 }
 
-test('the curl lines, and the JavaScript client beside them', { timeout: 60_000 }, async (t) => {
+test('The curl lines and the JavaScript client work as they are printed', { timeout: 60_000 }, async (t) => {
   const started = seconds();
   const session = await shell(START_TRACKING);
   const id = session.tracking_id;
@@ -111,7 +111,7 @@ test('the curl lines, and the JavaScript client beside them', { timeout: 60_000 
     dropoff: DROPOFF, eta_seconds: null, updated_at: session.updated_at,
   });
 
-  // the page that the snippet is part of
+  // the page that the snippet belongs to
   const [calls, looks, page] = [[], new Set(), { sockets: [], timers: [] }];
   const note = (name) => (...what) => {
     calls.push([name, ...what]);
@@ -155,7 +155,7 @@ test('the curl lines, and the JavaScript client beside them', { timeout: 60_000 
   keepAlive();
   await until(() => last('(pong)'), 'the pong');
 
-  // the rider's own page reports where they are
+  // the rider's own page reports the position
   updateLocation(FURTHER.lat, FURTHER.lng);
   await until(() => last('updateMapMarker').lat === FURTHER.lat, 'the next place');
   assert.deepEqual([last('updateMapMarker').lng, last('updateStatus')], [FURTHER.lng, 'IN_TRANSIT']);

@@ -1,4 +1,4 @@
-// Tracking sessions on their WebSocket (§8, 003_63c82b99cdd90de3.txt): the seed's scenarios of its "WebSocket", each with what must not pass.
+// Tracking sessions on their WebSocket (003_63c82b99cdd90de3.txt): the numbered scenarios of its "WebSocket", each with what must be refused.
 import assert from 'node:assert/strict';
 import { after, afterEach, test } from 'node:test';
 import { begin, dial, etaSeconds, hangUpAll, install, PLACE, ring, SESSION, trace } from '../support/doors.mjs';
@@ -13,7 +13,7 @@ const AT = { lat: 45.25, lng: 13.61 };
 const update = (id, body, user, on = server) => on.ok('POST', `/tracking/update/${id}`, body, user);
 const report = (line, location) => line.send({ type: 'location_update', location });
 
-/** An order of POST /orders on its way, its session, and its rider. */
+/** An order that was created by POST /orders, on its way, with its session and its rider. */
 async function session(on = server) {
   const who = people();
   const { id: order } = await on.assigned(who);
@@ -22,7 +22,7 @@ async function session(on = server) {
   return { id, order, who, user };
 }
 
-test('1., 2. with a valid token: the initial state, whoever it is', async () => {
+test('1., 2. Any client with a valid token gets the initial state', async () => {
   const { id, order, who, user } = await session();
   for (const one of [user, as(who.customer, 'customer'), as(who.chef, 'chef'), ADMIN, as(people().customer, 'customer')]) {
     const line = await dial(server, `/ws/tracking/${id}`, one);
@@ -39,7 +39,7 @@ test('1., 2. with a valid token: the initial state, whoever it is', async () => 
   assert.deepEqual([status, place.lat, place.lng], ['PICKED_UP', AT.lat, AT.lng]);
 });
 
-test('bad tokens and unknown sessions are shut out with 1008; a GET that is no upgrade with 426', async () => {
+test('A bad token or an unknown session is closed with 1008, and a GET without an upgrade gets 426', async () => {
   const { id } = await session();
   for (const token of ['not.a.token', jwt(ADMIN, { alg: 'none' }), jwt({ ...ADMIN, exp: 1 })]) {
     const line = ring(server, `/ws/tracking/${id}`, token);
@@ -52,7 +52,7 @@ test('bad tokens and unknown sessions are shut out with 1008; a GET that is no u
   assert.equal((await server.call('GET', `/ws/tracking/${id}`, undefined, null)).status, 426);
 });
 
-test('3., 4. a place and a status sent by WebSocket are broadcast to all, the sender too', async () => {
+test('3., 4. A position and a status sent by WebSocket reach all sockets, also the sender\'s', async () => {
   const { id, order, who, user } = await session();
   const sender = await trace(server, id, user);
   const lines = [sender, await trace(server, id), await trace(server, id, as(who.customer, 'customer')), await trace(server, id, ADMIN)];
@@ -66,10 +66,10 @@ test('3., 4. a place and a status sent by WebSocket are broadcast to all, the se
   }
   for (const status of ['PICKED_UP', 'IN_TRANSIT', 'DELIVERED']) {
     const lat = AT.lat + lines[0].of('status_change').length / 100;
-    report(status === 'IN_TRANSIT' ? lines[3] : sender, { ...AT, lat, status }); // the admin may too
+    report(status === 'IN_TRANSIT' ? lines[3] : sender, { ...AT, lat, status }); // an admin may report too
     for (const line of lines) {
       const change = await line.next('status_change', ({ data }) => data.status === status);
-      // just before it the same as a location_update
+      // the same data came as a location_update just before
       const before = line.messages[line.messages.indexOf(change) - 1];
       assert.deepEqual(before, { type: 'location_update', data: change.data });
     }
@@ -82,7 +82,7 @@ test('3., 4. a place and a status sent by WebSocket are broadcast to all, the se
   assert.equal((await server.order(order)).status, 'delivered');
 });
 
-test('what is sent over HTTP is broadcast as well', async () => {
+test('An update sent over HTTP reaches all sockets', async () => {
   const { id, user } = await session();
   const line = await trace(server, id);
   const first = await update(id, AT, user);
@@ -93,7 +93,7 @@ test('what is sent over HTTP is broadcast as well', async () => {
   await line.until(() => line.of('location_update').at(-1).data.current_location.lat === 45.26, 'the place');
 });
 
-test('who may not report is told so, and nothing is broadcast', async () => {
+test('A client that may not report gets an error, and nothing is broadcast', async () => {
   const { id, order, who, user } = await session();
   const witness = await trace(server, id);
   for (const [one, code] of [[undefined, 'unauthorized'], [as(who.customer, 'customer'), 'forbidden'], [as(who.chef, 'chef'), 'forbidden'], [as(people().driver, 'driver'), 'forbidden']]) {
@@ -116,7 +116,7 @@ test('who may not report is told so, and nothing is broadcast', async () => {
   assert.equal((await server.order(order)).status, 'in_transit');
 });
 
-test('5. ping, pong', async () => {
+test('5. A ping gets a pong', async () => {
   const { id, user } = await session();
   for (const one of [undefined, user]) {
     const line = await trace(server, id, one);
@@ -124,7 +124,7 @@ test('5. ping, pong', async () => {
   }
 });
 
-test('7. whoever leaves is gone, and nobody else notices', async () => {
+test('7. A client that leaves is gone, and nobody else notices', async () => {
   const { id, user } = await session();
   const sockets = async () => (await server.ok('GET', '/stats/tracking', undefined, ADMIN)).total_websocket_connections;
   const presence = async () => (await server.ok('GET', `/users/${user.sub}/presence`)).connections;
@@ -139,11 +139,11 @@ test('7. whoever leaves is gone, and nobody else notices', async () => {
   await lines[0].next('location_update');
 });
 
-test('8. without a token: everything but reporting, and the driver\'s place only on the way', async () => {
+test('8. A client without a token sees everything but reports nothing, and sees the driver\'s position only on the way', async () => {
   const who = people();
   const { id: order } = await server.create(who);
   await server.status(order, 'accepted');
-  await server.assign(order, who.driver); // early
+  await server.assign(order, who.driver); // before the order is ready
   const user = as(who.driver, 'driver');
   const { tracking_id: id } = await begin(server, user, order);
   const line = await trace(server, id);
@@ -159,14 +159,14 @@ test('8. without a token: everything but reporting, and the driver\'s place only
   assert.ok(!JSON.stringify(line.messages).includes(who.customer.name));
 });
 
-test('one that is closed by kill -9 comes back after a second or two and shows how things stand', { timeout: 60_000 }, async () => {
+test('An app cut off by kill -9 comes back within seconds and shows the present state', { timeout: 60_000 }, async () => {
   const own = await Server.start();
   try {
     const { id, user } = await session(own);
     const app = await install(own, `/ws/tracking/${id}`, undefined, () => {});
     await app.next('initial_state');
     await own.kill9();
-    await app.count('(close)', 2); // once it has tried in vain
+    await app.count('(close)', 2); // its first retry has failed
     await own.run();
     await update(id, { ...AT, status: 'PICKED_UP' }, user, own);
     const { data } = await app.next('initial_state', undefined, 20_000);
@@ -178,14 +178,14 @@ test('one that is closed by kill -9 comes back after a second or two and shows h
   }
 });
 
-test('a rider\'s token that has ended reports nothing any more', { timeout: 60_000 }, async () => {
+test('A rider\'s expired token reports nothing more', { timeout: 60_000 }, async () => {
   const { id, user } = await session();
   const end = Date.now() + 1200;
   const line = await trace(server, id, jwt({ ...user, exp: end / 1000 }));
   const witness = await trace(server, id);
   report(line, AT);
   await witness.next('location_update');
-  // whether the socket is closed or goes on as a reader: what it sends is not taken
+  // the socket may be closed or stay as a reader: either way its reports are not taken
   await Promise.race([line.closed, new Promise((resolve) => { setTimeout(resolve, end + 100 - Date.now()); })]);
   if (line.of('(close)').length === 0) await line.ask({ type: 'location_update', location: { ...AT, lat: 46 } }, 'error');
   else assert.equal(line.of('(close)')[0].code, 1008);
@@ -193,7 +193,7 @@ test('a rider\'s token that has ended reports nothing any more', { timeout: 60_0
   assert.equal(witness.of('location_update').length, 1);
 });
 
-test('a session that was ended from elsewhere: the driver is another\'s, the user\'s sessions are revoked', async () => {
+test('A socket is closed when the order goes to another driver or the user\'s sessions are revoked', async () => {
   const { id, order, who, user } = await session();
   const token = jwt({ ...as(who.customer, 'customer'), iat: Math.floor(Date.now() / 1000) });
   const customer = await trace(server, id, token);

@@ -1,5 +1,5 @@
-// What becomes of the raw WebSocket doors' peers, each door: who is silent, stalls, breaks off or is told that the server stops costs
-// nobody else anything and leaves nothing behind.
+// Bad peers at each raw WebSocket door: a client that is silent, stalls, disappears or is told that the server stops affects nobody else
+// and leaves nothing behind.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import net from 'node:net';
@@ -26,10 +26,10 @@ const [doors, quickDoors, slowDoors] = await Promise.all([server, quick, slow].m
 const before = { connections: await server.metric('connections'), http: await server.metric('http_connections') };
 const each = atEach(server, doors);
 
-/** Asks to follow an order, in the words of any door. */
+/** A subscription in the words of every door. */
 const subscribe = (order) => framed(JSON.stringify({ type: 'subscribe', order_id: order, orderId: order }));
 
-/** Reads on until a message is as it should be. */
+/** Reads until a message matches. */
 async function hears(wire, wanted) {
   for (;;) {
     const message = await said(wire);
@@ -37,15 +37,15 @@ async function hears(wire, wanted) {
   }
 }
 
-/** It is served, after what it was told before. */
+/** It has read everything so far, and its request is answered. */
 async function caughtUp(wire) {
   await wire.write(framed(asking()));
   await hears(wire, ({ type }) => type === 'pong');
 }
 
-// --- who says goodbye in a stream of events
+// --- a client that closes amid events
 
-test('after its close frame the server says nothing more, however much there is to say', { timeout: 60_000 }, async () => {
+test('After its close frame the server sends nothing more, however many events wait', { timeout: 60_000 }, async () => {
   for (let round = 0; round < 30; round += 1) {
     const session = await startTracking(server, `goodbye-${round}`);
     const wire = await knock(server, { path: `/ws/tracking/${session.tracking_id}` });
@@ -61,14 +61,14 @@ test('after its close frame the server says nothing more, however much there is 
   }
 });
 
-// --- who breaks off
+// --- a client that disappears
 
 const BROKEN_OFF = {
   'between messages': framed(asking()), 'in a head': framed(asking()).subarray(0, 3), 'in a frame': framed(asking()).subarray(0, 9),
   'in a long frame': headOf(LIMIT), 'between pieces': framed('{', { fin: false }), 'after a close frame': framed(closing(1000), { opcode: OPCODE.close }),
 };
 
-each('connections that are half closed or reset, anywhere', async ({ door, user, open }) => {
+each('A connection may be half closed or reset at any point', async ({ door, user, open }) => {
   for (const [what, bytes] of Object.entries(BROKEN_OFF)) {
     for (const end of [(wire) => wire.socket.end(), (wire) => wire.cut()]) {
       const wire = await open();
@@ -78,7 +78,7 @@ each('connections that are half closed or reset, anywhere', async ({ door, user,
     }
   }
   await gone(server, user, 'all of them');
-  // and before there is an answer
+  // the same before there is an answer
   const head = request(server, door.path, { token: jwt(user) });
   for (const bytes of [head.slice(0, 40), head, Buffer.concat([Buffer.from(head), subscribe('parcel')])]) {
     const socket = net.connect(server.port, '127.0.0.1').resume();
@@ -88,7 +88,7 @@ each('connections that are half closed or reset, anywhere', async ({ door, user,
   }
 });
 
-/** Sends these bytes and is gone some ms later, by a reset or politely: what the server awaits just then is told by nothing. */
+/** Sends these bytes and disappears some ms later, by a reset or a close. No signal tells what the server is waiting for at that moment, hence the times. */
 async function breaksOff(bytes, ms, reset) {
   const socket = net.connect(server.port, '127.0.0.1').resume();
   socket.on('error', () => {});
@@ -99,7 +99,7 @@ async function breaksOff(bytes, ms, reset) {
   else socket.destroy();
 }
 
-each('connections cut at any point of their opening leave no session', async ({ door, user }) => {
+each('A connection cut at any point of its opening leaves no session', async ({ door, user }) => {
   const token = jwt(user);
   const head = Buffer.from(request(server, door.path, { token }));
   const asked = Buffer.concat([head, subscribe('parcel'), framed(asking())]);
@@ -109,15 +109,15 @@ each('connections cut at any point of their opening leave no session', async ({ 
     ...Array.from({ length: 20 }, () => async () => (await knock(server, door, { token })).cut()),
     ...Array.from({ length: 20 }, () => async () => (await enter(server, door, { user, after: subscribe('parcel') })).cut()),
   ];
-  // a database that is being written to makes what is awaited longer
+  // a busy database makes the waits in the server longer
   await meanwhile(() => server.create(people()), async () => {
     while (rounds.length) await Promise.all(rounds.splice(0, 20).map((round) => round()));
   });
 });
 
-// --- who is silent
+// --- a silent client
 
-atEach(quick, quickDoors)('pings come after the interval and not before; who answers them, or says anything, stays', async ({ user, open }) => {
+atEach(quick, quickDoors)('Pings come after the interval and not before, and a client that answers them or says anything stays', async ({ user, open }) => {
   const began = Date.now();
   const wires = { pongs: await open(), texts: await open(), silent: await open() };
   const until = began + 2 * (INTERVAL_MS + TIMEOUT_MS);
@@ -134,21 +134,21 @@ atEach(quick, quickDoors)('pings come after the interval and not before; who ans
   assert.equal(await connections(quick, user), 2, 'the others stay');
 });
 
-test('who does not even read is given up as well', async () => {
+test('A client that does not even read is given up as well', async () => {
   const user = somebody();
   for (const door of quickDoors) (await enter(quick, door, { user })).socket.pause();
   assert.equal(await connections(quick, user), quickDoors.length);
   await gone(quick, user, 'after the silence');
 });
 
-// --- who stalls
+// --- a client that stalls
 
 const BIG = { items: Array.from({ length: 200 }, (_, i) => ({ name: `${i} ${'x'.repeat(240)}`, quantity: 1 })) };
 const FIXES = 2500;
 const AT_ONCE = 200;
 const TOSSES = 20;
 
-/** An order on its way, of which more is said than a connection can hold: its rider reports again and again. */
+/** An order on its way with more events than a connection can buffer: its rider reports again and again. */
 async function chattering() {
   const who = people();
   const { id } = await slow.assigned(who);
@@ -170,7 +170,7 @@ async function chattering() {
   };
 }
 
-/** A big order, of which all is said again and again: it is handed to and fro. */
+/** A big order that is assigned back and forth; each assignment sends all of it. */
 async function tossed() {
   const { id } = await slow.create(people(), BIG);
   await slow.status(id, 'ready_for_pickup');
@@ -180,7 +180,7 @@ async function tossed() {
 
 const delivered = ({ status, data }) => (status ?? data?.status)?.toLowerCase() === 'delivered';
 
-test('who takes nothing is cut after WRITE_STALL_MS; who follows the same order is served at once', { timeout: 60_000 }, async () => {
+test('A client that takes nothing is cut after WRITE_STALL_MS, and another client of the same order is served at once', { timeout: 60_000 }, async () => {
   const user = { sub: 'watcher', role: 'admin' };
   let cut = 0;
   for (const [i, make] of [chattering, tossed, chattering].entries()) {
@@ -210,7 +210,7 @@ test('who takes nothing is cut after WRITE_STALL_MS; who follows the same order 
   assert.equal(await slow.metric('sessions_behind'), 0);
 });
 
-atEach(slow, slowDoors)('who sends pings and does not read the pongs is cut as well', async ({ door, user, open }) => {
+atEach(slow, slowDoors)('A client that sends pings and does not read the pongs is cut as well', async ({ door, user, open }) => {
   const witness = await open();
   const socket = net.connect(slow.port, '127.0.0.1').pause();
   socket.on('error', () => {});
@@ -222,9 +222,9 @@ atEach(slow, slowDoors)('who sends pings and does not read the pongs is cut as w
   await answers(witness, 'the witness');
 });
 
-// --- when the server stops
+// --- a server that stops
 
-test('a server that stops lets nobody in, and closes with 1001, whether that is answered or not', { timeout: 60_000 }, async (t) => {
+test('A stopping server accepts nobody and closes with 1001, whether the client answers or not', { timeout: 60_000 }, async (t) => {
   const DRAIN_MS = 2000;
   const at = await Server.start({ env: { DRAIN_MS: `${DRAIN_MS}` } });
   t.after(() => at.close());
@@ -254,7 +254,7 @@ test('a server that stops lets nobody in, and closes with 1001, whether that is 
   assert.ok(Date.now() - told < DRAIN_MS + 3000, `the exit took ${Date.now() - told} ms`);
 });
 
-test('nothing is left of all those', async () => {
+test('Nothing is left of all these connections', async () => {
   await eventually(async () => await server.metric('connections') === before.connections, 'the sessions to be over');
   await eventually(async () => await server.metric('http_connections') <= before.http, 'the connections to be closed');
   assert.equal(await server.metric('sessions_behind'), 0);

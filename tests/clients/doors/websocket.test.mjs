@@ -1,5 +1,5 @@
-// The raw WebSocket doors at the level of bytes, each of them: what RFC 6455 says of handshakes, frames, text and closing, as the
-// Autobahn suite asks for it. Who is silent, stalls or breaks off is in websocket-peers.test.mjs.
+// Each raw WebSocket door at the level of bytes: RFC 6455 on handshakes, frames, text and closing, as the Autobahn suite checks it.
+// For clients that are silent, stall or disappear see websocket-peers.test.mjs.
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { after, test } from 'node:test';
@@ -21,7 +21,7 @@ const each = atEach(server, doors);
 
 // --- the handshake
 
-each('the answer to a handshake', async ({ door, user }) => {
+each('The handshake gets the right answer', async ({ door, user }) => {
   const token = jwt(user);
   for (const [what, options] of [
     ['plain', {}],
@@ -36,7 +36,7 @@ each('the answer to a handshake', async ({ door, user }) => {
   }
 });
 
-each('a request that opens no WebSocket', async ({ door, user }) => {
+each('A request that is no WebSocket upgrade is refused', async ({ door, user }) => {
   const token = jwt(user);
   const plain = await fetch(`${server.base}${door.path}?token=${token}`);
   await plain.text();
@@ -61,7 +61,7 @@ each('a request that opens no WebSocket', async ({ door, user }) => {
 
 const EXPIRED = 1_000_000_000;
 
-each('the token: in the query, in a header, in neither, and bad ones', async ({ door, user, knocks, open }) => {
+each('The token may be in the query, in a header or missing, and a bad one is refused', async ({ door, user, knocks, open }) => {
   await answers(await open(), 'in the query');
   assert.equal(await connections(server, user), 1);
   const bad = {
@@ -87,7 +87,7 @@ each('the token: in the query, in a header, in neither, and bad ones', async ({ 
   for (const [what, token] of Object.entries(bad)) await refused({ token }, 'Invalid token', what);
 });
 
-test('a foreign page is refused, since CORS would not stop it', async () => {
+test('A foreign page is refused, because CORS would not stop it', async () => {
   for (const [at, all, origin, wanted] of [
     [server, doors, FOE, 403], [server, doors, 'null', 403], [server, doors, server.base, 101],
     [listed, listedDoors, FOE, 403], [listed, listedDoors, 'https://a.test', 403], [listed, listedDoors, FRIEND, 101],
@@ -101,7 +101,7 @@ test('a foreign page is refused, since CORS would not stop it', async () => {
 
 // --- frames and messages
 
-each('text of every class of length, in any number of pieces', async ({ open }) => {
+each('Text of every class of length arrives, in any number of fragments', async ({ open }) => {
   const wire = await open();
   for (const length of [0, 1, 125, 126, 127, 5000, LIMIT - 1, LIMIT]) {
     const short = length < asking().length;
@@ -115,7 +115,7 @@ each('text of every class of length, in any number of pieces', async ({ open }) 
   }
 });
 
-each('control frames between the pieces of a message are answered at once', async ({ open }) => {
+each('Control frames between the fragments of a message are answered at once', async ({ open }) => {
   const wire = await open();
   const pieces = cut(asking(300), 1);
   const between = (i) => Buffer.concat([framed(`${i}`, { opcode: OPCODE.ping }), framed('nobody asked', { opcode: OPCODE.pong })]);
@@ -130,7 +130,7 @@ each('control frames between the pieces of a message are answered at once', asyn
   assert.deepEqual(await said(wire), { type: 'pong' });
 });
 
-each('pings of every length are answered with what they say, in order', async ({ open }) => {
+each('Pings of every length get their payload back, in order', async ({ open }) => {
   const wire = await open();
   const payloads = Array.from({ length: 126 }, (_, length) => randomBytes(length));
   await wire.write(Buffer.concat(payloads.map((payload) => framed(payload, { opcode: OPCODE.ping }))));
@@ -170,7 +170,7 @@ const FAULTS = {
   'a message in pieces within a message': Buffer.concat([halfMessage, halfMessage]),
 };
 
-each('frames that are none end it with 1002', async ({ open }) => {
+each('A malformed frame closes the connection with 1002', async ({ open }) => {
   for (const [what, bytes] of Object.entries(FAULTS)) {
     const wire = await open();
     await answers(wire, what);
@@ -192,7 +192,7 @@ const BAD_TEXT = {
   'five bytes': [0xf8, 0x88, 0x80, 0x80, 0x80], 'FE': [0xfe], 'FF': [0xff],
 };
 
-each('characters of every kind, whole and cut anywhere', async ({ open }) => {
+each('Characters of every kind arrive, whole and cut anywhere', async ({ open }) => {
   const wire = await open();
   for (const text of GOOD_TEXT) {
     const message = Buffer.concat(withinText(text));
@@ -203,7 +203,7 @@ each('characters of every kind, whole and cut anywhere', async ({ open }) => {
   }
 });
 
-each('text that is not UTF-8 ends it with 1007', async ({ open }) => {
+each('Text that is not UTF-8 closes the connection with 1007', async ({ open }) => {
   for (const [what, bytes] of Object.entries(BAD_TEXT)) {
     const whole = Buffer.concat(withinText(bytes));
     const unended = Buffer.concat(withinText(bytes).slice(0, 2));
@@ -217,7 +217,7 @@ each('text that is not UTF-8 ends it with 1007', async ({ open }) => {
   }
 });
 
-each('a message of over 64 KiB ends it with 1009, and nothing is waited for', async ({ open }) => {
+each('A message of over 64 KiB closes the connection with 1009 at once, without waiting for the rest', async ({ open }) => {
   const long = 'x'.repeat(LIMIT + 1);
   const huge = 'x'.repeat(1_000_000);
   const witness = await open();
@@ -234,13 +234,13 @@ each('a message of over 64 KiB ends it with 1009, and nothing is waited for', as
     assert.deepEqual([code, told], [1009, []], what);
     await answers(witness, what);
   }
-  // More than the protocol allows, so either is true of it.
+  // 2^63 is more than the protocol allows, so both codes are right.
   const wire = await open();
   await wire.write(headOf(2n ** 63n));
   assert.ok([1002, 1009].includes((await dismissed(wire)).code), 'a promise of 2^63 bytes');
 });
 
-each('binary messages are refused one by one', async ({ open }) => {
+each('Each binary message is refused, and the connection stays open', async ({ open }) => {
   const wire = await open();
   const binary = { opcode: OPCODE.binary };
   for (const bytes of [framed('', binary), framed(asking(), binary), framed(randomBytes(LIMIT), binary), inPieces(cut(randomBytes(500), 100), binary)]) {
@@ -253,7 +253,7 @@ each('binary messages are refused one by one', async ({ open }) => {
 
 // --- closing
 
-each('a close frame is returned, and then it ends', async ({ open }) => {
+each('A close frame is returned, and then the connection ends', async ({ open }) => {
   const goodbye = async (body, first = '') => {
     const wire = await open();
     await wire.write(Buffer.concat([Buffer.from(first), framed(body, { opcode: OPCODE.close }), framed(asking())]));
@@ -270,7 +270,7 @@ each('a close frame is returned, and then it ends', async ({ open }) => {
   assert.equal((await goodbye(closing(1000), halfMessage)).code, 1000, 'in the middle of a message');
 });
 
-each('a close frame that is none: 1002, and 1007 when only its reason is not UTF-8', async ({ open }) => {
+each('A malformed close frame gets 1002, or 1007 when only its reason is not UTF-8', async ({ open }) => {
   const badCodes = [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535];
   for (const [what, body, wanted] of [
     ...badCodes.flatMap((code) => [[`${code}`, closing(code), 1002], [`${code} and a reason`, closing(code, 'bye'), 1002]]),
@@ -283,9 +283,9 @@ each('a close frame that is none: 1002, and 1007 when only its reason is not UTF
   }
 });
 
-// --- what TCP does with it
+// --- the same bytes in other TCP segments
 
-each('every byte on its own, from the handshake on', async ({ open }) => {
+each('Bytes may come one by one, from the handshake on', async ({ open }) => {
   const wire = await open({ dribble: true });
   await answers(wire, 'text');
   await wire.write(inPieces(cut(asking(130), 50), { between: (i) => framed(`${i}`, { opcode: OPCODE.ping }) }));
@@ -295,14 +295,14 @@ each('every byte on its own, from the handshake on', async ({ open }) => {
   assert.equal((await closed(wire)).code, 1000);
 });
 
-each('everything in one write, with the handshake or after it', async ({ door, user, knocks, open }) => {
+each('Everything may come in one write, with the handshake or after it', async ({ door, user, knocks, open }) => {
   const COUNT = 100;
   const all = Buffer.concat([
     ...Array.from({ length: COUNT }, () => framed(asking())), framed('ping', { opcode: OPCODE.ping }), inPieces(cut(asking(), 4)),
   ]);
   const pongs = Array(COUNT + 1).fill({ type: 'pong' });
   const check = async (wire, hello) => {
-    // a ping may overtake requests, and requests may not overtake each other
+    // a pong may overtake answers; answers keep their order
     const frames = [];
     while (frames.length < COUNT + 2 + (hello ? 1 : 0)) frames.push(await wire.frame());
     const texts = frames.filter(({ opcode }) => opcode === OPCODE.text).map(({ payload }) => JSON.parse(payload));

@@ -1,5 +1,5 @@
-// The shell lines under "Testing" in 002_2917022c08c0c4bc.txt as they stand, but for the port and the order's id: bash, curl, python3
-// and wscat against `--demo`.
+// The shell lines under "Testing" in 002_2917022c08c0c4bc.txt, unchanged except for port and order id: bash, curl, python3 and wscat
+// against `--demo`.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -25,7 +25,7 @@ const login = (email, password, on = server) => on.call('POST', '/api/v1/auth/lo
 const PATH = `${path.join(import.meta.dirname, '..', 'node_modules', '.bin')}:${process.env.PATH}`;
 const WAIT_MS = 20_000;
 
-/** What one types into a shell; `lines` are what it prints. */
+/** A shell; `lines` are its output. */
 class Terminal {
   lines = [];
   #looks = new Set();
@@ -33,7 +33,7 @@ class Terminal {
   constructor(script) {
     this.child = spawn('bash', ['-c', script.replaceAll('localhost:7001', `localhost:${server.port}`)], { env: { ...process.env, PATH } });
     this.ended = once(this.child, 'close').then(([code]) => code);
-    this.child.stdin.on('error', () => {}); // it has ended already
+    this.child.stdin.on('error', () => {}); // it may have ended already
     let text = '';
     this.errors = '';
     this.child.stderr.on('data', (data) => { this.errors += data; });
@@ -48,11 +48,11 @@ class Terminal {
 
   type(line) { this.child.stdin.write(`${line}\n`); }
 
-  /** The first message on it that is so. */
+  /** The first message that matches. */
   message(match, what) {
     return new Promise((resolve, reject) => {
       const look = () => {
-        // wscat's prompt may be before a message
+        // wscat's prompt may stand before a message
         const found = this.lines.filter((line) => line.includes('{')).map((line) => JSON.parse(line.slice(line.indexOf('{')))).find(match);
         if (!found) return;
         clearTimeout(timer);
@@ -66,9 +66,9 @@ class Terminal {
   }
 }
 
-test('a token, wscat, subscribe, change: order:updated and orders:changed are in wscat', { timeout: 120_000 }, async (t) => {
+test('With a token, wscat subscribes and shows order:updated and orders:changed after a change', { timeout: 120_000 }, async (t) => {
   const wscat = new Terminal(`${GET_A_TOKEN}\n${CONNECT_VIA_WSCAT}`);
-  t.after(() => wscat.child.stdin.end()); // what one does with Ctrl+D
+  t.after(() => wscat.child.stdin.end()); // as Ctrl+D does
   const { sub } = await admin();
   await eventually(async () => (await server.ok('GET', `/users/${sub}/presence`)).online, 'wscat to be connected', WAIT_MS);
 
@@ -91,13 +91,13 @@ test('a token, wscat, subscribe, change: order:updated and orders:changed are in
   await eventually(async () => !(await server.ok('GET', `/users/${sub}/presence`)).online, 'wscat to be gone');
 });
 
-/** The claims in the demo admin's token. */
+/** The claims of the demo admin's token. */
 async function admin() {
   const { body } = await login('admin@martly.dev', 'admin123');
   return JSON.parse(Buffer.from(body.data.accessToken.split('.')[1], 'base64url'));
 }
 
-test('login is for the demo\'s people, with their passwords, and only in the demo', async (t) => {
+test('The login takes only demo users with their passwords, and only in the demo', async (t) => {
   const { status, body } = await login('admin@martly.dev', 'admin123');
   assert.deepEqual([status, body.success, body.data.user.role], [200, true, 'admin']);
   assert.equal(body.data.user.email, 'admin@martly.dev');

@@ -1,4 +1,4 @@
-// /ws (§7, 002_2917022c08c0c4bc.txt): what that system's hooks and its "manual verification" do, on `ws`.
+// /ws (002_2917022c08c0c4bc.txt): that system's hooks and its "manual verification", with `ws`.
 import assert from 'node:assert/strict';
 import { after, afterEach, test } from 'node:test';
 import { closeAll, connect } from '../support/client.mjs';
@@ -19,9 +19,9 @@ const poll = async (path, user, on = server) => {
   assert.equal(body.success, true, path);
   return body;
 };
-/** The list screen's hints of that order: their status words. */
+/** What the list screen heard of that order: the status words. */
 const hints = (line, id) => line.of('orders:changed').filter(({ orderId }) => orderId === id).map(({ status }) => status);
-/** The detail screen's orders: [status, seq]. */
+/** What the detail screen heard of that order: [status, seq]. */
 const details = (line, id) => line.of('order:updated').filter(({ orderId }) => orderId === id).map(({ data }) => [data.status, data.seq]);
 const hint = (line, id, n) => line.until(() => hints(line, id).length >= n, `${n} orders:changed`);
 const detail = (line, id, seq) => line.next('order:updated', ({ orderId, data }) => orderId === id && data.seq === seq);
@@ -35,7 +35,7 @@ async function live(id, who) {
   }
 }
 
-test('ping, pong; subscribing brings the order, and nothing else; unsubscribing is not answered', async () => {
+test('A ping gets a pong, subscribing brings the order and nothing else, unsubscribing gets no answer', async () => {
   const who = people();
   const created = await server.create(who, { notes: 'Ring twice', items: [{ name: 'Fuži', quantity: 2, unitPrice: 9.5 }], total: 19 });
   const { id } = created;
@@ -55,7 +55,7 @@ test('ping, pong; subscribing brings the order, and nothing else; unsubscribing 
   assert.deepEqual(line.messages.map(({ type }) => type), ['pong', 'order:updated', 'pong', 'orders:changed', 'pong']);
 });
 
-test('order:updated for the detail screens, orders:changed for the lists of customer, chef and admins', async () => {
+test('Detail screens get order:updated; lists of customer, chef and admins get orders:changed', async () => {
   const [who, other] = [people(), people()];
   const [customer, chef, admin] = [as(who.customer, 'customer'), as(who.chef, 'chef'), ADMIN];
   const lists = await Promise.all([customer, chef, admin].map((user) => dial(server, '/ws', user)));
@@ -86,7 +86,7 @@ test('order:updated for the detail screens, orders:changed for the lists of cust
   }
 });
 
-test('the driver of the order may open it too, until it is another\'s', async () => {
+test('The order\'s driver may open it too, until it goes to another driver', async () => {
   const [who, next] = [people(), people()];
   const { id } = await server.assigned(who);
   const line = await watch(server, as(who.driver, 'driver'), id);
@@ -99,7 +99,7 @@ test('the driver of the order may open it too, until it is another\'s', async ()
   assert.deepEqual(line.of('orders:changed'), [], 'a driver has no list');
 });
 
-test('two admin tabs: what one changes, the other shows', async () => {
+test('Of two admin tabs, one shows what the other changes', async () => {
   const who = people();
   const { id } = await server.create(who);
   const tabs = await Promise.all([1, 2].map(() => watch(server, ADMIN, id)));
@@ -114,7 +114,7 @@ test('two admin tabs: what one changes, the other shows', async () => {
   }
 });
 
-test('background and foreground: the app closes, the status changes, it comes back and shows it at once', async () => {
+test('An app that was in the background during a change shows it as soon as it is back', async () => {
   const who = people();
   const { id } = await server.create(who);
   const user = as(who.customer, 'customer');
@@ -129,7 +129,7 @@ test('background and foreground: the app closes, the status changes, it comes ba
   }
 });
 
-test('kill -9 and restart: the app comes back after a second or two and shows how things stand', { timeout: 60_000 }, async () => {
+test('After kill -9 and restart, the app comes back within seconds and shows the present state', { timeout: 60_000 }, async () => {
   const own = await Server.start();
   try {
     const who = people();
@@ -138,7 +138,7 @@ test('kill -9 and restart: the app comes back after a second or two and shows ho
     const apps = await Promise.all([user, ADMIN].map((one) => install(own, '/ws', one, (app) => app.send({ type: 'subscribe', orderId: id }))));
     for (const app of apps) await detail(app, id, 1);
     await own.kill9();
-    for (const app of apps) await app.count('(close)', 2); // once it has tried in vain
+    for (const app of apps) await app.count('(close)', 2); // its first retry has failed
     await own.run();
     assert.equal((await patch(id, 'CONFIRMED', ADMIN, own)).status, 200);
     for (const app of apps) await app.count('(open)', 2, 20_000);
@@ -154,7 +154,7 @@ test('kill -9 and restart: the app comes back after a second or two and shows ho
   }
 });
 
-test('the fallback poll: lists and details in these words', async () => {
+test('The fallback poll shows lists and details in these words', async () => {
   const who = people();
   const user = as(who.customer, 'customer');
   const ids = [];
@@ -179,7 +179,7 @@ test('the fallback poll: lists and details in these words', async () => {
   assert.equal((await server.call('GET', '/api/v1/orders', undefined, null)).status, 401);
 });
 
-test('PATCH: every word, wrong words, illegal moves, orders of others', async () => {
+test('PATCH takes every word and refuses wrong words, illegal moves and foreign orders', async () => {
   const who = people();
   for (const [word, status] of [['CONFIRMED', 'accepted'], ['preparing', 'preparing'], ['READY', 'ready_for_pickup'],
     ['OUT_FOR_DELIVERY', 'in_transit'], ['DELIVERED', 'delivered'], ['CANCELLED', 'cancelled'], ['Canceled', 'cancelled']]) {
@@ -206,7 +206,7 @@ test('PATCH: every word, wrong words, illegal moves, orders of others', async ()
   assert.equal((await patch(id, 'CANCELLED', null)).status, 401);
 });
 
-test('the customer cancels', async () => {
+test('The customer cancels', async () => {
   const who = people();
   const user = as(who.customer, 'customer');
   const { id } = await server.create(who);
@@ -224,7 +224,7 @@ test('the customer cancels', async () => {
   assert.equal((await cancel(cooking.id, as(people().customer, 'customer'), {})).status, 404);
 });
 
-test('a payment that is verified accepts the order: by its customer with a reference, by staff without', async () => {
+test('A verified payment accepts the order: the customer needs a reference, staff does not', async () => {
   const who = people();
   const user = as(who.customer, 'customer');
   for (const [verifier, body] of [[user, { reference: 'pay_123' }], [ADMIN, {}], [ADMIN, { reference: 'pay_124' }]]) {
@@ -252,7 +252,7 @@ test('a payment that is verified accepts the order: by its customer with a refer
   assert.deepEqual([(await server.order(id)).status, (await server.order(id)).paymentStatus], ['pending', 'pending']);
 });
 
-test('no token and a bad one are shut out with 1008; a GET that is no upgrade with 426', async () => {
+test('A missing or bad token is refused with 1008, and a GET without an upgrade with 426', async () => {
   assert.deepEqual(await ring(server, '/ws').closed, { code: 1008, reason: 'Token required' });
   for (const token of ['not.a.token', jwt(ADMIN, { alg: 'none' }), jwt({ ...ADMIN, exp: 1 })]) {
     const line = ring(server, '/ws', token);
@@ -262,12 +262,12 @@ test('no token and a bad one are shut out with 1008; a GET that is no upgrade wi
   assert.equal((await server.call('GET', '/ws', undefined, ADMIN)).status, 426);
 });
 
-test('a token may end during the connection, and is looked at again on return', { timeout: 60_000 }, async () => {
+test('A token may expire during a connection, and is checked again at the next one', { timeout: 60_000 }, async () => {
   const who = people();
   const { id } = await server.create(who);
   const token = jwt({ ...as(who.customer, 'customer'), exp: Date.now() / 1000 + 1.2 });
   const line = await watch(server, token, id);
-  const clock = await connect(server, { token }); // is told when it has ended
+  const clock = await connect(server, { token }); // its token:expired tells when
   await clock.next('token:expired');
   assert.deepEqual(await line.ask({ type: 'ping' }, 'pong'), { type: 'pong' });
   await patch(id, 'CONFIRMED');
@@ -278,7 +278,7 @@ test('a token may end during the connection, and is looked at again on return', 
   assert.deepEqual(await ring(server, '/ws', token).closed, { code: 1008, reason: 'Invalid token' });
 });
 
-test('sessions that are ended are closed with 1008, and stay ended', async () => {
+test('Revoked sessions are closed with 1008 and stay revoked', async () => {
   const who = people();
   const { id } = await server.create(who);
   const token = jwt({ ...as(who.customer, 'customer'), iat: Math.floor(Date.now() / 1000) });

@@ -1,4 +1,4 @@
-// Broken and hostile connections: each costs nobody else anything. A witness on a socket of its own is asked after each.
+// Broken and hostile connections. Each affects nobody else: a witness on its own socket is checked after each.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import { closeAll, combos, connect, label } from '../support/client.mjs';
@@ -30,11 +30,11 @@ const PACKETS = ['', '9', '4', '7x', '42', '42/realtime', '42/realtime,', '42/re
   `42/realtime,["ping:latency",${'['.repeat(DEEP)}${']'.repeat(DEEP)}]`, `42/realtime,["${'\\u0000'.repeat(500)}"]`];
 
 for (const version of [4, 3]) {
-  test(`packets that are none, Engine.IO ${version}`, async () => {
+  test(`Malformed packets do no harm, Engine.IO ${version}`, async () => {
     for (const packet of [...PACKETS, Buffer.from([4, 0xff, 0xfe, 0]), Buffer.alloc(0)]) {
       const ws = await joined(server, USER, version);
       ws.send(packet);
-      // Whether this socket survives is its own affair; that it is answered or closed shows the packet was handled.
+      // This socket may survive or not. An answer or a close shows that the packet was handled.
       ws.send(`42/realtime,1["ping:latency",{"t":5}]`);
       const answered = new Promise((resolve) => {
         ws.on('message', (data) => { if (data.toString().startsWith('43/realtime,1[')) resolve(); });
@@ -42,20 +42,20 @@ for (const version of [4, 3]) {
       await within(Promise.race([ws.closed, answered]), `an answer or a close after ${JSON.stringify(packet).slice(0, 60)}`);
       ws.terminate();
       await witness.ask('ping:latency', { t: 1 });
-      // the witness may ask 50 times a second
+      // the witness may send 50 requests a second
       await new Promise((resolve) => { setTimeout(resolve, 20); });
     }
   });
 }
 
-test('a text frame that is not UTF-8 closes that socket', async () => {
+test('A text frame that is not UTF-8 closes that socket', async () => {
   const ws = await joined(server, USER);
   ws.send(Buffer.from([0x34, 0xc3, 0x28]), { binary: false });
   await within(ws.closed, 'the close');
 });
 
 for (const combo of combos) {
-  test(`${label(combo)}: a message of over 64 KiB costs the sender the connection, and nobody else`, async () => {
+  test(`${label(combo)}: a message of over 64 KiB closes the sender's connection, and nobody else notices`, async () => {
     for (const size of [70_000, 1_000_000]) {
       const client = await connect(server, { ...combo, user: USER, options: { reconnection: false } });
       client.send('ping:latency', { t: 'x'.repeat(size) });
@@ -65,7 +65,7 @@ for (const combo of combos) {
   });
 }
 
-test('a message of a little under 64 KiB is read', async () => {
+test('A message of just under 64 KiB is read', async () => {
   for (const transport of ['websocket', 'polling']) {
     const client = await connect(server, { transport, user: USER });
     const { error } = await client.request('order:tracking', { orderId: 'x'.repeat(60_000) });
@@ -84,13 +84,13 @@ for (const client of ['4', '2']) {
   });
 }
 
-test('handshakes cut at every point leave nothing behind', async () => {
+test('A handshake cut at any point leaves nothing behind', async () => {
   const user = { sub: 'cutter', role: 'customer' };
   const upgrade = `GET /socket.io/?EIO=4&transport=websocket&token=${jwt(user)} HTTP/1.1\r\nHost: x\r\n`
     + 'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n';
   for (let cut = 1; cut <= upgrade.length; cut += 16) await tcp(server, upgrade.slice(0, cut));
   await tcp(server, upgrade);
-  await tcp(server, Buffer.concat([Buffer.from(upgrade), Buffer.from([0x81, 0xfe, 0x40])])); // and half a frame
+  await tcp(server, Buffer.concat([Buffer.from(upgrade), Buffer.from([0x81, 0xfe, 0x40])])); // with half a frame
   for (let i = 0; i < 20; i += 1) {
     const ws = await joined(server, user);
     if (i % 2) ws.terminate(); else ws.close();
@@ -98,10 +98,10 @@ test('handshakes cut at every point leave nothing behind', async () => {
   const join = `40/realtime,${JSON.stringify({ token: jwt(user) })}`;
   for (let i = 0; i < 20; i += 1) {
     const url = await pollingUrl(server);
-    await fetch(url, { method: 'POST', body: join }); // joined, and never heard of again
-    await fetch(url, { method: 'POST', body: '1' }); // but it says goodbye
+    await fetch(url, { method: 'POST', body: join }); // joined, and it never polls
+    await fetch(url, { method: 'POST', body: '1' }); // it closes all the same
   }
-  // No event tells that a server has noticed a lost connection, so presence is asked until it says so.
+  // No event tells when the server has noticed a lost connection, so the test asks for presence until it has.
   const deadline = Date.now() + 10_000;
   let presence;
   do {
@@ -110,7 +110,7 @@ test('handshakes cut at every point leave nothing behind', async () => {
   assert.deepEqual(presence, { userId: 'cutter', online: false, connections: 0 });
 });
 
-test('garbage instead of HTTP, and HTTP that is wrong, are refused', async () => {
+test('Garbage instead of HTTP and malformed HTTP are refused', async () => {
   for (const bytes of ['\u0000\u00ff GARBAGE\r\n\r\n', 'GET\r\n\r\n', 'GET / HTTP/9.9\r\n\r\n', 'POST /orders HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n']) {
     const got = await tcp(server, Buffer.from(bytes, 'latin1'), { reply: true });
     assert.match(got, /^($|HTTP\/1\.[01] 4\d\d)/, JSON.stringify(bytes));
@@ -119,7 +119,7 @@ test('garbage instead of HTTP, and HTTP that is wrong, are refused', async () =>
   await tcp(server, longHeader);
 });
 
-test('polling requests that make no sense are refused with 4xx', async () => {
+test('Malformed polling requests are refused with 4xx', async () => {
   const at = (query) => `${server.base}/socket.io/?${query}`;
   for (const query of ['', 'EIO=4', 'EIO=7&transport=polling', 'EIO=4&transport=carrier-pigeon', 'transport=polling',
     'EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAA', 'EIO=4&transport=polling&sid=%00', 'EIO=4&transport=websocket']) {

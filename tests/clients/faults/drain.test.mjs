@@ -1,6 +1,6 @@
-// A server that is told to stop, and everybody who comes back at once: nobody misses an event, and nobody is let in who cannot be served.
-// CLIENTS is how many there are and DRAIN_MS how long they are given; 2,000 and 10,000 are what the promise was measured with,
-// 200 and 2,000 what a test has time for.
+// A server is told to stop, and all clients come back at once. Nobody misses an event, and no client is let in that cannot be served.
+// CLIENTS is the number of clients, DRAIN_MS the time they get. The promise was measured with 2,000 and 10,000; a test run has time
+// for 200 and 2,000.
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { closeAll, connect, open } from '../support/client.mjs';
@@ -12,13 +12,13 @@ import { as, eventually, people, postgresDatabase, Server } from '../support/ser
 const CLIENTS = Number(process.env.CLIENTS ?? 200);
 const PER_ORDER = 10;
 const DRAIN = Number(process.env.DRAIN_MS ?? 2000);
-// Together they make some 1,000 tries a second, however many they are: no more than this process can.
+// All clients together make about 1,000 tries a second, whatever their number. This process cannot make more.
 const PATIENT = { reconnectionDelay: CLIENTS / 2, reconnectionDelayMax: CLIENTS * 2 };
 const ENV = { DRAIN_MS: `${DRAIN}` };
 
 afterEach(closeAll);
 
-/** What a handshake is answered with: its status and when to try again. Who gets in says goodbye, which gives the place back. */
+/** The answer to a handshake: its status and Retry-After. An accepted one closes again, which frees its slot. */
 async function handshake({ base }) {
   const url = `${base}/socket.io/?EIO=4&transport=polling`;
   const response = await fetch(url);
@@ -27,13 +27,13 @@ async function handshake({ base }) {
   return { status: response.status, retryAfter: response.headers.get('retry-after') };
 }
 
-/** A few at a time: a crowd of writers is not what this is about. */
+/** Eight at a time: this test is not about many writers. */
 async function each(orders, act) {
   const rest = [...orders];
   await Promise.all(Array.from({ length: 8 }, async () => { while (rest.length) await act(rest.pop()); }));
 }
 
-/** Orders, each with some sockets of its customer and some of services that follow it, on all transports. */
+/** Orders, each with sockets of its customer and of services that follow it, on all transports. */
 async function crowd(server) {
   const orders = Array.from({ length: CLIENTS / PER_ORDER }, () => ({ who: people() }));
   await each(orders, async (order) => { order.id = (await server.create(order.who)).id; });
@@ -53,12 +53,12 @@ async function crowd(server) {
   return { orders, clients };
 }
 
-/** Changes every order; `patient` about a server that cannot take it just now. */
+/** Changes every order. With `patient` it retries while the server refuses. */
 async function change(server, orders, status, patient = false) {
   await each(orders, ({ id }) => server.status(id, status).catch((error) => { if (!patient) throw error; }));
 }
 
-/** Everybody is back as who they were, and their record is what the log says. */
+/** All clients have recovered, and their records match the log. */
 async function verify(server, { orders, clients }) {
   const log = new Map(await Promise.all(orders.map(async ({ id }) => [id, (await server.events(id)).events.slice(1).map(({ seq }) => seq)])));
   await Promise.all(clients.map(async ({ client, id, what }) => {
@@ -71,7 +71,7 @@ async function verify(server, { orders, clients }) {
   }));
 }
 
-test(`SIGTERM with ${CLIENTS} clients, and a restart on the same port`, { timeout: 120_000 + CLIENTS * 50 }, async (t) => {
+test(`${CLIENTS} clients come back after SIGTERM and a restart on the same port`, { timeout: 120_000 + CLIENTS * 50 }, async (t) => {
   const { server } = await start(t, { env: ENV });
   const all = await crowd(server);
   await change(server, all.orders, 'accepted');
@@ -104,7 +104,7 @@ test(`SIGTERM with ${CLIENTS} clients, and a restart on the same port`, { timeou
   await verify(server, all);
 });
 
-test(`a second process takes over the port from one with ${CLIENTS} clients`, { timeout: 120_000 + CLIENTS * 50 }, async (t) => {
+test(`A second process takes over the port from one with ${CLIENTS} clients`, { timeout: 120_000 + CLIENTS * 50 }, async (t) => {
   const env = { ...ENV, REUSE_PORT: 'true' };
   const { server: old } = await start(t, { env, database: process.env.ORDERCAST_TEST_POSTGRES && postgresDatabase() });
   const all = await crowd(old);
@@ -114,7 +114,7 @@ test(`a second process takes over the port from one with ${CLIENTS} clients`, { 
   t.after(() => server.close());
   const told = Date.now();
   const stopped = old.stop();
-  // whichever of the two takes them, and whoever hears them where
+  // either process may take a change, and its events go to the clients of both
   for (const status of ['preparing', 'ready_for_pickup', 'picked_up']) await change(server, all.orders, status, true);
   assert.equal(await stopped, 0);
   assert.ok(old.exitedAt - told < DRAIN + 3000, `the exit took ${old.exitedAt - told} ms`);
@@ -123,9 +123,9 @@ test(`a second process takes over the port from one with ${CLIENTS} clients`, { 
   await eventually(async () => await server.metric('connections') === all.clients.length, 'one connection for each');
 });
 
-test('more handshakes at once than may be: 503, try again, and in the end everybody is in', { timeout: 60_000 }, async (t) => {
+test('A handshake over the limit gets 503 and a time to retry, and in the end every client is in', { timeout: 60_000 }, async (t) => {
   const { server } = await start(t, { env: { MAX_HANDSHAKES: '1' } });
-  // it has shaken hands, and has not come in yet: the only place is taken
+  // this handshake is not finished, so it holds the only slot
   const first = await Polling.open(server);
   const { status, retryAfter } = await handshake(server);
   assert.equal(status, 503);
@@ -134,7 +134,7 @@ test('more handshakes at once than may be: 503, try again, and in the end everyb
   await first.send('1');
   assert.equal((await handshake(server)).status, 200, 'the place is given back');
 
-  // refused at first, most of them, they try again by themselves
+  // most of them are refused at first and retry by themselves
   const crowdOf = (transport) => Array.from({ length: 20 }, async () => {
     const client = open(server, { transport, user: as(people().customer, 'customer') });
     await client.count('connected', 1, 30_000);
@@ -146,7 +146,7 @@ test('more handshakes at once than may be: 503, try again, and in the end everyb
   assert.ok(clients.some((client) => client.of('(refused)').length > 0), 'there were more than may be');
 });
 
-test('the place of a handshake is given back by those who break off, wherever they do', { timeout: 60_000 }, async (t) => {
+test('A client that gives up its handshake at any point frees the slot', { timeout: 60_000 }, async (t) => {
   const { server } = await start(t, { env: { MAX_HANDSHAKES: '1' } });
   const upgrade = (version) => `GET /socket.io/?EIO=${version}&transport=websocket HTTP/1.1\r\nHost: x\r\n`
     + 'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n';
@@ -165,7 +165,7 @@ test('the place of a handshake is given back by those who break off, wherever th
     },
     'in polling, by giving up a poll': async () => {
       const session = await opened(server, 'polling');
-      // nothing tells that the server has the poll, and one that it never saw ends nothing
+      // No signal tells that the server has the poll, and aborting a poll that it never saw changes nothing. So this tries again.
       await eventually(async () => {
         const giveUp = new AbortController();
         const poll = session.poll({ signal: giveUp.signal });
@@ -178,7 +178,7 @@ test('the place of a handshake is given back by those who break off, wherever th
   };
   for (const [way, breakOff] of Object.entries(ways)) {
     await breakOff();
-    // Whoever just stays away is let go after ten seconds; it is not that.
+    // An idle handshake loses its slot after ten seconds. Five seconds here show that the disconnect frees it.
     await eventually(async () => await upgradeStatus(server) === 101, `${way}: a free place for a WebSocket`, 5000);
     await eventually(async () => (await handshake(server)).status === 200, `${way}: a free place`, 5000);
   }

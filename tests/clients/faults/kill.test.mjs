@@ -1,16 +1,16 @@
-// Killed with -9 at random moments under writers: whatever was acknowledged is there, and order, history and log agree.
+// Killed with -9 at random moments under writers: every acknowledged change is there, and order, history and log agree.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { eventually, people, postgresDatabase, SERVICE, Server } from '../support/server.mjs';
 
 const KILLS = 6;
 const WRITERS = 6;
-/** How many acknowledged changes each kill has to lose. */
+/** How many acknowledged changes there are before each kill. */
 const AT_STAKE = 20;
 const STATUSES = ['payment_confirmed', 'accepted', 'preparing', 'ready_for_pickup', 'assigned_to_driver', 'picked_up',
   'in_transit', 'delivered'];
 
-// Printed, and taken from SEED, so that a failure can be tried again with the same pauses.
+// SEED repeats a run with the same pauses, so it is printed.
 let seed = Number(process.env.SEED ?? Date.now() % 1_000_000);
 console.log(`# SEED=${seed}`);
 function random() {
@@ -18,7 +18,7 @@ function random() {
   return seed / 2_147_483_647;
 }
 
-/** Leads order after order through its life; notes for each what the server acknowledged, as [seq, status]. */
+/** Takes one order after the other through its life, and notes what the server acknowledged for each: [seq, status]. */
 async function write(server, acknowledged, running) {
   while (running.on) {
     const who = people();
@@ -35,7 +35,7 @@ async function write(server, acknowledged, running) {
         note(next);
       }
     } catch (error) {
-      // no answer: the change may or may not have happened. Any answer that is not a success would be a fault.
+      // Without an answer the change may have happened or not. Any answer but success is a fault.
       if (/said \d+/.test(error.message)) throw error;
       await running.restarted;
     }
@@ -66,7 +66,7 @@ async function killRepeatedly(t, database) {
     const running = { on: true, changes: 0, restarted: new Promise((resolve) => { restarted = resolve; }) };
     const writers = Array.from({ length: WRITERS }, () => write(server, acknowledged, running));
     await eventually(() => running.changes >= AT_STAKE, `${AT_STAKE} acknowledged changes`, 60_000);
-    await new Promise((resolve) => { setTimeout(resolve, random() * 500); }); // the moment is the point of the test
+    await new Promise((resolve) => { setTimeout(resolve, random() * 500); }); // a random moment is what this test is about
     await server.kill9();
     running.on = false;
     restarted();
@@ -75,7 +75,7 @@ async function killRepeatedly(t, database) {
     await verify(server, acknowledged);
   }
 
-  // A creation whose answer was lost is an order too; all of them together fill the log without a gap.
+  // An order whose creation got no answer counts too. All orders together fill the log without a gap.
   const known = new Map(acknowledged);
   for (let cursor = ''; cursor !== null;) {
     const page = await server.ok('GET', `/orders?limit=200${cursor && `&cursor=${encodeURIComponent(cursor)}`}`, undefined, SERVICE);
@@ -86,9 +86,9 @@ async function killRepeatedly(t, database) {
   assert.deepEqual(positions, positions.map((_, i) => i + 1), 'positions are 1, 2, 3… without a gap');
 }
 
-describe('kill -9', { concurrency: 2 }, () => {
-  test(`${KILLS} kills under ${WRITERS} writers lose nothing, SQLite`, { timeout: 180_000 }, (t) => killRepeatedly(t));
-  test(`${KILLS} kills under ${WRITERS} writers lose nothing, PostgreSQL`, {
+describe('Kill -9', { concurrency: 2 }, () => {
+  test(`${KILLS} kills under ${WRITERS} writers lose nothing on SQLite`, { timeout: 180_000 }, (t) => killRepeatedly(t));
+  test(`${KILLS} kills under ${WRITERS} writers lose nothing on PostgreSQL`, {
     timeout: 180_000,
     skip: !process.env.ORDERCAST_TEST_POSTGRES && 'ORDERCAST_TEST_POSTGRES is not set (tests/run sets it)',
   }, (t) => killRepeatedly(t, postgresDatabase()));

@@ -1,5 +1,5 @@
-// Slow, stalled and dead readers cost only themselves: what is durable waits for them in order, what is live shrinks to the
-// newest, and who takes nothing for too long is let go, and comes back.
+// A slow, stalled or dead reader affects only itself. Durable events wait for it in order, of live events it gets the newest.
+// A reader that takes nothing for too long is cut, and comes back.
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import WebSocket from 'ws';
@@ -10,15 +10,15 @@ import { as, eventually, jwt, people } from '../support/server.mjs';
 import { DURABLE, rising, Story } from '../support/story.mjs';
 
 const STALL_MS = 1500;
-/** For pauses that are to cost nothing, however long this machine makes them. */
+/** For pauses that must not cut anybody, also on a slow machine. */
 const PATIENT = { WRITE_STALL_MS: '60000', PING_INTERVAL_MS: '60000', PING_TIMEOUT_MS: '60000' };
 
 after(closeAll);
 
-/** An order of some 45 KB: each assignment tells the driver all of it. */
+/** An order of about 45 KB. Each assignment sends all of it to the driver. */
 const BIG = { items: Array.from({ length: 200 }, (_, i) => ({ name: `${i} ${'x'.repeat(190)}`, quantity: 1 })) };
 
-/** An order that is handed to and fro between its driver and a rival, whose socket reads well. */
+/** An order that is assigned back and forth between its driver and a rival, whose socket reads well. */
 async function ballGame(server, who, more = BIG) {
   const rival = people().driver;
   const witness = await connect(server, { user: as(rival, 'driver') });
@@ -26,14 +26,14 @@ async function ballGame(server, who, more = BIG) {
   await story.status('ready_for_pickup');
   return {
     story,
-    /** Assigns it `rounds` times to each of the two; then it is the rival's. */
+    /** Assigns it `rounds` times to each of the two. The rival has it in the end. */
     async play(rounds) {
       for (let i = 0; i < rounds; i += 1) {
         await story.assign(who.driver);
         await story.assign(rival);
       }
     },
-    /** The witness has heard all of it, and its requests are answered. */
+    /** The witness has heard everything, and its requests are answered. */
     async unharmed(what) {
       await story.check(witness, [rival.id, 'drivers'], `${what}: the witness`);
       const asked = Date.now();
@@ -48,7 +48,7 @@ async function ballGame(server, who, more = BIG) {
 const left = (server, { id }, what, ms) => eventually(
   async () => !(await server.ok('GET', `/users/${id}/presence`)).online, `${what} to be gone`, ms);
 
-/** A polling session that has joined, polled for its greeting, and polls no more; its URL. */
+/** A polling session that has joined, polled until its greeting came, and polls no more; its URL. */
 async function unpolled(server, user, version = 4) {
   const url = await pollingUrl(server, version);
   const packet = version === 4 ? `40/realtime,${JSON.stringify({ token: jwt(user) })}` : `40/realtime?token=${jwt(user)},`;
@@ -58,9 +58,9 @@ async function unpolled(server, user, version = 4) {
   return url;
 }
 
-describe('outbox', { concurrency: 3 }, () => {
+describe('Outbox', { concurrency: 3 }, () => {
   for (const version of [4, 3]) {
-    test(`a WebSocket that takes nothing is gone in WRITE_STALL_MS + 2 s, Engine.IO ${version}`, { timeout: 60_000 }, async (t) => {
+    test(`A WebSocket that takes nothing is closed within WRITE_STALL_MS + 2 s, Engine.IO ${version}`, { timeout: 60_000 }, async (t) => {
       const { server } = await start(t, { env: { WRITE_STALL_MS: `${STALL_MS}` } });
       const who = people();
       const game = await ballGame(server, who);
@@ -74,7 +74,7 @@ describe('outbox', { concurrency: 3 }, () => {
       assert.equal(await server.metric('connections', 'role="driver"'), 1, 'the witness is left');
       assert.equal(await server.metric('stalls_total'), 3);
       assert.equal(await server.metric('sessions_behind'), 0);
-      // the connections themselves are closed, not only forgotten
+      // the connections are closed, not only forgotten
       for (const ws of stalled) ws.resume();
       await Promise.all(stalled.map((ws) => within(ws.closed, 'the close')));
       await game.play(1);
@@ -82,7 +82,7 @@ describe('outbox', { concurrency: 3 }, () => {
     });
   }
 
-  test('a stock client that stalled comes back by itself and has missed nothing', { timeout: 60_000 }, async (t) => {
+  test('A stock client that stalled comes back by itself and has missed nothing', { timeout: 60_000 }, async (t) => {
     const { server } = await start(t, { env: { WRITE_STALL_MS: `${STALL_MS}` } });
     const proxy = await proxyTo(t, server);
     const who = people();
@@ -104,7 +104,7 @@ describe('outbox', { concurrency: 3 }, () => {
     await game.unharmed('afterwards');
   });
 
-  test('a pause that is shorter than that costs nothing', { timeout: 60_000 }, async (t) => {
+  test('A shorter pause has no effect', { timeout: 60_000 }, async (t) => {
     const { server, proxy } = await start(t, { env: PATIENT });
     const who = people();
     const clients = await Promise.all([['4', 'websocket'], ['4', 'polling'], ['2', 'websocket'], ['2', 'polling']].map(async ([client, transport]) => (
@@ -121,13 +121,13 @@ describe('outbox', { concurrency: 3 }, () => {
     }
   });
 
-  test('who answers no heartbeat is gone, whether it reads or not', { timeout: 60_000 }, async (t) => {
-    // the witness must have the time to answer, also on a busy machine
+  test('A client that answers no heartbeat is closed, whether it reads or not', { timeout: 60_000 }, async (t) => {
+    // long enough for the witness to answer on a busy machine
     const [INTERVAL, TIMEOUT] = [500, 2500];
     const { server } = await start(t, { env: { PING_INTERVAL_MS: `${INTERVAL}`, PING_TIMEOUT_MS: `${TIMEOUT}` } });
     const [mute, silent] = [people(), people()];
     const game = await ballGame(server, silent);
-    // these read, and say nothing; those neither poll nor read, whatever comes for them
+    // The mute sockets read and send nothing. The silent ones do not even read or poll.
     for (const version of [4, 3]) await joined(server, as(mute.driver, 'driver'), version);
     for (const version of [4, 3]) {
       await unpolled(server, as(silent.driver, 'driver'), version);
@@ -141,7 +141,7 @@ describe('outbox', { concurrency: 3 }, () => {
   });
 
   for (const [version, transport] of [['4', 'websocket'], ['4', 'polling'], ['3', 'websocket'], ['2', 'websocket'], ['2', 'polling']]) {
-    test(`socket.io-client ${version}, ${transport}, pauses: of the live events it gets the newest, of the durable ones all`, { timeout: 60_000 }, async (t) => {
+    test(`socket.io-client ${version}, ${transport}: a client that pauses gets the newest live events and every durable event`, { timeout: 60_000 }, async (t) => {
       const FIXES = 400;
       const { server, proxy } = await start(t, { env: { ...PATIENT, LOCATION_RATE_PER_SECOND: '0', SOCKET_REQUESTS_PER_SECOND: '0' } });
       const who = people();
@@ -158,7 +158,7 @@ describe('outbox', { concurrency: 3 }, () => {
 
       proxy.pause();
       await game.play(30);
-      // and enough small ones that no buffer of packets holds them all
+      // so many small events that no buffer of packets holds them all
       for (let i = 0; i < FIXES; i += 1) {
         await phone.ask('driver:location', { latitude: 45, longitude: 13 + i / 10_000, orderId: delivery.id });
         if (i === FIXES / 2) await delivery.status('picked_up');
@@ -181,14 +181,14 @@ describe('outbox', { concurrency: 3 }, () => {
       assert.deepEqual(reader.of('(disconnect)'), []);
       rising(reader, 'the reader');
 
-      // nothing is skipped any more
+      // from here on nothing is skipped
       await phone.ask('driver:location', { latitude: 46, longitude: 14, orderId: delivery.id });
       assert.equal((await reader.next('driver:location_update', (fix) => fix.latitude === 46)).conflated, 0);
       await game.unharmed('afterwards');
     });
   }
 
-  test('what did not fit into a polling body is not lost by the upgrade after it', { timeout: 60_000 }, async (t) => {
+  test('An upgrade loses nothing that did not fit into the polling body before it', { timeout: 60_000 }, async (t) => {
     const { server } = await start(t);
     const who = people();
     const url = await unpolled(server, as(who.driver, 'driver'));
@@ -210,11 +210,11 @@ describe('outbox', { concurrency: 3 }, () => {
         if (heard().length >= wanted.length) resolve();
       });
     });
-    await within(done, 'the rest').catch(() => {}); // what is missing is named by the comparison
+    await within(done, 'the rest').catch(() => {}); // the comparison below names what is missing
     assert.deepEqual(heard(), wanted);
   });
 
-  test('a slow reader, never stalled, gets everything in order', { timeout: 60_000 }, async (t) => {
+  test('A slow reader that never stalls gets everything in order', { timeout: 60_000 }, async (t) => {
     const { server, proxy } = await start(t, { env: { WRITE_STALL_MS: `${STALL_MS}` } });
     const who = people();
     const clients = await Promise.all([['4', 'websocket'], ['2', 'websocket']].map(async ([version, transport]) => (
@@ -229,7 +229,7 @@ describe('outbox', { concurrency: 3 }, () => {
     await game.unharmed('afterwards');
   });
 
-  test('a server told to stop does not wait for those who take nothing', { timeout: 60_000 }, async (t) => {
+  test('A server that is told to stop does not wait for stalled clients', { timeout: 60_000 }, async (t) => {
     const DRAIN = 1000;
     const { server } = await start(t, { env: { ...PATIENT, DRAIN_MS: `${DRAIN}` } });
     const who = people();

@@ -1,5 +1,5 @@
-// `auth.position`: for clients without connection state recovery, such as socket.io-client 2 and 3. What came after that
-// position for the user's orders is replayed, and goes over into what is live.
+// `auth.position`, for clients without connection state recovery, such as socket.io-client 2 and 3. Events of the user's orders after
+// that position are replayed, and live events follow.
 import assert from 'node:assert/strict';
 import { after, afterEach, test } from 'node:test';
 import { closeAll, combos, connect, label, open } from '../support/client.mjs';
@@ -13,13 +13,13 @@ const server = await Server.start({ env: { REPLAY_LIMIT: `${LIMIT}` } });
 after(() => server.close());
 afterEach(closeAll);
 
-/** Connects with a position. Version 2 sends what it joins with as a query; all others as auth payload. */
+/** Connects with a position: version 2 in the query, others in the auth payload. */
 function from(position, user, { client, transport }, base = server) {
   const auth = { token: jwt(user), position };
   return connect(base, { client, transport, options: client === '2' ? { query: auth } : { auth } });
 }
 
-/** Where the log is now: what a socket is told that comes without a position. */
+/** The end of the log, as a socket without a position is told. */
 async function present(user, base = server) {
   const client = await connect(base, { user });
   client.close();
@@ -29,10 +29,10 @@ async function present(user, base = server) {
 const updates = (client) => client.of('order:status_update');
 
 for (const combo of combos) {
-  test(`${label(combo)}: what came after the position is replayed in the order of the log`, async () => {
+  test(`${label(combo)}: events after the position are replayed in the order of the log`, async () => {
     const who = people();
     const begin = await present(as(who.customer, 'customer'));
-    // two orders of the same people, changed in turns, and somebody else's
+    // two orders of the same people, changed in turns, and an order of others
     const [one, two, other] = [await Story.begin(server, who), await Story.begin(server, who), await Story.begin(server, people())];
     await one.status('ready_for_pickup');
     await two.status('accepted');
@@ -62,7 +62,7 @@ for (const combo of combos) {
       client.close();
     }
 
-    // from the middle, and from the end; then live, which is not marked
+    // from the middle and from the end; live events are not marked
     const [, , { position: middle }] = await (await from(begin, clients.customer[0], combo)).count('order:status_update', 3);
     for (const [position, wanted] of [[middle, 3], [end, 1]]) {
       const client = await from(position, clients.customer[0], combo);
@@ -76,7 +76,7 @@ for (const combo of combos) {
   });
 }
 
-test('a replay goes over into what is live without a gap and without a repeat', async (t) => {
+test('Live events follow a replay without a gap or a repeat', async (t) => {
   const { server: own } = await start(t);
   const who = people();
   const drivers = [people().driver, people().driver];
@@ -93,7 +93,7 @@ test('a replay goes over into what is live without a gap and without a repeat', 
   const clients = [];
   for (let round = 0; round < 3; round += 1) {
     for (const combo of combos) {
-      // a little behind, so that the replay is under way when the next event comes
+      // a little behind, so that events come while the replay is under way
       const { position, seq: after } = log.at(-Math.min(log.length, 6));
       clients.push({ after, what: `${label(combo)}, round ${round}`, client: await from(position, user, combo, own) });
     }
@@ -111,7 +111,7 @@ test('a replay goes over into what is live without a gap and without a repeat', 
 });
 
 for (const combo of combos) {
-  test(`${label(combo)}: more than can be replayed, and a position from the future: resync, then live`, async () => {
+  test(`${label(combo)}: a position too far back or in the future gets resync, then live events`, async () => {
     const who = people();
     const drivers = [people().driver, people().driver];
     const user = as(who.customer, 'customer');
@@ -128,7 +128,7 @@ for (const combo of combos) {
       const client = await from(reason === 'unknown_position' ? end + 1 : begin, user, combo);
       assert.deepEqual(await client.next('resync'), { reason });
       assert.equal(client.of('connected')[0].position, end, `${reason}: it begins now`);
-      // a fetch brings it up to date; what follows comes live
+      // a fetch brings the client up to date, and later events come live
       const { items } = await server.ok('GET', '/orders', undefined, user);
       await server.assign(id, people().driver);
       await client.next('order:status_update');
@@ -152,7 +152,7 @@ for (const { client, transport } of combos) {
   });
 }
 
-test('a client with connection state recovery that always brings the same position is recovered all the same', async (t) => {
+test('A client with connection state recovery is recovered, though it sends its first position again at each connection', async (t) => {
   const { server: own, proxy } = await start(t);
   const who = people();
   const story = await Story.begin(own, who);
@@ -172,7 +172,7 @@ test('a client with connection state recovery that always brings the same positi
   }
 });
 
-test('a service, whose orders are those it follows, is replayed nothing, and follows on', async () => {
+test('A service gets no replay, because it has only the orders it follows, and can follow on from a seq', async () => {
   const story = await Story.begin(server, people());
   const client = await from(0, SERVICE, { client: '4', transport: 'websocket' });
   await client.ask('subscribe:order', { orderId: story.id, since: story.seq });

@@ -1,4 +1,4 @@
-// Connections lost at the worst moments: on the way back, in the middle of catching up, in between two events of one change.
+// Connections lost at the worst moments: while coming back, while catching up, between two events of one change.
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { closeAll } from '../support/client.mjs';
@@ -8,7 +8,7 @@ import { rising, Story } from '../support/story.mjs';
 
 afterEach(closeAll);
 
-test('a connection that is lost again and again on its way back', async (t) => {
+test('A client recovers whose connection is lost again and again while it comes back', async (t) => {
   const { server } = await start(t, { env: LIVELY });
   const drivers = [people().driver, people().driver];
   await Promise.all(TRANSPORTS.map(async (transport) => {
@@ -17,7 +17,7 @@ test('a connection that is lost again and again on its way back', async (t) => {
     const client = await join(proxy, transport, SERVICE);
     await client.ask('subscribe:order', { orderId: story.id });
     await story.status('accepted');
-    // the moments are spread over the whole way back: handshake, upgrade, greeting, first events
+    // the cuts are spread over the whole way back: handshake, upgrade, greeting, first events
     for (let cut = 0; cut < 24; cut += 1) {
       proxy.cut();
       await story.assign(drivers[cut % 2]);
@@ -29,7 +29,7 @@ test('a connection that is lost again and again on its way back', async (t) => {
   }));
 });
 
-test('a connection that is cut as soon as it is back, five times', async (t) => {
+test('A client recovers whose connection is cut as soon as it is back, five times', async (t) => {
   const { server } = await start(t, { env: LIVELY });
   await Promise.all(TRANSPORTS.map(async (transport) => {
     const proxy = await proxyTo(t, server);
@@ -47,7 +47,7 @@ test('a connection that is cut as soon as it is back, five times', async (t) => 
   }));
 });
 
-test('a cut in the middle of a long way to catch up, three times, to a slow reader', { timeout: 120_000 }, async (t) => {
+test('A slow reader recovers from three cuts while it catches up on many events', { timeout: 120_000 }, async (t) => {
   const { server } = await start(t, { env: LIVELY });
   const CHANGES = 100;
   const drivers = [people().driver, people().driver];
@@ -88,7 +88,7 @@ test('a cut in the middle of a long way to catch up, three times, to a slow read
   }));
 });
 
-test('a cut right in between two events of one position', { timeout: 60_000 }, async (t) => {
+test('A cut between two events of one position loses neither', { timeout: 60_000 }, async (t) => {
   const { server } = await start(t, { env: LIVELY });
   await Promise.all(TRANSPORTS.map(async (transport) => {
     const proxy = await proxyTo(t, server);
@@ -98,7 +98,7 @@ test('a cut right in between two events of one position', { timeout: 60_000 }, a
     const story = await Story.begin(server, who);
     await story.status('ready_for_pickup');
     await story.check(client, rooms, transport);
-    // Each of the events named here is followed by another one of the same position. First they come live, then as missed.
+    // Each event named here is followed by another one of the same position. First both come live, then as missed events.
     const assign = { change: () => story.assign(who.driver), first: 'driver:new_assignment' };
     const unassign = { change: () => story.unassign(), first: 'driver:unassigned' };
     for (const { change, first } of [assign, unassign, assign]) {
@@ -119,7 +119,7 @@ test('a cut right in between two events of one position', { timeout: 60_000 }, a
     }
     await recovered(client, transport);
     rising(client, transport);
-    // A polling body that is cut short is lost as a whole, but on a WebSocket the first one must have come through alone.
+    // A polling body that is cut is lost whole. On a WebSocket the first event must have come through alone.
     const alone = client.events.filter(({ name }, i) => [assign.first, unassign.first].includes(name) && client.events[i + 1].name === '(disconnect)');
     const least = { websocket: 6, upgrade: 3, polling: 0 }[transport];
     assert.ok(alone.length >= least, `${transport}: cut in between ${alone.length} times`);
@@ -127,7 +127,7 @@ test('a cut right in between two events of one position', { timeout: 60_000 }, a
   }));
 });
 
-test('what a subscription shows of the past sets the socket neither back nor forward', { timeout: 60_000 }, async (t) => {
+test('A snapshot or a replay does not move the place from which a client recovers', { timeout: 60_000 }, async (t) => {
   const { server } = await start(t);
   const drivers = [people().driver, people().driver];
   const old = await server.assigned(people());
@@ -141,7 +141,7 @@ test('what a subscription shows of the past sets the socket neither back nor for
     await story.status('accepted');
     await story.check(client, ['order'], transport);
 
-    // a snapshot of an order whose last event is older than the socket's
+    // a snapshot of an order whose last event is older than this client's last one
     await client.ask('subscribe:order', { orderId: old.id });
     await client.next('order:status_update', (update) => update.snapshot && update.orderId === old.id);
     await away(proxy, [{ client, what: transport }], () => proxy.cut(), () => story.status('preparing'));
@@ -149,7 +149,7 @@ test('what a subscription shows of the past sets the socket neither back nor for
     assert.deepEqual(updates(), [], `${transport}: nothing of the old order is new`);
     await client.ask('unsubscribe:order', { orderId: old.id });
 
-    // its whole past, cut off in the middle
+    // the whole past of that order, cut in the middle
     proxy.rate = 200_000;
     const { seq } = await client.ask('subscribe:order', { orderId: old.id, since: 1 });
     await client.until(() => updates().length >= 30, `${transport}: the past`);

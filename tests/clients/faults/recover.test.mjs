@@ -1,6 +1,6 @@
-// Connection state recovery, as the stock client speaks it since socket.io-client 4.6.0 (February 2023; 4.8 here): whatever
-// took the connection, it comes back as who it was (`recovered`, the same pid), where it was (its order subscriptions), and with
-// every durable event it missed, in order, once.
+// Connection state recovery as the stock client has it since socket.io-client 4.6.0 (February 2023; 4.8 here). Whatever broke the
+// connection, the client comes back with the same pid (`recovered`), the same order subscriptions, and every durable event it missed,
+// in order, once.
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { closeAll } from '../support/client.mjs';
@@ -12,7 +12,7 @@ const NO_POSTGRES = !process.env.ORDERCAST_TEST_POSTGRES && 'ORDERCAST_TEST_POST
 
 afterEach(closeAll);
 
-/** An order, its parties, and who else hears of it, each on a socket through the proxy; two of them follow the order. */
+/** An order, its parties and others who hear of it, each on a socket through the proxy. Two of them follow the order. */
 async function cast(server, proxy, transport) {
   const who = people();
   const rival = people().driver;
@@ -24,7 +24,7 @@ async function cast(server, proxy, transport) {
     { name: 'the chef', client: await on(as(who.chef, 'chef')), rooms: [who.chef.id] },
     { name: 'the admin', client: await on(ADMIN), rooms: ['admin'] },
     { name: 'the customer', client: await on(as(who.customer, 'customer')), rooms: [who.customer.id], follows: true },
-    // hears of nothing but what it follows
+    // a service hears only the orders it follows
     { name: 'the watcher', client: await on(SERVICE), rooms: ['order'], follows: true },
   ];
   for (const socket of sockets) socket.what = `${transport}, ${socket.name}`;
@@ -42,7 +42,7 @@ const WAYS = {
 
 for (const [way, lose] of Object.entries(WAYS)) {
   for (const database of way.includes('kill') ? ['SQLite', 'PostgreSQL'] : ['SQLite']) {
-    test(`${way}, twice, ${database}: everybody is back in place and has missed nothing`, {
+    test(`After ${way}, twice, every client has recovered and missed nothing, ${database}`, {
       timeout: 120_000, skip: database === 'PostgreSQL' && NO_POSTGRES,
     }, async (t) => {
       const { server, proxy } = await start(t, { database: database === 'PostgreSQL' ? postgresDatabase() : undefined });
@@ -60,7 +60,7 @@ for (const [way, lose] of Object.entries(WAYS)) {
       });
       await everybodyKnows();
 
-      // every kind of event there is, while nobody listens
+      // events of every kind while no client listens
       await away(proxy, sockets, lost, () => all(async ({ story, who, rival }) => {
         await story.assign(rival);
         await story.unassign();
@@ -69,7 +69,7 @@ for (const [way, lose] of Object.entries(WAYS)) {
       }));
       await everybodyKnows();
 
-      // those who followed the order do so again, without having asked
+      // subscriptions are restored without a request
       await all(async ({ story, driver, sockets: these }) => {
         await driver.ask('driver:location', { latitude: 45.25, longitude: 13.61, orderId: story.id });
         for (const { client, follows, what } of these) {
@@ -88,7 +88,7 @@ for (const [way, lose] of Object.entries(WAYS)) {
           assert.equal(snapshots.length, follows ? 1 : 0, `${what}: a recovered subscription brings no snapshot`);
         }
       }
-      // each came back in the place of the connection that it had lost, not beside it
+      // each client replaced its lost connection, so none counts twice
       for (const { client, what } of sockets.filter(({ name }) => name === 'the chef')) {
         const { userId } = client.of('connected')[0];
         await eventually(async () => (await server.ok('GET', `/users/${userId}/presence`)).connections === 1, `${what}: one connection`);
@@ -98,7 +98,7 @@ for (const [way, lose] of Object.entries(WAYS)) {
   }
 }
 
-test('what was missed comes as it would have come live', async (t) => {
+test('Missed events come exactly as they would have come live', async (t) => {
   const { server, proxy } = await start(t);
   const who = people();
   const story = await Story.begin(server, who);
@@ -115,22 +115,22 @@ test('what was missed comes as it would have come live', async (t) => {
     await story.status('ready_for_pickup');
     await story.assign(who.driver);
     await story.unassign();
-    await server.announce({ role: 'driver', event: 'shift', data: { from: 8 } }); // not in the log: for those who are there
+    await server.announce({ role: 'driver', event: 'shift', data: { from: 8 } }); // not in the log, so only connected clients get it
     more = await Story.begin(server, who, { items: [{ name: 'Fuži', quantity: 2 }], notes: 'Ring twice – “Ćevapi” 🛵' });
     await more.status('accepted');
     await more.status('cancelled');
   });
   const durable = ({ events }) => events.filter(({ name }) => DURABLE.has(name));
-  // the ETA is reckoned when it is told
+  // the ETA depends on when it is told
   const told = (client) => durable(client).map(({ name, payload: { etaMinutes, estimatedDeliveryTime, ...facts }, rest }) => ({ name, facts, rest }));
   for (const { client, witness, rooms, what } of pairs) {
-    // the creation of the first order was before they came
+    // the witness came after the first order was created
     const wanted = [...story.told(...rooms), ...more.told(...rooms)].slice(story.told(...rooms)[0][0] === 'order:new' ? 1 : 0).length;
     for (const one of [client, witness]) await one.until(() => durable(one).length >= wanted, `${what}: ${wanted} events`);
     assert.equal(durable(witness).length, wanted, what);
     assert.deepEqual(told(client), told(witness), what);
     assert.deepEqual([witness.of('shift').length, client.of('shift').length], [rooms.includes('drivers') ? 1 : 0, 0], what);
-    // `connected` is the first word after the return, and the events follow it
+    // `connected` comes first after the return, then the events
     const names = client.events.map(({ name }) => name);
     const back = names.lastIndexOf('(connect)');
     assert.equal(names[back + 1], 'connected', what);
@@ -139,14 +139,14 @@ test('what was missed comes as it would have come live', async (t) => {
   }
 });
 
-test('a socket that has heard nothing yet recovers', async (t) => {
+test('A socket that has heard nothing yet recovers', async (t) => {
   const { server, proxy } = await start(t);
-  await Story.begin(server, people()); // the log does not begin with what is missed here
+  await Story.begin(server, people()); // so the log does not start with the missed events
   const casts = await Promise.all(TRANSPORTS.map(async (transport) => {
     const who = people();
     const followed = await Story.begin(server, people());
     const watcher = await join(proxy, transport, SERVICE);
-    await watcher.ask('subscribe:order', { orderId: followed.id, since: followed.seq }); // nothing after that: no event
+    await watcher.ask('subscribe:order', { orderId: followed.id, since: followed.seq }); // nothing is after that seq, so no event comes
     return { transport, who, followed, sockets: [
       { client: watcher, rooms: [], what: `${transport}, the watcher` },
       { client: await join(proxy, transport, as(who.chef, 'chef')), rooms: [who.chef.id], what: `${transport}, the chef` },
@@ -155,7 +155,7 @@ test('a socket that has heard nothing yet recovers', async (t) => {
     ] };
   }));
   const sockets = casts.flatMap((one) => one.sockets);
-  // nothing at all, then nothing but a return, then events
+  // first a return without any event, then a return with missed events
   for (const round of [1, 2]) {
     await away(proxy, sockets, () => proxy.cut(), async () => {
       for (const { client, what } of sockets) assert.equal(client.socket._lastOffset, undefined, `${what}: no offset`);
@@ -175,7 +175,7 @@ test('a socket that has heard nothing yet recovers', async (t) => {
   }
 });
 
-test('what is restored is what was followed when the connection was lost, to the last answer before a kill -9', async (t) => {
+test('A client\'s subscriptions are restored as they were last acknowledged, even right before a kill -9', async (t) => {
   const { server, proxy } = await start(t);
   const clients = await Promise.all(TRANSPORTS.map(async (transport) => {
     const [kept, left, late] = await Promise.all([1, 2, 3].map(() => Story.begin(server, people())));
@@ -198,7 +198,7 @@ test('what is restored is what was followed when the connection was lost, to the
   }
 });
 
-test('an announcement that is a string is not taken for an offset', async (t) => {
+test('An announcement whose payload is a string is not taken for an offset', async (t) => {
   const { server, proxy } = await start(t);
   const who = people();
   const story = await Story.begin(server, who);

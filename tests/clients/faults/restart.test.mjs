@@ -1,4 +1,4 @@
-// The server goes away in the middle and comes back on the same port and database; clients find their way by themselves.
+// The server goes away and comes back on the same port and database. Clients reconnect by themselves.
 import assert from 'node:assert/strict';
 import { after, afterEach, test } from 'node:test';
 import { closeAll, combos, connect, label } from '../support/client.mjs';
@@ -15,7 +15,7 @@ const WAYS = {
 };
 
 for (const [way, end] of Object.entries(WAYS)) {
-  test(`${way} and a restart: every client returns, subscribes again and misses nothing`, { timeout: 60_000 }, async () => {
+  test(`After ${way} and a restart, every client returns, subscribes again and misses nothing`, { timeout: 60_000 }, async () => {
     const who = people();
     const { id: orderId } = await server.assigned(who);
     const sockets = await Promise.all(combos.map(async (combo) => {
@@ -23,7 +23,7 @@ for (const [way, end] of Object.entries(WAYS)) {
       const follow = async (since) => ({ since, ...await client.ask('subscribe:order', { orderId, since }) });
       await follow();
       await client.next('order:status_update', (update) => update.snapshot);
-      // what an app does: at each further `connect` it asks for what came after the last seq it has
+      // as an app does: at each later `connect` it asks for everything after its last seq
       client.socket.on('connect', () => {
         client.back = follow(client.of('order:status_update').at(-1).seq);
         client.back.catch(() => {});
@@ -45,7 +45,7 @@ for (const [way, end] of Object.entries(WAYS)) {
       await client.count('connected', 2, 20_000);
       await client.until(() => client.back, `${what}: the return`);
       const ack = await client.back;
-      // the quick ones are back before the change above
+      // quick clients are back before the change above
       const status = ack.seq === before.seq ? 'picked_up' : 'in_transit';
       assert.deepEqual([ack.orderId, ack.status, ack.tracking.status], [orderId, status, status], what);
       await client.next('order:status_update', (update) => update.seq === after.seq);
@@ -66,7 +66,7 @@ for (const [way, end] of Object.entries(WAYS)) {
   });
 }
 
-test('the last place of a driver is still known after a restart', async () => {
+test('The last position of a driver is still known after a restart', async () => {
   const who = people();
   const { id: orderId } = await server.assigned(who);
   const driver = await connect(server, { user: as(who.driver, 'driver') });

@@ -1,5 +1,5 @@
-// What cannot be recovered is not pretended to be: the client is connected all the same, as somebody new who follows nothing,
-// and a subscription shows it the present. What is wrong with its pid or offset costs it nothing but the recovery.
+// A client that cannot be recovered is told so. It is connected as a new session that follows nothing, and a subscription shows it the
+// present state. A bad pid or offset costs it only the recovery.
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { closeAll, connect } from '../support/client.mjs';
@@ -13,7 +13,7 @@ const TRANSPORTS = ['websocket', 'polling'];
 
 afterEach(closeAll);
 
-/** A watcher of one order behind a proxy of its own; it has heard an event, so that it has an offset. */
+/** A watcher of one order behind its own proxy. It has heard an event, so it has an offset. */
 async function watcher(t, server, { transport = 'websocket', user = SERVICE } = {}) {
   const proxy = await proxyTo(t, server);
   const story = await Story.begin(server, people());
@@ -25,7 +25,7 @@ async function watcher(t, server, { transport = 'websocket', user = SERVICE } = 
   return { proxy, story, client };
 }
 
-/** The client goes away, `meanwhile` happens, and it comes back as somebody new; its order has changed. */
+/** The client goes away, its order changes, `meanwhile` happens, and the client comes back as a new session. */
 async function returnsAnew({ proxy, story, client }, what, meanwhile) {
   let brought;
   await gone(proxy, [{ client }], () => proxy.cut(), async () => {
@@ -40,9 +40,9 @@ async function returnsAnew({ proxy, story, client }, what, meanwhile) {
   assert.ok(![client.pid, brought].includes(client.socket._pid), `${what}: a new pid`);
 }
 
-/** It follows nothing, and a subscription begins with a snapshot. */
+/** It follows nothing, and a new subscription starts with a snapshot. */
 async function startsOver({ story, client }, what) {
-  await story.status('ready_for_pickup'); // which it must not hear
+  await story.status('ready_for_pickup'); // the client must not hear this
   assert.equal((await client.ask('subscribe:order', { orderId: story.id })).seq, 4, what);
   await story.assign(people().driver);
   await client.next('order:status_update', (update) => update.seq === 5);
@@ -52,7 +52,7 @@ async function startsOver({ story, client }, what) {
 
 const flipped = (pid, at) => pid.slice(0, at) + (pid[at] === 'A' ? 'B' : 'A') + pid.slice(at + 1);
 
-/** What a client brings back instead of its pid or offset. */
+/** What a client sends instead of its pid or offset. */
 const BROUGHT = {
   'no pid that was ever given': { pid: () => 'AAAAAAAAAAAAAAAAAAAA' },
   'its own pid, its first character changed': { pid: (pid) => flipped(pid, 0) },
@@ -76,7 +76,7 @@ const BROUGHT = {
   'an offset that is a list': { offset: (offset) => [offset] },
 };
 
-test('a pid that is forged or an offset that is none: connected anew', { timeout: 60_000 }, async (t) => {
+test('A client with a forged pid or a malformed offset is connected as a new session', { timeout: 60_000 }, async (t) => {
   const { server } = await start(t);
   for (const transport of TRANSPORTS) {
     await Promise.all(Object.entries(BROUGHT).map(async ([name, { pid, offset }]) => {
@@ -89,14 +89,14 @@ test('a pid that is forged or an offset that is none: connected anew', { timeout
       await startsOver(one, what);
     }));
   }
-  // those that are no strings at all may count as none brought
+  // values that are no strings may count as missing
   const brought = (kind) => Object.values(BROUGHT).filter((what) => typeof what[kind]?.('1'.repeat(30)) === 'string').length * TRANSPORTS.length;
   assert.ok(await server.metric('recoveries_total', 'outcome="forged"') >= brought('pid'), 'forged ones are counted');
   assert.ok(await server.metric('recoveries_total', 'outcome="unknown_offset"') >= brought('offset'), 'unknown offsets are counted');
   assert.equal(await server.metric('recoveries_total', 'outcome="recovered"'), 0);
 });
 
-test('the pid of a server with another database, though its key for tokens is the same', async (t) => {
+test('A pid from a server with another database is refused, though both share the token key', async (t) => {
   const { server } = await start(t);
   const other = await Server.start();
   t.after(() => other.close());
@@ -106,22 +106,22 @@ test('the pid of a server with another database, though its key for tokens is th
   await startsOver(one, 'another database');
 });
 
-test('a drop that is too long ago', async (t) => {
+test('A client that was away too long is connected as a new session', async (t) => {
   const { server } = await start(t, { env: { RECOVERY_WINDOW_MS: '400' } });
   const one = await watcher(t, server);
-  await returnsAnew(one, 'too old', () => new Promise((resolve) => { setTimeout(resolve, 1500); })); // the age is the point
+  await returnsAnew(one, 'too old', () => new Promise((resolve) => { setTimeout(resolve, 1500); })); // the time away is what counts
   await startsOver(one, 'too old');
   assert.equal(await server.metric('recoveries_total', 'outcome="too_old"'), 1);
 });
 
-test('the token of another user, or of the same one in another role', async (t) => {
+test('A client that returns as another user, or in another role, is connected as a new session', async (t) => {
   const { server } = await start(t);
   const who = people();
   const order = await server.assigned(who);
   const backend = { sub: people().customer.id, role: 'service' };
   const changes = {
     'another user': [as(who.customer, 'customer'), as(people().customer, 'customer')],
-    'another role': [backend, { ...backend, role: 'customer' }], // which is no party to the order
+    'another role': [backend, { ...backend, role: 'customer' }], // in this role it is no party to the order
   };
   const clients = await Promise.all(Object.entries(changes).map(async ([what, [user, other]]) => {
     const proxy = await proxyTo(t, server);
@@ -136,7 +136,7 @@ test('the token of another user, or of the same one in another role', async (t) 
   }));
   await server.status(order.id, 'picked_up');
   for (const { client, what, theirs } of clients) {
-    await server.status(theirs.id, 'accepted'); // comes after what it must not hear
+    await server.status(theirs.id, 'accepted'); // comes after the event that it must not hear
     await client.next('order:status_update', (update) => update.orderId === theirs.id);
     assert.equal(client.of('order:status_update').filter((update) => update.orderId === order.id).length, 1, `${what}: the snapshot of the first user`);
     assert.equal((await client.request('subscribe:order', { orderId: order.id })).error.code, 'not_found', what);
@@ -144,7 +144,7 @@ test('the token of another user, or of the same one in another role', async (t) 
   assert.equal(await server.metric('recoveries_total', 'outcome="forged"'), 2);
 });
 
-test('a driver who was taken off an order they followed', async (t) => {
+test('A driver who was taken off a followed order is connected as a new session', async (t) => {
   const { server } = await start(t);
   for (const transport of TRANSPORTS) {
     const proxy = await proxyTo(t, server);
@@ -171,13 +171,13 @@ test('a driver who was taken off an order they followed', async (t) => {
   assert.equal(await server.metric('recoveries_total', 'outcome="right_lost"'), TRANSPORTS.length);
 });
 
-test('too many events missed; as many as may be are no hindrance', async (t) => {
+test('A client that missed too many events is connected as a new session, but the exact limit still recovers', async (t) => {
   const LIMIT = 5;
   const { server, proxy } = await start(t, { env: { RECOVERY_LIMIT: `${LIMIT}` } });
   const drivers = [people().driver, people().driver];
   const { id: orderId, seq } = await server.assigned(people());
   const client = await join(proxy, 'websocket', SERVICE);
-  let turn = 0; // an assignment to the driver it has already would be no event
+  let turn = 0; // an assignment to the present driver would be no event
   const miss = (n) => gone(proxy, [{ client }], () => proxy.cut(), async () => {
     for (let i = 0; i < n; i += 1) await server.assign(orderId, drivers[(turn += 1) % 2]);
   });
@@ -191,7 +191,7 @@ test('too many events missed; as many as may be are no hindrance', async (t) => 
   assert.equal(greetings[2].recovered, false);
   assert.equal(await server.metric('recoveries_total', 'outcome="too_many"'), 1);
 
-  // Its new session begins here. The stock client still holds the last offset of the old one, and may bring it with the new pid.
+  // A new session begins here. The stock client still holds the last offset of the old session and may send it with the new pid.
   await miss(1);
   await client.count('connected', 4);
   assert.equal(client.of('connected')[3].recovered, true, 'a session that has heard nothing, with the offset of the one before');
@@ -203,7 +203,7 @@ test('too many events missed; as many as may be are no hindrance', async (t) => 
   gapless(updates.slice(LIMIT), seq + 2 * LIMIT + 2, 'after the new subscription');
 });
 
-test('clients that come back in a tight loop leave nothing behind', { timeout: 60_000 }, async (t) => {
+test('Clients that come back in a tight loop leave nothing behind', { timeout: 60_000 }, async (t) => {
   const { server, proxy } = await start(t);
   const ROUNDS = 60;
   const present = () => server.metric('connections');
@@ -211,7 +211,7 @@ test('clients that come back in a tight loop leave nothing behind', { timeout: 6
   assert.equal(await present(), 0);
   const user = as(people().customer, 'customer');
 
-  // the stock client, always recovered
+  // a stock client that recovers every time
   for (const transport of TRANSPORTS) {
     const client = await join(proxy, transport, user, { reconnectionDelay: 1, reconnectionDelayMax: 1 });
     let left = ROUNDS;
@@ -221,7 +221,7 @@ test('clients that come back in a tight loop leave nothing behind', { timeout: 6
     await recovered(client, transport, ROUNDS);
     client.close();
   }
-  // always somebody new, and always with a pid that is none
+  // a new session every time, with a forged pid
   for (let i = 0; i < ROUNDS; i += 1) (await joined(server, user)).terminate();
   for (let i = 0; i < ROUNDS; i += 1) {
     const client = await connect(server, { user, options: { auth: { token: jwt(user), pid: `forged-${i}`, offset: '1' } } });

@@ -1,4 +1,4 @@
-// A thousand events at once reach a healthy client, all of them and in order, whatever it speaks.
+// A thousand events at once reach every healthy client, all of them and in order, on every version and transport.
 import assert from 'node:assert/strict';
 import { after, afterEach, test } from 'node:test';
 import { closeAll, combos, connect, label } from '../support/client.mjs';
@@ -12,8 +12,8 @@ afterEach(closeAll);
 const BURST = 1000;
 const LANES = 20;
 const WRITERS = 8;
-// Older clients put all they have to say into one polling request, and its answers, two for each fix, have to wait for the
-// next poll: 256 of them may (MAX_SOCKET_BUFFER).
+// Older clients put everything they send into one polling request. Its answers, two for each fix, wait for the next poll, and the
+// server keeps only 256 waiting packets (MAX_SOCKET_BUFFER).
 const LOT = 100;
 const everyone = () => Promise.all(combos.map(async (combo) => {
   const client = await connect(server, { ...combo, user: SERVICE });
@@ -21,7 +21,7 @@ const everyone = () => Promise.all(combos.map(async (combo) => {
   return { what: label(combo), polls: combo.transport === 'polling', client };
 }));
 
-test('1,000 announcements from 20 callers at once', { timeout: 60_000 }, async () => {
+test('1,000 announcements from 20 concurrent callers arrive', { timeout: 60_000 }, async () => {
   const sockets = await everyone();
   await Promise.all(Array.from({ length: LANES }, async (_, lane) => {
     for (let n = 0; n < BURST / LANES; n += 1) {
@@ -38,10 +38,10 @@ test('1,000 announcements from 20 callers at once', { timeout: 60_000 }, async (
   }
 });
 
-test('1,000 changes replayed at one stroke, with live ones behind them', { timeout: 120_000 }, async () => {
+test('1,000 changes are replayed at once, and live ones follow', { timeout: 120_000 }, async () => {
   const who = people();
   const { id: orderId } = await server.assigned(who);
-  // each of the writers has two drivers of its own, so that every assignment is a change
+  // each writer has two drivers, so that every assignment is a change
   await Promise.all(Array.from({ length: WRITERS }, async () => {
     const drivers = [people().driver, people().driver];
     for (let i = 0; i < BURST / WRITERS; i += 1) await server.assign(orderId, drivers[i % 2]);
@@ -55,7 +55,7 @@ test('1,000 changes replayed at one stroke, with live ones behind them', { timeo
   }
 });
 
-/** Of 1,000 fixes, those that came: all of them on a WebSocket; a polling client may lag, and is told how many it was spared. */
+/** Of 1,000 fixes a WebSocket client gets all. A polling client may skip some, and is told how many. */
 function checkFixes(fixes, polls, what) {
   const numbers = fixes.map((fix) => Math.round((fix.longitude - 13) * 10_000));
   if (!polls) assert.deepEqual(numbers, Array.from({ length: BURST }, (_, n) => n), what);
@@ -77,7 +77,7 @@ test('1,000 fixes sent without a pause are shown in the order sent', { timeout: 
     for (let n = 0; n < BURST; n += LOT) {
       await Promise.all(Array.from({ length: LOT }, (_, i) => driver.ask('driver:location',
         { latitude: 45, longitude: 13 + (n + i) / 10_000 })));
-      // who reads is spared nothing: on a busy machine the readers may be behind
+      // on a busy machine a reader may be behind and skip some too
       await Promise.all(sockets.filter(({ polls }) => !polls).map(({ client, what }) => client.until(
         () => client.of('driver:location_update').length >= n + LOT, `${what}: ${n + LOT} fixes`)));
     }

@@ -1,4 +1,4 @@
-// Who gets in, who does not, and what each client version is told.
+// Which clients get in, which are refused, and what each client version is told.
 import assert from 'node:assert/strict';
 import { after, afterEach, test } from 'node:test';
 import { closeAll, combos, connect, label, open } from '../support/client.mjs';
@@ -23,7 +23,7 @@ const BAD_TOKENS = {
 };
 
 for (const combo of combos) {
-  test(`${label(combo)}: connects and is told who it is`, async () => {
+  test(`${label(combo)}: a client connects and is told who it is`, async () => {
     const client = await connect(server, { ...combo, user: { sub: 'driver-7', role: 'courier' } });
     const hello = client.of('connected')[0];
     check(hello, CONNECTED, 'connected');
@@ -54,14 +54,14 @@ for (const combo of combos) {
 for (const [client, via] of [['4', 'auth'], ['4', 'query'], ['4', 'header'], ['3', 'auth'], ['3', 'query'],
   ['3', 'header'], ['2', 'query'], ['2', 'header']]) {
   for (const transport of ['websocket', 'polling']) {
-    test(`socket.io-client ${client}, ${transport}: the token in ${via}`, async () => {
+    test(`socket.io-client ${client}, ${transport}: the token is taken from ${via}`, async () => {
       const socket = await connect(server, { client, transport, via, user: DRIVER });
       assert.equal(socket.of('connected')[0].userId, 'driver-7');
     });
   }
 }
 
-test('auth.token comes before the Authorization header, and that before the query', async () => {
+test('auth.token comes before the Authorization header, and the header before the query', async () => {
   const tokens = Object.fromEntries(['auth', 'header', 'query'].map((sub) => [sub, jwt({ sub, role: 'customer' })]));
   const extraHeaders = { authorization: `Bearer ${tokens.header}` };
   const query = { token: tokens.query };
@@ -71,7 +71,7 @@ test('auth.token comes before the Authorization header, and that before the quer
   assert.equal(two.of('connected')[0].userId, 'header');
 });
 
-test('user id and role are found under the names that other systems use', async () => {
+test('User id and role are also read from the claim names of other systems', async () => {
   const cases = [
     [{ sub: undefined, userId: 17, roles: ['nothing', 'merchant'] }, '17', 'chef'],
     [{ user_id: 'u-2', role: 'client' }, 'u-2', 'customer'],
@@ -96,7 +96,7 @@ test('REST refuses the same tokens with 401 problem+json', async () => {
   }
 });
 
-test('presence counts the live sockets of a user', async () => {
+test('Presence counts the live sockets of a user', async () => {
   const user = { sub: 'present', role: 'customer' };
   const presence = () => server.ok('GET', '/users/present/presence');
   assert.deepEqual(await presence(), { userId: 'present', online: false, connections: 0 });
@@ -105,7 +105,7 @@ test('presence counts the live sockets of a user', async () => {
   assert.deepEqual(await presence(), { userId: 'present', online: true, connections: 2 });
 });
 
-test('version 2 leaves nobody in the default namespace, through which it comes, when it goes on to another at once', async () => {
+test('A version 2 client, which always joins the default namespace first, leaves no socket there', async () => {
   const clients = await Promise.all(Array.from({ length: 150 }, (_, i) => connect(server, {
     client: '2', transport: i % 3 ? 'websocket' : 'polling', user: { sub: `two-${i}`, role: 'customer' },
   })));

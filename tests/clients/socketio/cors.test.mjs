@@ -15,7 +15,7 @@ const any = await Server.start({ args: ['--cors-origin', '*'] });
 after(() => Promise.all([listed, none, any].map((server) => server.close())));
 afterEach(closeAll);
 
-/** What a browser would be told: the origin that a polling handshake, or its preflight, allows. */
+/** What a browser would see: the origin that a polling handshake, or its preflight, allows. */
 async function allowed(server, origin, { method = 'GET', path = '/socket.io/?EIO=4&transport=polling' } = {}) {
   const response = await fetch(server.base + path, {
     method,
@@ -27,7 +27,7 @@ async function allowed(server, origin, { method = 'GET', path = '/socket.io/?EIO
   return response.headers.get('access-control-allow-origin');
 }
 
-test('a listed origin is told that it may, for polling, preflight and REST; a foreign one is not', async () => {
+test('A listed origin is allowed for polling, preflight and REST, a foreign one is not', async () => {
   for (const origin of [FRIEND, 'http://b.test']) {
     assert.equal(await allowed(listed, origin), origin);
     assert.equal(await allowed(listed, origin, { method: 'OPTIONS' }), origin);
@@ -40,12 +40,12 @@ test('a listed origin is told that it may, for polling, preflight and REST; a fo
   }
 });
 
-test('the default allows no other origin, and * every one', async () => {
+test('The default allows no other origin, and * allows every origin', async () => {
   assert.equal(await allowed(none, FRIEND), null);
   assert.ok(['*', FOE].includes(await allowed(any, FOE)));
 });
 
-test('a WebSocket from a foreign page is refused, since CORS would not stop it', async () => {
+test('A WebSocket from a foreign page is refused, because CORS would not stop it', async () => {
   for (const version of [4, 3]) {
     assert.equal(await upgradeStatus(listed, { origin: FOE, version }), 403);
     assert.equal(await upgradeStatus(none, { origin: FOE, version }), 403);
@@ -56,7 +56,7 @@ test('a WebSocket from a foreign page is refused, since CORS would not stop it',
   }
 });
 
-test('a whole connection from a listed origin', async () => {
+test('A page of a listed origin connects', async () => {
   for (const client of ['4', '3', '2']) {
     for (const transport of ['websocket', 'polling', 'upgrade']) {
       const options = { extraHeaders: { origin: FRIEND } };

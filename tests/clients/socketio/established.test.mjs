@@ -1,4 +1,4 @@
-// Clients that are in, on a WebSocket: from then on the server speaks to them without socketioxide, and that must not show.
+// Established clients: once a client on a WebSocket has joined, the server talks to it without socketioxide. No client may notice.
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { closeAll, combos, connect, label, open } from '../support/client.mjs';
@@ -16,7 +16,7 @@ const established = (n) => eventually(async () => await count() === n, `${n} est
 const nobody = () => established(0);
 
 for (const combo of combos) {
-  test(`${label(combo)}: who stays is established, unless it polls or speaks Engine.IO 3, and hears all the same`, async () => {
+  test(`${label(combo)}: a client is established, unless it polls or speaks Engine.IO 3, and hears everything either way`, async () => {
     await nobody();
     const who = people();
     const story = await Story.begin(server, who);
@@ -33,7 +33,7 @@ for (const combo of combos) {
 }
 
 for (const client of ['4', '3']) {
-  test(`socket.io-client ${client}: a namespace joined late is joined on the same connection, and each may be left and joined again`, async () => {
+  test(`socket.io-client ${client}: a second namespace joins the same connection, and each may be left and joined again`, async () => {
     await nobody();
     const who = people();
     const options = { client, user: as(who.customer, 'customer'), options: { forceNew: false } };
@@ -59,7 +59,7 @@ for (const client of ['4', '3']) {
   });
 }
 
-test('packet by packet: who is in is not let in twice, who is refused is told why, and who has left may come back', async () => {
+test('A joined client cannot join twice, a refused one is told why, and one that left may come back', async () => {
   await nobody();
   const user = somebody();
   const wire = await opened(server, 'websocket', user);
@@ -92,7 +92,7 @@ test('packet by packet: who is in is not let in twice, who is refused is told wh
   await gone(server, user, 'after a cut');
 });
 
-test('events in other forms: in many frames, and with attachments, which are refused by name', async () => {
+test('A message in many frames is read, and attachments are refused by name', async () => {
   await nobody();
   const wire = await opened(server, 'websocket', somebody());
   await established(1);
@@ -108,7 +108,7 @@ test('events in other forms: in many frames, and with attachments, which are ref
   await nobody();
 });
 
-test('what no client sends ends the session, and nobody else', async () => {
+test('A packet that no client sends ends the session, and nobody else notices', async () => {
   await nobody();
   const other = await connect(server, { user: somebody() });
   for (const packet of ['42/realtime,["ping:latency"', '42/elsewhere,["x"]', '42["x"]', '451-/realtime,["x"]', '4', '47', 'x', '0{}', '1']) {
@@ -125,7 +125,7 @@ test('what no client sends ends the session, and nobody else', async () => {
   other.close();
 });
 
-test('a token that came with the first poll alone, as browsers send it, is good for a namespace joined after the move', async () => {
+test('A token that only the first poll carried, as browsers send it, is good for a namespace joined after the upgrade', async () => {
   await nobody();
   const user = somebody();
   const authorization = `Bearer ${jwt(user)}`;
@@ -138,7 +138,7 @@ test('a token that came with the first poll alone, as browsers send it, is good 
   await nobody();
 });
 
-test('what comes in one write with the handshake, whole or in part, is heard, and the client established', async () => {
+test('Packets in the same write as the handshake, whole or in part, are handled, and the client is established', async () => {
   await nobody();
   for (const part of [Infinity, 1, 5, 20]) {
     const user = somebody();
@@ -158,7 +158,7 @@ test('what comes in one write with the handshake, whole or in part, is heard, an
   }
 });
 
-test('a client that asks for more while it is on its way in stays where it is', async () => {
+test('A client that joins two namespaces at once works without being established', async () => {
   await nobody();
   const user = somebody();
   const token = jwt(user);
@@ -173,7 +173,7 @@ test('a client that asks for more while it is on its way in stays where it is', 
   await gone(server, user, 'after a cut');
 });
 
-test('a page on the default namespace alone', async () => {
+test('A page on the default namespace alone is established', async () => {
   await nobody();
   const who = people();
   const page = enter(server, { user: as(who.customer, 'customer') });

@@ -1,4 +1,4 @@
-// A whole order life, watched by everybody: each event reaches exactly those it is for, once per socket.
+// The whole life of an order, watched by everybody: each event reaches exactly its audience, once per socket.
 import assert from 'node:assert/strict';
 import { after, afterEach, test } from 'node:test';
 import { closeAll, combos, connect, label } from '../support/client.mjs';
@@ -11,12 +11,12 @@ afterEach(closeAll);
 
 const AT_DOOR = { latitude: 45.2302, longitude: 13.6001 };
 
-/** The parties of one order, each on a socket, and three who have nothing to do with it. */
+/** The parties of one order, each on a socket, and three strangers. */
 async function everybody(combo, who, stranger) {
   const on = (user) => connect(server, { ...combo, user });
   const sockets = {
     customer: await on(as(who.customer, 'customer')),
-    phone: await on(as(who.customer, 'customer')), // the customer's second device, which subscribes to nothing
+    phone: await on(as(who.customer, 'customer')), // the customer's second device, without a subscription
     chef: await on(as(who.chef, 'chef')),
     driver: await on(as(who.driver, 'driver')),
     admin: await on(ADMIN),
@@ -27,7 +27,7 @@ async function everybody(combo, who, stranger) {
   return sockets;
 }
 
-/** Events come in the order of the log, so once a later order's event has come, nothing earlier is still on its way. */
+/** Events come in the order of the log: after an event of a later order, nothing earlier is still on its way. */
 async function settle(sockets, ...groups) {
   for (const who of groups) {
     const order = await server.create(who);
@@ -43,7 +43,7 @@ async function settle(sockets, ...groups) {
 }
 
 for (const combo of combos) {
-  test(`${label(combo)}: from order to door`, async () => {
+  test(`${label(combo)}: each event of an order's life reaches its audience`, async () => {
     const [who, stranger] = [people(), people()];
     const sockets = await everybody(combo, who, stranger);
     const order = await server.create(who, { items: [{ name: 'Fuži', quantity: 2, unitPrice: 11.5 }], total: 23, currency: 'EUR' });
@@ -74,7 +74,7 @@ for (const combo of combos) {
     const mine = (socket, name) => sockets[socket].of(name).filter((p) => (p.orderId ?? p.id) === orderId);
     const reached = (name) => Object.fromEntries(Object.keys(sockets)
       .map((socket) => [socket, mine(socket, name).length]).filter(([, n]) => n > 0));
-    // eight changes after the creation; the subscriber has the snapshot besides; the driver those since the assignment
+    // Eight changes come after the creation. The subscriber has the snapshot too, the driver hears only those since the assignment.
     assert.deepEqual(reached('order:status_update'), { customer: 9, phone: 8, chef: 8, driver: 4, admin: 8 });
     assert.deepEqual(reached('order:new'), { chef: 1, admin: 1 });
     assert.deepEqual(reached('order:available'), { driver: 1, strangeDriver: 1 });
@@ -121,7 +121,7 @@ for (const combo of combos) {
   });
 }
 
-test('a customer learns neither the phone nor the place of a driver before the assignment is reached', async () => {
+test('A customer sees neither phone nor position of a driver before the status is assigned_to_driver', async () => {
   const who = people();
   const customer = await connect(server, { user: as(who.customer, 'customer') });
   const driver = await connect(server, { client: '3', user: as(who.driver, 'driver') });
@@ -147,7 +147,7 @@ test('a customer learns neither the phone nor the place of a driver before the a
   assert.deepEqual([shown.driverPhone, shown.driverLatitude], [who.driver.phone, AT_DOOR.latitude]);
 });
 
-test('unassigning and reassigning tells the former driver, and ends their view', async () => {
+test('A driver who loses an order is told so and sees no more of it', async () => {
   const [who, next] = [people(), people()];
   const [former, later] = await Promise.all([who, next].map(({ driver }) => connect(server, { user: as(driver, 'driver') })));
   const { id: orderId } = await server.assigned(who);
@@ -172,7 +172,7 @@ test('unassigning and reassigning tells the former driver, and ends their view',
   assert.ok(former.of('order:status_update').every((update) => update.seq <= seq), 'the former driver saw a later change');
 });
 
-test('an ETA set by hand reaches the subscriber and the customer', async () => {
+test('An ETA set by hand reaches the subscriber and the customer', async () => {
   const who = people();
   const customer = await connect(server, { user: as(who.customer, 'customer') });
   const watcher = await connect(server, { client: '2', user: SERVICE });
@@ -187,7 +187,7 @@ test('an ETA set by hand reaches the subscriber and the customer', async () => {
   }
 });
 
-test('a customer cancels; a second ask changes nothing; an announcement finds its readers', async () => {
+test('A customer cancels, a second request changes nothing, and an announcement finds its readers', async () => {
   const who = people();
   const chef = await connect(server, { client: '3', transport: 'polling', user: as(who.chef, 'chef') });
   const other = await connect(server, { user: as(people().chef, 'chef') });

@@ -1,4 +1,4 @@
-// The limits as they are by default, and the order in which one socket's requests are carried out.
+// The default limits, and the order in which the requests of one socket are handled.
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import { closeAll, combos, connect, label } from '../support/client.mjs';
@@ -12,7 +12,7 @@ after(closeAll);
 const AT = { latitude: 45.2, longitude: 13.6 };
 const [RATE, BURST, FIXES] = [2, 10, 30];
 
-/** Asks for so many at once. Of those that follow a burst so many must be refused, however long it took to ask for them. */
+/** Sends more fixes at once than allowed. The burst passes; of the rest, the rate lets through only as many as the elapsed time permits. */
 async function tooMany(drivers) {
   const began = Date.now();
   const answers = await Promise.all(Array.from({ length: FIXES }, (_, i) => drivers[i % drivers.length].request('driver:location', AT)));
@@ -22,9 +22,9 @@ async function tooMany(drivers) {
   return { answers, refused };
 }
 
-describe('limits', { concurrency: 4 }, () => {
+describe('Limits', { concurrency: 4 }, () => {
   for (const combo of combos) {
-    test(`${label(combo)}: a burst of 10 fixes passes, then rate_limited says when to come back`, async () => {
+    test(`${label(combo)}: a burst of 10 fixes passes, then rate_limited says when to retry`, async () => {
       const who = people();
       await server.assigned(who);
       const driver = await connect(server, { ...combo, user: as(who.driver, 'driver') });
@@ -34,7 +34,7 @@ describe('limits', { concurrency: 4 }, () => {
         assert.equal(error.code, 'rate_limited');
         assert.ok(Number.isInteger(error.retryAfterMs) && error.retryAfterMs > 0 && error.retryAfterMs <= 1000, JSON.stringify(error));
       }
-      // the promise is kept: after that time one more passes
+      // after that time one more passes
       await new Promise((resolve) => { setTimeout(resolve, refused.at(-1).error.retryAfterMs + 20); });
       await driver.ask('driver:location', AT);
       assert.deepEqual(driver.of('(disconnect)'), []);
@@ -44,7 +44,7 @@ describe('limits', { concurrency: 4 }, () => {
       const who = people();
       const { id: orderId } = await unlimited.assigned(who);
       const driver = await connect(unlimited, { ...combo, user: as(who.driver, 'driver') });
-      // slow requests (a commit, a database read) between fast ones (memory only): handled side by side, they would swap
+      // slow requests (a commit, a database read) between fast ones (memory only): they would overtake each other if handled in parallel
       const kinds = [
         ['order:status_update', { orderId, status: 'picked_up' }], ['ping:latency', { t: 1 }], ['order:tracking', { orderId }],
         ['driver:location', AT], ['subscribe:order', { orderId }], ['unsubscribe:order', { orderId }],
@@ -60,7 +60,7 @@ describe('limits', { concurrency: 4 }, () => {
     });
   }
 
-  test('the limit on fixes is per driver, not per socket', async () => {
+  test('The limit on fixes is per driver, not per socket', async () => {
     const who = people();
     await server.assigned(who);
     const [one, two] = await Promise.all(['4', '2'].map((client) => connect(server, { client, user: as(who.driver, 'driver') })));

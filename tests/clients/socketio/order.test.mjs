@@ -1,5 +1,5 @@
-// Ordering under load: whatever a socket does with its subscriptions, and however often it loses its connection, the seqs of
-// each order rise by one from where it was told they begin.
+// Order under load: whatever a socket does with its subscriptions, and however often it loses its connection, the seqs of each order
+// rise by one from the seq that it was told first.
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { closeAll, combos, connect, label } from '../support/client.mjs';
@@ -9,11 +9,11 @@ import { ADMIN, as, people, SERVICE } from '../support/server.mjs';
 const ORDERS = 6;
 const STEPS = 25;
 
-// Printed, and taken from SEED, so that a failure can be tried again with the same steps.
+// SEED repeats a run with the same steps, so it is printed.
 const SEED = Number(process.env.SEED ?? Date.now() % 1_000_000);
 console.log(`# SEED=${SEED}`);
 
-/** Random numbers of one's own: the steps of a socket do not depend on when others take theirs. */
+/** Random numbers of its own for each socket, so that its steps do not depend on the timing of the others. */
 function dice(number) {
   let seed = (SEED + number * 7_919) % 2_147_483_647;
   return (n) => {
@@ -24,7 +24,7 @@ function dice(number) {
 
 afterEach(closeAll);
 
-/** Orders that change all the time, each by two writers at once, until told to stop; then the seq at which each ended. */
+/** Orders that two writers each change all the time until told to stop. Then it returns the last seq of each. */
 async function busy(server, who) {
   const drivers = [people().driver, people().driver, people().driver];
   const orders = await Promise.all(Array.from({ length: ORDERS }, () => server.assigned(who)));
@@ -44,8 +44,8 @@ async function busy(server, who) {
 }
 
 /**
- * Goes through a socket's record. `follows` says which orders it heard from the beginning, and after which seq; it may ask for
- * more (again) and for less. Between the answers the seqs must rise by one; a subscription says where it begins anew.
+ * Checks a socket's record. `hears` names the orders it hears without a subscription, and the seq before the first event. A subscription
+ * adds an order or starts it again, an unsubscription removes it. In between, the seqs must rise by one.
  */
 function verify(client, hears, what) {
   const next = new Map(Object.entries(hears).map(([id, seq]) => [id, seq + 1]));
@@ -84,18 +84,18 @@ async function wander(client, ids, random) {
     const event = way === 2 ? 'unsubscribe:order' : 'subscribe:order';
     client.asked.push({ event, orderId, since });
     await client.request(event, { orderId, since });
-    // sometimes the next request comes right behind, sometimes an event comes first
+    // sometimes the next request follows at once, sometimes after an event
     const { length } = client.events;
     if (random(2)) await client.until(() => client.events.length > length, 'any event', 100).catch(() => {});
   }
-  // in the end it follows everything
+  // at the end it follows every order
   for (const orderId of ids) {
     client.asked.push({ event: 'subscribe:order', orderId });
     await client.request('subscribe:order', { orderId });
   }
 }
 
-test(`${combos.length * 3} sockets wander among ${ORDERS} orders that two writers each change without a pause`, { timeout: 120_000 }, async (t) => {
+test(`${combos.length * 3} sockets subscribe and unsubscribe at random while two writers change each of ${ORDERS} orders without a pause`, { timeout: 120_000 }, async (t) => {
   const { server } = await start(t, { env: { SOCKET_REQUESTS_PER_SECOND: '0' } });
   const who = people();
   const users = { watcher: SERVICE, admin: ADMIN, customer: as(who.customer, 'customer') };
@@ -108,7 +108,7 @@ test(`${combos.length * 3} sockets wander among ${ORDERS} orders that two writer
     for (const id of orders.ids) {
       await client.until(() => client.of('order:status_update').findLast((update) => update.orderId === id)?.seq >= ends[id], `${what}: the end of ${id}`);
     }
-    // admins and parties hear an order whether they follow it or not; where that begins, their first event of it says
+    // admins and parties hear an order without following it, beginning with their first event of it
     const hears = role === 'watcher' ? {} : Object.fromEntries(orders.ids.map((id) => {
       const first = client.events.find(({ name, payload }) => name === 'order:status_update' && payload.orderId === id && !payload.snapshot);
       return [id, first.payload.seq - 1];
@@ -118,7 +118,7 @@ test(`${combos.length * 3} sockets wander among ${ORDERS} orders that two writer
   }));
 });
 
-test('the same orders, followed across one lost connection after the other', { timeout: 120_000 }, async (t) => {
+test('Sockets that lose one connection after the other still hear each order\'s changes in order', { timeout: 120_000 }, async (t) => {
   const { server } = await start(t, { env: LIVELY });
   const who = people();
   const orders = await busy(server, who);

@@ -1,4 +1,4 @@
-// Socket.IO, packet by packet, over polling and over a WebSocket: who comes in and how they are told, and what comes before what.
+// Socket.IO packet by packet, over polling and over a WebSocket: joining, refusals, and the order of packets.
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { ask, connections, frame, gone, join, meanwhile, named, nextTwo, opened, read, somebody, TRANSPORTS } from '../support/engineio.mjs';
@@ -20,14 +20,14 @@ for (const transport of Object.keys(TRANSPORTS)) {
     assert.ok(data.pid.length > 20 && data.sid, reply);
     const { data: [name, { socketId, userId }] } = read(hello);
     assert.deepEqual([name, socketId, userId], ['connected', data.sid, user.sub]);
-    // back with the pid: the same one, on another connection
+    // the pid brings back the same session on another connection
     const back = await opened(server, transport, user, { pid: data.pid, offset: '0' });
     assert.notEqual(back.hello.sid, engine);
     assert.equal(read(back.greeting[0]).data.pid, data.pid);
     assert.notEqual(read(back.greeting[0]).data.sid, data.sid);
   });
 
-  test(`${transport}: who may not come in is told why, and may try again on the same connection`, async () => {
+  test(`${transport}: a refused client is told why, and may try again on the same connection`, async () => {
     const user = somebody();
     const session = await opened(server, transport);
     for (const [packet, wanted] of [
@@ -46,7 +46,7 @@ for (const transport of Object.keys(TRANSPORTS)) {
     assert.equal(await connections(server, user), 0);
     await session.send(join(user));
     assert.deepEqual((await nextTwo(session)).map((packet) => named(packet).slice(0, 12)), ['40/realtime,', 'connected']);
-    // a second CONNECT is no second socket; after a DISCONNECT there may be a new one
+    // a second CONNECT makes no second socket; after a DISCONNECT the client may join again
     await session.send(join(user));
     await session.send(ask('ping:latency', { t: 1 }, 1));
     assert.equal(read(await session.next()).ack, '1');
@@ -58,7 +58,7 @@ for (const transport of Object.keys(TRANSPORTS)) {
     assert.equal(await connections(server, user), 1);
   });
 
-  test(`${transport}: packets before CONNECT, and those that no client sends, end the session`, async () => {
+  test(`${transport}: packets before CONNECT and malformed packets end the session`, async () => {
     for (const packet of [ask('ping:latency', {}), '41/realtime,', '43/realtime,1[]', '44/realtime,{}', '4', '47', '4abc', 'x', '0{}', '5', '6']) {
       const session = await opened(server, transport);
       const status = await session.send(packet);
@@ -74,7 +74,7 @@ for (const transport of Object.keys(TRANSPORTS)) {
     }
   });
 
-  test(`${transport}: binary is refused by name, and attachments that do not fit end the session`, async () => {
+  test(`${transport}: a binary payload is refused by name, and wrong attachments end the session`, async () => {
     const user = somebody();
     const attachment = (session) => (transport === 'polling' ? session.send('bAQID') : session.write(frame(Buffer.of(1, 2, 3), { opcode: BINARY })));
     const session = await opened(server, transport, user);
@@ -98,7 +98,7 @@ for (const transport of Object.keys(TRANSPORTS)) {
       await wire.send('1');
       assert.deepEqual(await wire.rest(), []);
     } else {
-      // Poll and packet travel side by side: whichever is there first, the poll is let go, and the next one is refused.
+      // Poll and packet travel side by side. Whichever comes first, the poll is answered and the next one is refused.
       for (const overtaken of [false, true]) {
         const session = await opened(server, transport, user);
         const last = overtaken ? undefined : session.poll();
@@ -112,7 +112,7 @@ for (const transport of Object.keys(TRANSPORTS)) {
     await gone(server, user, transport);
   });
 
-  test(`${transport}: CONNECT's reply is first, then connected, then what happens, whatever happens meanwhile`, async () => {
+  test(`${transport}: CONNECT's reply comes first, then connected, then events, also while events happen`, async () => {
     const who = people();
     const story = await Story.begin(server, who);
     await story.status('ready_for_pickup');
@@ -135,13 +135,13 @@ for (const transport of Object.keys(TRANSPORTS)) {
         }
         assert.deepEqual(offsets, offsets.map((_, n) => position + 1 + n), 'from where the socket begins, one after the other');
         back = { pid: reply.data.pid, offset: `${offsets.at(-1)}` };
-        // half of them leave the way one should
+        // half of the clients say goodbye, half disappear
         if (i % 2) await session.send('1'); else session.cut?.();
       }
     });
   });
 
-  test(`${transport}: acknowledgements come in the order of the requests, each before what follows it`, async () => {
+  test(`${transport}: acks come in the order of the requests, each before the events of later ones`, async () => {
     const who = people();
     const { id: orderId, seq } = await server.assigned(who);
     const driver = await opened(server, transport, as(who.driver, 'driver'));

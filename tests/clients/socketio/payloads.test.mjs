@@ -1,4 +1,4 @@
-// Wrong payloads in well-formed messages: a clear answer that names the member, and the socket stays open.
+// Wrong payloads in well-formed messages: the answer names the member, and the socket stays open.
 import assert from 'node:assert/strict';
 import { after, afterEach, test } from 'node:test';
 import { closeAll, combos, connect, label } from '../support/client.mjs';
@@ -9,7 +9,7 @@ after(() => server.close());
 afterEach(closeAll);
 
 const AT = { latitude: 45, longitude: 13 };
-// [event, payload, what the message must name]
+// [event, payload, what the error message must name]
 const WRONG = [
   ['driver:location', undefined],
   ['driver:location', null],
@@ -50,7 +50,7 @@ const WRONG = [
 ];
 
 for (const combo of combos) {
-  test(`${label(combo)}: wrong types, NaN and impossible places`, async () => {
+  test(`${label(combo)}: wrong types, NaN and impossible positions are refused`, async () => {
     const who = people();
     await server.assigned(who);
     const driver = await connect(server, { ...combo, user: as(who.driver, 'driver') });
@@ -66,7 +66,7 @@ for (const combo of combos) {
     assert.deepEqual(driver.of('(disconnect)'), []);
   });
 
-  test(`${label(combo)}: bytes where text is expected`, async () => {
+  test(`${label(combo)}: bytes where text is expected are refused`, async () => {
     const who = people();
     await server.assigned(who);
     const driver = await connect(server, { ...combo, user: as(who.driver, 'driver') });
@@ -81,7 +81,7 @@ for (const combo of combos) {
     await driver.ask('driver:location', AT);
   });
 
-  test(`${label(combo)}: an event that is unknown, or the server's own, does no harm`, async () => {
+  test(`${label(combo)}: an unknown event, or one of the server's own, does no harm`, async () => {
     const who = people();
     const { id: orderId } = await server.create(who);
     const client = await connect(server, { ...combo, user: as(who.customer, 'customer') });
@@ -96,7 +96,7 @@ for (const combo of combos) {
   });
 }
 
-test('a fix for an order of another driver is not_found; one from the future clock_skew', async () => {
+test('A fix for another driver\'s order is not_found, and a fix from the future is clock_skew', async () => {
   const [who, other] = [people(), people()];
   const { id: orderId } = await server.assigned(other);
   await server.assigned(who);
@@ -108,7 +108,7 @@ test('a fix for an order of another driver is not_found; one from the future clo
   await driver.ask('driver:location', { ...AT, recordedAt: soon });
 });
 
-test('REST: malformed JSON 400, wrong members 422, too much 413, no JSON 415', async () => {
+test('REST refuses malformed JSON with 400, wrong members with 422, too much with 413, another content type with 415', async () => {
   const send = async (body, type = 'application/json') => {
     const response = await fetch(`${server.base}/orders`, {
       method: 'POST', body, headers: { 'content-type': type, authorization: `Bearer ${jwt(SERVICE)}` },

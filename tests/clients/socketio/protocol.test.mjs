@@ -1,11 +1,11 @@
-// Engine.IO, packet by packet: how a session opens, lives and ends on either transport. How one moves from polling to a
-// WebSocket is in upgrade.test.mjs, what is said in it in packets.test.mjs.
+// Engine.IO packet by packet: how a session opens, lives and ends on either transport. For the upgrade from polling to a WebSocket
+// see upgrade.test.mjs, for the packets of Socket.IO packets.test.mjs.
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import { ask, connections, frame, gone, join, named, nextTwo, opened, Polling, read, somebody, TRANSPORTS, Wire } from '../support/engineio.mjs';
 import { eventually, jwt, Server } from '../support/server.mjs';
 
-// Long enough that a session has begun, also on a busy machine, before the first ping comes.
+// So long that a session has begun before its first ping, also on a busy machine.
 const INTERVAL_MS = 1000;
 const TIMEOUT_MS = 1500;
 
@@ -20,7 +20,7 @@ const CONTINUED = 0;
 // --- the handshake
 
 for (const version of [4, 3]) {
-  test(`Engine.IO ${version}: the packet that opens a session`, async () => {
+  test(`Engine.IO ${version}: the first packet opens a session`, async () => {
     const polling = await Polling.open(server, version);
     const wire = await Wire.open(server, { version });
     const packet = await wire.next();
@@ -36,7 +36,7 @@ for (const version of [4, 3]) {
   });
 }
 
-test('a handshake that is none is refused: 400 in polling, no session in a WebSocket', async () => {
+test('A malformed handshake is refused: 400 in polling, no session on a WebSocket', async () => {
   const { sid } = await Polling.open(server);
   const at = (query) => `${server.base}/socket.io/?${query}`;
   for (const [method, query] of [
@@ -61,12 +61,12 @@ test('a handshake that is none is refused: 400 in polling, no session in a WebSo
 
 // --- heartbeats
 
-describe('heartbeats', { concurrency: true }, () => {
+describe('Heartbeats', { concurrency: true }, () => {
   for (const transport of Object.keys(TRANSPORTS)) {
     for (const joins of [true, false]) {
       test(`${transport}, ${joins ? 'joined' : 'not joined'}: pings come after the interval and not before, and silence ends the session`, async () => {
         const user = somebody();
-        // The first ping is the one to look at: several sessions begin. The server's clock for each starts after ours.
+        // Several sessions, because the first ping is the one that may come too early. The server's clock for each starts after ours.
         await Promise.all(Array.from({ length: 10 }, async (_, i) => {
           const began = Date.now();
           const session = await opened(quick, transport, joins && user);
@@ -76,7 +76,7 @@ describe('heartbeats', { concurrency: true }, () => {
             assert.ok(Date.now() - began >= round * INTERVAL_MS, `ping ${round} came after ${Date.now() - began} ms`);
             if (round < rounds) await session.send('3');
           }
-          if (!joins) return; // it is let go for not joining
+          if (!joins) return; // a session that does not join is ended for that
           const pinged = Date.now();
           if (transport === 'websocket') assert.deepEqual(await session.rest(), ['1']);
           else assert.match((await session.poll()).text, /^1$|Session ID unknown/);
@@ -106,7 +106,7 @@ describe('heartbeats', { concurrency: true }, () => {
     });
   }
 
-  test('who answers pings stays, on both transports', async () => {
+  test('A client that answers pings stays, on both transports', async () => {
     const user = somebody();
     const wire = await opened(quick, 'websocket', user);
     const polling = await opened(quick, 'polling', user);
@@ -122,10 +122,10 @@ describe('heartbeats', { concurrency: true }, () => {
   });
 });
 
-// --- what is polling's own
+// --- polling
 
-test('a poll that is given up ends the session', async () => {
-  // Nothing tells that the server has the poll: one that it never saw ends nothing, and another session is tried.
+test('An aborted poll ends the session', async () => {
+  // No signal tells that the server has the poll, and aborting a poll that it never saw changes nothing. So this tries again with another session.
   const session = await eventually(async () => {
     const user = somebody();
     const one = await opened(server, 'polling', user);
@@ -140,7 +140,7 @@ test('a poll that is given up ends the session', async () => {
   assert.equal((await session.poll()).status, 400);
 });
 
-test('of two polls at once neither is left: the session ends', async () => {
+test('Two polls at once end the session', async () => {
   const user = somebody();
   const session = await opened(server, 'polling', user);
   const polls = await Promise.all([session.poll(), session.poll()]);
@@ -150,20 +150,20 @@ test('of two polls at once neither is left: the session ends', async () => {
   await gone(server, user, 'after two polls');
 });
 
-test('several packets in one body, however many', async () => {
+test('Many packets fit into one body', async () => {
   const session = await opened(server, 'polling', somebody());
   const many = Array.from({ length: 200 }, (_, t) => ask('ping:latency', { t }, t));
   assert.equal(await session.send('3', ...many, '3'), 200);
   for (let t = 0; t < many.length; t += 1) assert.equal(read(await session.next()).data[0].t, t);
-  // CONNECT and what needs it in one body: the second has come too early
+  // a request in one body with its CONNECT comes too early
   const hasty = await opened(server, 'polling');
   await hasty.send(join(somebody()), ask('ping:latency', { t: 1 }, 1));
   await eventually(async () => (await hasty.poll()).status === 400, 'the end');
 });
 
-// --- what is the WebSocket's own
+// --- WebSocket
 
-test('every byte on its own, from the handshake on', async () => {
+test('Bytes may come one by one, from the handshake on', async () => {
   const wire = await Wire.open(server, { dribble: true });
   assert.equal((await wire.next())[0], '0');
   await wire.send(join(somebody()));
@@ -173,7 +173,7 @@ test('every byte on its own, from the handshake on', async () => {
   wire.cut();
 });
 
-test('everything in one write, and messages in many frames', async () => {
+test('Messages may come in one write, or in many frames', async () => {
   const user = somebody();
   const wire = await opened(server, 'websocket', user);
   await wire.send(...Array.from({ length: 100 }, (_, t) => ask('ping:latency', { t }, t)));
@@ -193,7 +193,7 @@ test('everything in one write, and messages in many frames', async () => {
   wire.cut();
 });
 
-test('control frames: a ping is answered, a pong is nothing, a close is returned', async () => {
+test('A ping is answered, a pong is ignored, a close frame is returned', async () => {
   const user = somebody();
   const wire = await opened(server, 'websocket', user);
   for (const payload of ['', 'x'.repeat(125)]) {
@@ -208,7 +208,7 @@ test('control frames: a ping is answered, a pong is nothing, a close is returned
   await gone(server, user, 'after a close frame');
 });
 
-test('frames that are none end the session', async () => {
+test('A malformed frame ends the session', async () => {
   const user = somebody();
   for (const [what, bytes] of [
     ['not masked', frame(ask('ping:latency', {}), { masked: false })], ['a reserved opcode', frame('x', { opcode: 3 })],

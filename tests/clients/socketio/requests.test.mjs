@@ -14,7 +14,7 @@ const POINT = { latitude: 45.25, longitude: 13.65 };
 const ago = (seconds) => new Date(Date.now() - seconds * 1000).toISOString();
 
 for (const combo of combos) {
-  test(`${label(combo)}: subscribe, track, unsubscribe, ping`, async () => {
+  test(`${label(combo)}: subscribe, track, unsubscribe and ping are answered`, async () => {
     const who = people();
     const { id: orderId, seq } = await server.create(who);
     const client = await connect(server, { ...combo, user: SERVICE });
@@ -93,7 +93,7 @@ for (const combo of combos) {
     assert.deepEqual(await change({ status: 'accepted' }), done, 'asking again changes nothing');
     const refusals = [
       [{ status: 'preparing', expectedSeq: seq }, 'stale_seq'],
-      [{ status: 'picked_up' }, 'illegal_transition'], // which only the driver may say,
+      [{ status: 'picked_up' }, 'illegal_transition'], // only the driver may set it
       [{ status: 'baked' }, 'invalid_payload'],
       [{ status: 7 }, 'invalid_payload'],
       [{ orderId: 'nobody-knows', status: 'accepted' }, 'not_found'],
@@ -140,7 +140,7 @@ for (const combo of combos) {
   });
 }
 
-test('a socket may follow 100 orders, and is told at the 101st', async (t) => {
+test('A socket may follow 100 orders, and the 101st is refused', async (t) => {
   const { server: own } = await start(t, { env: { SOCKET_REQUESTS_PER_SECOND: '0' } });
   const who = people();
   const client = await connect(own, { user: as(who.customer, 'customer') });

@@ -1,4 +1,4 @@
-// Rights that end: what a user may see no longer ends on their live sockets, within a second and for good.
+// Rights that end: live sockets lose sight of an order within a second, and for good.
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { closeAll, combos, connect, label, open } from '../support/client.mjs';
@@ -9,12 +9,12 @@ const AT = { latitude: 45.25, longitude: 13.61 };
 
 afterEach(closeAll);
 
-/** Waits until the clock shows another second than now: a token issued then is newer, in a token's whole seconds. */
+/** Waits for the next full second: a token issued then is newer, because `iat` has whole seconds. */
 const nextSecond = () => new Promise((resolve) => { setTimeout(resolve, 1020 - (Date.now() % 1000)); });
 
 const seconds = () => Math.floor(Date.now() / 1000);
 
-test('DELETE /users/{id}/sessions: the sockets are sent away, the tokens refused, also after a kill -9', { timeout: 60_000 }, async (t) => {
+test('DELETE /users/{id}/sessions closes the sockets and revokes the tokens, also after a kill -9', { timeout: 60_000 }, async (t) => {
   const { server } = await start(t);
   const user = { ...as(people().customer, 'customer'), iat: seconds() };
   const dated = jwt(user);
@@ -57,13 +57,13 @@ test('DELETE /users/{id}/sessions: the sockets are sent away, the tokens refused
   assert.deepEqual(await server.ok('GET', '/orders', undefined, { ...user, iat: seconds() }), { items: [], nextCursor: null });
   await bystander.count('connected', 2);
 
-  // and of somebody who is not there: nobody to send away, but the tokens that are out end all the same
+  // A user without sockets: nobody is disconnected, and the issued tokens end all the same.
   const absent = as(people().customer, 'customer');
   assert.deepEqual((await revoke(ADMIN, absent.sub)).body, { userId: absent.sub, disconnected: 0 });
   assert.equal((await server.call('GET', '/orders', undefined, absent)).status, 401);
 });
 
-test('sessions that were ended stay ended for a client that was away', { timeout: 60_000 }, async (t) => {
+test('Sessions that were revoked while a client was away stay revoked when it comes back', { timeout: 60_000 }, async (t) => {
   const { server, proxy } = await start(t);
   const user = { ...as(people().customer, 'customer'), iat: seconds() };
   const clients = await Promise.all(['websocket', 'polling'].map((transport) => connect(proxy, { transport, user })));
@@ -78,7 +78,7 @@ test('sessions that were ended stay ended for a client that was away', { timeout
 });
 
 for (const combo of combos) {
-  test(`${label(combo)}: a driver hears nothing more of an order that is theirs no longer`, async (t) => {
+  test(`${label(combo)}: a driver hears nothing more of an order that went to another driver`, async (t) => {
     const { server } = await start(t, { env: { LOCATION_RATE_PER_SECOND: '0' } });
     const [who, other] = [people(), people()];
     const mine = await server.assigned(who);
@@ -104,7 +104,7 @@ for (const combo of combos) {
         ['order:status_update', { orderId, status: 'in_transit' }], ['driver:location', { ...AT, orderId }]]) {
         assert.equal((await former.request(event, payload)).error?.code, 'not_found', `${way}: ${event}`);
       }
-      // an order that is still theirs changes afterwards: nothing of the other one is on its way any more
+      // the driver's own order changes afterwards, so nothing of the other one is still on its way
       await server.status(mine.id, way === 'unassigned' ? 'picked_up' : 'in_transit');
       await former.next('order:status_update', (update) => update.orderId === mine.id);
       const after = former.events.slice(length).filter(({ name }) => name !== '(ack)' && name !== 'order:available');
@@ -130,7 +130,7 @@ for (const combo of combos) {
       const { length } = customer.events;
 
       await driver.request('driver:location', { ...AT, latitude: 45.3, orderId });
-      await driver.ask('driver:location', { ...AT, latitude: 45.4 }); // all their active orders: the other one
+      await driver.ask('driver:location', { ...AT, latitude: 45.4 }); // for all active orders of the driver, which is the other one
       await customer.next('driver:location_update', (fix) => fix.orderId === marker.id && fix.latitude === 45.4);
       const fixes = customer.events.slice(length).filter(({ name }) => name === 'driver:location_update');
       assert.deepEqual(fixes.map(({ payload }) => payload.orderId), [marker.id], end);

@@ -11,7 +11,7 @@ afterEach(closeAll);
 
 const ROUNDS = 6;
 
-/** Changes the order without a pause (it is handed from driver to driver) until told to stop. */
+/** Assigns the order to one driver after the other without a pause, until told to stop. */
 function writer(orderId, drivers) {
   let running = true;
   let seq = 0;
@@ -22,7 +22,7 @@ function writer(orderId, drivers) {
   return { stop: () => { running = false; return work; }, get seq() { return seq; } };
 }
 
-/** What came after the last `(ack)`, checked; the seq it ends at. */
+/** Checks the events after the last `(ack)`; returns the last seq. */
 function followed(client, orderId, { since, seq }, what) {
   const from = client.events.findLastIndex((event) => event.name === '(ack)');
   const updates = client.events.slice(from)
@@ -31,7 +31,7 @@ function followed(client, orderId, { since, seq }, what) {
   gapless(updates, since === undefined ? seq : since + 1, what);
   for (const [i, update] of updates.entries()) {
     assert.equal(update.snapshot ?? false, since === undefined && i === 0, `${what}: snapshot at ${i}`);
-    // what was already there when the answer was made is a replay
+    // events older than the answer are marked as replayed
     if (since !== undefined && update.seq <= seq) assert.equal(update.replayed, true, `${what}: replayed at ${i}`);
     if (since === undefined) assert.equal(update.replayed, undefined, `${what}: replayed at ${i}`);
   }
@@ -39,8 +39,8 @@ function followed(client, orderId, { since, seq }, what) {
 }
 
 for (const party of [SERVICE, null]) {
-  const name = party ? 'a watcher, who gets the order only by subscribing' : 'the customer, who gets it live as well';
-  test(`${name}: no gap and no repeat from the ack on, on every client and transport`, { timeout: 120_000 }, async () => {
+  const name = party ? 'A watcher, who hears the order only by subscribing,' : 'The customer, who hears it anyway,';
+  test(`${name} gets every change once and in order from the ack on, on every client and transport`, { timeout: 120_000 }, async () => {
     const who = people();
     const { id: orderId } = await server.assigned(who);
     const sockets = await Promise.all(combos.flatMap((combo) => [undefined, 'since'].map(async (mode) => ({
@@ -50,7 +50,7 @@ for (const party of [SERVICE, null]) {
     const writing = writer(orderId, [who.driver, people().driver, people().driver]);
 
     await Promise.all(sockets.map(async ({ client, mode, what }) => {
-      let last = 1; // the creation, which is no status update
+      let last = 1; // the creation has seq 1 and is no status update
       for (let round = 0; round < ROUNDS; round += 1) {
         const since = mode && last;
         const { seq } = await client.ask('subscribe:order', { orderId, since });
@@ -62,7 +62,7 @@ for (const party of [SERVICE, null]) {
       }
     }));
 
-    // the last subscription stays until the writer has stopped: nothing may be missing at the end either
+    // the last subscription stays until the writer has stopped, so that the end is checked too
     const ends = await Promise.all(sockets.map(async ({ client, what }) => ({
       client, what, ack: await client.ask('subscribe:order', { orderId }),
     })));

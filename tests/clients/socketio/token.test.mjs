@@ -1,4 +1,4 @@
-// Tokens that end while their sockets live: the warning, the end, the grace, the refresh, and what was missed in between.
+// Tokens that expire while their sockets live: warning, expiry, grace, refresh, and the events missed in between.
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import { closeAll, connect } from '../support/client.mjs';
@@ -6,7 +6,7 @@ import { recovered } from '../support/recovery.mjs';
 import { as, jwt, people, Server } from '../support/server.mjs';
 import { Story } from '../support/story.mjs';
 
-// Between two of these moments a test does a few things for six clients at once, also on a busy machine.
+// Between two of these times a test does a few things for six clients at once, also on a busy machine.
 const [LIFE, WARNING, GRACE] = [4000, 2000, 2000];
 const server = await Server.start({ env: { TOKEN_WARNING_MS: `${WARNING}`, TOKEN_GRACE_MS: `${GRACE}` } });
 after(() => server.close());
@@ -14,19 +14,19 @@ after(closeAll);
 
 const SOME = [['4', 'websocket'], ['4', 'upgrade'], ['4', 'polling'], ['3', 'websocket'], ['2', 'websocket'], ['2', 'polling']];
 
-/** A token that lives for so long, and when it ends, as the server writes it. */
+/** A token with this lifetime, and its end as the server writes it. */
 function mortal(user, ms, options) {
   const end = Date.now() + ms;
   return { token: jwt({ ...user, exp: end / 1000 }, options), end, expiresAt: new Date(end).toISOString() };
 }
 
-/** Times on the wire have milliseconds; the token's may have lost a fraction of one on its way. */
+/** Times on the wire have milliseconds. The token's `exp` may lose a fraction of one. */
 const sameTime = (a, b, what) => assert.ok(Math.abs(Date.parse(a) - Date.parse(b)) <= 1, `${what}: ${a}, not ${b}`);
 
 const each = (check) => Promise.all(SOME.map(([client, transport]) => check({ client, transport }, `${client}, ${transport}`)));
 
-describe('tokens that end', { concurrency: true }, () => {
-  test('it warns, ends, refuses, and goes on with a new one: nothing is missed', { timeout: 60_000 }, () => each(async (combo, what) => {
+describe('Tokens that expire', { concurrency: true }, () => {
+  test('A client is warned, its token expires, its requests are refused, and after a refresh it has missed nothing', { timeout: 60_000 }, () => each(async (combo, what) => {
     const who = people();
     const user = as(who.customer, 'customer');
     const story = await Story.begin(server, who);
@@ -63,12 +63,12 @@ describe('tokens that end', { concurrency: true }, () => {
     await story.check(client, rooms, `${what}: live again`);
     const driver = await connect(server, { user: as(who.driver, 'driver') });
     await driver.ask('driver:location', { latitude: 45, longitude: 13, orderId: story.id });
-    await client.next('driver:location_update'); // the subscription is what it was
+    await client.next('driver:location_update'); // the subscription is still there
     assert.deepEqual(client.of('(disconnect)'), [], what);
     assert.equal(client.of('token:expired').length, 1, what);
   }));
 
-  test('a refresh in time: the old end passes unnoticed, the new one does not', { timeout: 60_000 }, () => each(async (combo, what) => {
+  test('After a refresh in time the old expiry has no effect, and the new one has', { timeout: 60_000 }, () => each(async (combo, what) => {
     const user = as(people().customer, 'customer');
     const [first, second] = [mortal(user, LIFE - 1000), mortal(user, LIFE + 1000)];
     const client = await connect(server, { ...combo, token: first.token });
@@ -80,7 +80,7 @@ describe('tokens that end', { concurrency: true }, () => {
     sameTime((await client.next('token:expired')).expiresAt, second.expiresAt, `${what}: the second end`);
   }));
 
-  test('no refresh in the time of grace: closed, so that the client comes back with a new token and misses nothing', { timeout: 60_000 }, async () => {
+  test('Without a refresh in the grace time the connection is closed, and the client comes back with a new token and misses nothing', { timeout: 60_000 }, async () => {
     await Promise.all(['websocket', 'upgrade', 'polling'].map(async (transport) => {
       const who = people();
       const user = as(who.customer, 'customer');
@@ -102,20 +102,20 @@ describe('tokens that end', { concurrency: true }, () => {
     }));
   });
 
-  test('whoever comes back with the old token is told so', { timeout: 60_000 }, () => each(async (combo, what) => {
+  test('A client that comes back with the expired token is told so', { timeout: 60_000 }, () => each(async (combo, what) => {
     const client = await connect(server, { ...combo, token: mortal(as(people().customer, 'customer'), WARNING).token });
     await client.next('(disconnect)');
     const why = await client.refusal();
     assert.ok(why.startsWith('token_expired: '), `${what}: ${why}`);
   }));
 
-  test('a token that is about to end is warned of at once', async () => {
+  test('A token that is about to expire is warned of at once', async () => {
     const { token, expiresAt } = mortal(as(people().customer, 'customer'), WARNING - 200);
     const client = await connect(server, { token });
     sameTime((await client.next('token:expiring')).expiresAt, expiresAt, 'token:expiring');
   });
 
-  test('a refresh with a token that will not do changes nothing', { timeout: 60_000 }, () => each(async (combo, what) => {
+  test('A refresh with a bad token changes nothing', { timeout: 60_000 }, () => each(async (combo, what) => {
     const user = as(people().customer, 'customer');
     const own = mortal(user, LIFE);
     const client = await connect(server, { ...combo, token: own.token });
@@ -136,7 +136,7 @@ describe('tokens that end', { concurrency: true }, () => {
     }
     await client.ask('ping:latency', { t: 1 });
     sameTime((await client.next('token:expired')).expiresAt, own.expiresAt, what);
-    // in the time of grace the same are refused, and the right one is taken
+    // bad tokens are refused in the grace time too, and a good one is taken
     assert.equal((await client.request('token:refresh', { token: wrong[0][1] })).error.code, 'forbidden', what);
     assert.equal((await client.request('ping:latency', { t: 1 })).error.code, 'token_expired', what);
     await client.ask('token:refresh', { token: jwt(user) });

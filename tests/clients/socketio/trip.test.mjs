@@ -1,4 +1,4 @@
-// A car trip as it was recorded by GPS, driven again: a driver app sends it, two watchers see every point in order.
+// A recorded GPS trip is driven again: a driver's app sends it, and two watchers see every point in order.
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { after, test } from 'node:test';
@@ -14,7 +14,7 @@ function trackPoints(gpx) {
 }
 
 const skip = !existsSync(FILE) && `${FILE} is not there`;
-test('the recorded trip arrives point by point', { skip }, async () => {
+test('The recorded trip arrives point by point', { skip }, async () => {
   const points = trackPoints(readFileSync(FILE, 'utf8'));
   assert.equal(points.length, 104);
   const server = await Server.start({ args: ['--location-rate-per-second', '0', '--socket-requests-per-second', '0'] });
@@ -35,7 +35,7 @@ test('the recorded trip arrives point by point', { skip }, async () => {
       points.map(({ latitude, longitude }) => [latitude, longitude]));
     assert.deepEqual(seen.map(({ timestamp }) => Date.parse(timestamp)), points.map(({ recordedAt }) => Date.parse(recordedAt)));
   }
-  // ETA is announced only when its minute changes, never twice the same
+  // an ETA is sent only when its minute changes
   const minutes = customer.of('order:eta_update').map((eta) => eta.etaMinutes);
   assert.ok(minutes.every((minute, i) => minute >= 1 && minute !== minutes[i - 1]), `${minutes}`);
   const tracking = await server.tracking(orderId, as(who.customer, 'customer'));

@@ -1,12 +1,12 @@
-// From polling to a WebSocket, packet by packet: nothing is lost, told twice or out of order on the way, and a move that fails
-// leaves nothing behind.
+// The upgrade from polling to a WebSocket, packet by packet: no packet is lost, repeated or out of order, and a failed upgrade leaves
+// nothing behind.
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import { ask, connections, frame, gone, join, meanwhile, named, Polling, read, somebody, Wire } from '../support/engineio.mjs';
 import { as, eventually, people, Server } from '../support/server.mjs';
 import { Story } from '../support/story.mjs';
 
-// Long enough that a session has begun, also on a busy machine, before the first ping comes.
+// So long that a session has begun before its first ping, also on a busy machine.
 const INTERVAL_MS = 1500;
 const TIMEOUT_MS = 1000;
 
@@ -14,7 +14,7 @@ const server = await Server.start();
 const quick = await Server.start({ env: { PING_INTERVAL_MS: `${INTERVAL_MS}`, PING_TIMEOUT_MS: `${TIMEOUT_MS}` } });
 after(() => Promise.all([server.close(), quick.close()]));
 
-/** A polling session that has joined and been greeted. */
+/** A polling session that has joined and has its greeting. */
 async function joined(user, at = server) {
   const session = await Polling.open(at);
   await session.send(join(user));
@@ -22,7 +22,7 @@ async function joined(user, at = server) {
   return session;
 }
 
-/** A WebSocket that has asked whether it may have the session, and may. */
+/** A WebSocket whose probe for that session was answered. */
 async function probed({ server: at, sid }) {
   const wire = await Wire.open(at, { sid });
   await wire.send('2probe');
@@ -30,7 +30,7 @@ async function probed({ server: at, sid }) {
   return wire;
 }
 
-/** What `count` events say of their order, in the order of their coming. */
+/** The seqs of the next `count` status updates. */
 async function heard(session, count) {
   const seqs = [];
   while (seqs.length < count) {
@@ -41,7 +41,7 @@ async function heard(session, count) {
   return seqs;
 }
 
-/** An order of somebody's that goes to and fro between two drivers: a status update for each step. */
+/** An order that is assigned back and forth between two drivers; each step is a status update. */
 async function restless() {
   const who = people();
   const story = await Story.begin(server, who);
@@ -57,7 +57,7 @@ async function restless() {
 
 const rising = (from, count) => Array.from({ length: count }, (_, i) => from + i);
 
-test('the pending poll is let go, and what happens at each step of the move comes once and in order', async () => {
+test('The pending poll is answered, and events at each step of the upgrade come once and in order', async () => {
   for (let round = 0; round < 5; round += 1) {
     const { user, story, step } = await restless();
     const session = await joined(user);
@@ -67,7 +67,7 @@ test('the pending poll is let go, and what happens at each step of the move come
     const pending = session.poll();
     const wire = await probed(session);
     assert.deepEqual((await pending).packets, ['6']);
-    await step(); // between the probe and the move: nobody polls, nobody may write to the WebSocket
+    await step(); // between probe and upgrade no poll is pending, and the WebSocket may not be written to yet
     assert.deepEqual((await session.poll()).packets, ['6'], 'a poll meanwhile is let go as well');
     await step();
     await wire.send('5');
@@ -77,7 +77,7 @@ test('the pending poll is let go, and what happens at each step of the move come
     await wire.send(ask('ping:latency', { t: 1 }, 1));
     assert.equal(read(await wire.next()).ack, '1');
     assert.equal(await connections(server, user), 1);
-    // the session is there now, and nowhere else
+    // the session has only the WebSocket now
     assert.equal((await session.poll()).status, 400);
     assert.equal(await session.send(ask('ping:latency', { t: 2 }, 2)), 400);
     const second = await Wire.open(server, { sid: session.sid });
@@ -89,12 +89,12 @@ test('the pending poll is let go, and what happens at each step of the move come
   }
 });
 
-test('moves in a stream of events, 40 of them', { timeout: 120_000 }, async () => {
+test('Forty upgrades in a stream of events lose nothing', { timeout: 120_000 }, async () => {
   const { user, step } = await restless();
   await meanwhile(step, () => Promise.all(Array.from({ length: 40 }, async (_, i) => {
     const session = await joined(user);
     const seqs = await heard(session, 2);
-    // the last poll may still bring something, as it does to clients
+    // the last poll may still bring events
     const last = session.fetch();
     const wire = await probed(session);
     await last;
@@ -108,7 +108,7 @@ test('moves in a stream of events, 40 of them', { timeout: 120_000 }, async () =
   await gone(server, user, 'all of them');
 });
 
-test('a CONNECT before, during and after the move is answered first', async () => {
+test('A CONNECT before, during and after the upgrade is answered before any event', async () => {
   for (const when of ['posted, not polled', 'on the WebSocket', 'on the WebSocket, in one write with the move']) {
     const { user, story, step } = await restless();
     const session = await Polling.open(server);
@@ -124,7 +124,7 @@ test('a CONNECT before, during and after the move is answered first', async () =
     await step();
     const { data: [name, update] } = read(await wire.next());
     assert.equal(name, 'order:status_update', when);
-    // it begins where it was told that it begins, be that before or after the first step
+    // events start at the announced position, be it before or after the first step
     assert.equal(update.position, position + 1, when);
     assert.ok(update.seq >= story.seq - 1, when);
     await wire.send(ask('subscribe:order', { orderId: story.id }, 1));
@@ -148,8 +148,8 @@ const FAILURES = {
   'half a frame': async (wire) => { await wire.write(frame('2probe').subarray(0, 5)); wire.cut(); },
 };
 
-describe('moves that take their time, and those that fail', { concurrency: true }, () => {
-  test('no ping before the interval, whenever the move; afterwards they come over the WebSocket', async () => {
+describe('Slow and failed upgrades', { concurrency: true }, () => {
+  test('No ping comes before the interval, whenever the upgrade happens, and later ones come over the WebSocket', async () => {
     await Promise.all([false, true].map(async (polls) => {
       const user = somebody();
       await Promise.all(Array.from({ length: 10 }, async () => {
@@ -173,7 +173,7 @@ describe('moves that take their time, and those that fail', { concurrency: true 
     }));
   });
 
-  test('a move that is begun and left to itself is over in time, and the client polls on', { timeout: 60_000 }, async () => {
+  test('An upgrade that is begun and abandoned times out, and the client polls on', { timeout: 60_000 }, async () => {
     const { user, story, step } = await restless();
     const [silent, half] = [await joined(user), await joined(user)];
     const wires = [await Wire.open(server, { sid: silent.sid }), await probed(half)];
@@ -186,7 +186,7 @@ describe('moves that take their time, and those that fail', { concurrency: true 
 
   for (const [what, fail] of Object.entries(FAILURES)) {
     for (const pending of [true, false]) {
-      test(`a move that fails, ${what}, ${pending ? 'with' : 'without'} a poll under way: the client polls on, and may move later`, async () => {
+      test(`After a failed upgrade, ${what}, ${pending ? 'with' : 'without'} a pending poll, the client polls on and may upgrade later`, async () => {
         const { user, story, step } = await restless();
         const session = await joined(user);
         const poll = pending && session.fetch();
@@ -199,7 +199,7 @@ describe('moves that take their time, and those that fail', { concurrency: true 
         assert.deepEqual(await heard(session, 1), [from]);
         await session.send(ask('ping:latency', { t: 1 }, 1));
         assert.equal(read(await session.next()).ack, '1');
-        // a cut may take a moment to be noticed; until then the next WebSocket is one too many
+        // a cut may take a moment to be noticed; until then another WebSocket is refused
         const next = await eventually(() => probed(session).catch(() => false), 'another try');
         await step();
         await next.send('5');
@@ -212,7 +212,7 @@ describe('moves that take their time, and those that fail', { concurrency: true 
   }
 });
 
-test('a move that is cut as it is made leaves nothing behind', async () => {
+test('An upgrade that is cut at its last step leaves nothing behind', async () => {
   const user = somebody();
   for (let i = 0; i < 30; i += 1) {
     const session = await joined(user);
@@ -225,7 +225,7 @@ test('a move that is cut as it is made leaves nothing behind', async () => {
   await gone(server, user, 'all of them');
 });
 
-test('of two moves of one session one is turned away, and the other is not disturbed', async () => {
+test('Of two upgrades of one session one is refused, and the other goes on', async () => {
   for (const [first, second] of [[[], []], [['2probe'], []], [['2probe'], ['2probe']], [['2probe', '5'], []], [['2probe', '5'], ['2probe', '5']]]) {
     const { user, story, step } = await restless();
     const session = await joined(user);
@@ -244,7 +244,7 @@ test('of two moves of one session one is turned away, and the other is not distu
   }
 });
 
-test('no connection stays open of all those', async () => {
+test('No connection stays open after all these upgrades', async () => {
   const before = await server.metric('http_connections');
   const user = somebody();
   for (const fail of Object.values(FAILURES)) {

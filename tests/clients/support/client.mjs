@@ -1,5 +1,5 @@
-// The real socket.io clients of three major versions behind one small vocabulary: `connect` one, `request` something,
-// await the `next` event. Every event is recorded as it arrives, so a test awaits events and never sleeps.
+// The real socket.io clients of three major versions behind one small vocabulary: `connect` a client, `request` something, await the
+// `next` event. Every event is recorded as it arrives, so tests await events and never sleep.
 import { createRequire } from 'node:module';
 import { jwt } from './server.mjs';
 
@@ -27,7 +27,7 @@ export function closeAll() {
   for (const client of opened) client.close();
 }
 
-/** What happened to a client, in the order in which it did. */
+/** The events of a client, in the order they came. */
 export class Recorder {
   events = [];
   #waiters = new Set();
@@ -38,7 +38,7 @@ export class Recorder {
     for (const look of [...this.#waiters]) look();
   }
 
-  /** Resolves with the first truthy value of `check`, which is asked again at each event. */
+  /** Resolves with the first truthy value of `check`, which runs again at each event. */
   until(check, what, ms = WAIT_MS) {
     return new Promise((resolve, reject) => {
       const done = (settle, value) => {
@@ -63,12 +63,12 @@ export class Recorder {
     });
   }
 
-  /** The payloads of all events of that name so far. */
+  /** The payloads of all events with that name so far. */
   of(name) {
     return this.events.filter((event) => event.name === name).map((event) => event.payload);
   }
 
-  /** The next event of that name that no `next` has returned or passed over yet. */
+  /** The next event with that name that no earlier `next` has returned or skipped. */
   async next(name, match = () => true, ms = WAIT_MS) {
     const index = await this.until(() => {
       const from = this.#read.get(name) ?? 0;
@@ -79,7 +79,7 @@ export class Recorder {
     return this.events[index - 1].payload;
   }
 
-  /** Resolves when `n` events of that name have come; their payloads. */
+  /** Resolves with the payloads when `n` events with that name have come. */
   async count(name, n, ms = WAIT_MS) {
     await this.until(() => this.of(name).length >= n, `${n} × ${name}, not only ${this.of(name).length}`, ms);
     return this.of(name);
@@ -100,12 +100,12 @@ class Client extends Recorder {
       onevent.call(socket, packet);
     };
     for (const name of ['connect', 'disconnect']) socket.on(name, (detail) => this.record(`(${name})`, detail));
-    // Before 3.0 the refusal of a namespace was called `error`; so is our own event, which comes with an object.
+    // Before 3.0 a refused namespace raised `error`. Our own `error` event has an object as payload.
     if (version === '2') socket.on('error', (error) => this.record('(refused)', error));
     else socket.on('connect_error', (error) => this.record('(refused)', error));
   }
 
-  /** Emits with an ack callback; the answer. The moment of the answer is recorded as the event `(ack)`. */
+  /** Emits with an ack callback; returns the answer, and records it as the event `(ack)`. */
   request(event, ...payload) {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => reject(new Error(`no ack of ${event} in ${WAIT_MS} ms`)), WAIT_MS);
@@ -117,7 +117,7 @@ class Client extends Recorder {
     });
   }
 
-  /** A request that must be answered `ok: true`. */
+  /** A request that must be answered with `ok: true`. */
   async ask(event, payload) {
     const answer = await this.request(event, payload);
     if (answer?.ok !== true) throw new Error(`${event} was answered ${JSON.stringify(answer)}`);
@@ -126,13 +126,13 @@ class Client extends Recorder {
 
   send(event, ...payload) { this.socket.emit(event, ...payload); }
 
-  /** Why the connection was refused: the message that the application sees. */
+  /** Why the connection was refused: the message that the app sees. */
   async refusal() {
     const error = await this.next('(refused)');
     return typeof error === 'string' ? error : error.message;
   }
 
-  /** Resolves when polling has given way to the WebSocket. */
+  /** Resolves when the upgrade to a WebSocket is done. */
   upgraded() {
     const { engine } = this.socket.io;
     return engine.transport.name === 'websocket' || new Promise((resolve) => { engine.once('upgrade', resolve); });
@@ -146,12 +146,12 @@ class Client extends Recorder {
     this.socket.close();
     const { engine } = this.socket.io;
     engine?.close();
-    // In the middle of a move it waits for the other side, which may be gone: until the next heartbeat, 45 s from now.
+    // In the middle of an upgrade the client waits for the other side, which may be gone, until the next heartbeat, 45 s from now.
     if (engine?.readyState === 'closing') (engine._onClose ?? engine.onClose).call(engine, 'forced close');
   }
 }
 
-/** Starts to connect. `via` says how the token travels; without a `user` and a `token` there is none. */
+/** Starts to connect. `via` says how the token is sent. Without `user` and `token` there is none. */
 export function open(server, { client = '4', transport = 'websocket', namespace = '/realtime', user, token, via, options = {} } = {}) {
   const secret = token ?? (user && jwt(user));
   const way = via ?? (client === '2' ? 'query' : 'auth');

@@ -1,14 +1,14 @@
-// The older doors: Socket.IO's default namespace (§5) and the raw WebSockets (§6–§8), with the words in which each tells the same.
-// A raw one is `dialled`; then a test sends something, and awaits the `next` message, as it does with client.mjs.
+// The older doors: Socket.IO's default namespace and the raw WebSockets, each with its own words for the same facts.
+// A test dials a raw one, sends a message and awaits the `next` one, as with client.mjs.
 import assert from 'node:assert/strict';
 import WebSocket from 'ws';
 import { open, Recorder } from './client.mjs';
 import { as, jwt, people } from './server.mjs';
 
-/** The seeds' apps wait so long before they come back, twice as long after each failure, and begin anew when they are in. */
+/** In ms. The older systems' apps double the wait after each failure and start again at the first after a success. */
 const BACKOFF = { first: 1000, most: 30_000 };
 
-/** The status at each door; a tracking session begins with the assignment. */
+/** The status words of each door. A tracking session begins with the assignment. */
 export const WORDS = {
   pending: { track: 'pending', ws: 'PENDING', tracking: null },
   payment_confirmed: { track: 'pending', ws: 'CONFIRMED', tracking: null },
@@ -22,7 +22,7 @@ export const WORDS = {
   cancelled: { track: 'cancelled', ws: 'CANCELLED', tracking: null },
 };
 
-/** What `/orders/track` says with each of its words. */
+/** The message of each status word of `/orders/track`. */
 export const MESSAGES = {
   pending: 'Your order has been received',
   confirmed: 'Your order has been confirmed',
@@ -39,7 +39,7 @@ export function hangUpAll() {
   for (const line of dialled) line.hangUp();
 }
 
-/** A raw WebSocket. Each message is recorded under its `type`; `(open)` and `(close)` are what becomes of the connection. */
+/** A raw WebSocket. Each message is recorded under its `type`, the connection as `(open)`, `(refused)` and `(close)`. */
 class Line extends Recorder {
   constructor(url, options) {
     super();
@@ -60,19 +60,19 @@ class Line extends Recorder {
     this.ws.on('close', (code, reason) => this.record('(close)', { code, reason: `${reason}` }));
   }
 
-  /** Text and bytes as they are, all else as JSON. */
+  /** Strings and bytes are sent as they are, all else as JSON. */
   send(message) {
     this.ws.send(typeof message === 'string' || Buffer.isBuffer(message) ? message : JSON.stringify(message));
   }
 
-  /** Sends it; the next message of that type. */
+  /** Sends a message and returns the next one of that type. */
   ask(message, type, match) {
     const answer = this.next(type, match);
     this.send(message);
     return answer;
   }
 
-  /** What was said to it until now has come before the answer to this. */
+  /** Resolves when everything sent to it so far has arrived: the answer comes after it. */
   flush() { return this.ask({ type: 'ping' }, 'pong'); }
 
   get messages() { return this.events.filter(({ name }) => !name.startsWith('(')).map(({ payload }) => payload); }
@@ -84,7 +84,7 @@ class Line extends Recorder {
   }
 }
 
-/** An app as the seeds have it: whatever ends its connection, it comes back by itself, and does again what it does on arrival. */
+/** An app as in the older systems: it reconnects after every loss and calls `arrive` at each connection. */
 class App extends Line {
   #wait = BACKOFF.first;
 
@@ -114,24 +114,24 @@ function url({ base }, path, user) {
   return base.replace('http', 'ws') + path + (token ? `?token=${encodeURIComponent(token)}` : '');
 }
 
-/** A raw WebSocket as that user, with that token, or as nobody, without waiting for it to open. */
+/** A raw WebSocket with this user's token, this token or none; it need not be open yet. */
 export const ring = (server, path, user, options) => new Line(url(server, path, user), options);
 
-/** The same, open. */
+/** The same, already open. */
 export async function dial(server, path, user, options) {
   const line = ring(server, path, user, options);
   await line.next('(open)');
   return line;
 }
 
-/** An app that comes back; `arrive` is called with it at each connection. */
+/** An app that reconnects; `arrive` is called with it at each connection. */
 export async function install(server, path, user, arrive) {
   const app = new App(url(server, path, user), arrive);
   await app.next('(open)');
   return app;
 }
 
-/** Connects to `/orders/track` and subscribes; the present state has come. */
+/** Connects to `/orders/track`, subscribes and awaits the present state. */
 export async function track(server, user, order, since) {
   const line = await dial(server, '/orders/track', user);
   await line.ask({ type: 'subscribe', order_id: order, since }, 'subscribed');
@@ -139,7 +139,7 @@ export async function track(server, user, order, since) {
   return line;
 }
 
-/** Connects to `/ws` and subscribes; the present state has come. */
+/** Connects to `/ws`, subscribes and awaits the present state. */
 export async function watch(server, user, order) {
   const line = await dial(server, '/ws', user);
   await line.ask({ type: 'subscribe', orderId: order }, 'order:updated');
@@ -149,17 +149,17 @@ export async function watch(server, user, order) {
 /** A page on the default namespace. */
 export const enter = (server, options) => open(server, { namespace: '/', ...options });
 
-/** The same, connected. */
+/** The same, already connected. */
 export async function visit(server, options) {
   const page = enter(server, options);
   await page.until(() => page.of('(connect)').length || page.of('(refused)').some((error) => { throw error; }), 'the connection');
   return page;
 }
 
-/** What a page has heard of an order, in order. */
+/** What a page has heard of an order, in the order it came. */
 export const heard = (page, id) => page.events.filter(({ payload }) => payload?.orderId === id);
 
-/** Nothing of what identifies a person is in there. */
+/** Checks that nothing in the value identifies a person. */
 export function anonymous(value, { customer, chef, driver, delivery }, what) {
   const text = JSON.stringify(value);
   const secrets = [customer, chef, driver].flatMap(({ id, name, phone, businessName, address }) => [id, name, phone, businessName, address]);
@@ -170,7 +170,7 @@ export function anonymous(value, { customer, chef, driver, delivery }, what) {
 
 // --- tracking sessions
 
-/** What a session looks like: in full, and as it is read by its id alone. */
+/** The shape of a session: in full, and as anybody reads it by its id. */
 export const SESSION = {
   tracking_id: 'string', order_id: 'string', rider_id: 'string', status: 'string', current_location: 'object|null',
   dropoff: 'object', eta_seconds: 'count|null', updated_at: 'count',
@@ -178,7 +178,7 @@ export const SESSION = {
 export const PUBLIC_SESSION = Object.fromEntries(Object.entries(SESSION).filter(([name]) => name !== 'rider_id'));
 export const PLACE = { lat: 'number', lng: 'number', timestamp: 'count' };
 
-/** Seconds to the door at 30 km/h, a minute at least, as that system reckoned it. */
+/** Seconds to the dropoff at 30 km/h, at least a minute, by that system's formula. */
 export function etaSeconds(from, to) {
   const radians = (degrees) => degrees * Math.PI / 180;
   const a = Math.sin(radians(to.lat - from.lat) / 2) ** 2
@@ -186,19 +186,19 @@ export function etaSeconds(from, to) {
   return Math.max(60, 6371 * 2 * Math.atan2(Math.sqrt(a), Math.sqrt(1 - a)) / 30 * 3600);
 }
 
-/** A rider's session for an order that nobody knew. */
+/** Starts a rider's session, for an order that may not exist yet. */
 export const begin = (server, rider, order, more) => server.ok('POST', '/tracking/start', {
   order_id: order, rider_id: rider.sub, dropoff_lat: 45.2271, dropoff_lng: 13.5947, ...more,
 }, rider);
 
-/** Connects to a session's WebSocket; its state has come. */
+/** Connects to a session's WebSocket and awaits its state. */
 export async function trace(server, id, user) {
   const line = await dial(server, `/ws/tracking/${id}`, user);
   await line.next('initial_state');
   return line;
 }
 
-/** An order that is assigned to its driver, and its tracking session. */
+/** An order with an assigned driver and a tracking session. */
 export async function onTheWay(server, more) {
   const who = people();
   const { id } = await server.create(who, more);
@@ -211,7 +211,7 @@ export async function onTheWay(server, more) {
 
 // --- what the raw doors have in common
 
-/** How one gets in and follows an order that is `onTheWay`, what one is told of its changes, where the driver is, and what one may ask. */
+/** For each raw door: its path, how to follow an order from `onTheWay`, the message that tells a change, where a message has the driver's position, and its requests. */
 export const RAW = {
   '/orders/track': {
     path: () => '/orders/track', follow: (server, user, { id }) => track(server, user, id), told: 'order_update', place: ({ type, lat }) => type === 'driver_location' && lat,

@@ -1,5 +1,5 @@
-// Engine.IO without a library, packet by packet and, on a WebSocket, byte by byte: for what the protocol says about their order
-// and their form, which a client library keeps to itself.
+// Engine.IO without a library, packet by packet and, on a WebSocket, byte by byte: a client library hides the order and the form of
+// packets.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import net from 'node:net';
@@ -12,14 +12,14 @@ const CLOSE = 8;
 const HEADERS = { 'content-type': 'text/plain;charset=UTF-8' };
 
 let counter = 0;
-/** A user of one test alone. */
+/** A user for one test. */
 export const somebody = () => ({ sub: `somebody-${counter += 1}`, role: 'customer' });
-/** How many sockets of theirs are connected. */
+/** How many connected sockets the user has. */
 export const connections = async (server, { sub }) => (await server.ok('GET', `/users/${sub}/presence`)).connections;
-/** Resolves when none is left. */
+/** Resolves when the user has none left. */
 export const gone = (server, user, what, ms) => eventually(async () => await connections(server, user) === 0, `${what}: no connection left`, ms);
 
-/** Does `step` again and again while `act` is under way. */
+/** Repeats `step` while `act` runs. */
 export async function meanwhile(step, act) {
   let over = false;
   const steps = (async () => { while (!over) await step(); })();
@@ -31,19 +31,19 @@ export async function meanwhile(step, act) {
   }
 }
 
-/** The packet that joins the main door, and whatever else is in the auth payload. */
+/** The packet that joins `/realtime`, with more members of the auth payload. */
 export const join = (user, more) => `40/realtime,${JSON.stringify({ token: jwt(user), ...more })}`;
-/** A request as a packet; with an ack id it is answered by `43/realtime,<id>[…]`. */
+/** A request as a packet. With an ack id the answer is `43/realtime,<id>[…]`. */
 export const ask = (event, payload, ack = '') => `42/realtime,${ack}${JSON.stringify([event, payload])}`;
 
-/** What a packet of Socket.IO says: `{type, ack, data}`. */
+/** Parses a Socket.IO packet: `{type, ack, data}`. */
 export function read(packet) {
   const [, type, ack, json] = /^4(\d)\/realtime,(\d*)(.*)$/s.exec(packet) ?? [];
   if (!type) throw new Error(`not a packet of /realtime: ${JSON.stringify(packet)}`);
   return { type, ack, data: json && JSON.parse(json) };
 }
 
-/** What an event packet is about: its name; any other packet is itself. */
+/** The name of an event packet; any other packet itself. */
 export const named = (packet) => (/^42\/realtime,\["([^"]+)"/.exec(packet)?.[1] ?? packet);
 
 const lengths = (packets) => packets.map((packet) => `${[...packet].length}:${packet}`).join('');
@@ -62,7 +62,7 @@ function split(body, version) {
 
 /** A session over polling. */
 export class Polling {
-  /** What was fetched and not asked for yet. */
+  /** Fetched packets that `next` has not returned yet. */
   waiting = [];
 
   static async open(server, version = 4) {
@@ -83,7 +83,7 @@ export class Polling {
     return { status: response.status, packets: response.status === 200 ? split(text, this.version) : [], text };
   }
 
-  /** Posts packets in one body; the status. */
+  /** Posts packets in one body; returns the status. */
   async send(...packets) {
     const body = this.version === 4 ? packets.join(SEPARATOR) : lengths(packets);
     const response = await within(fetch(this.url, { method: 'POST', headers: HEADERS, body }), 'a post');
@@ -91,14 +91,14 @@ export class Polling {
     return response.status;
   }
 
-  /** One poll that must succeed; what it brings waits for `next`. */
+  /** One poll that must succeed. Its packets wait for `next`. */
   async fetch() {
     const { status, packets } = await this.poll();
     if (status !== 200) throw new Error(`a poll was answered ${status}`);
     this.waiting.push(...packets);
   }
 
-  /** The next packet, polled for if need be. */
+  /** The next packet; it polls if there is none. */
   async next() {
     while (!this.waiting.length) await this.fetch();
     return this.waiting.shift();
@@ -115,7 +115,7 @@ export function frame(payload, { opcode = TEXT, fin = true, masked = true } = {}
   return Buffer.concat([Buffer.from([(fin ? 0x80 : 0) | opcode, (masked ? 0x80 : 0) | size]), extended, mask, body]);
 }
 
-/** The first frame in what a server wrote; `undefined` while it is not all there. */
+/** The first frame in the bytes; `undefined` while it is incomplete. */
 function first(bytes) {
   if (bytes.length < 2) return undefined;
   const short = bytes[1] & 0x7f;
@@ -127,19 +127,19 @@ function first(bytes) {
   return { fin: Boolean(bytes[0] & 0x80), opcode: bytes[0] & 0x0f, masked: Boolean(bytes[1] & 0x80), payload, size: head + length };
 }
 
-/** A session over a WebSocket, or one that moves to it. */
+/** A session on a WebSocket, or one that upgrades to it. */
 export class Wire {
-  /** Every frame that came and was not asked for yet. */
+  /** Frames that have not been returned yet. */
   #frames = [];
   #look = () => {};
 
-  /** Connects; with a `sid` to move a session there. `dribble` sends every byte on its own; `head` replaces the request. */
+  /** Connects; with a `sid` it upgrades that session. `dribble` sends every byte alone; `head` replaces the request. */
   static async open(server, { version = 4, sid, dribble = false, head } = {}) {
     const wire = new Wire();
     wire.dribble = dribble;
     wire.socket = net.connect({ port: server.port, host: '127.0.0.1', noDelay: true });
     wire.socket.on('error', () => {});
-    // not `once`, which fails when an error comes first, as it does when the other side has closed
+    // not `once`: it rejects when an error comes first, as after a close by the other side
     wire.ended = new Promise((resolve) => { wire.socket.once('close', resolve); });
     wire.ended.then(() => { wire.gone = true; wire.#look(); });
     await within(once(wire.socket, 'connect'), 'a TCP connection');
@@ -151,7 +151,7 @@ export class Wire {
     return wire;
   }
 
-  /** Collects frames; resolves with the status of the HTTP response that precedes them. */
+  /** Collects frames; resolves with the status of the HTTP response before them. */
   #read() {
     let bytes = Buffer.alloc(0);
     let status;
@@ -181,10 +181,10 @@ export class Wire {
     }
   }
 
-  /** Sends packets, a frame each, in one write. */
+  /** Sends packets, one frame each, in one write. */
   send(...packets) { return this.write(Buffer.concat(packets.map((packet) => frame(packet)))); }
 
-  /** The next frame, whatever it is; `undefined` when the connection has ended instead. */
+  /** The next frame of any kind; `undefined` when the connection has ended. */
   frame(what = 'a frame') {
     return within(new Promise((resolve) => {
       this.#look = () => {
@@ -203,7 +203,7 @@ export class Wire {
     return got.payload.toString();
   }
 
-  /** Awaits the end of the connection; what came before it, close frames apart. */
+  /** Awaits the end of the connection; returns the packets before it, without close frames. */
   async rest() {
     const packets = [];
     for (let got = await this.frame('the end'); got; got = await this.frame('the end')) {
@@ -212,7 +212,7 @@ export class Wire {
     return packets;
   }
 
-  /** Cuts the connection. */
+  /** Resets the connection. */
   cut() { this.socket.resetAndDestroy(); }
 }
 
@@ -220,7 +220,7 @@ export const TRANSPORTS = { polling: Polling, websocket: Wire };
 
 export const nextTwo = async (session) => [await session.next(), await session.next()];
 
-/** A session that has opened; with a user it has also joined, and what it was told first is in `greeting`. */
+/** An open session. With a user it has also joined, and `greeting` has the first two packets. */
 export async function opened(server, transport, user, more) {
   const session = await TRANSPORTS[transport].open(server);
   if (transport === 'websocket') session.hello = JSON.parse((await session.next()).slice(1));

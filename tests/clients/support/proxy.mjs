@@ -1,9 +1,9 @@
-// A TCP proxy in front of the server that does to connections what networks do: cut them, let them die in silence, slow them down.
+// A TCP proxy in front of the server that breaks connections as networks do: it cuts them, lets them die silently, slows them down.
 import { once } from 'node:events';
 import net from 'node:net';
 import { Transform } from 'node:stream';
 
-/** How much may wait here, in each direction: a slow proxy must not be a big buffer. */
+/** Bytes that may wait here in each direction: a slow proxy must not be a big buffer. */
 const CHUNK = 8 * 1024;
 
 export class Proxy {
@@ -12,12 +12,12 @@ export class Proxy {
   #blocked = false;
   #paused = false;
   #trap = null;
-  /** Bytes per second and connection from the server to the client. */
+  /** Bytes per second from the server to the client, for each connection. */
   rate = Infinity;
-  /** Whether a new connection is cut, like all others, as soon as the client has asked for something. */
+  /** With it, all connections are cut as soon as a new one sends something. */
   fatal = false;
 
-  /** A proxy to the port of `server`, which may go away and come back there. `base` stands in for the server's own. */
+  /** A proxy to the port of `server`, which may stop and start again there. Clients use `base` instead of the server's. */
   static async start(server) {
     const proxy = new Proxy();
     proxy.listener = net.createServer({ noDelay: true }, (near) => proxy.#accept(near, server.port));
@@ -43,13 +43,13 @@ export class Proxy {
     const link = { near, far, valve };
     this.#links.add(link);
     const end = () => {
-      // an orphan's far side outlives the near one: that is what it is for
+      // an orphan's far side stays open on purpose
       if (!this.#links.delete(link)) return;
       near.destroy();
       far.destroy();
     };
     near.on('error', end).on('close', end);
-    // what the server said last may still be on its way, slowly
+    // the server's last bytes may still be on their way, slowly
     far.on('error', end).on('close', () => { if (!far.readableEnded) end(); });
     near.once('data', () => { if (this.fatal) setImmediate(() => this.cut()); });
     near.pipe(far);
@@ -57,12 +57,12 @@ export class Proxy {
     if (!this.#paused) far.pipe(valve);
   }
 
-  /** Ends all connections, on both sides. */
+  /** Cuts all connections, on both sides. */
   cut() {
     for (const { near, far } of this.#links) { near.destroy(); far.destroy(); }
   }
 
-  /** Ends all connections for the clients; for the server they stay as they are, and silent. */
+  /** Ends all connections on the client's side. For the server they stay open and silent. */
   sever() {
     for (const link of this.#links) {
       this.#links.delete(link);
@@ -73,8 +73,8 @@ export class Proxy {
   }
 
   /**
-   * Cuts all connections between two events: the next one that has `text` in it still reaches the client, the one after
-   * it does not, or no more than its beginning. Resolves with the cut.
+   * Cuts all connections between two events: the next event with `text` in it still reaches the client, the one after it does not, or
+   * only its beginning. Resolves after the cut.
    */
   cutAfter(text) {
     const EVENT = '42/realtime,[';
@@ -87,7 +87,7 @@ export class Proxy {
         const next = found < 0 ? -1 : seen.indexOf(EVENT, found);
         if (next < 0) return null;
         this.#trap = () => Buffer.alloc(0);
-        // what is forwarded here is on its way before the connection ends
+        // the bytes returned below are forwarded before the connection ends
         setImmediate(() => {
           this.#trap = null;
           this.#end();
@@ -98,7 +98,7 @@ export class Proxy {
     });
   }
 
-  /** Ends all connections, those of the clients once they have what was sent. */
+  /** Ends all connections; clients still get what was sent. */
   #end() {
     for (const { near, far, valve } of this.#links) {
       valve.unpipe(near);
@@ -106,11 +106,11 @@ export class Proxy {
     }
   }
 
-  /** From now on connections are refused. */
+  /** New connections are refused from now on. */
   block() { this.#blocked = true; }
   unblock() { this.#blocked = false; }
 
-  /** Stops and starts to read from the server. */
+  /** Stops and starts reading from the server. */
   pause() {
     this.#paused = true;
     for (const { far, valve } of this.#links) far.unpipe(valve).pause();

@@ -1,4 +1,4 @@
-// Below the Socket.IO client: raw WebSockets, raw TCP and hand-made polling, for what no well-behaved client sends.
+// Below the Socket.IO client: raw WebSockets, raw TCP and hand-made polling, for bytes that no correct client sends.
 import { once } from 'node:events';
 import net from 'node:net';
 import WebSocket from 'ws';
@@ -11,7 +11,7 @@ export const within = (promise, what) => Promise.race([promise, new Promise((_, 
 
 const socketUrl = (server, version) => `${server.base.replace('http', 'ws')}/socket.io/?EIO=${version}&transport=websocket`;
 
-/** A WebSocket that has joined `/realtime`, speaking version 4 or 3 of Engine.IO. */
+/** A WebSocket that has joined `/realtime`, with Engine.IO 4 or 3. */
 export async function joined(server, user, version = 4) {
   const ws = new WebSocket(socketUrl(server, version));
   ws.on('error', () => {});
@@ -30,7 +30,7 @@ export async function joined(server, user, version = 4) {
   return ws;
 }
 
-/** The status with which an upgrade is answered: 101, or the refusal. */
+/** The status of an upgrade request: 101, or the refusal. */
 export function upgradeStatus(server, { origin, version = 4 } = {}) {
   const ws = new WebSocket(socketUrl(server, version), { origin });
   return within(new Promise((resolve, reject) => {
@@ -40,7 +40,7 @@ export function upgradeStatus(server, { origin, version = 4 } = {}) {
   }), 'the answer to the upgrade');
 }
 
-/** Sends bytes over TCP and cuts the connection, or, with `reply`, awaits what comes back until the other side closes. */
+/** Sends bytes over TCP and resets the connection. With `reply` it waits until the server closes, and returns what came back. */
 export async function tcp(server, bytes, { reply = false } = {}) {
   const socket = net.connect(server.port, '127.0.0.1');
   socket.on('error', () => {});
@@ -55,7 +55,7 @@ export async function tcp(server, bytes, { reply = false } = {}) {
   return got;
 }
 
-/** A polling session that has been opened but not joined; its URL. */
+/** The URL of a polling session that is open and has not joined. */
 export async function pollingUrl(server, version = 4) {
   const url = `${server.base}/socket.io/?EIO=${version}&transport=polling`;
   const text = await (await fetch(url)).text();

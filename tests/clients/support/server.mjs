@@ -13,7 +13,7 @@ const READY_MS = 20_000;
 
 const base64url = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
 
-/** A JWT made by hand, so that a test can also make the wrong ones. */
+/** A hand-made JWT, so that a test can also make wrong ones. */
 export function jwt(claims, { alg = 'HS256', secret = SECRET } = {}) {
   const exp = Math.floor(Date.now() / 1000) + 3600;
   const body = `${base64url({ alg, typ: 'JWT' })}.${base64url({ exp, ...claims })}`;
@@ -38,10 +38,10 @@ export function people() {
   };
 }
 
-/** Whose token: `as(people.customer, 'customer')`. */
+/** The claims of a person's token: `as(people.customer, 'customer')`. */
 export const as = (person, role) => ({ sub: person.id, role, name: person.name });
 
-/** Asks again and again until the answer is truthy: for what the server does without telling anybody. */
+/** Checks again and again until the result is truthy: for what the server does without telling anybody. */
 export async function eventually(check, what, ms = 10_000) {
   const deadline = Date.now() + ms;
   for (;;) {
@@ -63,7 +63,7 @@ export function postgresDatabase() {
 export class Server {
   output = '';
 
-  /** Starts a server on a free port, or `port`, with its own SQLite file, or `database`. `env` sets flags by their variables. */
+  /** Starts a server on a free port, or `port`, with its own SQLite file, or `database`. `env` sets its flags. */
   static async start({ args = [], env = {}, database, port = 0 } = {}) {
     const server = new Server();
     server.args = args;
@@ -75,7 +75,7 @@ export class Server {
     return server;
   }
 
-  /** Runs the process; a second time, on the same port and database. */
+  /** Runs the process; again on the same port and database if called a second time. */
   async run() {
     const { ORDERCAST_BIN: bin } = process.env;
     if (!bin) throw new Error('ORDERCAST_BIN must name the server binary (tests/run sets it)');
@@ -118,7 +118,7 @@ export class Server {
     if (status !== 200) throw new Error(`GET /ready said ${status}`);
   }
 
-  /** SIGTERM; the exit code. */
+  /** Sends SIGTERM; returns the exit code. */
   async stop() {
     this.child.kill('SIGTERM');
     return this.exited;
@@ -134,7 +134,7 @@ export class Server {
     await rm(this.dir, { recursive: true, force: true });
   }
 
-  /** One REST call. `user` null sends no token. Never throws for a status. */
+  /** One REST call. A `user` of null sends no token. It does not throw for any status. */
   async call(method, url, body, user = SERVICE, headers = {}) {
     const response = await fetch(this.base + url, {
       method,
@@ -150,7 +150,7 @@ export class Server {
     return { status: response.status, headers: response.headers, body: json && text ? JSON.parse(text) : text };
   }
 
-  /** A REST call that must succeed; its body. */
+  /** A REST call that must succeed; returns its body. */
   async ok(method, url, body, user) {
     const answer = await this.call(method, url, body, user);
     if (answer.status >= 300) {
@@ -173,7 +173,7 @@ export class Server {
   unassign(id) { return this.ok('DELETE', `/orders/${id}/assign`); }
   announce(body) { return this.ok('POST', '/announcements', body); }
 
-  /** The sum of a metric's samples, of those with a label such as `role="chef"` if one is given. */
+  /** The sum of a metric's samples, or of those with a label such as `role="chef"`. */
   async metric(name, label) {
     const { body } = await this.call('GET', '/metrics', undefined, null);
     const labels = label ? `\\{[^}]*${label}[^}]*\\}` : '(?:\\{[^}]*\\})?';
@@ -181,7 +181,7 @@ export class Server {
     return samples.reduce((sum, [, value]) => sum + Number(value), 0);
   }
 
-  /** An order on its way: assigned to `who.driver`, so that fixes of that driver are shown. */
+  /** An order assigned to `who.driver`, so that fixes of that driver are shown. */
   async assigned(who) {
     const order = await this.create(who);
     await this.status(order.id, 'ready_for_pickup');

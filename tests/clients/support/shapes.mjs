@@ -1,4 +1,4 @@
-// The payloads of CONTRACT.md §4, member by member. `name?` may be absent; nothing may be null unless it says so.
+// The payloads of the protocol, member by member. `name?` may be absent; nothing may be null unless it says so.
 import assert from 'node:assert/strict';
 
 const TYPES = {
@@ -11,7 +11,7 @@ const TYPES = {
   time: (v) => typeof v === 'string' && /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(v) && !Number.isNaN(Date.parse(v)),
 };
 
-/** Checks that `value` has the members of `members`, of their types, and no others unless `open`. */
+/** Checks that `value` has exactly the members of `members`, with their types; with `open`, others may be there too. */
 export function check(value, members, what, { open = false } = {}) {
   assert.ok(TYPES.object(value), `${what} is ${JSON.stringify(value)}`);
   const known = new Set();
@@ -62,7 +62,7 @@ export const TRACKING = {
   'cancelledAt?': 'time',
 };
 
-/** Checks that the seqs are `from`, `from + 1`, … without a gap and without a repeat. */
+/** Checks that the seqs are `from`, `from + 1`, … without a gap or a repeat. */
 export function gapless(updates, from, what) {
   assert.deepEqual(updates.map((update) => update.seq), updates.map((_, i) => from + i), `${what}: seqs`);
 }

@@ -1,4 +1,4 @@
-// One order, and what each of its parties must hear of it, written down as it changes: so a test can say "exactly this, in this order".
+// One order and what each of its parties must hear of it, noted as it changes. So a test can check for exactly these events in this order.
 import assert from 'node:assert/strict';
 
 export const DURABLE = new Set(['order:new', 'order:available', 'order:status_update', 'driver:new_assignment', 'driver:unassigned']);
@@ -9,7 +9,7 @@ export class Story {
   #entries = [];
   #driver = null;
 
-  /** An order of these people, created now. */
+  /** Creates an order of these people. */
   static async begin(server, who, more) {
     const story = new Story();
     Object.assign(story, { server, who });
@@ -22,7 +22,7 @@ export class Story {
 
   #note(name, seq, ...to) { this.#entries.push({ name, seq, to }); }
 
-  /** A status update goes to all parties, after what else the change means to somebody. */
+  /** A status update goes to all parties, after the other events of the change. */
   #changed({ seq }) {
     this.seq = seq;
     const { customer, chef } = this.who;
@@ -45,7 +45,7 @@ export class Story {
     this.#changed(answer);
   }
 
-  /** Takes the driver off an order that was ready: it is free for all drivers again. */
+  /** Takes the driver off a ready order, so that it is available to all drivers again. */
   async unassign() {
     const answer = await this.server.unassign(this.id);
     this.#note('driver:unassigned', null, this.#driver.id);
@@ -54,35 +54,35 @@ export class Story {
     this.#changed(answer);
   }
 
-  /** What a socket in these rooms (`order`: it follows the order; `admin`, `drivers`, a user's id) must have heard, as [name, seq]. */
+  /** What a socket in these rooms must have heard, as [name, seq]. `order` means that it follows the order; others are `admin`, `drivers` and user ids. */
   told(...rooms) {
     return this.#entries.filter(({ to }) => to.some((room) => rooms.includes(room))).map(({ name, seq }) => [name, seq]);
   }
 
-  /** What the client has heard of it, snapshots apart. */
+  /** What the client has heard of the order, without snapshots. */
   heard(client) {
     return client.events
       .filter((event) => DURABLE.has(event.name) && orderOf(event) === this.id && !event.payload.snapshot)
       .map(({ name, payload }) => [name, payload.seq ?? null]);
   }
 
-  /** Awaits all that the client must hear, and checks that it was that, exactly. */
+  /** Awaits all events that the client must hear, and checks that these came and no others. */
   async check(client, rooms, what) {
     const wanted = this.told(...rooms);
-    let late = ''; // what did not come in time is named by the comparison
+    let late = ''; // the comparison below names the missing events
     await client.until(() => this.heard(client).length >= wanted.length, `${wanted.length} events of ${this.id}`)
       .catch((error) => { late = `: ${error.message}`; });
     assert.deepEqual(this.heard(client), wanted, `${what}${late}`);
   }
 }
 
-/** `"12"` and `"12.0"`, comparable: what else stems from a position comes before its plain form. */
+/** `"12"` and `"12.0"` as numbers to compare: the last event of a position has the plain form. */
 function place(offset) {
   const [, position, index = 'Infinity'] = /^(\d+)(?:\.(\d+))?$/.exec(offset) ?? assert.fail(`the offset is ${JSON.stringify(offset)}`);
   return [Number(position), Number(index)];
 }
 
-/** Every durable event that came live or was recovered carries its offset as last argument, and the offsets rise. */
+/** Checks that every durable event, live or recovered, has its offset as last argument, and that the offsets rise. */
 export function rising(client, what) {
   let [position, index] = [0, 0];
   for (const { name, payload, rest } of client.events) {

@@ -1,4 +1,4 @@
-// The raw WebSocket doors, byte by byte: the request that opens one, frames of every kind and length, and how a connection ends.
+// The raw WebSocket doors byte by byte: the upgrade request, frames of every kind and length, and how a connection ends.
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { describe, test } from 'node:test';
@@ -7,7 +7,7 @@ import { tcp } from './raw.mjs';
 import { jwt } from './server.mjs';
 
 export const OPCODE = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 };
-/** First byte of a frame, above its opcode: bits that mean nothing here. */
+/** Bits in the first byte of a frame, above its opcode, that have no meaning here. */
 export const RESERVED = { first: 0x40, second: 0x20, third: 0x10 };
 
 const KEY = 'dGhlIHNhbXBsZSBub25jZQ==';
@@ -16,11 +16,11 @@ export const ACCEPT = createHash('sha1').update(`${KEY}258EAFA5-E914-47DA-95CA-C
 const RIDER = { sub: 'rider', role: 'driver' };
 const DROPOFF = { dropoff_lat: 45.2271, dropoff_lng: 13.5947 };
 
-/** A tracking session for that order, which is created if nobody knows it. */
+/** A tracking session for that order, which is created if it does not exist. */
 export const startTracking = (server, order, rider = RIDER.sub) => (
   server.ok('POST', '/tracking/start', { order_id: order, rider_id: rider, ...DROPOFF }));
 
-/** The doors of a server: where they are, what they say first, and whether they ask for a token. */
+/** The doors of a server: their path, their first message, and whether they need a token. */
 export async function doorsOf(server) {
   const { tracking_id: id } = await startTracking(server, 'parcel');
   return [
@@ -30,7 +30,7 @@ export async function doorsOf(server) {
   ];
 }
 
-/** The request that opens a door. `headers` come in place of those of a good one; an undefined one is left out. */
+/** The request that opens a door. `headers` replace those of a correct request; undefined leaves one out. */
 export function request({ port }, path, { method = 'GET', token, ...headers } = {}) {
   const all = {
     Host: `127.0.0.1:${port}`, Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Version': '13', 'Sec-WebSocket-Key': KEY, ...headers,
@@ -39,7 +39,7 @@ export function request({ port }, path, { method = 'GET', token, ...headers } = 
   return `${method} ${path}${token === undefined ? '' : `?token=${token}`} HTTP/1.1\r\n${lines.join('')}\r\n`;
 }
 
-/** What a request is answered over HTTP: the status, and the head with the names of its headers in small letters. */
+/** The HTTP answer to a request: its status, and its headers with lower-case names. */
 export async function answer(server, path, options) {
   const text = await tcp(server, request(server, path, options), { reply: true });
   const [head] = text.split('\r\n\r\n');
@@ -49,27 +49,27 @@ export async function answer(server, path, options) {
   };
 }
 
-/** A connection at a door, which has not been greeted. `after` is sent together with the request. */
+/** A connection at a door before its greeting. `after` is sent in the same write as the request. */
 export const knock = (server, { path }, { dribble, after = '', ...options } = {}) => (
   Wire.open(server, { dribble, head: Buffer.concat([request(server, path, options), after].map((part) => Buffer.from(part))) }));
 
 /** The next message. */
 export const said = async (wire) => JSON.parse(await wire.next());
 
-/** Awaits that it is let in. */
+/** Awaits the greeting. */
 async function greeted(wire, door) {
   assert.equal(wire.status, 101, door.name);
   if (door.hello) assert.equal((await said(wire)).type, door.hello);
   return wire;
 }
 
-/** A connection at a door that has been let in. */
+/** A connection at a door after its greeting. */
 export const enter = async (server, door, { user = somebody(), ...options } = {}) => (
   greeted(await knock(server, door, { token: jwt(user), ...options }), door));
 
 /**
- * Makes a test at each door of a server. `open` lets somebody in who is of that test alone; what was opened is cut afterwards, if it is
- * still there, and then nothing of them may be left.
+ * Makes a test at each door of a server. `open` connects a user of that test alone. Afterwards open connections are cut, and no session of
+ * that user may be left.
  */
 export const atEach = (server, doors) => (what, check) => describe(what, { concurrency: doors.length }, () => {
   for (const door of doors) {
@@ -90,7 +90,7 @@ export const atEach = (server, doors) => (what, check) => describe(what, { concu
   }
 });
 
-/** A frame of any length; `reserved` are bits that it should not have. */
+/** A frame of any length. `reserved` are bits that it must not have. */
 export function framed(payload, { opcode = OPCODE.text, reserved = 0, ...more } = {}) {
   const bytes = Buffer.from(payload);
   const first = opcode | reserved;
@@ -98,7 +98,7 @@ export function framed(payload, { opcode = OPCODE.text, reserved = 0, ...more } 
   return Buffer.concat([headOf(bytes.length, { opcode: first, ...more }), bytes]);
 }
 
-/** The head of a frame that promises so many bytes, of which none follow. Its mask leaves bytes as they are. */
+/** The head of a frame that promises so many bytes. None follow. Its mask changes nothing. */
 export function headOf(length, options) {
   const [first] = frame('', options);
   const head = Buffer.alloc(14);
@@ -108,13 +108,13 @@ export function headOf(length, options) {
   return head;
 }
 
-/** A message in pieces: these, each in a frame of its own, with `between` before every one but the first. */
+/** A message in fragments, one frame each, with `between` before each but the first. */
 export const inPieces = (pieces, { opcode = OPCODE.text, between = () => '' } = {}) => Buffer.concat(pieces.flatMap((piece, i) => [
   Buffer.from(i ? between(i) : ''),
   framed(piece, { opcode: i ? OPCODE.continuation : opcode, fin: i === pieces.length - 1 }),
 ]));
 
-/** The bytes of a text in pieces of that size, one at least. */
+/** The bytes of a text in pieces of that size, at least one. */
 export function cut(text, size) {
   const bytes = Buffer.from(text);
   return Array.from({ length: Math.ceil(bytes.length / size) || 1 }, (_, i) => bytes.subarray(i * size, (i + 1) * size));
@@ -127,16 +127,16 @@ export function closing(code, reason = '') {
   return Buffer.concat([head, Buffer.from(reason)]);
 }
 
-/** A request that every door answers with `pong`, as long as that. */
+/** A request of that length that every door answers with `pong`. */
 export const asking = (length = 0) => '{"type":"ping"}'.padEnd(length);
 
-/** It is served. */
+/** Checks that the connection still gets answers. */
 export async function answers(wire, what) {
   await wire.write(framed(asking()));
   assert.deepEqual(await said(wire), { type: 'pong' }, what);
 }
 
-/** Awaits a close frame and the end after it: its code (null: it has none; undefined: there was none), its reason, and what came before. */
+/** Awaits a close frame and the end after it: its code (null: none in it; undefined: no close frame), its reason, and the messages before. */
 export async function closed(wire, what = '', answered = () => {}) {
   const before = [];
   for (;;) {
@@ -152,5 +152,5 @@ export async function closed(wire, what = '', answered = () => {}) {
   }
 }
 
-/** The same when it is the server that wants to end it: a client answers. */
+/** The same when the server closes: the client returns the close frame. */
 export const dismissed = (wire, what) => closed(wire, what, (payload) => wire.write(framed(payload, { opcode: OPCODE.close })));
