@@ -110,7 +110,7 @@ pub enum ForPublic {
 #[derive(Debug)]
 pub struct Outgoing {
     pub to: SmallVec<[Topic; 5]>,
-    pub frame: Arc<Message>,
+    pub message: Arc<Message>,
     pub for_public: ForPublic,
 }
 
@@ -129,8 +129,8 @@ impl Outgoing {
     pub(crate) const fn version(&self, public: bool) -> Option<&Arc<Message>> {
         match &self.for_public {
             ForPublic::Nothing if public => None,
-            ForPublic::Other(frame) if public => Some(frame),
-            ForPublic::Same | ForPublic::Nothing | ForPublic::Other(_) => Some(&self.frame),
+            ForPublic::Other(message) if public => Some(message),
+            ForPublic::Same | ForPublic::Nothing | ForPublic::Other(_) => Some(&self.message),
         }
     }
 }

@@ -197,25 +197,25 @@ impl Dialect {
 
     /// A durable event in this dialect, with the current forecast for the order.
     #[must_use]
-    pub fn render(self, event: &OrderEvent, outlook: Forecast, telling: Telling) -> SmallVec<[Outgoing; 3]> {
+    pub fn render(self, event: &OrderEvent, forecast: Forecast, telling: Telling) -> SmallVec<[Outgoing; 3]> {
         match self {
-            Self::Realtime => realtime::render(event, outlook.eta, telling),
-            Self::Notices => notices::render(event, outlook),
+            Self::Realtime => realtime::render(event, forecast.eta, telling),
+            Self::Notices => notices::render(event, forecast),
             Self::OrdersTrack => orders_track::render(event),
-            Self::Ws => ws::render(event, outlook.eta),
-            Self::Tracking => tracking::render(event, outlook),
+            Self::Ws => ws::render(event, forecast.eta),
+            Self::Tracking => tracking::render(event, forecast),
         }
     }
 
     /// A current or past state of an order, for one session that catches up.
     #[must_use]
-    pub fn catch_up(self, event: &OrderEvent, outlook: Forecast, party: Party, telling: Telling) -> Message {
+    pub fn catch_up(self, event: &OrderEvent, forecast: Forecast, party: Party, telling: Telling) -> Message {
         match self {
-            Self::Realtime => realtime::catch_up(event, outlook.eta, party, telling),
-            Self::Notices => notices::catch_up(event, outlook, party),
+            Self::Realtime => realtime::catch_up(event, forecast.eta, party, telling),
+            Self::Notices => notices::catch_up(event, forecast, party),
             Self::OrdersTrack => orders_track::catch_up(event),
-            Self::Ws => ws::catch_up(event, outlook.eta, party),
-            Self::Tracking => tracking::catch_up(event, outlook, party),
+            Self::Ws => ws::catch_up(event, forecast.eta, party),
+            Self::Tracking => tracking::catch_up(event, forecast, party),
         }
     }
 
@@ -243,14 +243,14 @@ impl Dialect {
     /// A live event in this dialect; `None` if the dialect has no such event.
     #[must_use]
     pub fn render_live(self, event: &LiveEvent, party: Party) -> Option<Arc<Message>> {
-        let frame = match self {
+        let message = match self {
             Self::Realtime => Some(realtime::render_live(event)),
             Self::Notices => notices::render_live(event, party),
             Self::OrdersTrack => orders_track::render_live(event),
             Self::Ws => None,
             Self::Tracking => tracking::render_live(event),
         };
-        frame.map(Arc::new)
+        message.map(Arc::new)
     }
 
     /// Parses what a client sends. A batch may have `batch_max` positions.

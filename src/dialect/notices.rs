@@ -49,13 +49,13 @@ struct Location {
     timestamp: String,
 }
 
-fn frame(name: &'static str, payload: &impl Serialize) -> Message {
+fn message(name: &'static str, payload: &impl Serialize) -> Message {
     Message::new(Cow::Borrowed(name), json(payload))
 }
 
 fn status_notice(event: &OrderEvent) -> Message {
     let order = &event.order;
-    frame(
+    message(
         "orderStatusUpdate",
         &StatusNotice {
             order_id: order.id.as_str(),
@@ -71,17 +71,17 @@ fn status_notice(event: &OrderEvent) -> Message {
 fn tracking_notice(
     order: &Order,
     history: &[PastStatus],
-    outlook: Forecast,
+    forecast: Forecast,
     at: Time,
     party: Party,
 ) -> Message {
-    let position = outlook.position.filter(|_| canonical::shows_driver(order.status, party));
+    let position = forecast.position.filter(|_| canonical::shows_driver(order.status, party));
     let place = |(place, at): (Point, Time)| Location {
         latitude: place.lat(),
         longitude: place.lon(),
         timestamp: rfc3339(at),
     };
-    frame(
+    message(
         "trackingUpdate",
         &TrackingNotice {
             order_id: order.id.as_str(),
@@ -97,7 +97,7 @@ fn tracking_notice(
                 })
                 .collect(),
             location: position.map(place),
-            estimated_delivery: outlook.eta.map(|eta| rfc3339(eta.at)),
+            estimated_delivery: forecast.eta.map(|eta| rfc3339(eta.at)),
             timestamp: rfc3339(at),
         },
     )
@@ -125,27 +125,27 @@ type Addressed = (SmallVec<[Topic; 5]>, Message, Option<Message>);
 /// A status change is sent as both notices. A change that leaves the status as it is, such as an assignment, is only
 /// the second one. A creation is not sent.
 #[must_use]
-pub fn render(event: &OrderEvent, outlook: Forecast) -> SmallVec<[Outgoing; 3]> {
+pub fn render(event: &OrderEvent, forecast: Forecast) -> SmallVec<[Outgoing; 3]> {
     if event.kind == EventKind::Created {
         return SmallVec::new();
     }
     let order = &event.order;
-    let tracking = |party| tracking_notice(order, &event.history, outlook, event.at, party);
+    let tracking = |party| tracking_notice(order, &event.history, forecast, event.at, party);
     let mut all: SmallVec<[Addressed; 3]> = SmallVec::new();
     if order.status != event.previous_status {
         let to = parties(order).into_iter().chain(anybody()).collect();
         all.push((to, status_notice(event), None));
     }
     all.push((anybody(), tracking(Party::Anonymous), None));
-    let hides = outlook.position.is_some() && !driver_visible_to_customer(order.status);
+    let hides = forecast.position.is_some() && !driver_visible_to_customer(order.status);
     all.push((parties(order), tracking(Party::Staff), hides.then(|| tracking(Party::Customer))));
     let count = all.len();
     let place = |index| Place::within(event.position, index, count);
     all.into_iter()
         .enumerate()
-        .map(|(index, (to, frame, other))| Outgoing {
+        .map(|(index, (to, message, other))| Outgoing {
             to,
-            frame: Arc::new(frame.at(place(index))),
+            message: Arc::new(message.at(place(index))),
             for_public: other
                 .map_or(ForPublic::Same, |other| ForPublic::Other(Arc::new(other.at(place(index))))),
         })
@@ -154,8 +154,8 @@ pub fn render(event: &OrderEvent, outlook: Forecast) -> SmallVec<[Outgoing; 3]> 
 
 /// The current state of an order.
 #[must_use]
-pub fn catch_up(event: &OrderEvent, outlook: Forecast, party: Party) -> Message {
-    tracking_notice(&event.order, &event.history, outlook, event.at, party)
+pub fn catch_up(event: &OrderEvent, forecast: Forecast, party: Party) -> Message {
+    tracking_notice(&event.order, &event.history, forecast, event.at, party)
 }
 
 /// A driver's position goes to everybody who hears of the order. The public version has no coordinates.
@@ -176,8 +176,8 @@ pub fn render_live(event: &LiveEvent, party: Party) -> Option<Message> {
     let LiveEvent::Location(location) = event else { return None };
     let about = &location.about;
     let place = location.fix.place;
-    let outlook = Forecast { eta: location.eta, position: Some((place, location.fix.recorded_at)) };
-    let notice = tracking_notice(&about.order, &about.history, outlook, location.fix.received_at, party);
+    let forecast = Forecast { eta: location.eta, position: Some((place, location.fix.recorded_at)) };
+    let notice = tracking_notice(&about.order, &about.history, forecast, location.fix.received_at, party);
     Some(notice.as_of(about.order.seq))
 }
 

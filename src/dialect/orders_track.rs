@@ -264,9 +264,9 @@ struct ItemView<'a> {
 impl<'a> OrderView<'a> {
     /// The order as `party` may see it.
     #[must_use]
-    pub fn new(order: &'a Order, outlook: Forecast, party: Party) -> Self {
+    pub fn new(order: &'a Order, forecast: Forecast, party: Party) -> Self {
         let shows = canonical::shows_driver(order.status, party);
-        let position = outlook.position.filter(|_| shows && order.driver.is_some());
+        let position = forecast.position.filter(|_| shows && order.driver.is_some());
         Self {
             id: order.id.as_str(),
             order_number: &order.order_number,
@@ -280,8 +280,8 @@ impl<'a> OrderView<'a> {
                 lng: place.lon(),
                 timestamp: rfc3339(at),
             }),
-            eta_minutes: outlook.eta.map(|eta| eta.minutes),
-            estimated_delivery_time: outlook.eta.map(|eta| rfc3339(eta.at)),
+            eta_minutes: forecast.eta.map(|eta| eta.minutes),
+            estimated_delivery_time: forecast.eta.map(|eta| rfc3339(eta.at)),
             created_at: rfc3339(order.created_at),
             updated_at: rfc3339(order.updated_at),
         }

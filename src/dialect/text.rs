@@ -65,13 +65,13 @@ pub(super) fn read_typed(
 /// One message for the order's subscribers.
 pub(super) fn to_followers(
     event: &OrderEvent,
-    frame: Message,
+    message: Message,
     for_public: Option<Message>,
 ) -> SmallVec<[Outgoing; 3]> {
     smallvec![Outgoing {
         to: smallvec![Topic::Order(event.order.id.clone())],
-        frame: Arc::new(frame),
-        for_public: for_public.map_or(ForPublic::Same, |frame| ForPublic::Other(Arc::new(frame))),
+        message: Arc::new(message),
+        for_public: for_public.map_or(ForPublic::Same, |message| ForPublic::Other(Arc::new(message))),
     }]
 }
 

@@ -137,8 +137,8 @@ pub struct View<'a> {
 impl<'a> View<'a> {
     /// The whole session as `party` may see it.
     #[must_use]
-    pub fn new(session: &'a TrackingSession, order: &Order, outlook: Forecast, party: Party) -> Self {
-        let position = seen(order, outlook, party);
+    pub fn new(session: &'a TrackingSession, order: &Order, forecast: Forecast, party: Party) -> Self {
+        let position = seen(order, forecast, party);
         let moved = position.map_or(order.updated_at, |(_, at)| at.max(order.updated_at));
         Self {
             tracking_id: session.id.as_str(),
@@ -154,8 +154,8 @@ impl<'a> View<'a> {
 }
 
 /// The rider's position, if the party may see it and the order is still on its way.
-fn seen(order: &Order, outlook: Forecast, party: Party) -> Option<(Point, Time)> {
-    outlook.position.filter(|_| canonical::shows_driver(order.status, party))
+fn seen(order: &Order, forecast: Forecast, party: Party) -> Option<(Point, Time)> {
+    forecast.position.filter(|_| canonical::shows_driver(order.status, party))
 }
 
 /// An order's message to a tracking session. Each session adds its own members: see [`text`].
@@ -219,21 +219,21 @@ pub fn text(message: &SessionMessage, session: &TrackingSession) -> Box<RawValue
 
 /// The current state of a session, for a new socket.
 #[must_use]
-pub fn catch_up(event: &OrderEvent, outlook: Forecast, party: Party) -> Message {
-    let position = seen(&event.order, outlook, party);
+pub fn catch_up(event: &OrderEvent, forecast: Forecast, party: Party) -> Message {
+    let position = seen(&event.order, forecast, party);
     let at = position.map_or(event.at, |(_, at)| at.max(event.at));
     message("initial_state", &event.order, position, at)
 }
 
 /// A status change is sent as two messages: the one of the first version, and the one named after the status.
 #[must_use]
-pub fn render(event: &OrderEvent, outlook: Forecast) -> SmallVec<[Outgoing; 3]> {
+pub fn render(event: &OrderEvent, forecast: Forecast) -> SmallVec<[Outgoing; 3]> {
     let order = &event.order;
     if order.status == event.previous_status {
         return SmallVec::new();
     }
-    let of = |r#type, party| message(r#type, order, seen(order, outlook, party), event.at);
-    let hides = outlook.position.is_some() && !driver_visible_to_customer(order.status);
+    let of = |r#type, party| message(r#type, order, seen(order, forecast, party), event.at);
+    let hides = forecast.position.is_some() && !driver_visible_to_customer(order.status);
     let both =
         |r#type| to_followers(event, of(r#type, Party::Staff), hides.then(|| of(r#type, Party::Anonymous)));
     let mut all = both("location_update");

@@ -89,7 +89,7 @@ pub fn render(event: &OrderEvent, eta: Option<Eta>) -> SmallVec<[Outgoing; 3]> {
         Topic::User(order.chef.id.clone()),
         Topic::Role(Role::Admin)
     ];
-    all.push(Outgoing { to, frame: Arc::new(changed(order)), for_public: ForPublic::Same });
+    all.push(Outgoing { to, message: Arc::new(changed(order)), for_public: ForPublic::Same });
     all
 }
 

@@ -1,4 +1,4 @@
-//! How live events get from where they happen to every node's sessions.
+//! The way of live events from their source to every node's sessions.
 
 use std::sync::{Arc, OnceLock};
 
@@ -6,10 +6,10 @@ use crate::model::LiveEvent;
 
 type Subscriber = Box<dyn Fn(&LiveEvent) + Send + Sync>;
 
-/// The way between nodes. A closed set: each way has its own needs, and there are few.
+/// The transport between nodes. The set is closed: there are few, and each needs different things.
 #[derive(Clone)]
 pub enum Bus {
-    /// One node: events go straight to its own fan-out, on the task that published them.
+    /// One node: an event goes straight to this node's sessions, on the task that published it.
     Local(Arc<OnceLock<Subscriber>>),
 }
 
@@ -20,7 +20,7 @@ impl Bus {
         Self::Local(Arc::default())
     }
 
-    /// Who gets this node's copy of every live event: the fan-out, once.
+    /// Sets the one subscriber, which gets every live event on this node: the sessions.
     pub fn subscribe(&self, subscriber: impl Fn(&LiveEvent) + Send + Sync + 'static) {
         match self {
             Self::Local(slot) => {
@@ -30,7 +30,7 @@ impl Bus {
         }
     }
 
-    /// Sends an event to every node, this one included. At most once: live events are superseded, not kept.
+    /// Sends an event to every node, this one included, at most once. A lost event is replaced by the next one.
     pub fn publish(&self, event: &LiveEvent) {
         match self {
             Self::Local(slot) => {

@@ -1,4 +1,4 @@
-//! The log of durable events: the truth that everything else is told from.
+//! The log of durable events. Everything that clients are told of orders comes from it.
 
 use entity::{event_audience, log_head, order_event};
 use sea_orm::sea_query::{Order, Query};
@@ -13,17 +13,17 @@ use crate::base::db::{Sql, padded, rows};
 use crate::base::error::Refusal;
 use crate::model::{Audience, OrderEvent, OrderId};
 
-/// How many events one read of the log brings.
+/// The most events of one read.
 pub const PAGE: u64 = 500;
-/// Bytes that an event has, about.
+/// The usual size of an event in bytes.
 const BODY: usize = 2048;
-/// Events of the log whose audiences are kept together: see [`event_audience`].
+/// Events of the log whose audiences are indexed together: see [`event_audience`].
 const STRETCH: i64 = 512;
 /// Stretches that are searched at a time.
 const STRETCHES: u8 = 32;
 
-/// Takes positions, writes the events there, and whom each is for, once: somebody may be two parties of one order. Of each
-/// event comes the order, its seq, and where in `$3` its body is.
+/// Takes positions, writes the events there, and each audience of an event once: a user may be two parties of one
+/// order. An event has the order, its seq, and the place of its body in `$3`.
 const APPEND: Sql = Sql {
     sqlite: "UPDATE log_head SET position = position + $1 WHERE id = 1 RETURNING position;
         INSERT INTO order_event (position, order_id, seq, body)
@@ -48,9 +48,8 @@ const APPEND: Sql = Sql {
         SELECT position FROM head",
 };
 
-/// Appends events to the log, in the transaction of the change they record; there is no other way to log
-/// one. To be called last: the head row's lock, held until the commit, is what makes positions dense and in
-/// commit order.
+/// Appends events to the log, in the transaction of the change that they record. This is the only way to log an
+/// event. Call it last: the lock on the head row, held until the commit, makes positions dense and in commit order.
 ///
 /// # Errors
 /// Those of the database.
@@ -74,7 +73,8 @@ pub async fn append(tx: &DatabaseTransaction, events: &mut [OrderEvent]) -> Resu
     Ok(())
 }
 
-/// Whom events are for, and the number of each. An object in JSON, whose members are read faster than arrays are.
+/// The audiences of the events, each with its event's number, as a JSON object: databases read its members faster
+/// than an array's.
 struct Audiences(Vec<(String, i64)>);
 
 impl Serialize for Audiences {
@@ -144,20 +144,20 @@ pub async fn between(db: &impl ConnectionTrait, after: i64, before: i64) -> Resu
     rows.iter().map(parse).collect()
 }
 
-/// One client's share of the log.
+/// The part of the log for one client.
 #[derive(Clone, Debug)]
 pub enum Share {
     /// Every event.
     All,
-    /// What is for any of these.
+    /// Events for any of these audiences.
     Audiences(SmallVec<[Audience; 2]>),
     /// The events of these orders.
     Orders(Vec<OrderId>),
 }
 
 impl Share {
-    /// What tells it from the rest of the log, after a position: one condition after the other, each for a part of the log
-    /// that comes after the one before, at least up to `head`. Each brings no more than `limit` events that count.
+    /// The conditions that select the share after a position. Each covers the next part of the log, and together they
+    /// cover it at least to `head`. None selects more than `limit` events of the share.
     fn conditions(&self, after: i64, head: i64, limit: u64) -> impl Iterator<Item = Condition> + '_ {
         let newer = Condition::all().add(order_event::Column::Position.gt(after));
         let (whole, audiences) = match self {
@@ -179,7 +179,7 @@ impl Share {
                     .and_where(event_audience::Column::Audience.is_in(audiences.iter().map(Audience::stored)))
                     .and_where(event_audience::Column::Position.gt(after))
                     .order_by(event_audience::Column::Position, Order::Asc)
-                    // The same event may be there once for each audience.
+                    // One event may match once for each audience.
                     .limit(limit.saturating_mul(audiences.len() as u64))
                     .to_owned();
                 Condition::all().add(order_event::Column::Position.in_subquery(mine))
@@ -189,8 +189,8 @@ impl Share {
     }
 }
 
-/// Up to [`PAGE`] events of a share after a position, in order. If they are fewer, there are no others up to `head`, which
-/// is the log's, or was before this began.
+/// Up to [`PAGE`] events of a share after a position, in order. Fewer mean that there are no others up to `head`,
+/// which is the log's head now or earlier.
 ///
 /// # Errors
 /// Those of the database.
@@ -218,7 +218,7 @@ pub async fn of_share(
     Ok(events)
 }
 
-/// How many events of a share there are after a position, up to `head`; counting ends beyond `limit`.
+/// The number of events of a share after a position, up to `head`. Counting stops beyond `limit`.
 ///
 /// # Errors
 /// Those of the database.

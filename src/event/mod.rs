@@ -1,4 +1,5 @@
-//! How events get on: the log keeps durable ones, the relay hands them on in order, the bus carries live ones.
+//! Delivery inside the server: the log keeps durable events, the relay delivers them in order, the bus carries live
+//! events.
 
 pub mod bus;
 pub mod log;

@@ -1,5 +1,6 @@
-//! Hands every event of the log on, in position order. What this node has just written it hands on from memory; what is
-//! missing before that, other nodes have written, and is read. A wake-up makes it prompt, a sweep makes it sure.
+//! Delivers every event of the log in position order. Events of this node come from memory. Earlier ones that are
+//! missing there were written by other nodes and are read from the log. Writers wake the relay, and a regular sweep
+//! finds what no writer announced.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
@@ -18,18 +19,18 @@ use crate::base::health::Health;
 use crate::base::metrics::Metrics;
 use crate::model::{OrderEvent, OrderId};
 
-/// How often the log is looked at when nothing woke us: other nodes write to it too.
+/// How often the log is read without a wake-up: other nodes write to it too.
 const SWEEP: Duration = Duration::from_secs(1);
-/// How long we wait after the database failed.
+/// The pause after a database failure.
 const RETRY: Duration = Duration::from_millis(200);
-/// A database that takes longer to show a page of its log is taken for one that does not answer, until it does.
+/// A database that takes longer to read a page of the log counts as unavailable until the read ends.
 const PROMPT: Duration = Duration::from_secs(2);
-/// Events that may wait in memory; more are read from the log.
+/// Events that may wait in memory. Further ones are read from the log.
 const FRESH: usize = 1024;
-/// How long a writer waits for its event to be handed on before it answers all the same.
+/// How long a writer waits for the delivery of its event before it answers anyway.
 const RELAY_WAIT: Duration = Duration::from_secs(2);
 
-/// The log of this node's database, and who waits for what in it. Cheap to clone.
+/// The log of this node's database, and the tasks that wait for its events. Cheap to clone.
 #[derive(Clone)]
 pub struct Relay(Arc<Inner>);
 
@@ -38,24 +39,24 @@ struct Inner {
     health: Arc<Health>,
     metrics: Metrics,
     wake: Notify,
-    /// What this node has written since it last handed on.
+    /// What this node has written and the relay has not delivered yet.
     fresh: Mutex<Fresh>,
-    /// Position up to which every event was handed on here.
+    /// Position up to which this node has delivered every event.
     done: watch::Sender<i64>,
-    /// Long polls, by order. An entry lives as long as somebody waits on it.
+    /// Long polls by order. An entry lives while a task waits on it.
     waiting: Mutex<HashMap<OrderId, Weak<Notify>>>,
 }
 
-/// Events that are on disk, in position order.
+/// Committed events in position order.
 #[derive(Default)]
 struct Fresh {
     events: VecDeque<OrderEvent>,
-    /// There were too many.
+    /// There were too many, so the log must be read.
     missed: bool,
 }
 
 impl Relay {
-    /// A relay that has handed on nothing yet: see [`Relay::begin`].
+    /// A relay that has delivered nothing yet: see [`Relay::begin`].
     #[must_use]
     pub fn new(db: Db, health: Arc<Health>, metrics: Metrics) -> Self {
         Self(Arc::new(Inner {
@@ -69,7 +70,7 @@ impl Relay {
         }))
     }
 
-    /// Begins at the log's head: what happened before is told by snapshots.
+    /// Starts at the head of the log. Sessions learn earlier events from snapshots.
     ///
     /// # Errors
     /// Those of the database.
@@ -85,13 +86,13 @@ impl Relay {
         self.0.db.reader()
     }
 
-    /// Waits until something after this position was handed on.
+    /// Waits until an event after this position was delivered.
     pub async fn beyond(&self, position: i64) {
-        // It cannot end before us: we hold its sender.
+        // The channel cannot close, because `self` holds its sender.
         let _ = self.0.done.subscribe().wait_for(|handed| *handed > position).await;
     }
 
-    /// The log has grown by these events.
+    /// These events were committed.
     pub fn wake(&self, events: Vec<OrderEvent>) {
         {
             let mut fresh = self.fresh();
@@ -104,7 +105,7 @@ impl Relay {
         self.0.wake.notify_one();
     }
 
-    /// The events that come next, as far as this node has written them itself; `None` if the log has to be looked at.
+    /// The next events, if this node has written them; `None` if the log has to be read.
     fn next(&self) -> Option<Vec<OrderEvent>> {
         let mut fresh = self.fresh();
         if std::mem::take(&mut fresh.missed) {
@@ -114,7 +115,7 @@ impl Relay {
         let mut events = Vec::new();
         while let Some(event) = fresh.events.pop_front() {
             if event.position > next {
-                // Somebody else's come first.
+                // Another node's events come first.
                 fresh.events.push_front(event);
                 return if events.is_empty() { None } else { Some(events) };
             }
@@ -130,13 +131,13 @@ impl Relay {
         self.0.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The position up to which every event was handed on.
+    /// The position up to which every event was delivered.
     #[must_use]
     pub fn position(&self) -> i64 {
         *self.0.done.borrow()
     }
 
-    /// Waits until the event at this position was handed on, within reason: the change is on disk already.
+    /// Waits, for a limited time, until the event at this position was delivered. The change is on disk already.
     pub async fn handed_on(&self, position: i64) {
         let mut done = self.0.done.subscribe();
         let wait = done.wait_for(|handed| *handed >= position);
@@ -145,7 +146,7 @@ impl Relay {
         }
     }
 
-    /// Something that is notified at every event of one order from now on.
+    /// A handle that is notified of every further event of one order.
     #[must_use]
     pub fn events_of(&self, order: &OrderId) -> Arc<Notify> {
         let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -157,7 +158,7 @@ impl Relay {
         notify
     }
 
-    /// Lets every long poll look again, and so learn that the server is leaving.
+    /// Wakes every long poll, so that it sees that the server shuts down.
     pub fn release_waiting(&self) {
         for notify in
             self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).values().filter_map(Weak::upgrade)
@@ -178,7 +179,7 @@ impl Relay {
     }
 }
 
-/// Hands events on to `deliver`, one after the other in the log's order, until told to stop.
+/// Delivers events in log order with `deliver`, one at a time, until `stop`.
 pub async fn run<D>(relay: Relay, deliver: impl Fn(OrderEvent) -> D, stop: CancellationToken)
 where
     D: Future<Output = ()>,
@@ -213,7 +214,7 @@ where
         if count > 0 {
             relay.0.metrics.relay_seconds.observe(started.elapsed().as_secs_f64());
         }
-        // A full page has more behind it, and after any page something may have been written meanwhile.
+        // A full page has more behind it. After any other page new events may have been written meanwhile.
         swept = !from_memory && count as u64 == log::PAGE;
         if swept || count > 0 {
             continue;

@@ -1,4 +1,4 @@
-//! What an action on an order comes to. Pure; [`writer`](super::writer) carries it out.
+//! The decision on an action: which events it causes. Pure; [`writer`](super::writer) carries it out.
 
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
@@ -8,7 +8,7 @@ use crate::model::{
     Action, Driver, EventKind, Order, OrderStatus, Party, PastStatus, PaymentStatus, Permit, Right,
 };
 
-/// One durable event, and what it changes of the order.
+/// One durable event, and what it changes in the order.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
     pub kind: EventKind,
@@ -26,7 +26,7 @@ pub(crate) enum DriverChange {
 }
 
 impl Step {
-    /// An event of this kind that changes no more than the status. Takes the proof that somebody may cause it.
+    /// An event of this kind that changes nothing but the status. Takes the proof that the caller may cause it.
     const fn new(_: Permit, kind: EventKind, status: Option<OrderStatus>) -> Self {
         Self { kind, status, payment_completed: false, driver: DriverChange::Keep, note: None }
     }
@@ -36,23 +36,23 @@ impl Step {
         Self { payment_completed, note, ..Self::new(permit, EventKind::Status, Some(to)) }
     }
 
-    /// An order that was just created goes to its driver.
+    /// A new order goes to its driver.
     pub fn hand_over(permit: Permit, driver: Driver) -> Self {
         let driver = DriverChange::Set(driver);
         Self { driver, ..Self::new(permit, EventKind::Assigned, Some(OrderStatus::AssignedToDriver)) }
     }
 }
 
-/// What an action comes to.
+/// The result of an action.
 #[derive(Clone, Debug)]
 pub(super) enum Decision {
-    /// These durable events, in this order; none when there is nothing to do.
+    /// These durable events in this order; none if there is nothing to change.
     Events(Vec<Step>),
-    /// Another ETA. That is no durable event: it has no seq.
+    /// A new ETA. It is not a durable event and has no seq.
     Eta(Time),
 }
 
-/// Decides whether a party may do what it asks for, and what that comes to.
+/// Decides whether a party may carry out an action, and which events it causes.
 ///
 /// # Errors
 /// [`Refusal::Forbidden`], [`Refusal::Illegal`], [`Refusal::StaleSeq`]; [`Refusal::Invalid`] for a customer's payment
@@ -102,7 +102,8 @@ fn change_status(
     note: Option<&String>,
     expected_seq: Option<i64>,
 ) -> Result<Vec<Step>, Refusal> {
-    // The order became ready, and a driver who was assigned early took over with it: a retry must not fail.
+    // The order became ready, and its driver, assigned early, took over at once. A retry of this request must
+    // succeed.
     if to == OrderStatus::ReadyForPickup
         && matches!(party, Party::Chef | Party::Staff)
         && went_on(order, history)
@@ -111,7 +112,7 @@ fn change_status(
     }
     match (status::transition(order.status, to, party), expected_seq) {
         (Transition::Already, _) => Ok(Vec::new()),
-        // A client at the wrong seq has the wrong picture, so it is told that first.
+        // A client at the wrong seq has outdated data, so that error comes first.
         (_, Some(expected)) if expected != order.seq => Err(Refusal::StaleSeq { expected, seq: order.seq }),
         (Transition::Refused, _) => {
             let detail =
@@ -158,7 +159,7 @@ fn assign(order: &Order, party: Party, permit: Permit, driver: &Driver) -> Resul
 }
 
 fn unassign(order: &Order, party: Party, permit: Permit) -> Result<Decision, Refusal> {
-    // Staff can set `assigned_to_driver` by hand, so an order may have that status without a driver.
+    // Staff can set `assigned_to_driver` by hand, so an order with that status may have no driver.
     if order.driver.is_none() && order.status != OrderStatus::AssignedToDriver {
         return Ok(Decision::Events(Vec::new()));
     }
@@ -171,7 +172,7 @@ fn unassign(order: &Order, party: Party, permit: Permit) -> Result<Decision, Ref
     Ok(Decision::Events(vec![Step { driver, ..Step::new(permit, EventKind::Unassigned, status) }]))
 }
 
-/// Whether an order became ready and went on to its driver at once.
+/// Whether an order became ready and passed to its driver at once.
 fn went_on(order: &Order, history: &[PastStatus]) -> bool {
     let [.., ready, assigned] = history else { return false };
     order.status == OrderStatus::AssignedToDriver

@@ -1,4 +1,4 @@
-//! A new order, once: the same `Idempotency-Key` never makes a second one.
+//! Creation of orders. One `Idempotency-Key` never creates a second order.
 
 use std::sync::Arc;
 
@@ -21,12 +21,12 @@ use crate::model::{
     PaymentStatus, Permit, Principal, Right, Role, UserId,
 };
 
-/// How many numbers of a day may have been taken by hand before we give up finding a free one.
+/// How many numbers of a day may be taken by hand before the search for a free one ends.
 const NUMBER_TRIES: usize = 100;
-/// How often a creation is tried again when another one took the same key or number meanwhile.
+/// How often a creation is tried again after a concurrent one took the same key or number.
 const TRIES: usize = 3;
 
-/// What makes a creation repeatable: the caller's key, and what they asked for with it.
+/// The key of a repeatable creation, and a hash of its request.
 #[derive(Clone, Debug)]
 pub struct Idempotency {
     pub key: String,
@@ -50,7 +50,7 @@ pub(super) async fn create(
     })?;
     let new = build(&orders.clock, new);
     let id = new.id.clone();
-    // The writer may try it more than once.
+    // The writer may run it more than once.
     let request = Arc::new((who.clone(), new, idempotency));
     let (lifetime, mut attempt) = (orders.key_lifetime, 1);
     loop {
@@ -63,14 +63,14 @@ pub(super) async fn create(
             })
         });
         match orders.write(id.clone(), work).await {
-            // Another request with the same key or number was faster: look again.
+            // A concurrent request took the same key or number.
             Err(Refusal::Conflict(_)) if attempt < TRIES => attempt += 1,
             answer => return answer,
         }
     }
 }
 
-/// Forgets idempotency keys from before a time.
+/// Deletes idempotency keys from before a time.
 pub(super) async fn forget_keys(db: &Db, before: Time) -> Result<(), Refusal> {
     let old = idempotency_key::Entity::delete_many().filter(idempotency_key::Column::CreatedAt.lt(before));
     old.exec(db.writer()).await?;
@@ -151,8 +151,8 @@ async fn insert(
     Ok((order, vec![created]))
 }
 
-/// Writes the rows of a new order, which gets a number if it has none. Answers with the event. Takes the proof that somebody
-/// may create the order.
+/// Writes the rows of a new order and gives it a number if it has none. Returns the event. Takes the proof that the
+/// caller may create the order.
 pub(crate) async fn write(
     tx: &DatabaseTransaction,
     _: Permit,
@@ -193,7 +193,7 @@ pub(crate) async fn write(
     })
 }
 
-/// The order that this key made before, as it was then.
+/// The order that this key created before, as it was then.
 async fn first_answer(
     tx: &DatabaseTransaction,
     who: &Principal,
@@ -214,7 +214,7 @@ async fn first_answer(
     let order = OrderId::stored(&known.order_id);
     match log::of_order(tx, &order, 0, 1).await?.pop() {
         Some(created) => Ok(Some(created.order)),
-        // It was made in this very transaction, and is not in the log yet.
+        // It was created in this transaction, so the log does not have it yet.
         None => read::load(tx, &order).await,
     }
 }
@@ -246,7 +246,7 @@ async fn number_taken(tx: &DatabaseTransaction, number: &str) -> Result<bool, Re
     Ok(found.is_some())
 }
 
-/// The row of an order as it is in memory; of the payment, only what is known of it there.
+/// The row of an order in memory. It has only those details of the payment that the order has.
 fn active(order: &Order) -> row::ActiveModel {
     row::ActiveModel {
         id: Set(order.id.to_string()),

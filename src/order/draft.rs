@@ -1,4 +1,4 @@
-//! Orders being changed in a transaction: locked, and read unless they are known, changed in memory, written at once.
+//! Orders in a transaction: locked, read unless they are in memory, changed in memory, and written together.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -17,8 +17,8 @@ use crate::model::{
     access, status,
 };
 
-/// Writes what a step changes of orders, and the statuses that they have had. Only this: each column that has an index
-/// costs a page more. (`PostgreSQL` expects few rows of an array, and so it looks orders up rather than read all of them.)
+/// Writes changed columns of orders, and their new statuses. It writes no others: each column with an index costs one
+/// more page. (`PostgreSQL` expects few rows from an array, so it looks orders up by key.)
 const CHANGE: Sql = Sql {
     sqlite: "UPDATE orders SET status = t.value->>1, payment_status = t.value->>2, seq = t.value->>3, updated_at = $2,
             payment_confirmed_at = CASE WHEN t.value->>4 THEN $2 ELSE payment_confirmed_at END
@@ -36,7 +36,7 @@ const CHANGE: Sql = Sql {
         FROM json_array_elements(CAST($3 AS json)) AS t (value)",
 };
 
-/// Writes who has orders now. Somebody else is coming from somewhere else: when, is not known yet.
+/// Writes new drivers of orders. It removes the estimated delivery time, because the new driver starts elsewhere.
 const HAND_OVER: Sql = Sql {
     sqlite:
         "UPDATE orders SET driver_id = t.value->>1, driver_name = t.value->>2, driver_phone = t.value->>3,
@@ -48,27 +48,27 @@ const HAND_OVER: Sql = Sql {
         WHERE orders.id = value->>0",
 };
 
-/// Orders in memory, and the rows that are to be written of them.
+/// Orders in memory, and their rows that must be written.
 pub(crate) struct Draft {
     orders: HashMap<OrderId, OrderWithHistory>,
     now: Time,
-    /// Orders whose row is to be written, in the order of their ids.
+    /// Orders whose row must be written, in the order of their ids.
     changed: BTreeSet<OrderId>,
-    /// Those of them that are not with whom they were.
+    /// Those of them that changed drivers.
     handed_over: BTreeSet<OrderId>,
     references: BTreeMap<OrderId, String>,
     history: Vec<(OrderId, i64, OrderStatus, UserId, Option<String>)>,
     /// Orders whose assignment ends, and assignments that begin after that.
     ended: BTreeSet<OrderId>,
     begun: Vec<driver_assignment::ActiveModel>,
-    /// Orders whose ETA somebody set.
+    /// Orders whose ETA was set by hand.
     overridden: BTreeSet<OrderId>,
-    /// What has happened, to be logged.
+    /// The events to be logged.
     pub events: Vec<OrderEvent>,
 }
 
 impl Draft {
-    /// A draft of nothing yet.
+    /// An empty draft.
     pub fn new(now: Time) -> Self {
         Self {
             orders: HashMap::new(),
@@ -84,7 +84,7 @@ impl Draft {
         }
     }
 
-    /// Locks orders, and reads those that are not known as they are.
+    /// Locks orders, and reads those that are not in memory in their present version.
     ///
     /// # Errors
     /// Those of the database.
@@ -111,7 +111,7 @@ impl Draft {
         self.orders.insert(whole.0.id.clone(), whole);
     }
 
-    /// Takes in an order that has just been made, as its event says it.
+    /// Adds an order that was just created, from its event.
     pub fn add(&mut self, created: OrderEvent) {
         self.hold((created.order.clone(), created.history.clone()));
         self.events.push(created);
@@ -120,7 +120,8 @@ impl Draft {
     /// Carries out an action on one of the orders, in memory. An action that changes nothing succeeds.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`] also for an order that the caller may not see, or as [`change::decide`]; then nothing is changed.
+    /// [`Refusal::NotFound`] also for an order that the caller may not see, or as [`change::decide`]; then nothing is
+    /// changed.
     pub fn change(&mut self, id: &OrderId, who: &Principal, action: &Action) -> Result<Order, Refusal> {
         let (order, history) = self.orders.get(id).ok_or(Refusal::NotFound("order"))?;
         let party = access::party(order, who).ok_or(Refusal::NotFound("order"))?;
@@ -139,7 +140,7 @@ impl Draft {
         self.order(id)
     }
 
-    /// Carries out one step, one event, on an order of this draft; the order as it is then.
+    /// Carries out one step, which is one event, on an order of this draft. Returns the order after it.
     ///
     /// # Errors
     /// [`Refusal::NotFound`] for another order.
@@ -174,7 +175,7 @@ impl Draft {
             change => {
                 let next = if let DriverChange::Set(driver) = change { Some(driver) } else { None };
                 let former = std::mem::replace(&mut order.driver, next);
-                // Somebody else is coming from somewhere else.
+                // The new driver starts elsewhere.
                 order.estimated_delivery_time = None;
                 self.handed_over.insert(order.id.clone());
                 end_assignment(&mut self.ended, &mut self.begun, &order.id, now);
@@ -205,12 +206,12 @@ impl Draft {
         Ok(())
     }
 
-    /// The orders as they are now.
+    /// The orders in their new state.
     pub(super) fn into_orders(self) -> impl Iterator<Item = OrderWithHistory> {
         self.orders.into_values()
     }
 
-    /// Writes every row, but not the log.
+    /// Writes every row except those of the log.
     ///
     /// # Errors
     /// Those of the database.
@@ -229,7 +230,7 @@ impl Draft {
             driver_assignment::Entity::insert_many(rows).exec_without_returning(tx).await?;
         }
         for id in &self.overridden {
-            // As it is at the end of the draft: an assignment after it takes it back.
+            // The value at the end of the draft: an assignment after the override removes it.
             let at = self.orders.get(id).and_then(|(order, _)| order.estimated_delivery_time);
             let eta = row::ActiveModel { estimated_delivery_time: Set(at), ..Default::default() };
             row::Entity::update_many().set(eta).filter(row::Column::Id.eq(id.as_str())).exec(tx).await?;
@@ -237,7 +238,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Writes the rows of the orders that were changed, and their histories.
+    /// Writes the changed rows of orders, and their histories.
     async fn save(&self, tx: &DatabaseTransaction) -> Result<(), Refusal> {
         if self.changed.is_empty() {
             return Ok(());
@@ -268,7 +269,7 @@ impl Draft {
     }
 }
 
-/// Ends the assignment that an order has: in the database, or if it has begun in the same draft, before it is written.
+/// Ends the present assignment of an order, in the database, or in this draft if it began there.
 fn end_assignment(
     ended: &mut BTreeSet<OrderId>,
     begun: &mut [driver_assignment::ActiveModel],

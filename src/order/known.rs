@@ -1,4 +1,4 @@
-//! Orders that this node changed lately, so that the next change of one need not read all of it.
+//! A cache of the orders that this node changed last, so that the next change need not read the whole order.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,15 +10,15 @@ use crate::base::db::{Sql, rows};
 use crate::base::error::Refusal;
 use crate::model::{Order, OrderId, PastStatus, status};
 
-/// How many orders are kept; then one is forgotten, and read again when it is changed.
+/// The most orders in the cache. A further one removes another, which is read again when it is changed.
 const CAPACITY: usize = 4_096;
-/// Orders of more items than this are not kept: some would take as much memory as a hundred others.
+/// Orders with more items are not cached: a few of them could use as much memory as hundreds of others.
 const ITEMS: usize = 32;
 
 /// An order and its history.
 pub(crate) type OrderWithHistory = (Order, Vec<PastStatus>);
 
-/// What tells whether an order in memory is the one on disk.
+/// Identifies the version of an order on disk.
 pub(super) struct Version {
     pub id: OrderId,
     pub seq: i64,
@@ -26,7 +26,7 @@ pub(super) struct Version {
     pub estimated_delivery_time: Option<Time>,
 }
 
-/// Locks orders as [`load_locked`](super::read::load_locked) does, without reading all of them.
+/// Locks orders as [`load_locked`](super::read::load_locked) does, but reads only their versions.
 const LOCK: Sql = Sql {
     sqlite: "SELECT id, seq, updated_at, estimated_delivery_time FROM orders
         WHERE id IN (SELECT value FROM json_each($1))",
@@ -34,7 +34,7 @@ const LOCK: Sql = Sql {
         WHERE id = ANY (ARRAY (SELECT json_array_elements_text(CAST($1 AS json)))) ORDER BY id FOR UPDATE",
 };
 
-/// Locks orders, in the order of their ids; the versions of those that are there.
+/// Locks orders, in the order of their ids. Returns the versions of those that exist.
 pub(super) async fn lock(
     tx: &DatabaseTransaction,
     ids: &BTreeSet<&OrderId>,
@@ -51,22 +51,22 @@ pub(super) async fn lock(
     locked.iter().map(version).collect()
 }
 
-/// Orders as they were on disk when their transaction was over. Other nodes change them too: see [`Known::take`].
+/// Orders as their last transaction left them. Other nodes change orders too: see [`Known::take`].
 #[derive(Default)]
 pub(super) struct Known(Mutex<HashMap<OrderId, OrderWithHistory>>);
 
 impl Known {
-    /// Takes out the order of which this is the version on disk, locked. Whoever changes it keeps it again after the commit,
-    /// and not otherwise: what was rolled back is forgotten.
+    /// Removes and returns the order if it has this version, which is the one on disk and locked. The caller puts it
+    /// back only after its commit, so a rolled-back change is never cached.
     pub fn take(&self, version: &Version) -> Option<OrderWithHistory> {
         let (mut order, history) = self.orders().remove(&version.id)?;
         let same = order.seq == version.seq && order.updated_at == version.updated_at;
-        // What is set by hand has no seq.
+        // An ETA set by hand has no seq.
         order.estimated_delivery_time = version.estimated_delivery_time;
         same.then_some((order, history))
     }
 
-    /// Keeps orders as they are on disk. A finished one will not be changed again.
+    /// Adds orders as they are on disk, without finished ones, which do not change again.
     pub fn keep(&self, orders: impl IntoIterator<Item = OrderWithHistory>) {
         let mut known = self.orders();
         let worth = |order: &Order| !status::is_final(order.status) && order.items.len() <= ITEMS;

@@ -1,4 +1,4 @@
-//! Orders: creating them, reading them, and the one write path.
+//! Orders: creation, reads, and the only path that writes them.
 
 pub(crate) mod change;
 pub mod create;
@@ -34,7 +34,7 @@ pub struct Orders {
     events: Relay,
     writer: Writer,
     snapshots: Arc<Snapshots>,
-    /// How long an `Idempotency-Key` is remembered.
+    /// How long an `Idempotency-Key` is kept.
     key_lifetime: TimeDelta,
     metrics: Metrics,
 }
@@ -53,7 +53,7 @@ impl Orders {
         Self { db, clock, events, writer, snapshots: Arc::default(), key_lifetime, metrics }
     }
 
-    /// Creates an order, or finds the one that this key created before: then the answer is the first answer.
+    /// Creates an order, or finds the one that this key created before. The answer is then the same as the first one.
     ///
     /// # Errors
     /// [`Refusal::Forbidden`] for somebody who may not create, or a customer who creates for somebody else;
@@ -67,14 +67,14 @@ impl Orders {
         create::create(self, who, new, idempotency).await
     }
 
-    /// Carries out an action and answers with the order as it is then. An action that changes nothing (a retry) succeeds.
-    /// When this returns, the change is on disk and its events have been handed to every session of this node.
+    /// Carries out an action and returns the order after it. An action that changes nothing (a retry) succeeds. When
+    /// this returns, the change is on disk and its events have been delivered to every session of this node.
     ///
     /// # Errors
     /// [`Refusal::NotFound`] for an order that the caller may not see, [`Refusal::Illegal`], [`Refusal::StaleSeq`],
     /// [`Refusal::Forbidden`], or those of the database.
     pub async fn change(&self, id: &OrderId, who: &Principal, action: Action) -> Result<Order, Refusal> {
-        // Others learn at once that it is not for them, whether or not there is such an order. Moves depend on the order.
+        // Callers without the right get this answer whether or not the order exists. Moves depend on the order.
         let is_move = matches!(action, Action::Status { .. });
         if !is_move && access::is_for_staff_only(action.right(OrderStatus::Pending)) {
             access::only_staff(who)?;
@@ -82,7 +82,7 @@ impl Orders {
         self.writer.write(id.clone(), Work::Change { who: who.clone(), action }).await
     }
 
-    /// Runs work that creates or reads an order by itself in the write path.
+    /// Runs other work that creates or reads an order in the write path.
     ///
     /// # Errors
     /// Those of the work; see [`Writer::write`].
@@ -90,7 +90,7 @@ impl Orders {
         self.writer.write(id, Work::Other(work)).await
     }
 
-    /// One order that the caller is party to, and as what.
+    /// One order that the caller is party to, and as which party.
     ///
     /// # Errors
     /// [`Refusal::NotFound`] also when it exists and the caller may not see it.
@@ -98,7 +98,7 @@ impl Orders {
         read::order(self.db.reader(), id, who).await
     }
 
-    /// A page of the caller's orders, of any of these statuses, or of all if there are none, newest first.
+    /// A page of the caller's orders, newest first, with any of these statuses; with no statuses, all of them.
     ///
     /// # Errors
     /// Those of the database.
@@ -120,7 +120,7 @@ impl Orders {
         log::of_order(self.events.log(), id, after, u64::from(limit)).await
     }
 
-    /// How many orders have each status.
+    /// The number of orders in each status.
     ///
     /// # Errors
     /// Those of the database.
@@ -128,7 +128,7 @@ impl Orders {
         read::count_by_status(self.db.reader()).await
     }
 
-    /// An order as it is now, read once for all who ask.
+    /// An order as it is now. Concurrent callers share one read.
     ///
     /// # Errors
     /// [`Refusal::NotFound`]; those of the database.
@@ -136,18 +136,18 @@ impl Orders {
         self.snapshots.get(id, || snapshot::read(self.events.log(), &self.metrics, id)).await
     }
 
-    /// The event at `position` happened to an order: snapshots from before it are forgotten. Called before anybody is told.
+    /// Removes snapshots of an order from before `position`. Called before its event there is delivered.
     pub fn outdate(&self, id: &OrderId, position: i64) {
         self.snapshots.outdate(id, position);
     }
 
-    /// How many changes wait for their turn, or for their commit.
+    /// How many changes wait for their turn or for their commit.
     #[must_use]
     pub fn writes_waiting(&self) -> usize {
         self.writer.waiting()
     }
 
-    /// Forgets idempotency keys that are past their time.
+    /// Deletes idempotency keys past their lifetime.
     ///
     /// # Errors
     /// Those of the database.

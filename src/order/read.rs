@@ -1,4 +1,4 @@
-//! Reading orders: one, a page of them, and the whole of one for tracking.
+//! Reads of orders: one, a page, or one with everything for its tracking view.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ use crate::model::{
     UserId, access,
 };
 
-/// Where the next page of a list begins: after this order.
+/// The place where the next page of a list begins: after this order.
 #[derive(Clone, Debug)]
 pub struct Cursor {
     pub created_at: Time,
@@ -32,7 +32,7 @@ pub struct Page {
     pub next: Option<Cursor>,
 }
 
-/// One order that the caller is party to, and as what.
+/// One order that the caller is party to, and as which party.
 ///
 /// # Errors
 /// [`Refusal::NotFound`] also when it exists and the caller may not see it.
@@ -46,7 +46,7 @@ pub async fn order(
     Ok((order, party))
 }
 
-/// The statuses that an order has had, up to its seq.
+/// The statuses of an order so far, up to its seq.
 ///
 /// # Errors
 /// Those of the database.
@@ -56,7 +56,7 @@ pub async fn history(db: &impl ConnectionTrait, order: &Order) -> Result<Vec<Pas
     Ok(history)
 }
 
-/// The statuses that orders have had, oldest first.
+/// The statuses of orders so far, oldest first.
 ///
 /// # Errors
 /// Those of the database.
@@ -83,7 +83,7 @@ pub async fn histories(
     Ok(histories)
 }
 
-/// A page of the caller's orders, of any of these statuses, or of all if there are none, newest first.
+/// A page of the caller's orders, newest first, with any of these statuses; with no statuses, all of them.
 ///
 /// # Errors
 /// Those of the database.
@@ -107,7 +107,7 @@ pub async fn list(
             })))
             .order_by_desc(row::Column::CreatedAt)
             .order_by_desc(row::Column::Id)
-            // One more than asked for tells whether there is a next page.
+            // One more than the limit shows whether there is a next page.
             .limit(u64::from(limit) + 1)
             .all(db)
             .await?;
@@ -121,7 +121,7 @@ pub async fn list(
     Ok(Page { orders, next })
 }
 
-/// Up to `limit` orders that a driver is carrying or about to, after an id: for the live state at start.
+/// Up to `limit` orders with a driver, after an id, for the live state at startup.
 ///
 /// # Errors
 /// Those of the database.
@@ -142,7 +142,7 @@ pub async fn with_drivers(
     with_items(db, rows).await
 }
 
-/// How many orders have each status.
+/// The number of orders in each status.
 ///
 /// # Errors
 /// Those of the database.
@@ -158,8 +158,8 @@ pub async fn count_by_status(db: &impl ConnectionTrait) -> Result<Vec<(OrderStat
     Ok(counts)
 }
 
-/// Reads and locks orders, in the order of their ids, so that two transactions never wait for each other. On `SQLite` the
-/// transaction is the lock.
+/// Reads and locks orders, in the order of their ids, so that two transactions cannot deadlock. On `SQLite` the
+/// transaction itself is the lock.
 pub(crate) async fn load_locked(
     tx: &DatabaseTransaction,
     ids: impl IntoIterator<Item = &OrderId>,
@@ -269,7 +269,7 @@ fn from_row(row: row::Model) -> Order {
 }
 
 impl Cursor {
-    /// The cursor as clients carry it: opaque to them.
+    /// The cursor in the form that clients get: opaque to them.
     #[must_use]
     pub fn encode(&self) -> String {
         format!("{}.{}", self.created_at.timestamp_millis(), self.id)
@@ -286,7 +286,7 @@ impl Cursor {
     }
 }
 
-/// The same rule as a condition on the `orders` table, so that no query can forget it.
+/// The rule of visibility as a condition on the `orders` table. Every query of orders uses it.
 #[must_use]
 pub fn visible_to(who: &Principal) -> Condition {
     use entity::order::Column;
@@ -296,7 +296,7 @@ pub fn visible_to(who: &Principal) -> Condition {
         Role::Customer => Some(Column::CustomerId.eq(who.id.as_str())),
         Role::Chef => Some(Column::ChefId.eq(who.id.as_str())),
         Role::Driver => Some(Column::DriverId.eq(who.id.as_str())),
-        // One at a time, by its id; never a list.
+        // A single order by its id, never a list.
         Role::Anonymous => Some(Column::Id.is_in(std::iter::empty::<&str>())),
     };
     Condition::all().add_option(own)

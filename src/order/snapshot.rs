@@ -1,5 +1,5 @@
-//! Orders as they are now, read once for all who ask. The relay forgets an order here before anybody hears of its next
-//! event, so what is found here is what all who listen have been told.
+//! Orders as they are now. Concurrent readers share one read. The relay removes an order here before it delivers the
+//! order's next event, so a snapshot is never older than what clients have been told.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,10 +13,10 @@ use crate::base::metrics::Metrics;
 use crate::event::log;
 use crate::model::{Order, OrderEvent, OrderId, PastStatus};
 
-/// How many orders are kept; then all are forgotten, and read again when they are asked for.
+/// The most orders kept. Beyond it all are removed, and read again on demand.
 const CAPACITY: usize = 4_096;
 
-/// One order with all that is told of it.
+/// One order with everything that sessions may need of it.
 #[derive(Debug)]
 pub struct Snapshot {
     pub order: Order,
@@ -32,7 +32,7 @@ impl Snapshot {
         self.events.last().map_or(0, |event| event.position)
     }
 
-    /// The order as it was after the event at a position, which it must not be older than: it, its history, its event.
+    /// The order after the event at a position, with its history and that event. The snapshot must not be older.
     #[must_use]
     pub fn at(&self, position: i64) -> Option<(&Order, &[PastStatus], &OrderEvent)> {
         let event = self.events.iter().rfind(|event| event.position <= position)?;
@@ -49,7 +49,7 @@ impl Snapshot {
 
 type Cell = Arc<OnceCell<Arc<Snapshot>>>;
 
-/// The orders that were asked for lately.
+/// The orders that were read last.
 #[derive(Default)]
 pub struct Snapshots(Mutex<HashMap<OrderId, Cell>>);
 
@@ -76,7 +76,7 @@ impl Snapshots {
         read.cloned()
     }
 
-    /// The event at `position` has happened to the order. Called by the relay, before anybody is told.
+    /// The event at `position` happened to the order. The relay calls this before it delivers the event.
     pub fn outdate(&self, id: &OrderId, position: i64) {
         self.forget_if(id, |cell| cell.get().is_none_or(|known| known.position() < position));
     }
@@ -93,7 +93,7 @@ impl Snapshots {
     }
 }
 
-/// Reads an order with all that is told of it.
+/// Reads an order with everything that sessions may need of it.
 pub(super) async fn read(
     db: &impl ConnectionTrait,
     metrics: &Metrics,
@@ -105,7 +105,7 @@ pub(super) async fn read(
     #[expect(clippy::cast_possible_wrap, reason = "a page is small")]
     let after = (order.seq - log::PAGE as i64).max(0);
     let mut events = log::of_order(db, id, after, log::PAGE).await?;
-    // An event that came in between belongs to the next snapshot.
+    // An event that was committed between the two reads belongs to the next snapshot.
     events.retain(|event| event.order.seq <= order.seq);
     Ok(Arc::new(Snapshot { order, history, events }))
 }

@@ -25,23 +25,23 @@ use crate::event::log;
 use crate::event::relay::Relay;
 use crate::model::{Action, Order, OrderEvent, OrderId, Principal};
 
-/// Requests that may wait; who comes then waits to be let in.
+/// Requests that may wait. Further callers wait to get into the queue.
 const QUEUE: usize = 1024;
-/// Requests that share a transaction.
+/// The most requests in one transaction.
 const GROUP: usize = 128;
-/// Those who were in the last group are waited for a quarter of the time that it took, but not longer than this; as long as
-/// some come, four times as long.
+/// The longest wait for the callers of the last group is a quarter of its duration, but no more than this. While some
+/// of them arrive it may be four times as long.
 const PATIENCE: Duration = Duration::from_millis(2);
 
-/// What is asked of the writer.
+/// The kinds of work of the writer.
 pub enum Work {
-    /// A change of an order that is there.
+    /// A change of an existing order.
     Change { who: Principal, action: Action },
-    /// Something else that makes or reads the order. It may be carried out more than once, of which one stays.
+    /// Other work that creates or reads the order. It may run more than once, but commits once.
     Other(Other),
 }
 
-/// Reads and writes in the transaction given, but not the log; answers with the order and what has happened.
+/// Reads and writes in the given transaction, but not the log. Returns the order and the events.
 pub type Other = Box<
     dyn for<'a> Fn(&'a DatabaseTransaction) -> BoxFuture<'a, Result<(Order, Vec<OrderEvent>), Refusal>>
         + Send
@@ -50,34 +50,34 @@ pub type Other = Box<
 
 /// A request in the queue.
 pub struct Request {
-    /// The order that it reads: it is locked first.
+    /// The order that it reads, which is locked first.
     order: OrderId,
     work: Work,
-    /// Set by who is first: the writer to carry it out, or the caller who has waited long enough.
+    /// Set by whichever comes first: the writer, which carries it out, or the caller's timeout.
     taken: Arc<AtomicBool>,
     answer: oneshot::Sender<Answer>,
 }
 
-/// The order as it is then, and the position of the last event that this has caused here.
+/// The order afterwards, and the position of the last event of this request, if it has one.
 type Answer = Result<(Order, Option<i64>), Refusal>;
 
-/// The near end of the queue. Cheap to clone.
+/// The sending end of the queue. Cheap to clone.
 #[derive(Clone)]
 pub struct Writer {
     queue: mpsc::Sender<Request>,
-    /// Requests that share the transaction under way.
+    /// Requests in the present transaction.
     under_way: Arc<AtomicUsize>,
     events: Relay,
 }
 
-/// The far end, for [`Commits::run`].
+/// The receiving end of the queue, for [`Commits::run`].
 pub struct Commits {
     requests: mpsc::Receiver<Request>,
     under_way: Arc<AtomicUsize>,
     group: Arc<Group>,
 }
 
-/// What carrying out a group of requests needs.
+/// What a group of requests needs.
 struct Group {
     db: Db,
     clock: Clock,
@@ -87,7 +87,7 @@ struct Group {
 }
 
 impl Writer {
-    /// Both ends of a new queue.
+    /// A new queue.
     #[must_use]
     pub fn new(db: Db, clock: Clock, events: Relay, metrics: Metrics) -> (Self, Commits) {
         let (queue, requests) = mpsc::channel(QUEUE);
@@ -97,14 +97,14 @@ impl Writer {
         (writer, Commits { requests, under_way, group: Arc::new(group) })
     }
 
-    /// How many requests wait for their turn, or for their commit.
+    /// How many requests wait for their turn or for their commit.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.queue.max_capacity() - self.queue.capacity() + self.under_way.load(Ordering::Relaxed)
     }
 
-    /// Has something written. When this returns, it is on disk and its events have been handed to every session of this
-    /// node. Whoever goes away meanwhile takes nothing back.
+    /// Writes something. When this returns, it is on disk and its events have been delivered to every session of this
+    /// node. A caller that goes away does not cancel it.
     ///
     /// # Errors
     /// Those of the work, or [`Refusal::Unavailable`] when its turn did not come in time: then nothing was changed.
@@ -129,7 +129,7 @@ impl Writer {
     }
 }
 
-/// The writer is gone, or panicked over this request.
+/// The writer has stopped, or panicked in this request.
 fn lost(error: oneshot::error::RecvError) -> Refusal {
     Refusal::internal(error)
 }
@@ -142,7 +142,7 @@ struct Last {
 }
 
 impl Commits {
-    /// Carries out requests, group by group, until told to stop.
+    /// Carries out requests, group by group, until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut last = Last::default();
         loop {
@@ -155,7 +155,7 @@ impl Commits {
             requests.retain(|request| !request.taken.swap(true, Ordering::AcqRel));
             self.under_way.store(requests.len(), Ordering::Relaxed);
             let (size, began) = (requests.len(), instant());
-            // In a task of its own: a panic there loses the answers of this group only.
+            // A task of its own, so that a panic loses the answers of this group only.
             if tokio::spawn(Arc::clone(&self.group).carry_out(requests)).await.is_err() {
                 tracing::error!("a change panicked");
             }
@@ -165,9 +165,9 @@ impl Commits {
     }
 }
 
-/// Who has just been answered may ask for more at once: then it shall be one group, not two that take turns, each with
-/// its own flush of the disk. So as many are waited for as there were last, for a short time, and who comes meanwhile comes
-/// in. Timers are too coarse for that; while others have something to do, a round of the scheduler is no waste.
+/// Callers that just got an answer often ask again at once. They should form one group, not two that alternate, each
+/// with its own flush of the disk. So this waits a short time for as many requests as the last group had. Timers are
+/// too coarse for that, so it yields to the scheduler.
 async fn gather(group: &mut Vec<Request>, requests: &mut mpsc::Receiver<Request>, last: Last) {
     let (since, patience) = (instant(), PATIENCE.min(last.took / 4));
     loop {
@@ -191,17 +191,17 @@ impl Group {
         match self.together(&requests).await {
             Ok(answers) => {
                 for (request, answer) in requests.into_iter().zip(answers) {
-                    // A caller who went away needs no answer.
+                    // The caller may have gone away.
                     let _ = request.answer.send(answer);
                 }
             }
-            // The database is away, for each of them.
+            // The database is unavailable for all of them.
             Err(Refusal::Unavailable) => {
                 for request in requests {
                     let _ = request.answer.send(Err(Refusal::Unavailable));
                 }
             }
-            // The statement of one of them failed, and must not fail the others: each is tried alone.
+            // The statement of one request failed and must not fail the others, so each is tried alone.
             Err(refusal) => {
                 let alone = requests.len() == 1;
                 let mut refusal = Some(refusal).filter(|_| alone);
@@ -227,7 +227,7 @@ impl Group {
         let tx = self.db.begin().await?;
         let orders: BTreeSet<&OrderId> = requests.iter().map(|request| &request.order).collect();
         let mut draft = Draft::read(&tx, &orders, &self.known, self.clock.now()).await?;
-        // Each with the number of events up to its own last one, if it caused any.
+        // Each with the number of events up to its own last one, if it has any.
         let mut answers = Vec::with_capacity(requests.len());
         for request in requests {
             answers.push(match &request.work {
@@ -258,7 +258,7 @@ impl Group {
         Ok(answers)
     }
 
-    /// Logs the events and commits. Without events there may be rows all the same; a commit of nothing costs nothing.
+    /// Logs the events and commits. There may be rows without events. A commit of nothing is free.
     async fn log_and_commit(
         &self,
         tx: DatabaseTransaction,
@@ -276,8 +276,8 @@ impl Group {
     }
 }
 
-/// Runs work in a savepoint of its own, which is rolled back when the work is refused. Answers as it does, with the number of
-/// events up to its own last one.
+/// Runs work in a savepoint, which is rolled back when the work is refused. Returns its result with the number of
+/// events up to its last one.
 ///
 /// # Errors
 /// Those of the database.

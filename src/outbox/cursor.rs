@@ -1,5 +1,6 @@
-//! How far a consumer is in the log, on disk. One process reads on for it at a time, by a lease that lapses when the process
-//! dies. The position moves in the transaction of the work itself, so work is neither lost nor noted twice.
+//! A consumer's position in the log, on disk. One process at a time reads for the consumer, under a lease that
+//! expires when the process dies. The position moves in the transaction of the work itself, so work is neither lost
+//! nor recorded twice.
 
 use std::time::Duration;
 
@@ -14,10 +15,10 @@ use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::event::log;
 
-/// How long another process waits for one that died.
+/// The lifetime of a lease: how long another process waits for one that died.
 pub const LEASE: Duration = Duration::from_secs(5);
 
-/// A consumer's place in the log.
+/// A consumer's position in the log.
 #[derive(Debug)]
 pub struct Cursor {
     consumer: &'static str,
@@ -27,7 +28,7 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// The cursor of a consumer. One that is new begins at the end of the log.
+    /// The cursor of a consumer. A new one begins at the end of the log.
     ///
     /// # Errors
     /// Those of the database.
@@ -45,7 +46,7 @@ impl Cursor {
         Ok(Self { consumer, holder: clock.uuid().to_string(), db, clock })
     }
 
-    /// Takes or renews the lease. Answers with the position; `None` while another process has the lease.
+    /// Takes or renews the lease. Returns the position; `None` while another process has the lease.
     ///
     /// # Errors
     /// Those of the database.
@@ -67,8 +68,8 @@ impl Cursor {
         Ok(cursor.filter(|cursor| cursor.holder == self.holder).map(|cursor| cursor.position))
     }
 
-    /// Moves the position, in the transaction of the work that this finishes. `false` if another process took over: then the
-    /// work is its business, and the transaction has to be rolled back.
+    /// Moves the position, in the transaction of the work up to it. `false` means that another process has taken the
+    /// lease: roll the transaction back and leave the work to that process.
     ///
     /// # Errors
     /// Those of the database.
@@ -83,7 +84,7 @@ impl Cursor {
         Ok(moved.rows_affected == 1)
     }
 
-    /// Gives the lease up, so that the next process need not wait for it.
+    /// Gives up the lease, so that the next process need not wait.
     ///
     /// # Errors
     /// Those of the database.

@@ -1,4 +1,4 @@
-//! What other systems are told: consumers read the log from a durable cursor and try until they are accepted.
+//! Calls to other systems: consumers read the log from a durable cursor and retry each call until it is accepted.
 
 pub mod cursor;
 pub mod order_service;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-/// How long to wait after a number of tries: doubles from try to try, up to a bound.
+/// The wait after a number of tries. It doubles with every try, up to a limit.
 fn backoff(first: TimeDelta, longest: Duration, tries: i32) -> TimeDelta {
     let doublings = u32::try_from(tries - 1).unwrap_or_default().min(20);
     let doubled = first.num_milliseconds() << doublings;

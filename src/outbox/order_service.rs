@@ -1,5 +1,6 @@
-//! The order service is told of every delivery of an order that has a tracking session. A consumer of the log writes each
-//! call down; each is then tried until it is accepted, at least once, with the same idempotency key every time.
+//! Tells the order service of each delivery of an order that has a tracking session. A consumer of the log records
+//! each call. Each recorded call is then tried until it is accepted: at least once, with the same idempotency key
+//! every time.
 
 use std::time::Duration;
 
@@ -28,17 +29,17 @@ use crate::model::{OrderEvent, OrderStatus};
 
 /// The consumer's name in the database.
 const CONSUMER: &str = "order_service";
-/// How often calls that are due are looked for when nothing wakes us.
+/// How often due calls are looked for without a wake-up.
 const LOOK: Duration = Duration::from_secs(1);
-/// Calls made before we look again.
+/// Calls in one pass.
 const BATCH: u64 = 64;
-/// Calls under way together: one that hangs must not hold up all others.
+/// The most calls at the same time. Several, so that one slow call does not hold up the others.
 const AT_ONCE: usize = 16;
-/// How long the order service may take to answer.
+/// The time limit of one call.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest time between two tries.
+/// The longest wait between two tries.
 const MAX_WAIT: Duration = Duration::from_secs(300);
-/// Events without a delivery after which the position is written all the same.
+/// After this many events without a delivery the position is written anyway.
 const SAVE_EVERY: i64 = 256;
 
 /// Tells the order service.
@@ -50,13 +51,13 @@ pub struct OrderService {
     events: Relay,
     cursor: Cursor,
     first_wait: TimeDelta,
-    /// A call was written down.
+    /// Notified when a call was recorded.
     noted: Notify,
     metrics: Metrics,
 }
 
 impl OrderService {
-    /// For the service at this URL. Deliveries from now on are told, and those since its cursor was last here.
+    /// For the service at this URL. It is told of deliveries from its cursor on; a new cursor begins now.
     ///
     /// # Errors
     /// Those of the database; [`Refusal::Internal`] when there can be no HTTP client.
@@ -75,7 +76,7 @@ impl OrderService {
         Ok(Self { url, client, db, clock, events, cursor, first_wait, noted: Notify::new(), metrics })
     }
 
-    /// Works until told to stop.
+    /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         tokio::select! {
             () = self.note_forever() => {}
@@ -87,7 +88,7 @@ impl OrderService {
         }
     }
 
-    /// Reads the log and writes down what the order service has to be told.
+    /// Reads the log and records the calls.
     async fn note_forever(&self) {
         let mut seen = 0;
         loop {
@@ -101,7 +102,7 @@ impl OrderService {
         }
     }
 
-    /// Reads on for as long as the lease is fresh. `seen` is the position up to which nothing is left to note.
+    /// Reads on while the lease holds. `seen` is the position up to which nothing is left to record.
     async fn note(&self, seen: &mut i64) -> Result<(), Refusal> {
         let renew_at = instant() + LEASE / 2;
         let Some(mut saved) = self.cursor.claim().await? else {
@@ -150,7 +151,7 @@ impl OrderService {
                         }
                     }
                     if !all {
-                        // A call that could not be written down is still due: not again at once.
+                        // A call whose result could not be written is still due. Do not repeat it at once.
                         tokio::time::sleep(LOOK).await;
                     }
                     continue;
@@ -186,7 +187,7 @@ impl OrderService {
         }
         let tries = call.tries.saturating_add(1);
         let next_at = self.clock.now() + backoff(self.first_wait, MAX_WAIT, tries);
-        // The next try is written down first: it is our lease on this call.
+        // The time of the next try is written first. It is the lease on this call.
         let ours = row::Entity::update_many()
             .set(row::ActiveModel { tries: Set(tries), next_at: Set(next_at), ..Default::default() })
             .filter(row::Column::OrderId.eq(&*call.order_id))
@@ -228,7 +229,7 @@ fn is_delivery(event: &OrderEvent) -> bool {
     event.order.status == OrderStatus::Delivered && event.previous_status != OrderStatus::Delivered
 }
 
-/// Writes a call down, if the order has a tracking session.
+/// Records a call if the order has a tracking session.
 async fn note_call(tx: &DatabaseTransaction, event: &OrderEvent) -> Result<(), Refusal> {
     let order = event.order.id.as_str();
     let sessions = tracking_session::Entity::find()
@@ -248,7 +249,7 @@ async fn note_call(tx: &DatabaseTransaction, event: &OrderEvent) -> Result<(), R
     Ok(())
 }
 
-/// An order id in a path. Of the characters that an id may have, only `|` means something to a URL.
+/// An order id in a URL path. `|` is the only character of ids that must be escaped there.
 fn path_segment(id: &str) -> String {
     id.replace('|', "%7C")
 }

@@ -1,4 +1,4 @@
-//! Sessions looked up for those who come back. Those who ask at once share a read.
+//! Reads of stored sessions for clients that come back. Concurrent requests share one read.
 
 use std::collections::HashMap;
 
@@ -12,14 +12,14 @@ use crate::base::error::Refusal;
 use crate::dialect::place::Place;
 use crate::model::{OrderId, UserId};
 
-/// What is known of this session?
+/// A request for the stored state of one session.
 pub(super) struct Question {
     pub pid: String,
     pub user: UserId,
     pub reply: oneshot::Sender<Result<Stored, Refusal>>,
 }
 
-/// Answers what is asked for as long as anybody may ask.
+/// Answers requests until all senders are gone.
 pub(super) async fn answer(recovery: &Recovery, mut questions: mpsc::Receiver<Question>) {
     let mut batch: Vec<Question> = Vec::with_capacity(BATCH);
     while questions.recv_many(&mut batch, BATCH).await > 0 {
@@ -53,7 +53,7 @@ async fn look_up(recovery: &Recovery, asked: &[Question]) -> Result<HashMap<Stri
     let mut found: HashMap<String, Stored> = HashMap::new();
     for row in sessions {
         let left_at = row.ended_at.or_else(|| {
-            // Not written down that it left: it is here, or its process died.
+            // No departure is recorded: the session is on this node, or its process died.
             if row.node == recovery.node() { Some(recovery.now()) } else { nodes.get(&row.node).copied() }
         });
         found.insert(row.id, Stored { left_at, ..Stored::default() });
@@ -70,7 +70,7 @@ async fn look_up(recovery: &Recovery, asked: &[Question]) -> Result<HashMap<Stri
             Some(position) => stored.lost_at = Ord::max(stored.lost_at, Some(position)),
         }
     }
-    // Of whom nothing is known: was it never written down, or thrown away because there was too much of it?
+    // Unknown sessions: either never recorded, or deleted because their user had too many.
     let unknown: Vec<&Question> =
         asked.iter().filter(|question| !found.contains_key(&question.pid)).collect();
     if !unknown.is_empty() {

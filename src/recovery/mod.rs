@@ -1,5 +1,5 @@
-//! Sessions on disk: what they follow and when they left, so that a client finds its session again after a restart. This is
-//! the storage behind Socket.IO's connection state recovery.
+//! Sessions on disk: their subscriptions and the time when they left, so that clients find their sessions again after
+//! a restart. This is the storage of Socket.IO's connection state recovery.
 
 mod look_up;
 pub mod pid;

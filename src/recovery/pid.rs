@@ -1,5 +1,5 @@
-//! The private id of a session: what a client shows to get its session back. It cannot be guessed, and it proves itself:
-//! telling a forged one from ours needs no database.
+//! The private id of a session, which a client sends to get its session back. It cannot be guessed, and it is signed,
+//! so a forged one is refused without the database.
 
 use std::fmt;
 
@@ -11,19 +11,19 @@ use crate::base::clock::{Time, from_millis};
 use crate::dialect::Dialect;
 use crate::model::Principal;
 
-/// Bytes of the signature that are kept.
+/// The part of the signature that the id has, in bytes.
 const SIGNATURE: usize = 16;
 const RANDOM: usize = 12;
-/// Random bytes, the position it begins at, and when it was made.
+/// Random bytes, the position where the session begins, and the time.
 const BODY: usize = RANDOM + 8 + 8;
 
 /// Signs the ids of one database.
 pub struct Signer(hmac::Key);
 
-/// What an id says.
+/// The content of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pid {
-    /// Position of the log at which the session began.
+    /// Position of the log where the session began.
     pub position: i64,
     /// When it began.
     pub made_at: Time,
@@ -47,11 +47,11 @@ impl Signer {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// What an id says, if it was made here for this user in this role and this dialect.
+    /// The content of an id, if it was made with this key for this user, role and dialect.
     #[must_use]
     pub fn read(&self, who: &Principal, dialect: Dialect, text: &str) -> Option<Pid> {
         let mut bytes = [0; BODY + SIGNATURE];
-        // Too long a text is refused by the decoder: there is no room for it.
+        // The decoder refuses text that is too long, because it does not fit.
         let length = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
         let (body, signature) = bytes.split_at(BODY);
         let expected = self.sign(who, dialect, body);
@@ -66,7 +66,7 @@ impl Signer {
         Some(Pid { position: number(RANDOM), made_at: from_millis(number(RANDOM + 8)) })
     }
 
-    /// Who it is for, and how they speak, is signed, not said.
+    /// The user, role and dialect are signed but not part of the id.
     fn sign(&self, who: &Principal, dialect: Dialect, body: &[u8]) -> hmac::Tag {
         let mut context = hmac::Context::with_key(&self.0);
         context.update(body);

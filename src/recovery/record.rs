@@ -1,5 +1,4 @@
-//! Sessions written down. Many changes share one transaction, so that a thousand clients that come at once cost a few
-//! commits.
+//! Records sessions. Many changes share a transaction, so a thousand new clients cost a few commits.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,27 +16,27 @@ use super::store::{BATCH, Change, Follow, QUEUE, Recovery, SessionOwner};
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
 
-/// How often a process says that it is alive.
+/// How often a process records that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// How long we wait after the database failed.
+/// The pause after a database failure.
 const RETRY: Duration = Duration::from_millis(200);
-/// A session that follows nothing and lasted less than this part of the time it may be away needs no row: when it was
-/// made, which its id says, is near enough to when it left.
+/// A session without subscriptions that lasted less than this part of the recovery time gets no row. Its id has the
+/// time of its start, and that is close enough to the time of its end.
 const SHORT: i32 = 100;
 
-/// What is still to be written.
+/// The changes that are not written yet.
 #[derive(Default)]
 struct Pending {
-    /// Which connection has which session, here and now.
+    /// The connection that has each session on this node.
     holders: HashMap<Arc<str>, Arc<str>>,
     began: HashMap<String, socket_session::Model>,
     ended: HashMap<String, Time>,
-    /// And whether somebody waits for it.
+    /// The second value tells whether a caller waits.
     orders: HashMap<(String, String), (Follow, bool)>,
     waiting: Vec<oneshot::Sender<Result<(), Refusal>>>,
 }
 
-/// Writes what comes until told to stop; then writes what is left.
+/// Writes changes until `stop`, then writes the rest.
 pub(super) async fn write(recovery: &Recovery, mut changes: mpsc::Receiver<Change>, stop: CancellationToken) {
     let mut pending = Pending::default();
     let mut batch = Vec::with_capacity(BATCH);
@@ -160,7 +159,7 @@ impl Pending {
         Ok(())
     }
 
-    /// All that ended in one batch did so at the same time, as far as the day that they may stay away is concerned.
+    /// Sessions that ended in one batch get one time. The difference does not matter for a limit of hours.
     async fn end(&self, recovery: &Recovery, tx: &impl ConnectionTrait) -> Result<(), Refusal> {
         use socket_session::Column;
         let sockets: Vec<&String> = self.ended.keys().collect();
@@ -193,12 +192,12 @@ impl Pending {
         Ok(())
     }
 
-    /// Tells those who wait, and forgets what is done. What could not be written stays, within reason.
+    /// Answers the callers that wait, and removes what is done. Changes that failed stay, up to a limit.
     fn tell(&mut self, written: &Result<(), Refusal>) {
         for waiting in self.waiting.drain(..) {
             let _ = waiting.send(if written.is_ok() { Ok(()) } else { Err(Refusal::Unavailable) });
         }
-        // Those who waited know that it failed.
+        // Callers that waited know of the failure.
         self.orders.retain(|_, (_, waited)| written.is_err() && !*waited);
         if written.is_ok() || self.began.len() + self.ended.len() + self.orders.len() > QUEUE {
             self.began.clear();

@@ -1,5 +1,4 @@
-//! Sessions in the database: when they left and what they follow. What is to be written and read there goes through two
-//! queues.
+//! Stored sessions: when they left, and their subscriptions. Writes and reads go through two queues.
 
 use std::sync::Arc;
 
@@ -21,9 +20,9 @@ use crate::dialect::Dialect;
 use crate::dialect::place::Place;
 use crate::model::{OrderId, Principal, UserId};
 
-/// Changes and questions that may wait for the database; those who ask for more wait themselves.
+/// The most changes and reads that wait. Further callers wait to get into the queue.
 pub(super) const QUEUE: usize = 8_192;
-/// How many share one transaction.
+/// The most changes in one transaction.
 pub(super) const BATCH: usize = 500;
 
 /// The sessions of one database.
@@ -40,7 +39,7 @@ struct Parts {
     questions: mpsc::Sender<Question>,
 }
 
-/// The ends that [`Work::run`] takes from.
+/// The receiving ends of the queues, for [`Work::run`].
 pub struct Work {
     recovery: Recovery,
     changes: mpsc::Receiver<Change>,
@@ -65,38 +64,38 @@ pub(super) enum Change {
     },
 }
 
-/// A connection that has a session. When the client comes back on another one, what the former one still had under way
-/// must not undo what the client asks for now.
+/// A connection that has a session. When the client is back on another connection, pending changes of the old one
+/// must not undo the client's new ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionOwner {
     pub pid: Arc<str>,
     pub socket: Arc<str>,
 }
 
-/// What a session has to do with an order.
+/// A session's relation to an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Follow {
-    /// It follows it, and asked for this to be replayed.
+    /// It is subscribed. It may have asked for a replay.
     Yes(Option<Asked>),
-    /// It does not.
+    /// It is not subscribed.
     No,
-    /// It did, until the event at this position took it from its user.
+    /// It was subscribed until the event at this position took the order from its user.
     Lost(i64),
 }
 
-/// A replay that a session has asked for.
+/// A replay that a session asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// Of the order's events after this seq,
+    /// The replay has the order's events after this seq,
     pub since: i64,
     /// up to this place in the log.
     pub place: Place,
-    /// Which of the session's replays it is.
+    /// The number of the replay within the session.
     pub number: i32,
 }
 
 impl Recovery {
-    /// Reads the database's signing key, or makes it.
+    /// Reads the database's signing key, or creates it.
     ///
     /// # Errors
     /// Those of the database.
@@ -105,7 +104,7 @@ impl Recovery {
             name: Set("session".to_owned()),
             value: Set(hex::encode(clock.random::<32>())),
         };
-        // Whoever comes first makes it; all read the same.
+        // The first process creates it. All read the same key.
         server_key::Entity::insert(ours)
             .on_conflict(OnConflict::new().do_nothing().to_owned())
             .exec_without_returning(db.writer())
@@ -134,7 +133,7 @@ impl Recovery {
         &self.0.limits
     }
 
-    /// This process, as the database knows it.
+    /// The id of this process in the database.
     pub(super) fn node(&self) -> &str {
         &self.0.node
     }
@@ -155,28 +154,28 @@ impl Recovery {
         answer.await.unwrap_or(Err(Refusal::Unavailable))
     }
 
-    /// A connection has a session now. Written down behind its back: its id proves itself until it is.
+    /// A connection got a new session. It is recorded later: until then the signed id is enough.
     pub fn began(&self, holder: Option<&SessionOwner>, who: &Principal, dialect: Dialect) {
         let made =
             holder.and_then(|holder| Some((holder.clone(), self.signer().read(who, dialect, &holder.pid)?)));
         let Some((holder, made)) = made else { return };
-        // However often it comes back, it began when its id was made.
+        // The start of a session is the time in its id, also after it came back.
         let began = Change::Began { holder, user: who.id.clone(), at: made.made_at };
         if let Err(mpsc::error::TrySendError::Full(began)) = self.0.changes.try_send(began) {
-            // Nothing is written down for a connection that did not begin.
+            // A connection without a start leaves no record.
             let changes = self.0.changes.clone();
             tokio::spawn(async move { drop(changes.send(began).await) });
         }
     }
 
-    /// A connection is gone, and its session may come back.
+    /// A connection ended. Its session may come back.
     pub fn ended(&self, holder: Option<&SessionOwner>, at: Time) {
         if let Some(holder) = holder {
             let _ = self.0.changes.try_send(Change::Ended { holder: holder.clone(), at });
         }
     }
 
-    /// Writes down what a session has to do with an order. After it returns, that is on disk.
+    /// Records a session's relation to an order. When this returns, it is on disk.
     ///
     /// # Errors
     /// Those of the database; [`Refusal::Unavailable`] also when the session is with another connection by now.
@@ -193,7 +192,8 @@ impl Recovery {
         answer.await.unwrap_or(Err(Refusal::Unavailable))
     }
 
-    /// The same, and nobody waits for it: whether an order may be seen is asked again on return.
+    /// The same without waiting. A lost record is harmless, because access is checked again when the session comes
+    /// back.
     pub fn note(&self, holder: Option<&SessionOwner>, order: &OrderId, follow: Follow) {
         if let Some(holder) = holder {
             let change = Change::Order { holder: holder.clone(), order: order.clone(), follow, done: None };
@@ -203,7 +203,7 @@ impl Recovery {
 }
 
 impl Work {
-    /// Writes and answers until told to stop; then writes what is left.
+    /// Writes and answers until `stop`, then writes the rest.
     pub async fn run(self, stop: CancellationToken) {
         let Self { recovery, changes, questions } = self;
         tokio::select! {
@@ -213,15 +213,15 @@ impl Work {
     }
 }
 
-/// What the database knows of a session.
+/// The stored state of a session.
 #[derive(Clone, Debug, Default)]
 pub struct Stored {
-    /// When it left, or was last known to be there; `None` if that was never written down.
+    /// When it left, or when its process was last alive; `None` if no record has it.
     pub left_at: Option<Time>,
-    /// What it follows, and the replay that it asked for as it began to.
+    /// Its subscriptions, and the replays that it asked for with them.
     pub orders: Vec<(OrderId, Option<Asked>)>,
-    /// Position of the last event that took an order from its user while it followed that.
+    /// Position of the last event that took a subscribed order from its user.
     pub lost_at: Option<i64>,
-    /// Nothing is known of it, and what was made up to then may have been thrown away.
+    /// Set if there is no record: sessions made up to this time may have been deleted.
     pub made_after: Option<Time>,
 }

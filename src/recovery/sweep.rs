@@ -1,4 +1,4 @@
-//! Sessions that are forgotten: those that cannot come back any more, and those of users who have too many.
+//! Deletes sessions that cannot come back any more, and the oldest of users who have too many.
 
 use chrono::TimeDelta;
 use entity::{server_node, session_floor, session_order, socket_session};
@@ -9,10 +9,10 @@ use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, Quer
 use super::store::Recovery;
 use crate::base::error::Refusal;
 
-/// How many are removed at once.
+/// The most rows of one statement.
 const BATCH: usize = 500;
 
-/// Forgets sessions that cannot come back any more, and all but the newest of a user's.
+/// Deletes sessions that cannot come back any more, and all but the newest of each user.
 ///
 /// # Errors
 /// Those of the database.
@@ -65,8 +65,8 @@ async fn delete(recovery: &Recovery, sessions: &[String]) -> Result<(), Refusal>
     Ok(())
 }
 
-/// Throws away what users who keep coming without their id let pile up, oldest first, and remembers that: a session of
-/// which nothing is known must not come back as one that followed nothing.
+/// Deletes the oldest sessions of users who keep connecting without their id. Records that it did: a deleted session
+/// must not come back as one without subscriptions.
 async fn throw_away(recovery: &Recovery) -> Result<(), Refusal> {
     use socket_session::Column;
     let limit = recovery.limits().max_sessions_per_user;

@@ -45,9 +45,9 @@ impl Session {
             .map(move |event| {
                 let progress = Progress { seq: event.order.seq, number: replay.number };
                 let offset = Offset { place, replay: Some(progress) };
-                let frame =
+                let message =
                     self.dialect().catch_up(event, Forecast::default(), replay.party, Telling::Replayed);
-                Aside::event(frame, offset)
+                Aside::event(message, offset)
             })
     }
 

@@ -41,16 +41,16 @@ impl Latest {
     }
 
     /// Puts an event in the place of its key. Returns whether it replaced an older one; `None` when there is no room.
-    pub fn put(&mut self, key: &LiveKey, frame: &Arc<Message>) -> Option<bool> {
+    pub fn put(&mut self, key: &LiveKey, message: &Arc<Message>) -> Option<bool> {
         if let Some((waiting, skipped)) = self.events.get_mut(key) {
-            *waiting = Arc::clone(frame);
+            *waiting = Arc::clone(message);
             *skipped += 1;
             return Some(true);
         }
         if self.events.len() >= LIVE_LIMIT {
             return None;
         }
-        self.events.insert(key.clone(), (Arc::clone(frame), 0));
+        self.events.insert(key.clone(), (Arc::clone(message), 0));
         self.depth.inc();
         Some(false)
     }
@@ -60,9 +60,9 @@ impl Latest {
         let taken = self
             .events
             .values()
-            .take_while(|(frame, skipped)| match skipped {
-                0 => hand(frame),
-                _ => hand(&dialect.conflate(frame, *skipped)),
+            .take_while(|(message, skipped)| match skipped {
+                0 => hand(message),
+                _ => hand(&dialect.conflate(message, *skipped)),
             })
             .count();
         self.events.drain(..taken);
@@ -72,7 +72,8 @@ impl Latest {
     /// Drops the waiting live events that describe an order as it was before one of its durable events.
     pub fn overtaken(&mut self, order: &OrderId, seq: i64) {
         let before = self.events.len();
-        self.events.retain(|key, (frame, _)| key.order != *order || frame.seq.is_none_or(|says| says >= seq));
+        self.events
+            .retain(|key, (message, _)| key.order != *order || message.seq.is_none_or(|says| says >= seq));
         self.count(before - self.events.len());
     }
 
@@ -99,8 +100,8 @@ pub enum Aside {
 impl Aside {
     /// A durable message with the offset that the client has after it.
     #[must_use]
-    pub fn event(frame: Message, offset: Offset) -> Self {
-        Self::Event(frame.at(offset), offset)
+    pub fn event(message: Message, offset: Offset) -> Self {
+        Self::Event(message.at(offset), offset)
     }
 }
 

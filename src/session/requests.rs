@@ -158,8 +158,8 @@ async fn follow(
             break paused;
         }
     };
-    let told = tell(session, order, since, ack, place, number).await;
-    match told {
+    let outcome = tell(session, order, since, ack, place, number).await;
+    match outcome {
         Ok(asides) => session.admit(order, asides),
         Err(refusal) => {
             session.resume();
@@ -199,10 +199,10 @@ async fn tell(
     }
     match since {
         None => {
-            let outlook = Forecast { eta, position };
-            let frame = session.dialect().catch_up(event, outlook, party, Telling::Snapshot);
+            let forecast = Forecast { eta, position };
+            let message = session.dialect().catch_up(event, forecast, party, Telling::Snapshot);
             let replay = Some(Progress { seq: event.order.seq, number });
-            asides.waiting.push_back(Aside::event(frame, Offset { place, replay }));
+            asides.waiting.push_back(Aside::event(message, Offset { place, replay }));
         }
         Some(since) => {
             let replay = Replay { order: order.id.clone(), party, after: since, number };

@@ -239,8 +239,8 @@ impl Session {
         for topic in self.rooms().into_iter().chain(orders) {
             self.sessions.hub().join(topic, self);
         }
-        for frame in greeting(state.at).into_iter().chain(then) {
-            let _ = state.wire.hand(&frame, Urgency::Reply);
+        for message in greeting(state.at).into_iter().chain(then) {
+            let _ = state.wire.hand(&message, Urgency::Reply);
         }
         self.sessions.speaks(self, true);
         self.sessions.metrics().sessions_behind.inc();
@@ -314,8 +314,8 @@ impl Session {
         }
         self.sessions.metrics().closed(reason.as_str());
         let state = self.state();
-        if let Some(frame) = self.dialect.last_words(reason) {
-            let _ = state.wire.hand(&frame, Urgency::Reply);
+        if let Some(message) = self.dialect.last_words(reason) {
+            let _ = state.wire.hand(&message, Urgency::Reply);
         }
         state.wire.close(reason);
     }

@@ -77,12 +77,12 @@ impl Sessions {
 
     /// Hands on a durable event. The relay calls this in the log's order. The window gets the event before any
     /// session, so that a session that misses it here finds it there.
-    pub fn durable(&self, event: OrderEvent, outlook: Forecast) {
+    pub fn durable(&self, event: OrderEvent, forecast: Forecast) {
         let started = instant();
-        let told = RenderedEvent::new(event, outlook);
-        self.window().push(&told);
-        for session in self.hub().listeners(&told.topics()) {
-            session.durable(&told);
+        let rendered = RenderedEvent::new(event, forecast);
+        self.window().push(&rendered);
+        for session in self.hub().listeners(&rendered.topics()) {
+            session.durable(&rendered);
         }
         self.metrics().fanout_seconds.observe(started.elapsed().as_secs_f64());
     }
@@ -101,7 +101,7 @@ impl Sessions {
 
     fn live_in(&self, dialect: Dialect, event: &LiveEvent) {
         let Some(audience) = dialect.live_audience(event) else { return };
-        let mut frames: SmallVec<[(Party, Arc<Message>); 1]> = SmallVec::new();
+        let mut messages: SmallVec<[(Party, Arc<Message>); 1]> = SmallVec::new();
         for session in self.hub().listeners(&audience.topics) {
             if session.dialect() != dialect || (session.is_public() && !audience.public_too) {
                 continue;
@@ -112,17 +112,17 @@ impl Sessions {
                 continue;
             }
             let party = dialect.told_as(session.hears_as());
-            let frame = if let Some((_, frame)) = frames.iter().find(|(known, _)| *known == party) {
-                Arc::clone(frame)
+            let message = if let Some((_, message)) = messages.iter().find(|(known, _)| *known == party) {
+                Arc::clone(message)
             } else {
-                let Some(frame) = dialect.render_live(event, party) else { return };
-                frames.push((party, Arc::clone(&frame)));
-                frame
+                let Some(message) = dialect.render_live(event, party) else { return };
+                messages.push((party, Arc::clone(&message)));
+                message
             };
-            let frame = &frame;
+            let message = &message;
             match &audience.key {
-                Some(key) => session.live(frame, key, session.has_room(&audience.topics)),
-                None => session.announce(frame),
+                Some(key) => session.live(message, key, session.has_room(&audience.topics)),
+                None => session.announce(message),
             }
         }
     }

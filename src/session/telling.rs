@@ -17,21 +17,21 @@ use crate::recovery::Follow;
 
 impl Session {
     /// Tells an event that just happened. The relay calls this in the log's order.
-    pub fn durable(self: &Arc<Self>, told: &RenderedEvent) {
+    pub fn durable(self: &Arc<Self>, rendered: &RenderedEvent) {
         let mut state = self.state();
-        let position = told.event.position;
+        let position = rendered.event.position;
         // A session that is behind reads the event from the window later.
         if state.phase != Phase::Live || state.at >= Place::after(position) {
             return;
         }
         state.at = state.at.max(Place::after(position - 1));
-        if !self.tell(&mut state, told) {
+        if !self.tell(&mut state, rendered) {
             self.fall_behind(&mut state);
         }
     }
 
     /// Hands over a live event. Without room it waits, in place of the older one of its key.
-    pub fn live(&self, frame: &Arc<Message>, key: &LiveKey, is_party: bool) {
+    pub fn live(&self, message: &Arc<Message>, key: &LiveKey, is_party: bool) {
         let mut state = self.state();
         let admitted = is_party || state.orders.get(&key.order).is_some_and(|admitted| *admitted);
         if !admitted || !state.phase.is_in() || self.is_expired() {
@@ -40,7 +40,7 @@ impl Session {
         let metrics = self.sessions.metrics();
         // Durable events go first, because a live event may describe the order after them.
         if state.phase == Phase::Live && state.latest.is_none() {
-            match state.wire.hand(frame, Urgency::Live) {
+            match state.wire.hand(message, Urgency::Live) {
                 Handed::Taken => {
                     metrics.events_out_live.inc();
                     return;
@@ -50,7 +50,7 @@ impl Session {
             }
         }
         let latest = state.latest.get_or_insert_with(|| Box::new(Latest::new(&metrics.outbox_depth)));
-        match latest.put(key, frame) {
+        match latest.put(key, message) {
             Some(true) => metrics.conflated.inc(),
             Some(false) => 0,
             None => metrics.dropped_live.inc(),
@@ -58,19 +58,19 @@ impl Session {
     }
 
     /// Hands over an announcement. It is stored nowhere, so it must fit or the socket is closed.
-    pub fn announce(&self, frame: &Arc<Message>) {
+    pub fn announce(&self, message: &Arc<Message>) {
         let state = self.state();
         if !state.phase.is_in() || self.is_expired() {
             return;
         }
-        let handed = if self.dialect().needs_offset(frame) {
+        let handed = if self.dialect().needs_offset(message) {
             let place = self.place(&state);
             let beside = state.beside.filter(|offset| offset.place == place);
             let offset = beside.unwrap_or(Offset { place, replay: None });
-            let placed = Message::new(frame.name.clone(), frame.json.clone()).at(offset);
+            let placed = Message::new(message.name.clone(), message.json.clone()).at(offset);
             state.wire.hand(&placed, Urgency::Reply)
         } else {
-            state.wire.hand(frame, Urgency::Reply)
+            state.wire.hand(message, Urgency::Reply)
         };
         drop(state);
         match handed {
@@ -91,8 +91,8 @@ impl Session {
     }
 
     /// Sends a message to this client only.
-    pub fn say(&self, frame: &Message) {
-        let handed = self.state().wire.hand(frame, Urgency::Reply);
+    pub fn say(&self, message: &Message) {
+        let handed = self.state().wire.hand(message, Urgency::Reply);
         if handed == Handed::Full {
             self.close(CloseReason::SlowReader);
         }
@@ -119,8 +119,8 @@ impl Session {
         if let Some(latest) = &mut state.latest {
             let metrics = self.sessions.metrics();
             let (wire, dialect) = (&state.wire, self.dialect());
-            latest.drain(dialect, |frame| {
-                let taken = wire.hand(frame, Urgency::Live) == Handed::Taken;
+            latest.drain(dialect, |message| {
+                let taken = wire.hand(message, Urgency::Live) == Handed::Taken;
                 if taken {
                     metrics.events_out_live.inc();
                 }
@@ -138,7 +138,7 @@ impl Session {
         let Some(asides) = &mut state.asides else { return true };
         while let Some(aside) = asides.waiting.front() {
             let handed = match aside {
-                Aside::Event(frame, _) => state.wire.hand(frame, Urgency::Durable),
+                Aside::Event(message, _) => state.wire.hand(message, Urgency::Durable),
                 Aside::Ack(ack, json) => state.wire.acknowledge(*ack, json),
             };
             if handed != Handed::Taken {
@@ -169,9 +169,9 @@ impl Session {
                     return false;
                 }
             };
-            for told in events {
+            for rendered in events {
                 self.sessions.metrics().replayed.inc();
-                if !self.tell(state, &told) {
+                if !self.tell(state, &rendered) {
                     return false;
                 }
             }
@@ -183,19 +183,22 @@ impl Session {
     }
 
     /// Tells one event of the log. Returns `false` when the wire did not take all of it.
-    pub(super) fn tell(self: &Arc<Self>, state: &mut State, told: &RenderedEvent) -> bool {
-        let position = told.event.position;
+    pub(super) fn tell(self: &Arc<Self>, state: &mut State, rendered: &RenderedEvent) -> bool {
+        let position = rendered.event.position;
         if let Some(latest) = &mut state.latest {
-            latest.overtaken(&told.event.order.id, told.event.order.seq);
+            latest.overtaken(&rendered.event.order.id, rendered.event.order.seq);
             if latest.is_empty() {
                 state.latest = None;
             }
         }
         if let Some(watched) = self.watched()
-            && watched.order == told.event.order.id
+            && watched.order == rendered.event.order.id
         {
-            let order = &told.event.order;
-            self.ends_at(state, watched.ends_at(order, &told.event.history, self.app().tracking.lifetimes()));
+            let order = &rendered.event.order;
+            self.ends_at(
+                state,
+                watched.ends_at(order, &rendered.event.history, self.app().tracking.lifetimes()),
+            );
             if !watched.shows(order) {
                 // The session does not hear of the order from here on.
                 state.at = state.at.max(Place::after(position));
@@ -204,14 +207,14 @@ impl Session {
         }
         let replayed = position <= state.replayed_until;
         let telling = if replayed { Telling::Replayed } else { Telling::Live };
-        let messages = told.outgoing(self.dialect(), telling);
+        let messages = rendered.outgoing(self.dialect(), telling);
         for (index, outgoing) in messages.iter().enumerate() {
             let place = Place::within(position, index, messages.len());
-            if place <= state.at || !self.concerns(state, told, outgoing) {
+            if place <= state.at || !self.concerns(state, rendered, outgoing) {
                 continue;
             }
-            if let Some(frame) = outgoing.version(self.is_public()) {
-                if state.wire.hand(frame, Urgency::Durable) != Handed::Taken {
+            if let Some(message) = outgoing.version(self.is_public()) {
+                if state.wire.hand(message, Urgency::Durable) != Handed::Taken {
                     return false;
                 }
                 self.sessions.metrics().events_out_durable.inc();
@@ -219,21 +222,21 @@ impl Session {
             state.at = place;
         }
         state.at = state.at.max(Place::after(position));
-        if self.loses(told) && self.drop_order(state, &told.event.order.id) {
+        if self.loses(rendered) && self.drop_order(state, &rendered.event.order.id) {
             let lost = Follow::Lost(position);
-            self.sessions.recovery().note(self.holder(), &told.event.order.id, lost);
+            self.sessions.recovery().note(self.holder(), &rendered.event.order.id, lost);
         }
         true
     }
 
     /// Whether the event takes its order from the session's user.
-    pub(super) fn loses(&self, told: &RenderedEvent) -> bool {
-        self.role() == Role::Driver && told.event.former_driver.as_ref() == Some(&self.principal().id)
+    pub(super) fn loses(&self, rendered: &RenderedEvent) -> bool {
+        self.role() == Role::Driver && rendered.event.former_driver.as_ref() == Some(&self.principal().id)
     }
 
-    fn concerns(&self, state: &State, told: &RenderedEvent, outgoing: &Outgoing) -> bool {
+    fn concerns(&self, state: &State, rendered: &RenderedEvent, outgoing: &Outgoing) -> bool {
         // A driver who loses the order hears only of that.
-        let loses = self.loses(told);
+        let loses = self.loses(rendered);
         self.has_room(&outgoing.to)
             || outgoing.to.iter().any(|topic| match topic {
                 Topic::Order(order) => !loses && state.orders.get(order).is_some_and(|admitted| *admitted),

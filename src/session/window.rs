@@ -19,15 +19,15 @@ const BATCH: usize = 64;
 /// A durable event with its messages, which are rendered when they are first needed.
 pub struct RenderedEvent {
     pub event: OrderEvent,
-    outlook: Forecast,
+    forecast: Forecast,
     live: [OnceLock<SmallVec<[Outgoing; 3]>>; Dialect::ALL.len()],
     replayed: [OnceLock<SmallVec<[Outgoing; 3]>>; Dialect::ALL.len()],
 }
 
 impl RenderedEvent {
     #[must_use]
-    pub fn new(event: OrderEvent, outlook: Forecast) -> Arc<Self> {
-        Arc::new(Self { event, outlook, live: Default::default(), replayed: Default::default() })
+    pub fn new(event: OrderEvent, forecast: Forecast) -> Arc<Self> {
+        Arc::new(Self { event, forecast, live: Default::default(), replayed: Default::default() })
     }
 
     /// The messages of the event in a dialect, in the order in which they are told.
@@ -37,7 +37,7 @@ impl RenderedEvent {
             Telling::Replayed => &self.replayed,
             Telling::Live | Telling::Snapshot => &self.live,
         };
-        rendered[dialect as usize].get_or_init(|| dialect.render(&self.event, self.outlook, telling))
+        rendered[dialect as usize].get_or_init(|| dialect.render(&self.event, self.forecast, telling))
     }
 
     /// The topics of everybody who may hear of the event.
@@ -98,20 +98,20 @@ impl Window {
     }
 
     /// Takes the next event of the log.
-    pub fn push(&self, told: &Arc<RenderedEvent>) {
+    pub fn push(&self, rendered: &Arc<RenderedEvent>) {
         let mut state = self.state();
-        let position = told.event.position;
+        let position = rendered.event.position;
         if position != state.head() + 1 {
             // The log has no gaps, so this does not happen. After a gap, older events could not be told from here.
             *state = State { first: position, ..State::default() };
         }
-        for topic in told.topics() {
+        for topic in rendered.topics() {
             let positions = state.topics.entry(topic).or_default();
             if positions.back() != Some(&position) {
                 positions.push_back(position);
             }
         }
-        state.events.push_back(Arc::clone(told));
+        state.events.push_back(Arc::clone(rendered));
         if state.len() > self.capacity {
             state.drop_oldest();
         }
@@ -192,15 +192,15 @@ impl Window {
             if state.first != event.position + 1 || state.len() >= self.capacity {
                 return;
             }
-            let told = RenderedEvent::new(event, Forecast::default());
-            state.first = told.event.position;
-            for topic in told.topics() {
+            let rendered = RenderedEvent::new(event, Forecast::default());
+            state.first = rendered.event.position;
+            for topic in rendered.topics() {
                 let positions = state.topics.entry(topic).or_default();
-                if positions.front() != Some(&told.event.position) {
-                    positions.push_front(told.event.position);
+                if positions.front() != Some(&rendered.event.position) {
+                    positions.push_front(rendered.event.position);
                 }
             }
-            state.events.push_front(told);
+            state.events.push_front(rendered);
         }
     }
 
@@ -223,9 +223,9 @@ impl State {
     }
 
     fn drop_oldest(&mut self) {
-        let Some(told) = self.events.pop_front() else { return };
+        let Some(rendered) = self.events.pop_front() else { return };
         self.first += 1;
-        for topic in told.topics() {
+        for topic in rendered.topics() {
             if let Some(positions) = self.topics.get_mut(&topic) {
                 while positions.front().is_some_and(|position| *position < self.first) {
                     positions.pop_front();

@@ -1,4 +1,4 @@
-//! Finding sessions.
+//! Finds tracking sessions.
 
 use entity::tracking_session as row;
 use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder};
@@ -12,10 +12,10 @@ use crate::model::{
 };
 use crate::order::read;
 
-/// Sessions of one rider looked at at a time.
+/// Sessions of one rider in one read.
 const SESSIONS_PAGE: u64 = 20;
 
-/// A session as its row has it.
+/// A session from its row.
 pub(super) fn from_row(row: row::Model) -> TrackingSession {
     TrackingSession {
         id: TrackingId::stored(row.id),
@@ -27,7 +27,7 @@ pub(super) fn from_row(row: row::Model) -> TrackingSession {
 }
 
 impl Tracking {
-    /// When a session is over, as its order stands now.
+    /// When a session ends, given its order's state now.
     ///
     /// # Errors
     /// [`Refusal::Gone`] when it is over already, or those of the database.
@@ -38,7 +38,7 @@ impl Tracking {
         if self.clock.now() < ends_at { Ok(ends_at) } else { Err(Refusal::Gone("tracking session")) }
     }
 
-    /// A session by its id, and its order.
+    /// A session by its id, with its order.
     ///
     /// # Errors
     /// [`Refusal::NotFound`], [`Refusal::Gone`] when it is over, or those of the database.
@@ -52,7 +52,7 @@ impl Tracking {
         Ok((session, order))
     }
 
-    /// A rider's newest session that is not over.
+    /// A rider's newest session that has not ended.
     ///
     /// # Errors
     /// [`Refusal::Forbidden`] for everybody but the rider and staff, [`Refusal::NotFound`], or those of the database.

@@ -1,5 +1,5 @@
-//! Tracking sessions: a rider's way with one order, for those who know its id. A session is one more view of its order: it
-//! has nothing of its own but where the rider said they were going.
+//! Tracking sessions: a rider's trip with one order, for anybody who knows its id. A session is a view of its order.
+//! The only data of its own is the destination that the rider gave.
 
 mod find;
 mod start;

@@ -1,4 +1,4 @@
-//! A rider sets out with an order.
+//! Starts tracking sessions.
 
 use std::sync::Arc;
 
@@ -21,27 +21,28 @@ use crate::order::draft::Draft;
 use crate::order::writer::Other;
 use crate::order::{create, read};
 
-/// What a rider says as they set out.
+/// The rider's request.
 #[derive(Clone, Debug)]
 pub struct NewSession {
     pub order: OrderId,
-    /// Themself, when it is not said.
+    /// The caller if absent.
     pub rider: Option<UserId>,
-    /// Where the order says, when it is not said.
+    /// The order's dropoff if absent.
     pub dropoff: Option<Point>,
-    /// The customer's.
+    /// The customer's phone number.
     pub phone: Option<String>,
 }
 
-/// How often a start is tried again when another one made the same order meanwhile.
+/// How often a start is tried again after a concurrent one created the same order.
 const TRIES: usize = 3;
 
 impl Tracking {
-    /// Starts a session, or finds the one that this rider has for this order. An order that nobody knows is made, as far as it
-    /// can be told from this.
+    /// Starts a session, or finds the one that this rider already has for this order. Creates an order that does not
+    /// exist yet, with the little that the request says of it.
     ///
     /// # Errors
-    /// [`Refusal::Forbidden`] for another driver's order or rider, [`Refusal::Taken`] for an order that is not with that rider,
+    /// [`Refusal::Forbidden`] for another driver's order or rider, [`Refusal::Taken`] for an order that is not with
+    /// that rider,
     /// [`Refusal::Illegal`] for a finished one, [`Refusal::Invalid`], or those of the database.
     pub async fn start(&self, who: &Principal, new: NewSession) -> Result<(TrackingSession, Order), Refusal> {
         let rider = new.rider.clone().unwrap_or_else(|| who.id.clone());
@@ -57,7 +58,7 @@ impl Tracking {
             return Err(Refusal::invalid("rider_id", "is required"));
         }
         let id = new.order.clone();
-        // The writer may try it more than once. The last try is the one that stays.
+        // The writer may run it more than once. The last run is the one that is committed.
         let started = Arc::new(Mutex::new(None));
         let request = Arc::new((who.clone(), new, rider));
         let mut attempt = 1;
@@ -123,7 +124,7 @@ impl Tracking {
         Ok((session, order, events))
     }
 
-    /// The session that a rider has for an order already.
+    /// The session that a rider already has for an order.
     async fn present(
         &self,
         tx: &DatabaseTransaction,
@@ -159,8 +160,8 @@ fn check(order: &Order, who: &Principal, rider: &UserId) -> Result<(), Refusal> 
     if theirs { Ok(()) } else { Err(illegal("the order is not assigned to this rider")) }
 }
 
-/// An order of which nothing is known but where it goes. Its customer and its store are nobody who could have a token: they
-/// have the session's id.
+/// An order of which only the destination is known. No token can belong to its customer and store; they watch by the
+/// session's id.
 fn minimal(new: &NewSession, id: &TrackingId, dropoff: Point, now: Time) -> Order {
     let nobody = UserId::stored(id.as_str());
     Order {

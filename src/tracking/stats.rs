@@ -1,4 +1,4 @@
-//! Figures of all sessions that are not over.
+//! Statistics of all sessions that have not ended.
 
 use chrono::TimeDelta;
 use entity::{driver_position, order, status_history, tracking_session as row};
@@ -10,7 +10,7 @@ use crate::base::clock::Time;
 use crate::base::error::Refusal;
 use crate::model::OrderStatus;
 
-/// How many sessions there are.
+/// The number of sessions.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
     pub active: i64,
@@ -18,7 +18,7 @@ pub struct Stats {
     pub recency: Recency,
 }
 
-/// When they last had news.
+/// When sessions were last updated.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Recency {
     pub last_5_min: i64,
@@ -26,7 +26,7 @@ pub struct Recency {
     pub older: i64,
 }
 
-/// Sessions with their orders and riders, counted.
+/// Counts sessions with their orders and riders.
 fn sessions(which: &Condition) -> SelectStatement {
     Query::select()
         .expr_as(Func::count(Expr::col((row::Entity, row::Column::Id))), Alias::new("sessions"))
@@ -45,7 +45,7 @@ fn sessions(which: &Condition) -> SelectStatement {
 }
 
 impl Tracking {
-    /// Counts them.
+    /// Counts the sessions.
     ///
     /// # Errors
     /// Those of the database.
@@ -86,7 +86,7 @@ impl Tracking {
         Ok(Stats { active, by_status, recency })
     }
 
-    /// How many of them had news since then: of the order, or of where the rider is.
+    /// How many of them were updated since then, by their order or by their rider's position.
     async fn newer(&self, which: &Condition, since: Time) -> Result<i64, Refusal> {
         let news = Condition::any()
             .add(order::Column::UpdatedAt.gte(since))

@@ -1,4 +1,4 @@
-//! A rider moves, and may get further.
+//! A rider's updates of a tracking session.
 
 use super::Tracking;
 use crate::base::error::Refusal;
@@ -10,10 +10,11 @@ use crate::model::{
 };
 
 impl Tracking {
-    /// The rider moved, and may have got further. Says how the order stands then.
+    /// Reports a rider's position, and perhaps a new status. Returns the order's state afterwards.
     ///
     /// # Errors
-    /// [`Refusal::Forbidden`] for everybody but that rider and staff, [`Refusal::Gone`], [`Refusal::Illegal`] for a status that
+    /// [`Refusal::Forbidden`] for everybody but that rider and staff, [`Refusal::Gone`], [`Refusal::Illegal`] for a
+    /// status that
     /// is not ahead, [`Refusal::RateLimited`], or those of the database.
     pub async fn update(
         &self,
@@ -35,7 +36,7 @@ impl Tracking {
         let asked = moved.status;
         if order.status == OrderStatus::Delivered {
             if asked == Some(OrderStatus::Delivered) {
-                // A retry: it is done.
+                // A retry of an update that succeeded.
                 return Ok((session, order));
             }
             let detail = "the order has been delivered".to_owned();
@@ -46,10 +47,11 @@ impl Tracking {
             && let Some(party) = access::party(&order, who)
             && matches!(status::transition(order.status, to, party), Transition::Refused)
         {
-            // A rider who may not set this status does not move either. (If the order got further meanwhile, they may.)
+            // A rider who may not set this status does not move either. (If the order has moved on meanwhile, they
+            // may.)
             self.orders.change(&session.order, who, action(to)).await?;
         }
-        // The position first: once the order is delivered, no driver carries it.
+        // The position comes first: once the order is delivered, it has no active driver.
         let driver = self.drivers.driver(&session.rider);
         let fix = LocationReport {
             latitude: moved.place.latitude,
@@ -65,7 +67,7 @@ impl Tracking {
             reported?;
             return Ok((session, order));
         };
-        // A status is carried out even if positions come too fast.
+        // The status counts even if positions come too fast.
         if let Err(refusal) = reported
             && !matches!(refusal, Refusal::RateLimited { .. })
         {

@@ -251,7 +251,7 @@ fn render_all() -> String {
                     "{} to {:?}:\n  {}",
                     dialect.as_str(),
                     message.to,
-                    wire(dialect, &message.frame)
+                    wire(dialect, &message.message)
                 )
                 .expect("text");
                 match &message.for_public {

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_with::skip_serializing_none;
 
-use super::frame;
+use super::message;
 use crate::base::clock::rfc3339;
 use crate::base::error::Refusal;
 use crate::dialect::Answer;
@@ -125,7 +125,7 @@ pub fn failure(refusal: &Refusal) -> Box<RawValue> {
 /// The `error` event, for a refused request without an ack callback.
 #[must_use]
 pub fn error_event(refusal: &Refusal, event: &str) -> Message {
-    frame("error", &Problem::new(refusal, Some(event)))
+    message("error", &Problem::new(refusal, Some(event)))
 }
 
 /// The answer to `subscribe:order`.

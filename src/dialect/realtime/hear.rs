@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_with::skip_serializing_none;
 use smallvec::{SmallVec, smallvec};
 
-use super::frame;
+use super::message;
 use crate::base::clock::{Time, rfc3339};
 use crate::dialect::canonical::{OrderView, StatusUpdate, age_ms};
 use crate::dialect::message::{
@@ -42,7 +42,7 @@ pub fn connected(greeting: &Greeting<'_>) -> Message {
         position: greeting.position,
         server_time: rfc3339(greeting.now),
     };
-    frame("connected", &payload)
+    message("connected", &payload)
 }
 
 /// The socket's token is about to end, or has ended.
@@ -57,7 +57,7 @@ pub fn token_event(event: TokenEvent, expires_at: Time) -> Message {
         TokenEvent::Expiring => "token:expiring",
         TokenEvent::Expired => "token:expired",
     };
-    frame(name, &Token { expires_at: rfc3339(expires_at) })
+    message(name, &Token { expires_at: rfc3339(expires_at) })
 }
 
 /// The client missed more than can be replayed.
@@ -67,7 +67,7 @@ pub fn resync(reason: &'static str) -> Message {
     struct Resync {
         reason: &'static str,
     }
-    frame("resync", &Resync { reason })
+    message("resync", &Resync { reason })
 }
 
 /// To the driver who sent a fix, beside the ack.
@@ -80,13 +80,13 @@ pub fn location_acknowledged(orders: &[OrderId], received_at: Time) -> Message {
         received_at: String,
     }
     let received_at = rfc3339(received_at);
-    frame("driver:location_acknowledged", &Acknowledged { order_ids: orders, received_at })
+    message("driver:location_acknowledged", &Acknowledged { order_ids: orders, received_at })
 }
 
 /// A status update for one session that catches up.
 #[must_use]
 pub fn catch_up(event: &OrderEvent, eta: Option<Eta>, party: Party, telling: Telling) -> Message {
-    frame("order:status_update", &StatusUpdate::new(event, eta, party, telling))
+    message("order:status_update", &StatusUpdate::new(event, eta, party, telling))
 }
 
 /// Recipients, message, and the customers' version if it differs.
@@ -100,19 +100,23 @@ pub fn render(event: &OrderEvent, eta: Option<Eta>, telling: Telling) -> SmallVe
     let mut all: SmallVec<[Addressed; 3]> = SmallVec::new();
     if event.kind == EventKind::Created {
         let to = smallvec![Topic::User(order.chef.id.clone()), Topic::Role(Role::Admin)];
-        all.push((to, frame("order:new", &OrderView::new(order, eta, Party::Staff)), None));
+        all.push((to, message("order:new", &OrderView::new(order, eta, Party::Staff)), None));
     } else {
         if let (EventKind::Assigned, Some(driver)) = (event.kind, &order.driver) {
             let to = smallvec![Topic::User(driver.id.clone())];
-            all.push((to, frame("driver:new_assignment", &OrderView::new(order, eta, Party::Driver)), None));
+            all.push((
+                to,
+                message("driver:new_assignment", &OrderView::new(order, eta, Party::Driver)),
+                None,
+            ));
         }
         if let Some(former) = &event.former_driver {
             let to = smallvec![Topic::User(former.clone())];
-            all.push((to, frame("driver:unassigned", &named(order)), None));
+            all.push((to, message("driver:unassigned", &named(order)), None));
         }
         if event.became_available() {
             let to = smallvec![Topic::Role(Role::Driver)];
-            all.push((to, frame("order:available", &available(order)), None));
+            all.push((to, message("order:available", &available(order)), None));
         }
         all.push(status_update(event, eta, telling));
     }
@@ -120,9 +124,9 @@ pub fn render(event: &OrderEvent, eta: Option<Eta>, telling: Telling) -> SmallVe
     let place = |index| Place::within(event.position, index, count);
     all.into_iter()
         .enumerate()
-        .map(|(index, (to, frame, for_public))| Outgoing {
+        .map(|(index, (to, message, for_public))| Outgoing {
             to,
-            frame: Arc::new(frame.at(place(index))),
+            message: Arc::new(message.at(place(index))),
             for_public: match for_public {
                 Some(other) => ForPublic::Other(Arc::new(other.at(place(index)))),
                 None if index + 1 == count && event.kind != EventKind::Created => ForPublic::Same,
@@ -237,7 +241,7 @@ fn location_update(location: &Location) -> Message {
         age_ms: i64,
         conflated: u32,
     }
-    frame(
+    message(
         "driver:location_update",
         &LocationUpdate {
             order_id: location.about.order.id.as_str(),
@@ -264,7 +268,7 @@ fn eta_update(change: &EtaChange) -> Message {
         estimated_delivery_time: String,
         eta_source: &'static str,
     }
-    frame(
+    message(
         "order:eta_update",
         &EtaUpdate {
             order_id: change.order.as_str(),

@@ -78,6 +78,6 @@ pub fn check_event_name(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn frame(name: &'static str, payload: &impl Serialize) -> Message {
+fn message(name: &'static str, payload: &impl Serialize) -> Message {
     Message::new(Cow::Borrowed(name), json(payload))
 }

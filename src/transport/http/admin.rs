@@ -1,4 +1,4 @@
-//! For those who run the business: announcements, presence, figures.
+//! For admins: announcements, presence, revocation, statistics.
 
 use std::collections::BTreeMap;
 
@@ -120,7 +120,7 @@ pub(super) async fn end_sessions(
 ) -> Result<Json<Ended>, Refusal> {
     only_staff(&who)?;
     let app = site.app.clone();
-    // To its end, even if the caller hangs up: what was written down must be carried out.
+    // Runs to its end even if the caller disconnects: a recorded revocation must be carried out.
     let disconnected = uninterrupted({
         let user = user.clone();
         async move {

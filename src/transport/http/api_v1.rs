@@ -168,7 +168,7 @@ pub(super) async fn list(
     let after = query.cursor.as_deref().map(Cursor::decode).transpose()?;
     let statuses: Vec<_> = match query.status.as_deref().map(status).transpose()? {
         None => Vec::new(),
-        // One word may be several statuses.
+        // One word may stand for several statuses.
         Some(asked) => {
             let same = |status: &OrderStatus| dialect::word(*status) == dialect::word(asked);
             OrderStatus::ALL.into_iter().filter(same).collect()

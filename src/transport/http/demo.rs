@@ -1,4 +1,4 @@
-//! `POST /api/v1/auth/login`: signing in by e-mail and password, which only the demo knows.
+//! `POST /api/v1/auth/login`: sign-in by e-mail and password. Only the demo has it.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -12,7 +12,7 @@ use crate::base::error::Refusal;
 use crate::demo::{ADMIN, Account, CHEF, CUSTOMER, DRIVER};
 use crate::transport::site::Site;
 
-/// Signing in by e-mail and password, which only the demo knows.
+/// The routes of the demo's sign-in.
 pub fn routes() -> Router<Site> {
     Router::new().route("/api/v1/auth/login", post(login))
 }

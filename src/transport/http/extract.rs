@@ -1,4 +1,4 @@
-//! What handlers take from a request: who asks, and input that is checked.
+//! What handlers take from a request: the caller, and checked input.
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
@@ -12,7 +12,7 @@ use crate::transport::problem;
 use crate::transport::site::Site;
 use crate::transport::token::token_of;
 
-/// The caller, whose token was verified.
+/// A caller with a verified token.
 pub struct Caller(pub Principal);
 
 impl FromRequestParts<Site> for Caller {
@@ -30,7 +30,7 @@ impl FromRequestParts<Site> for Caller {
     }
 }
 
-/// The caller, or, where that is allowed, somebody without a token.
+/// A caller with a verified token, or without one where that is allowed.
 pub struct Reader(pub Principal);
 
 impl FromRequestParts<Site> for Reader {
@@ -45,7 +45,7 @@ impl FromRequestParts<Site> for Reader {
     }
 }
 
-/// The order named in the path. An id that cannot be one is an order that does not exist.
+/// The order id in the path. An invalid id is answered like an order that does not exist.
 pub struct OrderPath(pub OrderId);
 
 impl FromRequestParts<Site> for OrderPath {
@@ -58,7 +58,7 @@ impl FromRequestParts<Site> for OrderPath {
     }
 }
 
-/// The user named in the path.
+/// The user id in the path.
 pub struct UserPath(pub UserId);
 
 impl FromRequestParts<Site> for UserPath {
@@ -71,7 +71,7 @@ impl FromRequestParts<Site> for UserPath {
     }
 }
 
-/// A JSON body and its bytes as they came.
+/// A JSON body, with its bytes as they arrived.
 pub struct Body<T> {
     pub value: T,
     pub bytes: Bytes,
@@ -82,7 +82,7 @@ impl<T: DeserializeOwned> FromRequest<Site> for Body<T> {
 
     async fn from_request(request: Request, site: &Site) -> Result<Self, Self::Rejection> {
         let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        // A body without a type is taken for JSON: many a shell script sends none.
+        // A body without a content type counts as JSON, because many shell scripts send none.
         let json = kind.is_none_or(|kind| {
             let essence = kind.split(';').next().unwrap_or_default().trim();
             essence.eq_ignore_ascii_case("application/json") || essence.ends_with("+json")
@@ -100,7 +100,7 @@ impl<T: DeserializeOwned> FromRequest<Site> for Body<T> {
                 problem::plain(StatusCode::BAD_REQUEST, "malformed", "the body cannot be read")
             }
         })?;
-        // Where every member is optional, so is the body.
+        // A body may be absent if all its members are optional.
         let read = if matches!(bytes.trim_ascii(), b"" | b"null") { b"{}" } else { &bytes[..] };
         let value = crate::base::json::read_json(read).map_err(|refusal| problem::respond(&refusal))?;
         Ok(Self { value, bytes })

@@ -1,4 +1,4 @@
-//! REST: one file per resource, put together here with what every request goes through.
+//! REST: one file per resource. This file joins them and adds what all requests share.
 
 pub mod admin;
 mod api_v1;
@@ -36,10 +36,10 @@ use crate::transport::site::Site;
 use crate::transport::{conn, problem, websocket};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Asked every few seconds by machines; nobody wants to read of it.
+/// Probes that machines call every few seconds. They are not logged.
 const PROBES: [&str; 3] = ["/health", "/ready", "/metrics"];
 
-/// What the document says of itself.
+/// The fixed part of the `OpenAPI` document.
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -102,13 +102,13 @@ fn api() -> OpenApiRouter<Site> {
         .routes(routes!(operation::metrics))
 }
 
-/// The `OpenAPI` document, made from the code.
+/// The `OpenAPI` document, generated from the code.
 #[must_use]
 pub fn document() -> Document {
     openapi::finish(api().into_openapi())
 }
 
-/// Every HTTP route but Socket.IO's.
+/// Every HTTP route except Socket.IO's.
 pub fn router(sessions: &Sessions, connections: Arc<conn::Shared>, under_way: Arc<AtomicUsize>) -> Router {
     let app = sessions.app();
     let (api, document) = api().split_for_parts();
@@ -133,7 +133,7 @@ pub fn router(sessions: &Sessions, connections: Arc<conn::Shared>, under_way: Ar
         .with_state(site)
 }
 
-/// What every request goes through, Socket.IO's too: a caught panic, and the headers browsers ask for.
+/// Layers of every request, Socket.IO's too: panics are caught, and CORS and security headers are added.
 pub fn outer(router: Router, origins: Origins) -> Router {
     let router = router.layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
         problem::respond(&Refusal::internal("a handler panicked"))
@@ -148,17 +148,17 @@ pub fn outer(router: Router, origins: Origins) -> Router {
         CorsLayer::new()
             .allow_origin(allowed)
             .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::PUT, Method::DELETE])
-            // Clients add headers of their own; none of them means anything here that a token does not.
+            // Clients add headers of their own. None of them has rights that a token does not give.
             .allow_headers(AllowHeaders::mirror_request())
-            // Frontends that were written for cookies ask with credentials. We read none, so it gives nothing away;
-            // browsers do not allow it together with `*`.
+            // Frontends that were written for cookies send requests with credentials. The server reads no cookies, so
+            // this is safe. Browsers do not allow it together with `*`.
             .allow_credentials(!any)
             .expose_headers([header::ETAG, header::LOCATION, header::RETRY_AFTER, REQUEST_ID])
             .max_age(std::time::Duration::from_secs(3_600)),
     )
 }
 
-/// Gives the request an id, logs it by its route (never its query, which may hold a token), and counts it.
+/// Gives the request an id, logs its route (never its query, which may hold a token) and counts it.
 async fn observe(State(site): State<Site>, request: Request, next: Next) -> Response {
     struct UnderWay(Arc<AtomicUsize>);
     impl Drop for UnderWay {
@@ -187,7 +187,7 @@ async fn observe(State(site): State<Site>, request: Request, next: Next) -> Resp
     response
 }
 
-/// An id from outside is taken over only if it can do no harm in a log.
+/// Whether an id from outside is safe in a log.
 fn is_plain(id: &HeaderValue) -> bool {
     (1..=128).contains(&id.len())
         && id.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))

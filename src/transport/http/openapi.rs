@@ -1,4 +1,4 @@
-//! What holds for every operation, and for every value of a kind, said once and put into the document everywhere it applies.
+//! Additions to the `OpenAPI` document that many operations and values share.
 
 use utoipa::Number;
 use utoipa::openapi::path::Operation;
@@ -8,8 +8,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBui
 use crate::model::value::{ID_PATTERN, MAX_AMOUNT, TEXT_PATTERN};
 use crate::model::{Line, Paragraph};
 
-/// Adds the refusals that operations share: by whether they need a token, name something in the path, take a query
-/// or a body.
+/// Adds shared refusals to each operation: they depend on its token, path, query and body.
 pub(super) fn finish(mut document: OpenApi) -> OpenApi {
     for (path, item) in &mut document.paths.paths {
         let named = path.contains('{');
@@ -27,7 +26,7 @@ pub(super) fn finish(mut document: OpenApi) -> OpenApi {
     document
 }
 
-/// Replaces the formats that fields name, such as `line` or `latitude`, by what they mean.
+/// Replaces the formats of fields, such as `line` or `latitude`, by the schemas they stand for.
 fn constrain(schema: &mut RefOr<Schema>) {
     match schema {
         RefOr::T(Schema::Object(object)) => {

@@ -1,4 +1,4 @@
-//! For those who run the server: is it alive, can it serve, what does it count.
+//! For operators: liveness, readiness, metrics.
 
 use axum::Json;
 use axum::extract::State;

@@ -1,4 +1,4 @@
-//! `/orders/{id}/…`: moving an order on.
+//! `/orders/{id}/…`: changes of an order.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -16,7 +16,7 @@ use crate::model::{Action, Driver, Paragraph, WholeNumber};
 use crate::transport::problem::Problem;
 use crate::transport::site::Site;
 
-/// An ETA further off than a month is a slip of the finger.
+/// An ETA of more than a month is a typing error.
 const MAX_ETA_MINUTES: i64 = 31 * 24 * 60;
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -171,7 +171,7 @@ pub(super) async fn unassign(
     Ok(answer(&site.app, &order, &who))
 }
 
-/// When the order arrives: one of the two. Read as one struct, so that a refusal can name the member.
+/// The new ETA, in one of two forms. It is read as one struct, so that a refusal can name the member.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct EtaChange {
@@ -180,7 +180,7 @@ pub(super) struct EtaChange {
     estimated_delivery_time: Option<Time>,
 }
 
-/// [`EtaChange`] as the document says it.
+/// [`EtaChange`] in the form that the document shows.
 #[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = EtaChange)]
@@ -214,7 +214,7 @@ pub(super) async fn set_eta(
     OrderPath(id): OrderPath,
     Body { value, .. }: Body<EtaChange>,
 ) -> Result<Response, Refusal> {
-    // Asked again where it is decided. Here, so that others are not told what is wrong with their input.
+    // The writer checks this too. Here it comes before the input is checked, so that others get no details of it.
     only_staff(&who)?;
     let now = site.app.clock.now();
     let at = match (value.eta_minutes.map(|WholeNumber(minutes)| minutes), value.estimated_delivery_time) {

@@ -1,4 +1,4 @@
-//! `/orders`: making them and reading them.
+//! `/orders`: creation and reads.
 
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ pub(super) async fn create(
         }
     };
     let order = app.orders.create(&who, body.value, idempotency).await?;
-    // Of what an id may have in it, this alone may not stand in an address.
+    // `|` is the only character of ids that a URL may not have.
     let location = HeaderValue::from_str(&format!("/orders/{}", order.id.as_str().replace('|', "%7C")))
         .map_err(|error| Refusal::internal(error))?;
     let headers = [(header::LOCATION, location), (header::ETAG, etag(order.seq))];
@@ -162,7 +162,7 @@ pub(super) async fn get(
 ) -> Result<Response, Refusal> {
     let app = &site.app;
     let (order, _) = app.orders.get(&id, &who).await?;
-    // When it arrives is in the answer, but has no seq.
+    // The answer has the ETA, which has no seq, so an order with one gets no `ETag` match.
     if app.drivers.eta(&order).is_none()
         && let Some(unchanged) = not_modified(&headers, &etag(order.seq))
     {
@@ -206,7 +206,7 @@ pub(super) async fn tracking(
     Ok(([(header::ETAG, tag)], Json(TrackingView::new(&tracking, eta))).into_response())
 }
 
-/// The seq, and what changes without one: where the driver is, and when they arrive.
+/// The seq, and the parts that change without one: the driver's position and the ETA.
 fn tracking_etag(tracking: &Overview, eta_minutes: Option<i64>) -> HeaderValue {
     let seen = tracking.position.map(|(_, at)| at.timestamp_millis());
     let text = match (seen, eta_minutes) {
@@ -268,7 +268,7 @@ pub(super) async fn events(
     }
     let deadline = instant() + Duration::from_secs(u64::from(wait));
     loop {
-        // Listen first, then read: an event in between is not slept through.
+        // Subscribes first and reads then, so that no event in between is missed.
         let news = app.events.events_of(&id);
         let notified = news.notified();
         tokio::pin!(notified);

@@ -16,8 +16,8 @@ use crate::model::{Action, Order, OrderId, OrderStatus, Principal};
 use crate::transport::problem::{self, Problem};
 use crate::transport::site::Site;
 
-/// Moves an order to a status named in an older vocabulary. Several statuses share a word there: who asks for the word that
-/// the order already has has what they asked for.
+/// Moves an order to a status of an older vocabulary. There one word may stand for several statuses. If the order has
+/// any of them already, the request succeeds without a change.
 ///
 /// # Errors
 /// Those of [`crate::order::Orders::change`], as they are answered in that vocabulary.

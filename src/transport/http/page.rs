@@ -1,4 +1,4 @@
-//! The browser test page, served from the binary: no file beside it, no internet behind it.
+//! The browser test page. The binary contains it, and it needs no internet.
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::base::error::Refusal;
 use crate::transport::site::Site;
 
-/// The page's files. In a debug build they are read from disk at every request.
+/// The page's files. A debug build reads them from disk at every request.
 #[derive(RustEmbed)]
 #[folder = "web-test/"]
 #[include = "index.html"]
@@ -20,8 +20,8 @@ use crate::transport::site::Site;
 #[include = "vendor/*"]
 struct Files;
 
-/// Nothing runs that is not ours; tiles may come from wherever the operator says, and the page may talk to any
-/// server, as it is a test tool for any.
+/// Only our own scripts run. Tiles come from the operator's server, and the page may connect to any server, because
+/// it is a test tool for any.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
                       img-src 'self' data: https: http:; connect-src *; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
@@ -75,7 +75,7 @@ fn kind(path: &str) -> &'static str {
     }
 }
 
-/// What the page needs to know of this server.
+/// The server's settings that the page needs.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PageConfig<'a> {

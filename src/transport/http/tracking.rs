@@ -41,12 +41,12 @@ pub struct Start {
     phone: Option<Phone>,
 }
 
-async fn outlook(app: &App, order: &Order) -> Result<Forecast, Refusal> {
+async fn forecast(app: &App, order: &Order) -> Result<Forecast, Refusal> {
     Ok(Forecast { eta: None, position: app.drivers.position(order).await? })
 }
 
 async fn whole<'a>(app: &App, session: &'a TrackingSession, order: &Order) -> Result<View<'a>, Refusal> {
-    Ok(View::new(session, order, outlook(app, order).await?, Party::Staff))
+    Ok(View::new(session, order, forecast(app, order).await?, Party::Staff))
 }
 
 /// Start tracking an order
@@ -107,7 +107,7 @@ pub(super) async fn update(
 )]
 pub(super) async fn get(State(site): State<Site>, Path(id): Path<String>) -> Result<Response, Refusal> {
     let (session, order) = site.app.tracking.find(&id).await?;
-    let view = View::new(&session, &order, outlook(&site.app, &order).await?, Party::Anonymous);
+    let view = View::new(&session, &order, forecast(&site.app, &order).await?, Party::Anonymous);
     Ok(Json(View { rider_id: None, ..view }).into_response())
 }
 
