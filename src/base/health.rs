@@ -1,4 +1,5 @@
 //! The state that decides whether this server accepts new work.
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Health of this server. The relay and the drain set it; `/ready` and every handshake read it.

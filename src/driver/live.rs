@@ -25,14 +25,14 @@ const LOAD_PAGE: u64 = 500;
 
 /// All drivers who are connected to this server or carry an order. [`Live::sweep`] removes the others.
 pub struct Live {
-    shards: [Mutex<HashMap<UserId, Arc<Driver>>>; SHARDS],
+    shards: [Mutex<HashMap<UserId, Arc<LiveDriver>>>; SHARDS],
     hasher: RandomState,
     clock: Clock,
     burst: u32,
 }
 
 /// The live state of one driver. Sessions hold a reference, so that a fix needs no lookup.
-pub struct Driver {
+pub struct LiveDriver {
     pub id: UserId,
     state: Mutex<DriverState>,
 }
@@ -70,7 +70,7 @@ impl CarriedOrder {
     }
 }
 
-impl Driver {
+impl LiveDriver {
     pub(super) fn state(&self) -> MutexGuard<'_, DriverState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -107,7 +107,7 @@ impl Live {
     }
 
     /// Returns the driver with this id. Adds an empty state if there is none.
-    pub fn driver(&self, id: &UserId) -> Arc<Driver> {
+    pub fn driver(&self, id: &UserId) -> Arc<LiveDriver> {
         let mut shard = self.shard(id);
         if let Some(driver) = shard.get(id) {
             return Arc::clone(driver);
@@ -115,7 +115,7 @@ impl Live {
         let bucket = Bucket::full(self.burst, self.clock.now());
         let state =
             Mutex::new(DriverState { bucket, position: None, last_trail_fix: None, orders: Vec::new() });
-        let driver = Arc::new(Driver { id: id.clone(), state });
+        let driver = Arc::new(LiveDriver { id: id.clone(), state });
         shard.insert(id.clone(), Arc::clone(&driver));
         driver
     }
@@ -223,11 +223,11 @@ impl Live {
         self.len() == 0
     }
 
-    fn get(&self, id: &UserId) -> Option<Arc<Driver>> {
+    fn get(&self, id: &UserId) -> Option<Arc<LiveDriver>> {
         self.shard(id).get(id).cloned()
     }
 
-    fn shard(&self, id: &UserId) -> MutexGuard<'_, HashMap<UserId, Arc<Driver>>> {
+    fn shard(&self, id: &UserId) -> MutexGuard<'_, HashMap<UserId, Arc<LiveDriver>>> {
         #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
         let index = self.hasher.hash_one(id) as usize % SHARDS;
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 
-use self::live::{Driver, Live};
+use self::live::{Live, LiveDriver};
 use self::trail::Trail;
 use crate::base::clock::Clock;
 use crate::base::config::Limits;
@@ -65,7 +65,7 @@ impl Drivers {
 
     /// Returns the live state of a driver. Adds an empty one if there is none.
     #[must_use]
-    pub fn driver(&self, id: &UserId) -> Arc<Driver> {
+    pub fn driver(&self, id: &UserId) -> Arc<LiveDriver> {
         self.live.driver(id)
     }
 

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use smallvec::SmallVec;
 
 use super::Drivers;
-use super::live::Driver;
+use super::live::LiveDriver;
 use super::trail::TrailPoint;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
@@ -34,7 +34,7 @@ pub struct BatchOutcome {
 }
 
 /// Whether the driver carries the order that a fix names. Also true if the fix names none.
-fn carries(driver: &Driver, fix: &LocationReport) -> bool {
+fn carries(driver: &LiveDriver, fix: &LocationReport) -> bool {
     fix.order_id.as_ref().is_none_or(|id| driver.state().orders.iter().any(|carried| carried.id() == id))
 }
 
@@ -44,7 +44,7 @@ impl Drivers {
     /// # Errors
     /// [`Refusal::RateLimited`]; [`Refusal::ClockSkew`] for a fix from the future; [`Refusal::NotFound`] if the fix
     /// names an order that this driver does not carry.
-    pub fn report(&self, driver: &Driver, fix: &LocationReport) -> Result<ReportOutcome, Refusal> {
+    pub fn report(&self, driver: &LiveDriver, fix: &LocationReport) -> Result<ReportOutcome, Refusal> {
         let now = self.check_rate(driver)?;
         let recorded_at = self.recorded_at(fix, now)?;
         self.publish(driver, fix, recorded_at, now)
@@ -57,7 +57,7 @@ impl Drivers {
     /// [`Refusal::RateLimited`]; a batch counts as one report.
     pub fn report_batch(
         &self,
-        driver: &Driver,
+        driver: &LiveDriver,
         points: &[Result<LocationReport, String>],
     ) -> Result<BatchOutcome, Refusal> {
         let now = self.check_rate(driver)?;
@@ -87,7 +87,7 @@ impl Drivers {
     }
 
     /// Counts a report against the driver's rate limit. Returns the current time.
-    fn check_rate(&self, driver: &Driver) -> Result<Time, Refusal> {
+    fn check_rate(&self, driver: &LiveDriver) -> Result<Time, Refusal> {
         let now = self.clock.now();
         let taken = driver.state().bucket.take(self.limits.rate, self.limits.burst, now);
         taken.map_err(|retry_after_ms| Refusal::RateLimited { retry_after_ms })?;
@@ -108,7 +108,7 @@ impl Drivers {
     /// to the trail in both cases.
     fn publish(
         &self,
-        driver: &Driver,
+        driver: &LiveDriver,
         fix: &LocationReport,
         recorded_at: Time,
         now: Time,
@@ -169,7 +169,7 @@ impl Drivers {
 
     /// Queues a fix for the trail, unless the one before it was measured less than [`TRAIL_SPACING`] apart: more than
     /// two points per second add no information.
-    fn add_to_trail(&self, driver: &Driver, fix: &LocationReport, recorded_at: Time, received_at: Time) {
+    fn add_to_trail(&self, driver: &LiveDriver, fix: &LocationReport, recorded_at: Time, received_at: Time) {
         {
             let mut state = driver.state();
             if state.last_trail_fix.is_some_and(|last| (recorded_at - last).abs() < TRAIL_SPACING) {

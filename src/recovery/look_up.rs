@@ -6,7 +6,7 @@ use entity::{server_node, session_floor, session_order, socket_session};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use tokio::sync::{mpsc, oneshot};
 
-use super::store::{Asked, BATCH, Recovery, Stored};
+use super::store::{BATCH, Recovery, ReplayRequest, Stored};
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
 use crate::dialect::place::Place;
@@ -64,7 +64,7 @@ async fn look_up(recovery: &Recovery, asked: &[Question]) -> Result<HashMap<Stri
             None => {
                 let place = row.place.as_deref().and_then(Place::parse);
                 let asked = row.since.zip(place).zip(row.number);
-                let asked = asked.map(|((since, place), number)| Asked { since, place, number });
+                let asked = asked.map(|((since, place), number)| ReplayRequest { since, place, number });
                 stored.orders.push((OrderId::stored(&row.order_id), asked));
             }
             Some(position) => stored.lost_at = Ord::max(stored.lost_at, Some(position)),

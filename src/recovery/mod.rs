@@ -7,5 +7,5 @@ mod record;
 pub mod store;
 mod sweep;
 
-pub use store::{Asked, Follow, Recovery, SessionOwner, Stored};
+pub use store::{Follow, Recovery, ReplayRequest, SessionOwner, Stored};
 pub use sweep::sweep;

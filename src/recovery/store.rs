@@ -39,8 +39,8 @@ struct Parts {
     questions: mpsc::Sender<Question>,
 }
 
-/// The receiving ends of the queues, for [`Work::run`].
-pub struct Work {
+/// The receiving ends of the queues, for [`RecoveryWorker::run`].
+pub struct RecoveryWorker {
     recovery: Recovery,
     changes: mpsc::Receiver<Change>,
     questions: mpsc::Receiver<Question>,
@@ -76,7 +76,7 @@ pub struct SessionOwner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Follow {
     /// It is subscribed. It may have asked for a replay.
-    Yes(Option<Asked>),
+    Yes(Option<ReplayRequest>),
     /// It is not subscribed.
     No,
     /// It was subscribed until the event at this position took the order from its user.
@@ -85,7 +85,7 @@ pub enum Follow {
 
 /// A replay that a session asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct ReplayRequest {
     /// The replay has the order's events after this seq,
     pub since: i64,
     /// up to this place in the log.
@@ -99,7 +99,7 @@ impl Recovery {
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn open(db: Db, clock: Clock, limits: Limits) -> Result<(Self, Work), Refusal> {
+    pub async fn open(db: Db, clock: Clock, limits: Limits) -> Result<(Self, RecoveryWorker), Refusal> {
         let ours = server_key::ActiveModel {
             name: Set("session".to_owned()),
             value: Set(hex::encode(clock.random::<32>())),
@@ -117,7 +117,8 @@ impl Recovery {
         let node = clock.uuid().to_string();
         let signer = Signer::new(&key);
         let recovery = Self(Arc::new(Parts { db, clock, limits, signer, node, changes, questions }));
-        let work = Work { recovery: recovery.clone(), changes: changes_out, questions: questions_out };
+        let work =
+            RecoveryWorker { recovery: recovery.clone(), changes: changes_out, questions: questions_out };
         Ok((recovery, work))
     }
 
@@ -202,7 +203,7 @@ impl Recovery {
     }
 }
 
-impl Work {
+impl RecoveryWorker {
     /// Writes and answers until `stop`, then writes the rest.
     pub async fn run(self, stop: CancellationToken) {
         let Self { recovery, changes, questions } = self;
@@ -219,7 +220,7 @@ pub struct Stored {
     /// When it left, or when its process was last alive; `None` if no record has it.
     pub left_at: Option<Time>,
     /// Its subscriptions, and the replays that it asked for with them.
-    pub orders: Vec<(OrderId, Option<Asked>)>,
+    pub orders: Vec<(OrderId, Option<ReplayRequest>)>,
     /// Position of the last event that took a subscribed order from its user.
     pub lost_at: Option<i64>,
     /// Set if there is no record: sessions made up to this time may have been deleted.

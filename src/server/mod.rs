@@ -31,7 +31,7 @@ use crate::order::Orders;
 use crate::order::writer::{Commits, Writer};
 use crate::outbox::order_service::OrderService;
 use crate::recovery::Recovery;
-use crate::recovery::store::Work;
+use crate::recovery::store::RecoveryWorker;
 use crate::session::Sessions;
 use crate::session::deliver::deliver;
 use crate::transport::socketio::polling::PollingClients;
@@ -86,7 +86,7 @@ struct Background {
     relay: Relay,
     commits: Commits,
     trail: TrailWriter,
-    recovery: Work,
+    recovery: RecoveryWorker,
     order_service: Option<OrderService>,
 }
 

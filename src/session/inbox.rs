@@ -24,13 +24,13 @@ pub struct Inbox {
 }
 
 struct State {
-    waiting: VecDeque<Asked>,
+    waiting: VecDeque<WaitingRequest>,
     /// A task works through the waiting requests.
     busy: bool,
     bucket: Bucket,
 }
 
-struct Asked {
+struct WaitingRequest {
     command: Result<Command, Refusal>,
     reply: Reply,
 }
@@ -89,10 +89,10 @@ impl Inbox {
             command => command,
         };
         let reply = Reply { session: Arc::clone(&self.session), event, ack };
-        self.take(Asked { command, reply });
+        self.take(WaitingRequest { command, reply });
     }
 
-    fn take(self: &Arc<Self>, request: Asked) {
+    fn take(self: &Arc<Self>, request: WaitingRequest) {
         let app = self.app();
         app.metrics.event_in(request.reply.event);
         let limit = app.config.limits.socket_requests_per_second;
@@ -124,7 +124,7 @@ impl Inbox {
     /// Carries out waiting requests until none is left.
     async fn work(self: Arc<Self>) {
         loop {
-            let Asked { command, reply } = {
+            let WaitingRequest { command, reply } = {
                 let mut state = self.state();
                 let Some(request) = state.waiting.pop_front() else {
                     state.busy = false;

@@ -11,9 +11,9 @@ use crate::dialect::Answer;
 use crate::dialect::close::CloseReason;
 use crate::dialect::message::Telling;
 use crate::dialect::place::{Offset, Place, Progress};
-use crate::driver::live::Driver;
+use crate::driver::live::LiveDriver;
 use crate::model::{Action, Command, Forecast, OrderId, Overview, Role};
-use crate::recovery::{Asked, Follow};
+use crate::recovery::{Follow, ReplayRequest};
 
 /// Carries out requests that need no database.
 pub(super) fn immediate(session: &Session, command: Result<Command, Refusal>, reply: Reply) {
@@ -55,7 +55,7 @@ pub(super) fn immediate(session: &Session, command: Result<Command, Refusal>, re
     }
 }
 
-fn driver(session: &Session) -> Result<&Driver, Refusal> {
+fn driver(session: &Session) -> Result<&LiveDriver, Refusal> {
     session
         .driver()
         .map(|driver| &**driver)
@@ -183,7 +183,7 @@ async fn tell(
     let snapshot = app.orders.snapshot(order).await?;
     let (order, history, event) = snapshot.at(place.complete()).ok_or(Refusal::Unavailable)?;
     let party = session.party(order).ok_or(Refusal::NotFound("order"))?;
-    let replay = since.map(|since| Asked { since, place, number });
+    let replay = since.map(|since| ReplayRequest { since, place, number });
     // On disk before it is acknowledged: a client that comes back finds that it follows the order.
     session.sessions().recovery().set(session.holder(), &order.id, Follow::Yes(replay)).await?;
     let position = app.drivers.position(order).await?;

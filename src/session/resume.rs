@@ -11,7 +11,7 @@ use crate::dialect::close::CloseReason;
 use crate::dialect::place::{Offset, Place, Progress};
 use crate::event::log;
 use crate::model::{OrderEvent, Principal, access};
-use crate::recovery::store::{Asked, Follow, SessionOwner};
+use crate::recovery::store::{Follow, ReplayRequest, SessionOwner};
 
 /// What a client claims about its earlier session.
 #[derive(Clone, Debug, Default)]
@@ -188,7 +188,7 @@ async fn resume(
     recovery.began(Some(holder), who, dialect);
     for Replay { order, after, number, .. } in &replays {
         // From now on they are replayed at the session's present place.
-        let asked = Asked { since: *after, place: offset.place, number: *number };
+        let asked = ReplayRequest { since: *after, place: offset.place, number: *number };
         recovery.set(Some(holder), order, Follow::Yes(Some(asked))).await?;
     }
     let numbers = stored.orders.iter().filter_map(|(_, asked)| asked.as_ref()).map(|asked| asked.number);
@@ -209,7 +209,7 @@ async fn resume(
 }
 
 /// The seq after which a requested replay still has to be told. `None` if the client already went on in the log.
-fn not_replayed(asked: &Asked, offset: Offset) -> Option<i64> {
+fn not_replayed(asked: &ReplayRequest, offset: Offset) -> Option<i64> {
     if offset.place > asked.place {
         return None;
     }

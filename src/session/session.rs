@@ -22,7 +22,7 @@ use crate::dialect::close::CloseReason;
 use crate::dialect::message::{Message, Topic};
 use crate::dialect::place::{Offset, Place};
 use crate::dialect::{Dialect, Greeting};
-use crate::driver::live::Driver;
+use crate::driver::live::LiveDriver;
 use crate::model::{Audience, Order, OrderEvent, OrderId, Party, Principal, Role, TrackingSession, access};
 use crate::recovery::SessionOwner;
 
@@ -36,7 +36,7 @@ pub struct Session {
     /// The orders that the session followed when it was resumed, and has followed since.
     pub(super) kept: Mutex<Vec<OrderId>>,
     /// The live state of a driver; `None` for other roles.
-    driver: Option<Arc<Driver>>,
+    driver: Option<Arc<LiveDriver>>,
     pub(super) sessions: Sessions,
     /// For a socket that only watches a tracking session.
     watched: Option<Arc<TrackingSession>>,
@@ -209,7 +209,7 @@ impl Session {
 
     /// The driver's live state; `None` for other roles.
     #[must_use]
-    pub const fn driver(&self) -> Option<&Arc<Driver>> {
+    pub const fn driver(&self) -> Option<&Arc<LiveDriver>> {
         self.driver.as_ref()
     }
 
