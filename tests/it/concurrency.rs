@@ -11,7 +11,7 @@ use crate::harness::{Server, assignment};
 use crate::on_both_databases;
 
 on_both_databases! {
-    async fn of_concurrent_changes_exactly_one_wins(db: TestDb) {
+    async fn one_of_several_concurrent_changes_wins(db: TestDb) {
         let server = Server::start(&db, &[]).await;
         let admin = server.admin();
         server.order("o1").await;

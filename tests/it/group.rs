@@ -45,7 +45,7 @@ impl ConcurrentRequests {
 }
 
 on_both_databases! {
-    async fn of_many_changes_is_one_commit_with_an_answer_for_each(db: TestDb) {
+    async fn changes_in_one_commit_each_get_their_own_answer(db: TestDb) {
         let server = Server::start(&db, &[]).await;
         let admin = server.admin();
         for index in 0..20 {
@@ -100,7 +100,7 @@ on_both_databases! {
         server.stop().await;
     }
 
-    async fn a_statement_that_fails_is_the_fault_of_one(db: TestDb) {
+    async fn a_failing_statement_affects_one_change_only(db: TestDb) {
         let server = Server::start(&db, &[]).await;
         for index in 0..6 {
             server.order(&format!("o{index}")).await;
@@ -140,7 +140,7 @@ on_both_databases! {
         server.stop().await;
     }
 
-    async fn what_another_node_changes_is_read_again(db: TestDb) {
+    async fn changes_of_another_node_are_read_again(db: TestDb) {
         let (here, there) = (Server::start(&db, &[]).await, Server::start(&db, &[]).await);
         let (admin, other) = (here.admin(), there.admin());
         here.order("o").await;

@@ -118,7 +118,7 @@ fn frame(first: u8, payload: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn events_are_carried_out_in_the_order_sent_however_they_come() {
+async fn events_are_handled_in_order_however_their_bytes_arrive() {
     let db = TestDb::sqlite();
     let server = Server::start(&db, &["--socket-requests-per-second", "0"]).await;
     let mut driver = Socket::connect(&server, "driver", Role::Driver).await;

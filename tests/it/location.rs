@@ -239,7 +239,7 @@ async fn a_fix_counts_for_all_orders_or_for_the_one_it_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_may_not_follow_sees_nothing_while_being_refused() {
+async fn a_refused_client_sees_no_position() {
     let db = TestDb::sqlite();
     let flags = ["--location-rate-per-second", "0", "--socket-requests-per-second", "0"];
     let server = Server::start(&db, &flags).await;

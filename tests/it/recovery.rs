@@ -118,7 +118,7 @@ on_both_databases! {
 
 /// Missed events are read once, however many clients reconnect at the same time.
 #[tokio::test]
-async fn many_come_back_for_the_price_of_one() {
+async fn missed_events_are_read_once_for_many_clients() {
     let db = TestDb::sqlite();
     let server = Server::start(&db, &[]).await;
     for order in 0..5 {

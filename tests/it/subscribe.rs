@@ -8,7 +8,7 @@ use crate::on_both_databases;
 use crate::socket::Socket;
 
 on_both_databases! {
-    async fn while_the_order_changes_all_the_time(db: TestDb) {
+    async fn a_subscription_has_no_gap_while_the_order_changes(db: TestDb) {
         let server = Server::start(&db, &[]).await;
         server.order("o1").await;
         let admin = server.admin();

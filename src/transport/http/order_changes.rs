@@ -180,7 +180,7 @@ pub(super) struct EtaChange {
     estimated_delivery_time: Option<Time>,
 }
 
-/// [`EtaChange`] in the form that the document shows.
+/// The new ETA, in one of two forms
 #[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = EtaChange)]
