@@ -1,8 +1,12 @@
 //! The canonical JSON of an order, of its tracking view and of its events. REST and `/realtime` share it.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::message::Telling;
 use crate::base::clock::{Time, rfc3339};
@@ -306,6 +310,19 @@ impl TryFrom<String> for StatusWord {
             let words: Vec<_> = OrderStatus::ALL.iter().map(|status| status.as_str()).collect();
             format!("must be one of {}", words.join(", "))
         })
+    }
+}
+
+impl PartialSchema for StatusWord {
+    fn schema() -> RefOr<Schema> {
+        let words = OrderStatus::ALL.map(OrderStatus::as_str);
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).into()
+    }
+}
+
+impl ToSchema for StatusWord {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("OrderStatus")
     }
 }
 

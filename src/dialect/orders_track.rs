@@ -30,23 +30,32 @@ pub const fn word(status: OrderStatus) -> &'static str {
     }
 }
 
+/// The words that a client may ask for, each with the status that it asks for.
+const WORDS: [(&str, OrderStatus); 7] = [
+    ("pending", OrderStatus::Pending),
+    ("confirmed", OrderStatus::Accepted),
+    ("preparing", OrderStatus::Preparing),
+    ("ready", OrderStatus::ReadyForPickup),
+    ("out_for_delivery", OrderStatus::InTransit),
+    ("delivered", OrderStatus::Delivered),
+    ("cancelled", OrderStatus::Cancelled),
+];
+
+/// The other spelling of `cancelled`, which is accepted too.
+pub const CANCELED: &str = "canceled";
+
 /// The status for one of this surface's words, in any case.
 #[must_use]
 pub fn status(word: &str) -> Option<OrderStatus> {
-    Some(match word.to_ascii_lowercase().as_str() {
-        "pending" => OrderStatus::Pending,
-        "confirmed" => OrderStatus::Accepted,
-        "preparing" => OrderStatus::Preparing,
-        "ready" => OrderStatus::ReadyForPickup,
-        "out_for_delivery" => OrderStatus::InTransit,
-        "delivered" => OrderStatus::Delivered,
-        "cancelled" | "canceled" => OrderStatus::Cancelled,
-        _ => return None,
-    })
+    let word = if word.eq_ignore_ascii_case(CANCELED) { "cancelled" } else { word };
+    WORDS.iter().find(|(known, _)| word.eq_ignore_ascii_case(known)).map(|(_, status)| *status)
 }
 
 /// The words, for refusals and for the `OpenAPI` document.
-pub const WORDS: &str = "pending, confirmed, preparing, ready, out_for_delivery, delivered, cancelled";
+#[must_use]
+pub fn words() -> Vec<&'static str> {
+    WORDS.map(|(word, _)| word).to_vec()
+}
 
 /// The sentence for a status. It is that of the canonical status which this surface's word stands for.
 fn message(status: OrderStatus) -> &'static str {

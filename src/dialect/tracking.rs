@@ -69,7 +69,7 @@ pub struct Update {
     #[schema(value_type = f64, format = "longitude")]
     pub lng: Longitude,
     /// Forwards only
-    #[schema(value_type = Option<String>, pattern = "^(ASSIGNED|PICKED_UP|IN_TRANSIT|DELIVERED)$")]
+    #[schema(value_type = Option<String>, format = "tracking_status")]
     pub status: Option<Word>,
 }
 

@@ -35,7 +35,10 @@ pub fn status(word: &str) -> Option<OrderStatus> {
 }
 
 /// The words, for refusals and for the `OpenAPI` document.
-pub const WORDS: &str = "PENDING, CONFIRMED, PREPARING, READY, OUT_FOR_DELIVERY, DELIVERED, CANCELLED";
+#[must_use]
+pub fn words() -> Vec<String> {
+    super::orders_track::words().into_iter().map(str::to_ascii_uppercase).collect()
+}
 
 /// The order in this surface's words.
 #[must_use]

@@ -39,15 +39,13 @@ fn answer(app: &App, order: &Order, who: &Principal) -> Response {
 
 fn status(word: &str) -> Result<OrderStatus, Refusal> {
     dialect::status(word)
-        .ok_or_else(|| Refusal::invalid("status", format!("must be one of {}", dialect::WORDS)))
+        .ok_or_else(|| Refusal::invalid("status", format!("must be one of {}", dialect::words().join(", "))))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = V1StatusChange)]
 pub struct StatusChange {
-    #[schema(
-        pattern = "^(PENDING|CONFIRMED|PREPARING|READY|OUT_FOR_DELIVERY|DELIVERED|CANCELLED|CANCELED)$"
-    )]
+    #[schema(format = "ws_status")]
     status: String,
 }
 
@@ -133,7 +131,7 @@ pub(super) async fn get(
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
     /// Only orders of this status
-    #[param(pattern = "^(PENDING|CONFIRMED|PREPARING|READY|OUT_FOR_DELIVERY|DELIVERED|CANCELLED|CANCELED)$")]
+    #[param(format = "ws_status")]
     status: Option<String>,
     /// Orders on the page
     #[param(minimum = 1, maximum = 200, default = 50)]

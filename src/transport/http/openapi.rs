@@ -5,6 +5,7 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{KnownFormat, Object, Schema, SchemaFormat};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder};
 
+use crate::dialect::{orders_track, tracking};
 use crate::model::value::{ID_PATTERN, MAX_AMOUNT, TEXT_PATTERN};
 use crate::model::{Line, Paragraph};
 
@@ -17,6 +18,11 @@ pub(super) fn finish(mut document: OpenApi) -> OpenApi {
             .flatten();
         for operation in operations {
             share(operation, named);
+            for parameter in operation.parameters.iter_mut().flatten() {
+                if let RefOr::T(parameter) = parameter {
+                    parameter.schema.iter_mut().for_each(constrain);
+                }
+            }
         }
     }
     let schemas = document.components.iter_mut().flat_map(|components| components.schemas.values_mut());
@@ -57,11 +63,24 @@ fn constrain_value(object: &mut Object, format: &str) {
         "text" => text(object, None, None, TEXT_PATTERN),
         "line" => text(object, Some(Line::MIN), Some(Line::MAX), TEXT_PATTERN),
         "paragraph" => text(object, None, Some(Paragraph::MAX), TEXT_PATTERN),
+        "orders_track_status" => text(object, None, None, &one_of(&orders_track_words())),
+        "ws_status" => text(object, None, None, &one_of(&orders_track_words()).to_ascii_uppercase()),
+        "tracking_status" => text(object, None, None, &one_of(&tracking::WORDS)),
         "latitude" => number(object, Number::Int(-90), Number::Int(90)),
         "longitude" => number(object, Number::Int(-180), Number::Int(180)),
         "amount" => number(object, Number::Int(0), Number::Float(MAX_AMOUNT)),
         _ => {}
     }
+}
+
+/// The regular expression of these words.
+fn one_of(words: &[&str]) -> String {
+    format!("^({})$", words.join("|"))
+}
+
+/// All words that `/orders/track` accepts. `/ws` accepts them too, and has them in capitals.
+fn orders_track_words() -> Vec<&'static str> {
+    [orders_track::words(), vec![orders_track::CANCELED]].concat()
 }
 
 fn share(operation: &mut Operation, named: bool) {

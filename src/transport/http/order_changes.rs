@@ -6,7 +6,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::extract::{Body, Caller, OrderPath};
-use super::orders::{StatusName, answer};
+use super::orders::answer;
 use crate::base::clock::{Time, wire_option};
 use crate::base::error::Refusal;
 use crate::dialect::canonical::{OrderView, StatusWord};
@@ -22,7 +22,6 @@ const MAX_ETA_MINUTES: i64 = 31 * 24 * 60;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusChange {
-    #[schema(value_type = StatusName)]
     status: StatusWord,
     /// Told to the people who wait for the order
     #[schema(value_type = Option<String>, format = "paragraph")]

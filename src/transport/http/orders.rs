@@ -80,30 +80,13 @@ pub(super) async fn create(
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
     /// Only orders of this status, in any accepted spelling
-    #[param(value_type = Option<crate::transport::http::orders::StatusName>)]
+    #[param(value_type = Option<crate::dialect::canonical::StatusWord>)]
     status: Option<StatusWord>,
     /// Orders on the page
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
     /// `nextCursor` of the page before
     cursor: Option<String>,
-}
-
-/// The canonical statuses, for the document.
-#[derive(Debug, Deserialize, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[schema(as = OrderStatus)]
-pub enum StatusName {
-    Pending,
-    PaymentConfirmed,
-    Accepted,
-    Preparing,
-    ReadyForPickup,
-    AssignedToDriver,
-    PickedUp,
-    InTransit,
-    Delivered,
-    Cancelled,
 }
 
 /// A page of orders, newest first.

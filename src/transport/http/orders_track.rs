@@ -41,9 +41,7 @@ pub(super) async fn set_status(
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = TrackedStatusChange)]
 pub struct StatusChange {
-    #[schema(
-        pattern = "^(pending|confirmed|preparing|ready|out_for_delivery|delivered|cancelled|canceled)$"
-    )]
+    #[schema(format = "orders_track_status")]
     status: String,
 }
 
@@ -72,7 +70,7 @@ pub(super) async fn change_status(
     OrderPath(id): OrderPath,
     Body { value, .. }: Body<StatusChange>,
 ) -> Result<Response, Response> {
-    let unknown = || Refusal::invalid("status", format!("must be one of {}", dialect::WORDS));
+    let unknown = || Refusal::invalid("status", format!("must be one of {}", dialect::words().join(", ")));
     let to = dialect::status(&value.status).ok_or_else(|| problem::respond(&unknown()))?;
     let order = set_status(&site.app, &id, &who, to, dialect::word).await?;
     let changed = Changed {
