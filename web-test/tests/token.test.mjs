@@ -35,16 +35,20 @@ test('a token that is about to expire is replaced on the live socket', async () 
 test('a token of one’s own is shown to expire, to have expired, and to be refused', async () => {
   const page = await stage.page({}, { rough: true });
   await connected(page);
+  // The demo's own token is replaced first, so that the log holds a refresh that is not the one in question.
+  await rows(page, 'token:refresh', 'ack', 'chef').first().waitFor();
   const { stdout } = await promisify(execFile)(BINARY, ['token', '--sub', 'chef-9', '--role', 'chef', '--ttl', '6s'], { env: { ...process.env, JWT_SECRET } });
   await page.click(id('open-connect'));
   await page.fill(id('token-chef'), stdout.trim());
   await page.click(id('connect-submit'));
+  await page.waitForSelector('#head-chef .person[title="chef-9"]');
   await connected(page, ['chef']);
+  const before = await rows(page, 'token:refresh', 'out', 'chef').count();
   await page.waitForSelector(`${id('token-note-chef')}[data-state="expiring"]`);
   await page.waitForSelector(`${id('token-note-chef')}[data-state="expired"]`);
   await page.waitForSelector(`${id('conn-chef')}[data-state="refused"]`);
   assert.match(await page.textContent(id('conn-chef')), /token_expired/);
-  assert.equal(await rows(page, 'token:refresh', 'out', 'chef').count(), 0, 'there is no other token to go on with');
+  assert.equal(await rows(page, 'token:refresh', 'out', 'chef').count(), before, 'there is no other token to go on with');
 });
 
 test('no error in any console, and no request left the origin', () => {
