@@ -27,12 +27,22 @@ pub struct Message {
     pub seq: Option<i64>,
     /// The message as the bytes of a connection, once they were needed.
     bytes: OnceLock<Bytes>,
+    /// The same for clients that get no offset. Boxed, because most messages are never needed like this.
+    without_offset: OnceLock<Box<Bytes>>,
 }
 
 impl Message {
     #[must_use]
     pub const fn new(name: Cow<'static, str>, json: Box<RawValue>) -> Self {
-        Self { name, json, offset: None, of_session: None, seq: None, bytes: OnceLock::new() }
+        Self {
+            name,
+            json,
+            offset: None,
+            of_session: None,
+            seq: None,
+            bytes: OnceLock::new(),
+            without_offset: OnceLock::new(),
+        }
     }
 
     /// A message of a raw WebSocket. The JSON itself has the name.
@@ -64,6 +74,11 @@ impl Message {
     /// The message as bytes. The first caller makes them, the others share them.
     pub fn bytes(&self, make: impl FnOnce(&Self) -> Bytes) -> Bytes {
         self.bytes.get_or_init(|| make(self)).clone()
+    }
+
+    /// The same for a client that gets no offset.
+    pub fn bytes_without_offset(&self, make: impl FnOnce(&Self) -> Bytes) -> Bytes {
+        Bytes::clone(self.without_offset.get_or_init(|| Box::new(make(self))))
     }
 
     /// The same message, with the count of older ones that it replaces.

@@ -77,7 +77,7 @@ pub async fn begin(
     let app = sessions.app();
     if let Some(pid) = &claim.pid {
         let holder = SessionOwner { pid: pid.as_str().into(), socket: socket.into() };
-        match resume(sessions, who, dialect, &holder, claim.offset.as_deref()).await? {
+        match resume(sessions, who, dialect, &holder, claim).await? {
             Ok(beginning) => {
                 app.metrics.recovery("recovered");
                 return Ok(Begun { beginning, resync: None });
@@ -126,17 +126,24 @@ async fn resume(
     who: &Principal,
     dialect: Dialect,
     holder: &SessionOwner,
-    offset: Option<&str>,
+    claim: &Claim,
 ) -> Result<Result<Beginning, Lost>, Refusal> {
     let (app, recovery, pid) = (sessions.app(), sessions.recovery(), &*holder.pid);
     let Some(made) = recovery.signer().read(who, dialect, pid) else { return Ok(Err(Lost::Forged)) };
     let began = Offset { place: Place::after(made.position), replay: None };
-    let offset = match offset.map(Offset::parse) {
+    let offset = match claim.offset.as_deref().map(Offset::parse) {
         None => began,
         // A client with a new session keeps the offset of the old one until its first event.
         Some(Some(offset)) if offset.place < began.place => began,
         Some(Some(offset)) => offset,
+        // A client that brings its position gets no offsets. The last text of an announcement looks like one to it.
+        Some(None) if claim.position.is_some() => began,
         Some(None) => return Ok(Err(Lost::UnknownOffset)),
+    };
+    // The later one is the one that it kept up to date.
+    let (offset, replayed_until) = match claim.position.map(Place::after) {
+        Some(place) if place >= offset.place => (Offset { place, replay: None }, app.events.position()),
+        _ => (offset, 0),
     };
     if !known(app, offset.place.complete()).await? {
         return Ok(Err(Lost::UnknownOffset));
@@ -196,7 +203,7 @@ async fn resume(
         holder: Some(holder.clone()),
         recovered: true,
         place: offset.place,
-        replayed_until: 0,
+        replayed_until,
         orders,
         replays,
         replayed: numbers

@@ -15,7 +15,7 @@ export class Page extends Listener {
     const token = jwt({ sub: this.user, role: this.role, exp: Math.floor(Date.now() / 1000) + 24 * 3600 });
     const { transport, client } = this;
     const options = { reconnectionDelay: 30, reconnectionDelayMax: 250, timeout: 3000 };
-    this.app = enter({ base }, { client, transport, token, options });
+    this.app = enter({ base }, { client, transport, token, more: { recovery: true }, options });
     const { socket } = this.app;
     const { onevent } = socket;
     socket.onevent = (packet) => {

@@ -221,7 +221,7 @@ fn tracking_id() -> ordercast::model::TrackingId {
 fn wire(dialect: Dialect, frame: &Message) -> String {
     match (dialect.namespace(), &frame.of_session) {
         (Some(namespace), _) => {
-            let bytes = event_frame(namespace, frame);
+            let bytes = event_frame(namespace, frame, frame.offset.as_deref());
             let (begin, _) = ordercast::transport::conn::websocket::first(&bytes).expect("a frame");
             String::from_utf8(bytes[begin..].to_vec()).expect("text")
         }

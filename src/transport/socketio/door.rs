@@ -73,6 +73,7 @@ impl Door {
         let namespace = dialect.namespace().unwrap_or_default();
         let sid = &joining.sid;
         let claim = joining.claim()?;
+        let offsets = joining.gets_offsets(dialect, &claim);
         let mut begun = begin(&self.sessions, &principal, dialect, &claim, sid).await?;
         if joining.is_eio3 || principal.role == Role::Anonymous {
             // Clients of Engine.IO 3 cannot keep the id, and an anonymous session belongs to nobody.
@@ -87,9 +88,9 @@ impl Door {
             Some(_) => None,
         };
         let (wire, polled): (Box<dyn Wire>, _) = if let Some(writer) = &writer {
-            (Box::new(Direct { writer: Arc::clone(writer), namespace }), Weak::new())
+            (Box::new(Direct { writer: Arc::clone(writer), namespace, offsets }), Weak::new())
         } else {
-            let polled = Polled::new(joining.socket.clone(), self.engine.clone(), client.clone());
+            let polled = Polled::new(joining.socket.clone(), self.engine.clone(), client.clone(), offsets);
             let weak = Arc::downgrade(&polled);
             (Box::new(polled), weak)
         };
@@ -99,6 +100,7 @@ impl Door {
             session,
             inbox,
             namespace,
+            offsets,
             sid: sid.as_str().into(),
             resync: begun.resync,
             client,

@@ -16,6 +16,8 @@ pub(super) struct Entry {
     pub(super) namespace: &'static str,
     /// The socket id that the client knows.
     pub(super) sid: Box<str>,
+    /// Durable events carry their offset.
+    pub(super) offsets: bool,
     /// Why the client has to fetch its orders again, if it has to.
     pub(super) resync: Option<&'static str>,
     /// The client that began with polling.
@@ -100,7 +102,8 @@ impl Entry {
     /// The client has changed to this WebSocket: its session writes there, and hears what comes from there.
     pub(super) fn moved(self: &Arc<Self>, writer: &Arc<ConnectionWriter>) {
         writer.attach(&self.session);
-        self.session.upgraded(Box::new(Direct { writer: Arc::clone(writer), namespace: self.namespace }));
+        let Self { namespace, offsets, .. } = **self;
+        self.session.upgraded(Box::new(Direct { writer: Arc::clone(writer), namespace, offsets }));
         self.hears_on(writer);
     }
 

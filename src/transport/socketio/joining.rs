@@ -14,6 +14,7 @@ use socketioxide::{ProtocolVersion, TransportType};
 use super::handshake::Handshake;
 use crate::base::clock::Clock;
 use crate::base::error::Refusal;
+use crate::dialect::Dialect;
 use crate::model::WholeNumber;
 use crate::session::resume::Claim;
 use crate::transport::conn;
@@ -77,6 +78,8 @@ struct AuthPayload<'a> {
     offset: Option<&'a RawValue>,
     #[serde(borrow)]
     position: Option<&'a RawValue>,
+    #[serde(borrow)]
+    recovery: Option<&'a RawValue>,
 }
 
 impl JoiningClient {
@@ -131,6 +134,16 @@ impl JoiningClient {
             return Err(Refusal::invalid("position", "must be a whole number, 0 or more"));
         }
         Ok(Claim { pid: text(payload.pid), offset: text(payload.offset), position })
+    }
+
+    /// Whether durable events carry their offset as one more last argument. Clients that do not speak connection state
+    /// recovery hand it to the app's handler, and handlers with one parameter fail on it in some languages. In `/realtime`
+    /// every client is told to expect it. In the default namespace only clients that have shown that they recover get it.
+    pub(super) fn gets_offsets(&self, dialect: Dialect, claim: &Claim) -> bool {
+        let recovers = || {
+            claim.pid.is_some() || self.payload().recovery.is_some_and(|recovery| recovery.get() == "true")
+        };
+        !self.is_eio3 && claim.position.is_none() && (dialect == Dialect::Realtime || recovers())
     }
 
     /// Ends the handshake.

@@ -86,13 +86,13 @@ pub(super) fn connect_reply(reply: &[u8], session: &Session) -> Option<String> {
 /// The byte between two packets of a polling body.
 pub(super) const SEPARATOR: u8 = b'\x1E';
 
-/// An event as a WebSocket frame. It is made once for all clients that get it.
+/// An event as a WebSocket frame. `offset` is its last argument. It is made once for all clients that get it.
 #[must_use]
-pub fn event_frame(namespace: &str, message: &Message) -> Bytes {
+pub fn event_frame(namespace: &str, message: &Message, offset: Option<&str>) -> Bytes {
     let name = crate::dialect::text::json(&message.name);
     let [namespace, comma] = prefix(namespace);
     let head = ["42", namespace, comma, "[", name.get(), ",", message.json.get()].concat();
-    match &message.offset {
+    match offset {
         Some(offset) => websocket::text(&[head.as_bytes(), b",\"", offset.as_bytes(), b"\"]"]),
         None => websocket::text(&[head.as_bytes(), b"]"]),
     }

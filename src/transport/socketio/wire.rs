@@ -35,11 +35,19 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub struct Direct {
     pub writer: Arc<ConnectionWriter>,
     pub namespace: &'static str,
+    /// Durable events carry their offset.
+    pub offsets: bool,
 }
 
 impl Wire for Direct {
     fn hand(&self, message: &Message, urgency: Urgency) -> Handed {
-        self.writer.push(message.bytes(|message| event_frame(self.namespace, message)), urgency)
+        let bytes = match &message.offset {
+            Some(_) if !self.offsets => {
+                message.bytes_without_offset(|message| event_frame(self.namespace, message, None))
+            }
+            offset => message.bytes(|message| event_frame(self.namespace, message, offset.as_deref())),
+        };
+        self.writer.push(bytes, urgency)
     }
 
     fn acknowledge(&self, ack: i64, json: &RawValue) -> Handed {
@@ -63,6 +71,8 @@ pub struct Polled {
     socket: Weak<Socket<LocalAdapter>>,
     engine: Engine,
     client: Option<Arc<PollingClient>>,
+    /// Durable events carry their offset.
+    offsets: bool,
     /// The messages handed over since the client last polled, and their bytes.
     waiting: AtomicUsize,
     bytes: AtomicUsize,
@@ -74,11 +84,13 @@ impl Polled {
         socket: Weak<Socket<LocalAdapter>>,
         engine: Engine,
         client: Option<Arc<PollingClient>>,
+        offsets: bool,
     ) -> Arc<Self> {
         Arc::new(Self {
             socket,
             engine,
             client,
+            offsets,
             waiting: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             marked: AtomicBool::new(false),
@@ -130,7 +142,7 @@ impl Wire for Arc<Polled> {
         if !room {
             return Handed::Full;
         }
-        let sent = match &message.offset {
+        let sent = match message.offset.as_ref().filter(|_| self.offsets) {
             Some(offset) => socket.emit(&*message.name, &(&*message.json, offset)),
             None => socket.emit(&*message.name, &*message.json),
         };

@@ -52,7 +52,7 @@ for (const [way, lose] of Object.entries({
       const who = people();
       const { id } = await server.assigned(who);
       const pages = await Promise.all([as(who.customer, 'customer'), as(who.chef, 'chef'), { ...ADMIN, sub: `root-${id}` }].map(async (user) => {
-        const client = await visit(proxy, { transport, user, options: EAGER });
+        const client = await visit(proxy, { transport, user, more: { recovery: true }, options: EAGER });
         if (transport === 'upgrade') await client.upgraded();
         client.pid = client.socket._pid;
         assert.ok(client.pid, 'it has a pid');
@@ -113,7 +113,7 @@ test('When its token expires, the page is disconnected, comes back with a new to
     const end = Date.now() + 1500;
     let token = jwt({ ...user, exp: end / 1000 });
     let given = 0;
-    const page = await visit(server, { transport, options: { ...EAGER, auth: (give) => { given += 1; give({ token }); } } });
+    const page = await visit(server, { transport, options: { ...EAGER, auth: (give) => { given += 1; give({ token, recovery: true }); } } });
     page.pid = page.socket._pid;
     await tale.status('picked_up');
     await tale.check(page, transport);

@@ -151,8 +151,11 @@ class Client extends Recorder {
   }
 }
 
-/** Starts to connect. `via` says how the token is sent. Without `user` and `token` there is none. */
-export function open(server, { client = '4', transport = 'websocket', namespace = '/realtime', user, token, via, options = {} } = {}) {
+/**
+ * Starts to connect. `via` says how the token is sent. Without `user` and `token` there is none. `more` is said beside the token: in the
+ * auth payload, version 2 in the query.
+ */
+export function open(server, { client = '4', transport = 'websocket', namespace = '/realtime', user, token, via, more, options = {} } = {}) {
   const secret = token ?? (user && jwt(user));
   const way = via ?? (client === '2' ? 'query' : 'auth');
   const socket = LIBRARIES[client].connect(server.base + namespace, {
@@ -160,8 +163,8 @@ export function open(server, { client = '4', transport = 'websocket', namespace 
     forceNew: true,
     reconnectionDelay: 100,
     reconnectionDelayMax: 400,
-    ...(secret && way === 'auth' && { auth: { token: secret } }),
-    ...(secret && way === 'query' && { query: { token: secret } }),
+    ...(secret && way === 'auth' && { auth: { token: secret, ...more } }),
+    ...(secret && way === 'query' && { query: { token: secret, ...more } }),
     ...(secret && way === 'header' && { extraHeaders: { authorization: `Bearer ${secret}` } }),
     ...options,
   });

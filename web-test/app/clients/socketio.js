@@ -22,7 +22,7 @@ export class SocketIoLine extends Line {
   open() {
     const { address, transports } = this.#where();
     this.begin();
-    const socket = window.io(address, { auth: (give) => give({ token: this.#token() }), transports, forceNew: true });
+    const socket = window.io(address, { auth: (give) => give({ token: this.#token(), recovery: true }), transports, forceNew: true });
     this.socket = socket;
     this.#tap();
     socket.on('connect', () => this.up(socket.recovered === true));
