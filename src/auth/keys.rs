@@ -17,7 +17,7 @@ use super::verified::VerifiedTokens;
 use crate::base::clock::{Clock, instant};
 use crate::base::config::{KeySource, TokenChecks};
 use crate::base::error::Refusal;
-use crate::model::Principal;
+use crate::model::{Principal, Role};
 
 /// How often the key file is read again in the background.
 const FILE_REFRESH_INTERVAL: Duration = Duration::from_secs(5);
@@ -83,6 +83,23 @@ impl Auth {
             return Err(Refusal::Unauthorized("the token was revoked"));
         }
         Ok(who)
+    }
+
+    /// Checks again a caller who was admitted earlier: a connection or a request may outlive its token.
+    ///
+    /// # Errors
+    /// [`Refusal::TokenExpired`], or [`Refusal::Unauthorized`] if the token was revoked since.
+    pub fn recheck(&self, who: &Principal) -> Result<(), Refusal> {
+        if self.is_revoked(who) {
+            return Err(Refusal::Unauthorized("the token was revoked"));
+        }
+        if who.expires_at <= self.clock.now() { Err(Refusal::TokenExpired) } else { Ok(()) }
+    }
+
+    /// Whether the token of a caller was revoked. A caller without a token has nothing that could be.
+    #[must_use]
+    pub fn is_revoked(&self, who: &Principal) -> bool {
+        who.role != Role::Anonymous && self.revocations.covers(who)
     }
 
     /// The users whose older tokens are refused.

@@ -6,10 +6,10 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::tracking::SessionMessage;
-use crate::model::{OrderId, Role, UserId};
+use crate::model::{Audience, OrderId, Role, UserId};
 
 /// The end of a payload that always has a `conflated` count.
 const NOT_CONFLATED: &str = ",\"conflated\":0";
@@ -105,9 +105,28 @@ impl Message {
 /// A subject that sessions subscribe to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Topic {
-    User(UserId),
+    /// A user in one role. A driver and a customer with the same id may be two people, so each role is its own topic.
+    User(Role, UserId),
     Role(Role),
     Order(OrderId),
+}
+
+impl Topic {
+    /// The topics of a user, whatever their role.
+    #[must_use]
+    pub fn of_user(user: &UserId) -> [Self; Role::ALL.len()] {
+        Role::ALL.map(|role| Self::User(role, user.clone()))
+    }
+
+    /// The topics whose sessions are the audience.
+    #[must_use]
+    pub fn of(audience: Audience) -> SmallVec<[Self; 1]> {
+        match audience {
+            Audience::Role(role) => smallvec![Self::Role(role)],
+            Audience::User(user) => Self::of_user(&user).into_iter().collect(),
+            Audience::Party(role, user) => smallvec![Self::User(role, user)],
+        }
+    }
 }
 
 /// The version of a message for customers and for clients without a token.

@@ -106,12 +106,12 @@ fn tracking_notice(
 /// The topics of an order's parties, and of roles that see every order.
 fn parties(order: &Order) -> SmallVec<[Topic; 5]> {
     let mut to = smallvec![
-        Topic::User(order.customer.id.clone()),
-        Topic::User(order.chef.id.clone()),
+        Topic::User(Role::Customer, order.customer.id.clone()),
+        Topic::User(Role::Chef, order.chef.id.clone()),
         Topic::Role(Role::Admin),
         Topic::Role(Role::Service),
     ];
-    to.extend(order.driver.iter().map(|driver| Topic::User(driver.id.clone())));
+    to.extend(order.driver.iter().map(|driver| Topic::User(Role::Driver, driver.id.clone())));
     to
 }
 

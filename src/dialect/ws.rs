@@ -88,8 +88,8 @@ pub fn render(event: &OrderEvent, eta: Option<Eta>) -> SmallVec<[Outgoing; 3]> {
         all = to_followers(event, catch_up(event, eta, Party::Staff), for_public);
     }
     let to = smallvec![
-        Topic::User(order.customer.id.clone()),
-        Topic::User(order.chef.id.clone()),
+        Topic::User(Role::Customer, order.customer.id.clone()),
+        Topic::User(Role::Chef, order.chef.id.clone()),
         Topic::Role(Role::Admin)
     ];
     all.push(Outgoing { to, message: Arc::new(changed(order)), for_public: ForPublic::Same });

@@ -3,8 +3,8 @@
 use entity::{event_audience, log_head, order_event};
 use sea_orm::sea_query::{Order, Query};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseBackend, DatabaseTransaction, EntityTrait, QueryFilter,
+    QueryOrder, QuerySelect,
 };
 use serde::{Serialize, Serializer};
 use smallvec::SmallVec;
@@ -92,22 +92,109 @@ pub async fn head(db: &impl ConnectionTrait) -> Result<i64, Refusal> {
     row.map(|head| head.position).ok_or_else(no_head)
 }
 
+/// Waits until no other transaction appends to the log, and keeps others out until the end of this one. For work that
+/// locks rows which many transactions need, such as the counter of order numbers: it must not hold them while it waits
+/// for the log. On `SQLite` the transaction itself is the lock.
+///
+/// # Errors
+/// Those of the database.
+pub async fn take_turn(tx: &DatabaseTransaction) -> Result<(), Refusal> {
+    if tx.get_database_backend() != DatabaseBackend::Sqlite {
+        log_head::Entity::find_by_id(1).lock_exclusive().one(tx).await?.ok_or_else(no_head)?;
+    }
+    Ok(())
+}
+
 fn no_head() -> Refusal {
     Refusal::internal("the log has no head row")
 }
 
-/// Up to [`PAGE`] events after a position, in order.
+/// One entry of the log.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every entry is an event")]
+pub enum Entry {
+    Event(OrderEvent),
+    /// An event that a newer version wrote and this one cannot read.
+    Unreadable {
+        position: i64,
+        order: OrderId,
+    },
+}
+
+impl Entry {
+    /// Its position in the log.
+    #[must_use]
+    pub const fn position(&self) -> i64 {
+        match self {
+            Self::Event(event) => event.position,
+            Self::Unreadable { position, .. } => *position,
+        }
+    }
+
+    /// The order that it is about.
+    #[must_use]
+    pub const fn order(&self) -> &OrderId {
+        match self {
+            Self::Event(event) => &event.order.id,
+            Self::Unreadable { order, .. } => order,
+        }
+    }
+
+    fn read(row: &order_event::Model) -> Self {
+        match serde_json::from_str::<OrderEvent>(&row.body) {
+            Ok(event) => Self::Event(OrderEvent { position: row.position, ..event }),
+            Err(error) => {
+                // The text of the error has no value of the event, only its place.
+                let (line, column) = (error.line(), error.column());
+                tracing::warn!(
+                    position = row.position,
+                    line,
+                    column,
+                    "an event of a newer version is skipped"
+                );
+                Self::Unreadable { position: row.position, order: OrderId::stored(&row.order_id) }
+            }
+        }
+    }
+}
+
+/// Entries of the log in order.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    pub entries: Vec<Entry>,
+    /// The read reached its limit, so there may be more.
+    pub is_full: bool,
+}
+
+impl Page {
+    fn new(rows: &[order_event::Model], limit: u64) -> Self {
+        let is_full = rows.len() as u64 >= limit;
+        Self { entries: rows.iter().map(Entry::read).collect(), is_full }
+    }
+
+    /// The events that can be read.
+    #[must_use]
+    pub fn events(self) -> Vec<OrderEvent> {
+        let event = |entry| match entry {
+            Entry::Event(event) => Some(event),
+            Entry::Unreadable { .. } => None,
+        };
+        self.entries.into_iter().filter_map(event).collect()
+    }
+}
+
+/// Up to [`PAGE`] entries after a position, in order. Positions of orders that are gone are left out.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn after(db: &impl ConnectionTrait, position: i64) -> Result<Vec<OrderEvent>, Refusal> {
+pub async fn after(db: &impl ConnectionTrait, position: i64) -> Result<Page, Refusal> {
     let rows = order_event::Entity::find()
         .filter(order_event::Column::Position.gt(position))
         .order_by_asc(order_event::Column::Position)
         .limit(PAGE)
         .all(db)
         .await?;
-    rows.iter().map(parse).collect()
+    Ok(Page::new(&rows, PAGE))
 }
 
 /// Up to `limit` events of one order after a seq, in order.
@@ -119,7 +206,7 @@ pub async fn of_order(
     order: &OrderId,
     after_seq: i64,
     limit: u64,
-) -> Result<Vec<OrderEvent>, Refusal> {
+) -> Result<Page, Refusal> {
     let rows = order_event::Entity::find()
         .filter(order_event::Column::OrderId.eq(order.as_str()))
         .filter(order_event::Column::Seq.gt(after_seq))
@@ -127,7 +214,7 @@ pub async fn of_order(
         .limit(limit)
         .all(db)
         .await?;
-    rows.iter().map(parse).collect()
+    Ok(Page::new(&rows, limit))
 }
 
 /// The events of a stretch of the log, both ends excluded, in order.
@@ -141,7 +228,7 @@ pub async fn between(db: &impl ConnectionTrait, after: i64, before: i64) -> Resu
         .order_by_asc(order_event::Column::Position)
         .all(db)
         .await?;
-    rows.iter().map(parse).collect()
+    Ok(Page::new(&rows, u64::MAX).events())
 }
 
 /// The part of the log for one client.
@@ -189,8 +276,8 @@ impl Share {
     }
 }
 
-/// Up to [`PAGE`] events of a share after a position, in order. Fewer mean that there are no others up to `head`,
-/// which is the log's head now or earlier.
+/// Up to [`PAGE`] events of a share after a position, in order. If the page is not full, there are no others up to
+/// `head`, which is the log's head now or earlier.
 ///
 /// # Errors
 /// Those of the database.
@@ -199,23 +286,21 @@ pub async fn of_share(
     share: &Share,
     after: i64,
     head: i64,
-) -> Result<Vec<OrderEvent>, Refusal> {
-    let mut events = Vec::new();
+) -> Result<Page, Refusal> {
+    let mut found = Vec::new();
     for condition in share.conditions(after, head, PAGE) {
         let rows = order_event::Entity::find()
             .filter(condition)
             .order_by_asc(order_event::Column::Position)
-            .limit(PAGE - events.len() as u64)
+            .limit(PAGE - found.len() as u64)
             .all(db)
             .await?;
-        for row in &rows {
-            events.push(parse(row)?);
-        }
-        if events.len() as u64 >= PAGE {
+        found.extend(rows);
+        if found.len() as u64 >= PAGE {
             break;
         }
     }
-    Ok(events)
+    Ok(Page::new(&found, PAGE))
 }
 
 /// The number of events of a share after a position, up to `head`. Counting stops beyond `limit`.
@@ -245,10 +330,4 @@ pub async fn count_share(
         }
     }
     Ok(count)
-}
-
-fn parse(row: &order_event::Model) -> Result<OrderEvent, Refusal> {
-    let mut event: OrderEvent = serde_json::from_str(&row.body)?;
-    event.position = row.position;
-    Ok(event)
 }

@@ -11,7 +11,7 @@ use sea_orm::DatabaseConnection;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::log;
+use super::log::{self, Entry, Page};
 use crate::base::clock::instant;
 use crate::base::db::Db;
 use crate::base::error::Refusal;
@@ -180,7 +180,7 @@ impl Relay {
 }
 
 /// Delivers events in log order with `deliver`, one at a time, until `stop`.
-pub async fn run<D>(relay: Relay, deliver: impl Fn(OrderEvent) -> D, stop: CancellationToken)
+pub async fn run<D>(relay: Relay, deliver: impl Fn(Entry) -> D, stop: CancellationToken)
 where
     D: Future<Output = ()>,
 {
@@ -188,11 +188,10 @@ where
     loop {
         let started = instant();
         let known = if swept { None } else { relay.next() };
-        let from_memory = known.is_some();
-        let events = match known {
-            Some(events) => events,
+        let page = match known {
+            Some(events) => Page { entries: events.into_iter().map(Entry::Event).collect(), is_full: false },
             None => match read(&relay).await {
-                Ok(events) => events,
+                Ok(page) => page,
                 Err(error) => {
                     relay.0.health.database_answers(false);
                     tracing::warn!(%error, "the log cannot be read; trying again");
@@ -204,10 +203,10 @@ where
                 }
             },
         };
-        let count = events.len();
-        for event in events {
-            let (order, position) = (event.order.id.clone(), event.position);
-            deliver(event).await;
+        let count = page.entries.len();
+        for entry in page.entries {
+            let (order, position) = (entry.order().clone(), entry.position());
+            deliver(entry).await;
             relay.tell_waiting(&order);
             relay.0.done.send_replace(position);
         }
@@ -215,7 +214,7 @@ where
             relay.0.metrics.relay_seconds.observe(started.elapsed().as_secs_f64());
         }
         // A full page has more behind it. After any other page new events may have been written meanwhile.
-        swept = !from_memory && count as u64 == log::PAGE;
+        swept = page.is_full;
         if swept || count > 0 {
             continue;
         }
@@ -227,17 +226,17 @@ where
     }
 }
 
-async fn read(relay: &Relay) -> Result<Vec<OrderEvent>, Refusal> {
+async fn read(relay: &Relay) -> Result<Page, Refusal> {
     relay.0.metrics.log_reads.inc();
     let mut read = pin!(log::after(relay.log(), relay.position()));
-    let events = if let Ok(events) = tokio::time::timeout(PROMPT, &mut read).await {
-        events?
+    let page = if let Ok(page) = tokio::time::timeout(PROMPT, &mut read).await {
+        page?
     } else {
         relay.0.health.database_answers(false);
         read.await?
     };
     relay.0.health.database_answers(true);
-    Ok(events)
+    Ok(page)
 }
 
 #[cfg(test)]

@@ -152,6 +152,14 @@ pub const fn driver_visible_to_customer(status: OrderStatus) -> bool {
     }
 }
 
+/// Whether a customer may see the driver of an order's earlier state: the order is on its way now, and still with that
+/// driver.
+#[must_use]
+pub fn driver_still_visible(earlier: &Order, now: &Order) -> bool {
+    let driver = |order: &Order| order.driver.as_ref().map(|driver| driver.id.clone());
+    driver_visible_to_customer(now.status) && driver(earlier) == driver(now)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! Events of orders: durable ones, which are logged, and live ones, which are not.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_with::skip_serializing_none;
 use smallvec::{SmallVec, smallvec};
 
-use super::{Eta, Fix, Order, OrderId, OrderStatus, PastStatus, Role, UserId};
+use super::{Eta, Fix, Order, OrderId, OrderStatus, Party, PastStatus, Role, UserId, access};
 use crate::base::clock::{Time, wire};
 
 /// What kind of change a durable event records.
@@ -19,6 +20,9 @@ pub enum EventKind {
     Assigned,
     Unassigned,
     Payment,
+    /// Written by a newer version, which knows what it is. Here it is a durable event like any other.
+    #[serde(other)]
+    Newer,
 }
 
 /// A durable event: the change, and the whole order right after it. Rendering needs nothing else.
@@ -53,15 +57,39 @@ impl OrderEvent {
             && order.driver.is_none()
     }
 
+    /// The event as a party may see it, given the order's state now. What a customer sees of a driver only on the way is not
+    /// in past events either, once the order has arrived or is with another driver.
+    #[must_use]
+    pub fn as_of<'a>(&'a self, now: &Order, party: Party) -> Cow<'a, Self> {
+        let phone = self.order.driver.as_ref().is_some_and(|driver| driver.phone.is_some());
+        if phone && party.is_public() && !access::driver_still_visible(&self.order, now) {
+            Cow::Owned(self.without_phone())
+        } else {
+            Cow::Borrowed(self)
+        }
+    }
+
+    /// The same event without the driver's phone number.
+    #[must_use]
+    pub fn without_phone(&self) -> Self {
+        let mut event = self.clone();
+        if let Some(driver) = &mut event.order.driver {
+            driver.phone = None;
+        }
+        event
+    }
+
     /// The recipients beside staff, who see everything.
     #[must_use]
     pub fn audience(&self) -> SmallVec<[Audience; 4]> {
         let order = &self.order;
-        let mut all =
-            smallvec![Audience::User(order.chef.id.clone()), Audience::User(order.customer.id.clone())];
+        let mut all = smallvec![
+            Audience::Party(Role::Chef, order.chef.id.clone()),
+            Audience::Party(Role::Customer, order.customer.id.clone())
+        ];
         if self.kind != EventKind::Created {
             let drivers = order.driver.iter().map(|driver| &driver.id).chain(&self.former_driver);
-            all.extend(drivers.cloned().map(Audience::User));
+            all.extend(drivers.cloned().map(|driver| Audience::Party(Role::Driver, driver)));
             if self.became_available() {
                 all.push(Audience::Role(Role::Driver));
             }
@@ -111,11 +139,14 @@ pub struct Announcement {
     pub data: Box<RawValue>,
 }
 
-/// The recipients of an announcement.
+/// The recipients of an event or an announcement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Audience {
     Role(Role),
+    /// A user, whatever their role.
     User(UserId),
+    /// A user in one role. A driver and a customer with the same id may be two people.
+    Party(Role, UserId),
 }
 
 impl Audience {
@@ -124,7 +155,8 @@ impl Audience {
     pub fn stored(&self) -> String {
         match self {
             Self::Role(role) => format!("role:{}", role.as_str()),
-            Self::User(user) => format!("user:{user}"),
+            // The index is by user only. A reader of another role finds the event there and is not told of it.
+            Self::User(user) | Self::Party(_, user) => format!("user:{user}"),
         }
     }
 }

@@ -212,11 +212,16 @@ async fn first_answer(
         return Err(Refusal::KeyReused);
     }
     let order = OrderId::stored(&known.order_id);
-    match log::of_order(tx, &order, 0, 1).await?.pop() {
-        Some(created) => Ok(Some(created.order)),
+    let first = match log::of_order(tx, &order, 0, 1).await?.events().pop() {
+        Some(created) => Some(created.order),
         // It was created in this transaction, so the log does not have it yet.
-        None => read::load(tx, &order).await,
+        None => read::load(tx, &order).await?,
+    };
+    if first.is_none() {
+        // The order is older than orders are kept, and so is its key.
+        idempotency_key::Entity::delete_by_id(id).exec(tx).await?;
     }
+    Ok(first)
 }
 
 /// The next free number of the day, `RND-YYYYMMDD-NNNN`.

@@ -117,7 +117,7 @@ impl Orders {
     /// # Errors
     /// Those of the database.
     pub async fn events(&self, id: &OrderId, after: i64, limit: u32) -> Result<Vec<OrderEvent>, Refusal> {
-        log::of_order(self.events.log(), id, after, u64::from(limit)).await
+        Ok(log::of_order(self.events.log(), id, after, u64::from(limit)).await?.events())
     }
 
     /// The number of orders in each status.

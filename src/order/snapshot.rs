@@ -104,7 +104,7 @@ pub(super) async fn read(
     let history = read::history(db, &order).await?;
     #[expect(clippy::cast_possible_wrap, reason = "a page is small")]
     let after = (order.seq - log::PAGE as i64).max(0);
-    let mut events = log::of_order(db, id, after, log::PAGE).await?;
+    let mut events = log::of_order(db, id, after, log::PAGE).await?.events();
     // An event that was committed between the two reads belongs to the next snapshot.
     events.retain(|event| event.order.seq <= order.seq);
     Ok(Arc::new(Snapshot { order, history, events }))

@@ -242,6 +242,9 @@ impl Group {
         }
         draft.write(&tx).await?;
         let mut events = std::mem::take(&mut draft.events);
+        if requests.iter().any(|request| matches!(request.work, Work::Other(_))) {
+            log::take_turn(&tx).await?;
+        }
         for (request, answer) in requests.iter().zip(&mut answers) {
             if let Work::Other(work) = &request.work {
                 *answer = Some(in_savepoint(&tx, work, &mut events).await?);

@@ -23,7 +23,7 @@ use crate::base::clock::{Clock, instant};
 use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
-use crate::event::log;
+use crate::event::log::{self, Entry};
 use crate::event::relay::Relay;
 use crate::model::{OrderEvent, OrderStatus};
 
@@ -112,16 +112,17 @@ impl OrderService {
         *seen = saved.max(*seen);
         loop {
             let page = log::after(self.events.log(), *seen).await?;
-            let Some(last) = page.last().map(|event| event.position) else {
+            let Some(last) = page.entries.last().map(Entry::position) else {
                 if tokio::time::timeout_at(renew_at, self.events.beyond(*seen)).await.is_err() {
                     return Ok(());
                 }
                 continue;
             };
-            let deliveries: Vec<&OrderEvent> = page.iter().filter(|event| is_delivery(event)).collect();
+            let mut deliveries = page.events();
+            deliveries.retain(is_delivery);
             if !deliveries.is_empty() || last - saved >= SAVE_EVERY {
                 let tx = self.db.begin().await?;
-                for event in deliveries {
+                for event in &deliveries {
                     note_call(&tx, event).await?;
                 }
                 if !self.cursor.advance(&tx, saved, last).await? {

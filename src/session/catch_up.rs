@@ -15,8 +15,8 @@ use crate::dialect::Dialect;
 use crate::dialect::close::CloseReason;
 use crate::dialect::message::{Telling, Topic};
 use crate::dialect::place::{Offset, Place, Progress};
-use crate::event::log::{self, Share};
-use crate::model::{Audience, EventKind, Forecast, OrderEvent, OrderId, Principal, Role};
+use crate::event::log::{self, Entry, Share};
+use crate::model::{Audience, EventKind, Forecast, Order, OrderEvent, OrderId, Principal, Role};
 
 /// Time to wait after the database failed.
 const RETRY: Duration = Duration::from_millis(200);
@@ -30,12 +30,13 @@ enum Needed {
 
 impl Session {
     /// The messages of a replay, from events of its order, for a session at a place in the log. A client that came
-    /// back is not told again what it was told since.
+    /// back is not told again what it was told since. `now` is the order's newest state.
     pub fn replay<'a>(
         &'a self,
         replay: &'a Replay,
         place: Place,
         events: &'a [OrderEvent],
+        now: &'a Order,
     ) -> impl Iterator<Item = Aside> + 'a {
         events
             .iter()
@@ -45,8 +46,9 @@ impl Session {
             .map(move |event| {
                 let progress = Progress { seq: event.order.seq, number: replay.number };
                 let offset = Offset { place, replay: Some(progress) };
+                let event = event.as_of(now, replay.party);
                 let message =
-                    self.dialect().catch_up(event, Forecast::default(), replay.party, Telling::Replayed);
+                    self.dialect().catch_up(&event, Forecast::default(), replay.party, Telling::Replayed);
                 Aside::event(message, offset)
             })
     }
@@ -93,12 +95,23 @@ impl Session {
     async fn read_replay(&self, replay: Replay, place: Place) -> Result<(), Refusal> {
         let app = self.sessions.app();
         app.metrics.log_reads.inc();
-        let events = log::of_order(app.events.log(), &replay.order, replay.after, log::PAGE).await?;
-        let all = (events.len() as u64) < log::PAGE;
+        let now = match app.orders.snapshot(&replay.order).await {
+            // The order is older than orders are kept: nothing is left to be told.
+            Err(Refusal::NotFound(_)) => {
+                if let Some(asides) = &mut self.state().asides {
+                    asides.replays.pop_front();
+                }
+                return Ok(());
+            }
+            now => now?,
+        };
+        let page = log::of_order(app.events.log(), &replay.order, replay.after, log::PAGE).await?;
+        let all = !page.is_full;
+        let events = page.events();
         let last = events.last().map(|event| (event.order.seq, event.position));
         let mut state = self.state();
         let Some(asides) = &mut state.asides else { return Ok(()) };
-        asides.waiting.extend(self.replay(&replay, place, &events));
+        asides.waiting.extend(self.replay(&replay, place, &events, &now.order));
         match last {
             Some((seq, position)) if !all && position < place.complete() => {
                 asides.replays[0].after = seq;
@@ -118,8 +131,11 @@ impl Session {
         let head = app.events.position();
         app.metrics.log_reads.inc();
         let share = share(self.principal(), self.dialect(), orders);
-        let events = log::of_share(app.events.log(), &share, after.complete(), head).await?;
-        let all = (events.len() as u64) < log::PAGE;
+        let page = log::of_share(app.events.log(), &share, after.complete(), head).await?;
+        let all = !page.is_full;
+        let last = page.entries.last().map(Entry::position);
+        let events = page.events();
+        let events = if self.is_public() { self.for_public(events).await? } else { events };
         let mut state = self.state();
         let paused = self.pauses.has(Pause::Upgrade) || self.is_expired();
         if state.at != after || state.phase == Phase::Left || paused {
@@ -131,10 +147,31 @@ impl Session {
                 return Ok(());
             }
         }
-        if all {
-            state.at = state.at.max(Place::after(head));
+        let reached = if all { Some(head) } else { last };
+        if let Some(reached) = reached {
+            state.at = state.at.max(Place::after(reached));
         }
         Ok(())
+    }
+}
+
+impl Session {
+    /// Events from the database as customers and clients without a token may hear of them now: see [`OrderEvent::as_of`].
+    async fn for_public(&self, events: Vec<OrderEvent>) -> Result<Vec<OrderEvent>, Refusal> {
+        let mut shown = Vec::with_capacity(events.len());
+        for event in events {
+            let phone = event.order.driver.as_ref().is_some_and(|driver| driver.phone.is_some());
+            if !phone {
+                shown.push(event);
+                continue;
+            }
+            shown.push(match self.app().orders.snapshot(&event.order.id).await {
+                Ok(now) => event.as_of(&now.order, self.hears_as()).into_owned(),
+                Err(Refusal::NotFound(_)) => event.without_phone(),
+                Err(refusal) => return Err(refusal),
+            });
+        }
+        Ok(shown)
     }
 }
 
@@ -149,7 +186,7 @@ fn share(who: &Principal, dialect: Dialect, orders: Vec<OrderId>) -> Share {
         // A service may follow any order. All other roles follow only their own, which the audience covers.
         Role::Service | Role::Anonymous => Share::Orders(orders),
         Role::Customer | Role::Chef | Role::Driver => {
-            Share::Audiences(smallvec![Audience::User(who.id.clone()), Audience::Role(who.role)])
+            Share::Audiences(smallvec![Audience::Party(who.role, who.id.clone()), Audience::Role(who.role)])
         }
     }
 }
@@ -169,7 +206,7 @@ pub async fn missed(
     let (app, window, after) = (sessions.app(), sessions.window(), place.complete());
     if window.can_reach(after) {
         window.reach(app, after).await?;
-        let mut topics = vec![Topic::User(who.id.clone())];
+        let mut topics = vec![Topic::User(who.role, who.id.clone())];
         if who.role == Role::Service && !dialect.tells_all(who.role) {
             topics.extend(orders.iter().cloned().map(Topic::Order));
         } else {

@@ -99,8 +99,8 @@ impl Hub {
     /// How many sessions a user has here.
     #[must_use]
     pub fn count(&self, user: &UserId) -> usize {
-        let topic = Topic::User(user.clone());
-        self.shard(&topic).get(&topic).map_or(0, SmallVec::len)
+        let sessions = |topic| self.shard(&topic).get(&topic).map_or(0, SmallVec::len);
+        Topic::of_user(user).map(sessions).into_iter().sum()
     }
 
     fn shard(&self, topic: &Topic) -> MutexGuard<'_, HashMap<Topic, Members>> {

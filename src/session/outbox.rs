@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use serde_json::value::RawValue;
 
 use crate::dialect::Dialect;
-use crate::dialect::message::{LiveKey, Message};
+use crate::dialect::message::{LiveKey, LiveKind, Message};
 use crate::dialect::place::Offset;
 use crate::model::{OrderId, Party};
 
@@ -74,6 +74,13 @@ impl Latest {
         let before = self.events.len();
         self.events
             .retain(|key, (message, _)| key.order != *order || message.seq.is_none_or(|says| says >= seq));
+        self.count(before - self.events.len());
+    }
+
+    /// Drops the driver's waiting position of an order.
+    pub fn forget_driver(&mut self, order: &OrderId) {
+        let before = self.events.len();
+        self.events.retain(|key, _| key.order != *order || key.kind != LiveKind::Location);
         self.count(before - self.events.len());
     }
 

@@ -12,7 +12,7 @@ use crate::dialect::close::CloseReason;
 use crate::dialect::message::Telling;
 use crate::dialect::place::{Offset, Place, Progress};
 use crate::driver::live::LiveDriver;
-use crate::model::{Action, Command, Forecast, OrderId, Overview, Role};
+use crate::model::{Action, Command, Forecast, OrderId, Overview, Role, access};
 use crate::recovery::{Follow, ReplayRequest};
 
 /// Carries out requests that need no database.
@@ -183,10 +183,14 @@ async fn tell(
     let snapshot = app.orders.snapshot(order).await?;
     let (order, history, event) = snapshot.at(place.complete()).ok_or(Refusal::Unavailable)?;
     let party = session.party(order).ok_or(Refusal::NotFound("order"))?;
+    // The session's place may be a little behind what is so now.
+    let event = event.as_of(&snapshot.order, party);
+    let order = &event.order;
+    let shows_driver = !party.is_public() || access::driver_still_visible(order, &snapshot.order);
     let replay = since.map(|since| ReplayRequest { since, place, number });
     // On disk before it is acknowledged: a client that comes back finds that it follows the order.
     session.sessions().recovery().set(session.holder(), &order.id, Follow::Yes(replay)).await?;
-    let position = app.drivers.position(order).await?;
+    let position = if shows_driver { app.drivers.position(order).await? } else { None };
     let tracking = Overview { order: order.clone(), party, history: history.to_vec(), position };
     let eta = app.drivers.eta(order);
     let mut asides = Asides::default();
@@ -200,14 +204,14 @@ async fn tell(
     match since {
         None => {
             let forecast = Forecast { eta, position };
-            let message = session.dialect().catch_up(event, forecast, party, Telling::Snapshot);
+            let message = session.dialect().catch_up(&event, forecast, party, Telling::Snapshot);
             let replay = Some(Progress { seq: event.order.seq, number });
             asides.waiting.push_back(Aside::event(message, Offset { place, replay }));
         }
         Some(since) => {
             let replay = Replay { order: order.id.clone(), party, after: since, number };
             if snapshot.reaches(since) {
-                asides.waiting.extend(session.replay(&replay, place, &snapshot.events));
+                asides.waiting.extend(session.replay(&replay, place, &snapshot.events, &snapshot.order));
             } else {
                 asides.replays.push_back(replay);
             }

@@ -172,7 +172,9 @@ impl Session {
     /// Whether the session sees the driver only while the order is on its way.
     #[must_use]
     pub fn is_public(&self) -> bool {
-        let by_id = |watched: &TrackingSession| watched.rider != self.principal.id && !self.role().is_staff();
+        let rider =
+            |watched: &TrackingSession| self.role() == Role::Driver && watched.rider == self.principal.id;
+        let by_id = |watched: &TrackingSession| !rider(watched) && !self.role().is_staff();
         self.role().is_public() || self.watched().is_some_and(by_id)
     }
 
@@ -201,7 +203,7 @@ impl Session {
         }
         let me = &self.principal.id;
         // A driver who lost the order by this event heard only of that.
-        let by_room = event.audience().contains(&Audience::User(me.clone()))
+        let by_room = event.audience().contains(&Audience::Party(self.role(), me.clone()))
             && event.former_driver.as_ref() != Some(me);
         let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner).contains(&event.order.id);
         by_room || self.role() == Role::Admin || kept()
@@ -245,6 +247,12 @@ impl Session {
         self.sessions.speaks(self, true);
         self.sessions.metrics().sessions_behind.inc();
         self.sessions.watch_token(self, &mut state);
+        // The token may have been revoked since it was verified. Whoever revokes it sees this session in its room, or this
+        // sees the revocation, because the revocation is known before the room is looked at.
+        if self.app().auth.is_revoked(&self.principal) {
+            drop(state);
+            return self.close(CloseReason::Revoked);
+        }
         self.pump_locked(&mut state);
     }
 
@@ -283,7 +291,7 @@ impl Session {
     /// by role.
     pub(super) fn rooms(&self) -> SmallVec<[Topic; 2]> {
         let known = self.role() != Role::Anonymous;
-        let user = known.then(|| Topic::User(self.principal.id.clone()));
+        let user = known.then(|| Topic::User(self.role(), self.principal.id.clone()));
         let role = self.dialect.has_rooms().then(|| Topic::Role(self.role()));
         user.into_iter().chain(role).collect()
     }
@@ -292,7 +300,7 @@ impl Session {
     #[must_use]
     pub fn has_room(&self, topics: &[Topic]) -> bool {
         topics.iter().any(|topic| match topic {
-            Topic::User(user) => self.role() != Role::Anonymous && *user == self.principal.id,
+            Topic::User(role, user) => *role == self.role() && *user == self.principal.id,
             Topic::Role(role) => *role == self.role(),
             Topic::Order(_) => false,
         })

@@ -151,7 +151,7 @@ impl Sessions {
     /// Ends every session of a user here. Returns how many.
     #[must_use]
     pub fn revoke(&self, user: &UserId) -> usize {
-        let sessions = self.hub().listeners(&[Topic::User(user.clone())]);
+        let sessions = self.hub().listeners(&Topic::of_user(user));
         for session in &sessions {
             session.close(CloseReason::Revoked);
         }
@@ -167,7 +167,7 @@ impl Sessions {
     /// The session with this id, if it is still here.
     #[must_use]
     pub fn session(&self, user: &UserId, pid: &str) -> Option<Arc<Session>> {
-        let mut sessions = self.hub().listeners(&[Topic::User(user.clone())]);
+        let mut sessions = self.hub().listeners(&Topic::of_user(user));
         let index = sessions.iter().position(|session| session.pid() == Some(pid))?;
         Some(sessions.swap_remove(index))
     }

@@ -12,6 +12,7 @@ use super::wire::{Handed, Urgency};
 use crate::dialect::close::CloseReason;
 use crate::dialect::message::{LiveKey, Message, Outgoing, Telling, Topic};
 use crate::dialect::place::{Offset, Place};
+use crate::model::access::driver_visible_to_customer;
 use crate::model::{OrderId, Role};
 use crate::recovery::Follow;
 
@@ -171,6 +172,8 @@ impl Session {
             };
             for rendered in events {
                 self.sessions.metrics().replayed.inc();
+                let rendered =
+                    if self.is_public() { self.sessions.window().for_public(rendered) } else { rendered };
                 if !self.tell(state, &rendered) {
                     return false;
                 }
@@ -186,7 +189,13 @@ impl Session {
     pub(super) fn tell(self: &Arc<Self>, state: &mut State, rendered: &RenderedEvent) -> bool {
         let position = rendered.event.position;
         if let Some(latest) = &mut state.latest {
-            latest.overtaken(&rendered.event.order.id, rendered.event.order.seq);
+            let event = &rendered.event;
+            latest.overtaken(&event.order.id, event.order.seq);
+            // A position that waits was measured before the event.
+            let hidden = event.former_driver.is_some() || !driver_visible_to_customer(event.order.status);
+            if hidden && self.is_public() {
+                latest.forget_driver(&event.order.id);
+            }
             if latest.is_empty() {
                 state.latest = None;
             }
@@ -240,7 +249,7 @@ impl Session {
         self.has_room(&outgoing.to)
             || outgoing.to.iter().any(|topic| match topic {
                 Topic::Order(order) => !loses && state.orders.get(order).is_some_and(|admitted| *admitted),
-                Topic::User(_) | Topic::Role(_) => false,
+                Topic::User(..) | Topic::Role(_) => false,
             })
     }
 

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use smallvec::{SmallVec, smallvec};
 
 use crate::app::App;
+use crate::base::clock::Time;
 use crate::base::error::Refusal;
 use crate::dialect::Dialect;
 use crate::dialect::message::{Outgoing, Telling, Topic};
 use crate::event::log;
-use crate::model::{Audience, Forecast, OrderEvent, Role};
+use crate::model::{Forecast, OrderEvent, Role, access};
 
 /// Events that one look into the window returns.
 const BATCH: usize = 64;
@@ -22,12 +23,32 @@ pub struct RenderedEvent {
     forecast: Forecast,
     live: [OnceLock<SmallVec<[Outgoing; 3]>>; Dialect::ALL.len()],
     replayed: [OnceLock<SmallVec<[Outgoing; 3]>>; Dialect::ALL.len()],
+    /// The same without the driver: see [`Window::for_public`].
+    without_driver: OnceLock<Arc<RenderedEvent>>,
 }
 
 impl RenderedEvent {
     #[must_use]
     pub fn new(event: OrderEvent, forecast: Forecast) -> Arc<Self> {
-        Arc::new(Self { event, forecast, live: Default::default(), replayed: Default::default() })
+        Arc::new(Self {
+            event,
+            forecast,
+            live: Default::default(),
+            replayed: Default::default(),
+            without_driver: OnceLock::new(),
+        })
+    }
+
+    /// The event as customers hear of it when the driver is no longer theirs to see.
+    fn without_driver(&self) -> Arc<Self> {
+        let forecast = Forecast { position: None, ..self.forecast };
+        Arc::clone(self.without_driver.get_or_init(|| Self::new(self.event.without_phone(), forecast)))
+    }
+
+    /// Whether customers may see the driver's phone number or place in it.
+    fn shows_driver(&self) -> bool {
+        let phone = self.event.order.driver.as_ref().is_some_and(|driver| driver.phone.is_some());
+        phone || self.forecast.position.is_some()
     }
 
     /// The messages of the event in a dialect, in the order in which they are told.
@@ -49,10 +70,7 @@ impl RenderedEvent {
             Topic::Role(Role::Service),
             Topic::Role(Role::Anonymous)
         ];
-        topics.extend(self.event.audience().into_iter().map(|audience| match audience {
-            Audience::User(user) => Topic::User(user),
-            Audience::Role(role) => Topic::Role(role),
-        }));
+        topics.extend(self.event.audience().into_iter().flat_map(Topic::of));
         topics
     }
 }
@@ -67,7 +85,8 @@ pub enum Next {
     TooOld,
 }
 
-/// The newest events of the log, without a gap.
+/// The newest events of the log. Positions of orders that are gone, and of events that this version cannot read, are
+/// empty.
 pub struct Window {
     /// The number of events kept.
     capacity: i64,
@@ -78,9 +97,10 @@ pub struct Window {
 
 #[derive(Default)]
 struct State {
-    /// Position of the first event kept, or of the next event while there is none.
+    /// The first position kept, or the next one while there is none.
     first: i64,
-    events: VecDeque<Arc<RenderedEvent>>,
+    /// The event at each position.
+    events: VecDeque<Option<Arc<RenderedEvent>>>,
     /// The positions of the events of each topic.
     topics: HashMap<Topic, VecDeque<i64>>,
 }
@@ -101,9 +121,11 @@ impl Window {
     pub fn push(&self, rendered: &Arc<RenderedEvent>) {
         let mut state = self.state();
         let position = rendered.event.position;
-        if position != state.head() + 1 {
-            // The log has no gaps, so this does not happen. After a gap, older events could not be told from here.
+        if !(state.head() + 1..=state.head() + self.capacity).contains(&position) {
             *state = State { first: position, ..State::default() };
+        }
+        while state.head() + 1 < position {
+            state.events.push_back(None);
         }
         for topic in rendered.topics() {
             let positions = state.topics.entry(topic).or_default();
@@ -111,10 +133,26 @@ impl Window {
                 positions.push_back(position);
             }
         }
-        state.events.push_back(Arc::clone(rendered));
-        if state.len() > self.capacity {
+        state.events.push_back(Some(Arc::clone(rendered)));
+        while state.len() > self.capacity {
             state.drop_oldest();
         }
+    }
+
+    /// Drops events from before a time. Those whose orders are still kept are read again when they are needed.
+    pub fn forget_before(&self, time: Time) {
+        let mut state = self.state();
+        while let Some(oldest) = state.events.front()
+            && oldest.as_ref().is_none_or(|rendered| rendered.event.at < time)
+        {
+            state.drop_oldest();
+        }
+    }
+
+    /// Drops all events. They are read again when they are needed.
+    pub fn forget_all(&self) {
+        let mut state = self.state();
+        *state = State { first: state.head() + 1, ..State::default() };
     }
 
     /// The next events after a position for somebody who hears these topics.
@@ -136,6 +174,24 @@ impl Window {
         positions.truncate(BATCH);
         let events = positions.iter().filter_map(|position| state.get(*position)).cloned().collect();
         if more { Next::Events(events) } else { Next::Last(events, state.head()) }
+    }
+
+    /// The event as customers and clients without a token may hear of it now, which is later than when it happened: the
+    /// driver is left out once the order has arrived or is with another driver.
+    #[must_use]
+    pub fn for_public(&self, rendered: Arc<RenderedEvent>) -> Arc<RenderedEvent> {
+        if !rendered.shows_driver() {
+            return rendered;
+        }
+        let state = self.state();
+        let positions = state.topics.get(&Topic::Order(rendered.event.order.id.clone()));
+        let newest = positions.and_then(VecDeque::back).and_then(|position| state.get(*position));
+        match newest {
+            Some(newest) if !access::driver_still_visible(&rendered.event.order, &newest.event.order) => {
+                rendered.without_driver()
+            }
+            _ => rendered,
+        }
     }
 
     /// How many events after a position are for somebody who hears these topics; `None` if the window does not reach
@@ -172,10 +228,7 @@ impl Window {
             }
             app.metrics.log_reads.inc();
             let events = log::between(app.events.log(), from, first).await?;
-            self.prepend(events);
-            if self.state().first == first {
-                return Err(Refusal::internal(format!("the log has a gap before {first}")));
-            }
+            self.prepend(from, first, events);
         }
     }
 
@@ -185,21 +238,24 @@ impl Window {
         self.state().head() - after <= self.capacity
     }
 
-    fn prepend(&self, events: Vec<OrderEvent>) {
+    /// Puts the events between two positions before those that are kept.
+    fn prepend(&self, after: i64, before: i64, mut events: Vec<OrderEvent>) {
         let mut state = self.state();
-        for event in events.into_iter().rev() {
-            // The window may have moved on meanwhile.
-            if state.first != event.position + 1 || state.len() >= self.capacity {
-                return;
+        // The window may have moved on meanwhile.
+        while state.first > after + 1 && state.first <= before && state.len() < self.capacity {
+            let position = state.first - 1;
+            while events.last().is_some_and(|event| event.position > position) {
+                events.pop();
             }
-            let rendered = RenderedEvent::new(event, Forecast::default());
-            state.first = rendered.event.position;
-            for topic in rendered.topics() {
+            let event = events.pop_if(|event| event.position == position);
+            let rendered = event.map(|event| RenderedEvent::new(event, Forecast::default()));
+            for topic in rendered.iter().flat_map(|rendered| rendered.topics()) {
                 let positions = state.topics.entry(topic).or_default();
-                if positions.front() != Some(&rendered.event.position) {
-                    positions.push_front(rendered.event.position);
+                if positions.front() != Some(&position) {
+                    positions.push_front(position);
                 }
             }
+            state.first = position;
             state.events.push_front(rendered);
         }
     }
@@ -219,13 +275,13 @@ impl State {
     }
 
     fn get(&self, position: i64) -> Option<&Arc<RenderedEvent>> {
-        self.events.get(usize::try_from(position - self.first).ok()?)
+        self.events.get(usize::try_from(position - self.first).ok()?)?.as_ref()
     }
 
     fn drop_oldest(&mut self) {
-        let Some(rendered) = self.events.pop_front() else { return };
+        let Some(oldest) = self.events.pop_front() else { return };
         self.first += 1;
-        for topic in rendered.topics() {
+        for topic in oldest.iter().flat_map(|rendered| rendered.topics()) {
             if let Some(positions) = self.topics.get_mut(&topic) {
                 while positions.front().is_some_and(|position| *position < self.first) {
                     positions.pop_front();

@@ -76,7 +76,7 @@ on_both_databases! {
         }
         server.stop().await;
         let database = Db::connect(&db.url()).await.expect("database");
-        let events = log::after(database.reader(), 0).await.expect("events");
+        let events = log::after(database.reader(), 0).await.expect("events").events();
         assert_eq!(events.len(), 72);
         let mut seqs: HashMap<String, i64> = HashMap::new();
         for (event, position) in events.iter().zip(1..) {

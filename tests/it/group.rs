@@ -154,7 +154,7 @@ on_both_databases! {
         assert_eq!((&moved["seq"], &moved["estimatedDeliveryTime"]), (&json!(5), &json!(at)), "{moved}");
 
         let db = Db::connect(&db.url()).await.expect("the database");
-        let events = log::of_order(db.reader(), &OrderId::stored("o"), 4, 1).await.expect("the log");
+        let events = log::of_order(db.reader(), &OrderId::stored("o"), 4, 1).await.expect("the log").events();
         let seqs: Vec<_> = events[0].history.iter().map(|past| past.seq).collect();
         assert_eq!(seqs, [1, 2, 3, 4, 5]);
         assert_eq!(events[0].order.items.len(), 2);

@@ -16,6 +16,7 @@ mod realtime;
 mod recovery;
 mod rest;
 mod restart;
+mod rights;
 mod settings;
 mod socket;
 mod storage;

@@ -17,8 +17,7 @@ use crate::dialect::place::Place;
 use crate::dialect::{Greeting, TokenEvent};
 use crate::model::access::driver_visible_to_customer;
 use crate::model::{
-    Announcement, Audience, Eta, EtaChange, EventKind, LiveEvent, Location, Order, OrderEvent, OrderId,
-    Party, Role,
+    Announcement, Eta, EtaChange, EventKind, LiveEvent, Location, Order, OrderEvent, OrderId, Party, Role,
 };
 
 /// The greeting of a new socket.
@@ -99,11 +98,11 @@ pub fn render(event: &OrderEvent, eta: Option<Eta>, telling: Telling) -> SmallVe
     let order = &event.order;
     let mut all: SmallVec<[Addressed; 3]> = SmallVec::new();
     if event.kind == EventKind::Created {
-        let to = smallvec![Topic::User(order.chef.id.clone()), Topic::Role(Role::Admin)];
+        let to = smallvec![Topic::User(Role::Chef, order.chef.id.clone()), Topic::Role(Role::Admin)];
         all.push((to, message("order:new", &OrderView::new(order, eta, Party::Staff)), None));
     } else {
         if let (EventKind::Assigned, Some(driver)) = (event.kind, &order.driver) {
-            let to = smallvec![Topic::User(driver.id.clone())];
+            let to = smallvec![Topic::User(Role::Driver, driver.id.clone())];
             all.push((
                 to,
                 message("driver:new_assignment", &OrderView::new(order, eta, Party::Driver)),
@@ -111,7 +110,7 @@ pub fn render(event: &OrderEvent, eta: Option<Eta>, telling: Telling) -> SmallVe
             ));
         }
         if let Some(former) = &event.former_driver {
-            let to = smallvec![Topic::User(former.clone())];
+            let to = smallvec![Topic::User(Role::Driver, former.clone())];
             all.push((to, message("driver:unassigned", &named(order)), None));
         }
         if event.became_available() {
@@ -140,11 +139,11 @@ fn status_update(event: &OrderEvent, eta: Option<Eta>, telling: Telling) -> Addr
     let order = &event.order;
     let mut to: SmallVec<[Topic; 5]> = smallvec![
         Topic::Order(order.id.clone()),
-        Topic::User(order.customer.id.clone()),
-        Topic::User(order.chef.id.clone()),
+        Topic::User(Role::Customer, order.customer.id.clone()),
+        Topic::User(Role::Chef, order.chef.id.clone()),
         Topic::Role(Role::Admin),
     ];
-    to.extend(order.driver.iter().map(|driver| Topic::User(driver.id.clone())));
+    to.extend(order.driver.iter().map(|driver| Topic::User(Role::Driver, driver.id.clone())));
     let hides_phone = order.driver.as_ref().is_some_and(|driver| driver.phone.is_some())
         && !driver_visible_to_customer(order.status);
     let for_public = hides_phone.then(|| catch_up(event, eta, Party::Customer, telling));
@@ -198,16 +197,16 @@ pub fn live_audience(event: &LiveEvent) -> LiveAudience {
             }
         }
         LiveEvent::Eta(change) => LiveAudience {
-            topics: smallvec![Topic::Order(change.order.clone()), Topic::User(change.customer.clone())],
+            topics: smallvec![
+                Topic::Order(change.order.clone()),
+                Topic::User(Role::Customer, change.customer.clone())
+            ],
             key: newest(&change.order, LiveKind::Eta),
             public_too: true,
         },
         LiveEvent::Announcement(announcement) => {
-            let to = match &announcement.audience {
-                Audience::Role(role) => Topic::Role(*role),
-                Audience::User(user) => Topic::User(user.clone()),
-            };
-            LiveAudience { topics: smallvec![to], key: None, public_too: true }
+            let topics = Topic::of(announcement.audience.clone()).into_iter().collect();
+            LiveAudience { topics, key: None, public_too: true }
         }
     }
 }

@@ -256,11 +256,16 @@ pub(super) async fn events(
         let notified = news.notified();
         tokio::pin!(notified);
         notified.as_mut().enable();
+        // While it waited, the token may have ended, and the caller may no longer be party to the order.
+        app.auth.recheck(&who)?;
         let (order, party) = app.orders.get(&id, &who).await?;
-        let found = app.orders.events(&id, after, limit).await?;
+        let mut found = app.orders.events(&id, after, limit).await?;
+        // What happened between the two reads was not checked.
+        found.retain(|event| event.order.seq <= order.seq);
         let waited = instant() >= deadline || app.health.is_draining();
         if !found.is_empty() || waited {
             let eta = app.drivers.eta(&order);
+            let found: Vec<_> = found.iter().map(|event| event.as_of(&order, party)).collect();
             let events: Vec<_> = found
                 .iter()
                 .map(|event| {
