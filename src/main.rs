@@ -161,7 +161,7 @@ async fn migrate(args: MigrateArgs) -> ExitCode {
         Err(error) => return exit_failure(&format!("the database cannot be opened: {error}")),
     };
     let applied = match args.direction {
-        Direction::Up => Migrator::up(db.writer(), None).await,
+        Direction::Up => db.migrate().await,
         Direction::Down => Migrator::down(db.writer(), Some(1)).await,
         Direction::Status => Ok(()),
     };

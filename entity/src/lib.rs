@@ -6,8 +6,10 @@
 
 pub mod driver_assignment;
 pub mod driver_position;
+pub mod erasure;
 pub mod event_audience;
 pub mod idempotency_key;
+pub mod log_floor;
 pub mod log_head;
 pub mod order;
 pub mod order_event;

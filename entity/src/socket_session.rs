@@ -15,6 +15,8 @@ pub struct Model {
     /// The process that has or had this connection.
     pub node: String,
     pub began_at: ChronoDateTimeUtc,
+    /// When this connection got the session; `None` for sessions from before this was recorded.
+    pub held_at: Option<ChronoDateTimeUtc>,
     /// When the connection ended; `None` while it is open, or if its process died first.
     pub ended_at: Option<ChronoDateTimeUtc>,
 }

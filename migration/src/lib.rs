@@ -11,6 +11,7 @@ mod m0005_sessions;
 mod m0006_tracking;
 mod m0007_stretches;
 mod m0008_outbox;
+mod m0009_forgetting;
 
 /// All migrations, oldest first.
 pub struct Migrator;
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_tracking::Migration),
             Box::new(m0007_stretches::Migration),
             Box::new(m0008_outbox::Migration),
+            Box::new(m0009_forgetting::Migration),
         ]
     }
 }

@@ -11,11 +11,17 @@ use sea_orm::{
 };
 use serde::Serialize;
 
+use super::clock::instant;
+
 /// How long a caller waits for a free connection.
 pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const SLOW_STATEMENT: Duration = Duration::from_millis(250);
 const SQLITE_READERS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 20;
+/// How long a starting process waits for another one that migrates a `SQLite` database.
+const MIGRATION_WAIT: Duration = Duration::from_secs(60);
+/// The advisory lock of migrations on `PostgreSQL`. Any number that nothing else uses.
+const MIGRATION_LOCK: i64 = 0x006f_7264_6572_0001;
 /// Maximum number of rows in one INSERT.
 const MAX_INSERT_ROWS: usize = 64;
 /// Rows that the thread of a `SQLite` connection buffers for its reader.
@@ -42,8 +48,31 @@ impl Db {
     /// If the database does not answer or a migration fails.
     pub async fn open(url: &str) -> Result<Self, DbErr> {
         let db = Self::connect(url).await?;
-        Migrator::up(&db.writer, None).await?;
+        db.migrate().await?;
         Ok(db)
+    }
+
+    /// Applies pending migrations. Processes that start at the same time take turns, and those that come later find
+    /// nothing left to do.
+    ///
+    /// # Errors
+    /// If a migration fails, or another process holds the database for more than a minute.
+    pub async fn migrate(&self) -> Result<(), DbErr> {
+        let deadline = instant() + MIGRATION_WAIT;
+        let tx = loop {
+            match self.begin().await {
+                // `SQLite` gives up waiting for the lock after a while.
+                Err(error) if failure_kind(&error) == FailureKind::Outage && instant() < deadline => {}
+                tx => break tx?,
+            }
+        };
+        if tx.get_database_backend() != DatabaseBackend::Sqlite {
+            let lock =
+                format!("SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock({MIGRATION_LOCK})");
+            tx.execute_unprepared(&lock).await?;
+        }
+        Migrator::up(&tx, None).await?;
+        tx.commit().await
     }
 
     /// Connects without applying migrations.

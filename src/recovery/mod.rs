@@ -1,6 +1,7 @@
 //! Sessions on disk: their subscriptions and the time when they left, so that clients find their sessions again after
 //! a restart. This is the storage of Socket.IO's connection state recovery.
 
+mod bound;
 mod look_up;
 pub mod pid;
 mod record;

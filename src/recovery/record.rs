@@ -1,6 +1,6 @@
 //! Records sessions. Many changes share a transaction, so a thousand new clients cost a few commits.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +8,14 @@ use chrono::TimeDelta;
 use entity::{server_node, session_order, socket_session};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::bound;
 use super::store::{BATCH, Change, Follow, QUEUE, Recovery, SessionOwner};
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
@@ -31,9 +35,17 @@ struct Pending {
     holders: HashMap<Arc<str>, Arc<str>>,
     began: HashMap<String, socket_session::Model>,
     ended: HashMap<String, Time>,
-    /// The second value tells whether a caller waits.
-    orders: HashMap<(String, String), (Follow, bool)>,
+    orders: HashMap<(String, String), PendingOrder>,
     waiting: Vec<oneshot::Sender<Result<(), Refusal>>>,
+}
+
+/// A subscription that is not written yet.
+struct PendingOrder {
+    follow: Follow,
+    /// The connection that asked for it.
+    socket: Arc<str>,
+    /// Whether a caller waits.
+    waited: bool,
 }
 
 /// Writes changes until `stop`, then writes the rest.
@@ -74,13 +86,14 @@ pub(super) async fn write(recovery: &Recovery, mut changes: mpsc::Receiver<Chang
 impl Pending {
     fn note(&mut self, change: Change, node: &str) {
         match change {
-            Change::Began { holder: SessionOwner { pid, socket }, user, at } => {
+            Change::Began { holder: SessionOwner { pid, socket }, user, at, held_at } => {
                 let row = socket_session::Model {
                     id: pid.to_string(),
                     user_id: user.to_string(),
                     socket: socket.to_string(),
                     node: node.to_owned(),
                     began_at: at,
+                    held_at: Some(held_at),
                     ended_at: None,
                 };
                 self.began.insert(row.id.clone(), row);
@@ -99,7 +112,8 @@ impl Pending {
                     }
                     return;
                 }
-                self.orders.insert((pid.to_string(), order.to_string()), (follow, done.is_some()));
+                let pending = PendingOrder { follow, socket, waited: done.is_some() };
+                self.orders.insert((pid.to_string(), order.to_string()), pending);
                 self.waiting.extend(done);
             }
         }
@@ -111,13 +125,28 @@ impl Pending {
         for rows in rows.chunks(BATCH) {
             use socket_session::Column;
             let again = OnConflict::column(Column::Id)
-                .update_columns([Column::Socket, Column::Node, Column::EndedAt])
+                .update_columns([Column::Socket, Column::Node, Column::HeldAt, Column::EndedAt])
+                // The change may have waited for the database while the client came back on another node.
+                .action_and_where(
+                    Expr::col((socket_session::Entity, Column::HeldAt)).is_null().or(Expr::col((
+                        socket_session::Entity,
+                        Column::HeldAt,
+                    ))
+                    .lte(Expr::col(("excluded", "held_at")))),
+                )
                 .to_owned();
             let rows = rows.iter().cloned().map(sea_orm::IntoActiveModel::into_active_model);
             socket_session::Entity::insert_many(rows).on_conflict(again).exec_without_returning(&tx).await?;
         }
+        let users: BTreeSet<&str> = self.began.values().map(|row| row.user_id.as_str()).collect();
+        bound::enforce(&tx, users, recovery.limits().max_sessions_per_user).await?;
+        let held = self.held(&tx).await?;
         let mut rows = Vec::new();
-        for ((session, order), (follow, _)) in &self.orders {
+        for ((session, order), PendingOrder { follow, socket, .. }) in &self.orders {
+            // Without a row the session cannot be recovered, and with another connection it has other subscriptions.
+            if held.get(session).is_none_or(|holder| **holder != **socket) {
+                continue;
+            }
             let (lost_at, asked) = match follow {
                 Follow::Yes(asked) => (None, asked.as_ref()),
                 Follow::Lost(position) => (Some(*position), None),
@@ -159,6 +188,24 @@ impl Pending {
         Ok(())
     }
 
+    /// The connections that have the sessions whose subscriptions are to be written. Their rows stay until the end of the
+    /// transaction.
+    async fn held(&self, tx: &DatabaseTransaction) -> Result<HashMap<String, String>, Refusal> {
+        use socket_session::Column;
+        let sessions: BTreeSet<&str> = self.orders.keys().map(|(session, _)| session.as_str()).collect();
+        let mut held = HashMap::with_capacity(sessions.len());
+        for sessions in sessions.into_iter().collect::<Vec<_>>().chunks(BATCH) {
+            let rows = socket_session::Entity::find()
+                .filter(Column::Id.is_in(sessions.iter().copied()))
+                .order_by_asc(Column::Id)
+                .lock_shared()
+                .all(tx)
+                .await?;
+            held.extend(rows.into_iter().map(|row| (row.id, row.socket)));
+        }
+        Ok(held)
+    }
+
     /// Sessions that ended in one batch get one time. The difference does not matter for a limit of hours.
     async fn end(&self, recovery: &Recovery, tx: &impl ConnectionTrait) -> Result<(), Refusal> {
         use socket_session::Column;
@@ -198,7 +245,7 @@ impl Pending {
             let _ = waiting.send(if written.is_ok() { Ok(()) } else { Err(Refusal::Unavailable) });
         }
         // Callers that waited know of the failure.
-        self.orders.retain(|_, (_, waited)| written.is_err() && !*waited);
+        self.orders.retain(|_, pending| written.is_err() && !pending.waited);
         if written.is_ok() || self.began.len() + self.ended.len() + self.orders.len() > QUEUE {
             self.began.clear();
             self.ended.clear();

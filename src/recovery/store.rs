@@ -50,7 +50,10 @@ pub(super) enum Change {
     Began {
         holder: SessionOwner,
         user: UserId,
+        /// When the session began.
         at: Time,
+        /// When this connection got it.
+        held_at: Time,
     },
     Ended {
         holder: SessionOwner,
@@ -161,7 +164,8 @@ impl Recovery {
             holder.and_then(|holder| Some((holder.clone(), self.signer().read(who, dialect, &holder.pid)?)));
         let Some((holder, made)) = made else { return };
         // The start of a session is the time in its id, also after it came back.
-        let began = Change::Began { holder, user: who.id.clone(), at: made.made_at };
+        let (user, held_at) = (who.id.clone(), self.now());
+        let began = Change::Began { holder, user, at: made.made_at, held_at };
         if let Err(mpsc::error::TrySendError::Full(began)) = self.0.changes.try_send(began) {
             // A connection without a start leaves no record.
             let changes = self.0.changes.clone();

@@ -1,0 +1,155 @@
+//! Several processes on one database, and processes of different versions.
+
+use chrono::TimeDelta;
+use ordercast::base::clock::{Clock, from_millis};
+use ordercast::base::db::Db;
+use ordercast::dialect::Dialect;
+use ordercast::model::{OrderId, Principal, Role, UserId};
+use ordercast::recovery::pid::Pid;
+use ordercast::recovery::store::RecoveryWorker;
+use ordercast::recovery::{Follow, Recovery, SessionOwner};
+use sea_orm::{ConnectionTrait, EntityTrait};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{Server, TestDb, new_order, settings, until};
+use crate::on_both_databases;
+use crate::socket::Socket;
+
+/// Logs an event as another version does: the newest event of the order with other members. `edit` gets the event.
+async fn log_as_newer_version(db: &Db, order: &str, edit: impl FnOnce(&mut Value)) {
+    let row =
+        entity::order::Entity::find_by_id(order).one(db.reader()).await.expect("read").expect("the order");
+    let events = entity::order_event::Entity::find().all(db.reader()).await.expect("the log");
+    let newest = events.iter().rfind(|event| event.order_id == order).expect("an event");
+    let mut body: Value = serde_json::from_str(&newest.body).expect("JSON");
+    let (position, seq) = (events.len() + 1, row.seq + 1);
+    body["order"]["seq"] = json!(seq);
+    edit(&mut body);
+    let body = body.to_string().replace('\'', "''");
+    let tx = db.begin().await.expect("a transaction");
+    for statement in [
+        format!("UPDATE log_head SET position = {position}"),
+        format!("UPDATE orders SET seq = {seq} WHERE id = '{order}'"),
+        format!(
+            "INSERT INTO event_audience (stretch, audience, position) VALUES (0, 'user:customer', {position})"
+        ),
+        format!(
+            "INSERT INTO order_event (position, order_id, seq, body) VALUES ({position}, '{order}', {seq}, '{body}')"
+        ),
+    ] {
+        tx.execute_unprepared(&statement).await.expect("written");
+    }
+    tx.commit().await.expect("committed");
+}
+
+async fn recovery(db: &Db, clock: &Clock, limits: &TestDb) -> (Recovery, RecoveryWorker) {
+    Recovery::open(db.clone(), clock.clone(), settings(limits, &[]).limits).await.expect("opened")
+}
+
+on_both_databases! {
+    async fn processes_that_start_together_take_turns_at_migrating(db: TestDb) {
+        let starting: Vec<_> = (0..4).map(|_| { let url = db.url(); tokio::spawn(async move { Db::open(&url).await }) }).collect();
+        for opened in starting {
+            let opened = opened.await.expect("no panic").expect("migrated");
+            assert!(entity::order::Entity::find().one(opened.reader()).await.expect("the table").is_none());
+            opened.close().await;
+        }
+    }
+
+    // An event of a kind that is not known here is told as any other. One that cannot be read is skipped. Neither stops
+    // what comes after it.
+    async fn events_of_a_newer_version_do_not_stop_an_older_one(db: TestDb) {
+        let server = Server::start(&db, &["--window-events", "4"]).await;
+        let database = Db::connect(&db.url()).await.expect("database");
+        server.order("o1").await;
+        server.order("o2").await;
+        let mut customer = Socket::connect(&server, "customer", Role::Customer).await;
+        log_as_newer_version(&database, "o1", |body| body["kind"] = json!("teleported")).await;
+        let told = customer.event("order:status_update").await;
+        assert_eq!((&told["orderId"], &told["seq"], &told["position"]), (&json!("o1"), &json!(2), &json!(3)));
+        log_as_newer_version(&database, "o1", |body| body["order"]["status"] = json!("beamed_up")).await;
+        server.admin().status("o2", "accepted").await;
+        let told = customer.event("order:status_update").await;
+        assert_eq!((&told["orderId"], &told["seq"], &told["position"]), (&json!("o2"), &json!(2), &json!(5)));
+        assert_eq!(server.admin().status("o1", "accepted").await["seq"], 4);
+        assert_eq!(customer.event("order:status_update").await["seq"], 4);
+        for status in ["preparing", "ready_for_pickup", "assigned_to_driver", "picked_up"] {
+            server.admin().status("o2", status).await;
+        }
+        assert_eq!(server.anonymous().get("/ready").await.status, 200);
+        // Those who missed it are told what can be read, from the database and from the window.
+        for position in [2, 6] {
+            let auth = json!({"token": server.token("customer", Role::Customer), "position": position});
+            let mut late = Socket::connect_with_auth(&server, auth).await;
+            late.event("connected").await;
+            for expected in [3, 5, 6, 7, 8, 9, 10].into_iter().filter(|at| *at > position) {
+                assert_eq!(late.event("order:status_update").await["position"], expected);
+            }
+        }
+        let events = server.admin().get("/orders/o1/events").await.body;
+        let seqs: Vec<_> = events["events"].as_array().expect("events").iter().map(|event| event["seq"].as_i64().expect("a seq")).collect();
+        assert_eq!(seqs, [1, 2, 4]);
+        database.close().await;
+        server.stop().await;
+    }
+
+    // The client left a process that could not write that it was there, and is with another one by now.
+    async fn what_waited_for_the_database_does_not_undo_what_came_later(db: TestDb) {
+        let database = Db::open(&db.url()).await.expect("database");
+        let clock = Clock::manual(from_millis(1_800_000_000_000));
+        let who = Principal { id: UserId::stored("customer"), role: Role::Customer, expires_at: clock.now(), issued_at: None };
+        let (waits, its_work) = recovery(&database, &clock, &db).await;
+        let (later, later_work) = recovery(&database, &clock, &db).await;
+        let made = Pid { position: 0, made_at: clock.now() };
+        let pid = later.signer().make(&who, Dialect::Realtime, made, clock.random());
+        let owner = |socket: &str| SessionOwner { pid: pid.as_str().into(), socket: socket.into() };
+        let order = OrderId::stored("o1");
+        waits.began(Some(&owner("first")), &who, Dialect::Realtime);
+        waits.note(Some(&owner("first")), &order, Follow::No);
+        clock.advance(TimeDelta::seconds(3));
+        later.began(Some(&owner("second")), &who, Dialect::Realtime);
+        let stop = CancellationToken::new();
+        let later_runs = tokio::spawn(later_work.run(stop.clone()));
+        later.set(Some(&owner("second")), &order, Follow::Yes(None)).await.expect("written");
+        let it_runs = tokio::spawn(its_work.run(stop.clone()));
+        // The end writes what still waits.
+        stop.cancel();
+        it_runs.await.expect("ended");
+        later_runs.await.expect("ended");
+        let row = entity::socket_session::Entity::find_by_id(&pid).one(database.reader()).await.expect("read").expect("a row");
+        assert_eq!((row.socket.as_str(), row.ended_at), ("second", None));
+        let orders = entity::session_order::Entity::find().all(database.reader()).await.expect("read");
+        assert_eq!(orders.len(), 1, "it still follows the order");
+        database.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_counter_of_order_numbers_is_free_while_a_creation_waits_for_the_log() {
+    let Some(db) = TestDb::postgres().await else { return };
+    let server = Server::start(&db, &[]).await;
+    server.order("first").await;
+    let database = Db::connect(&db.url()).await.expect("database");
+    let held = database.begin().await.expect("a transaction");
+    held.execute_unprepared("UPDATE log_head SET position = position").await.expect("held");
+    let admin = server.admin();
+    let made = tokio::spawn(async move { admin.post("/orders", new_order("second")).await });
+    until("the creation waits", async || {
+        let waiting =
+            "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        let statement = sea_orm::Statement::from_string(sea_orm::DbBackend::Postgres, waiting);
+        !database.reader().query_all_raw(statement).await.expect("read").is_empty()
+    })
+    .await;
+    let counter = database.begin().await.expect("a transaction");
+    counter
+        .execute_unprepared("SELECT * FROM order_number FOR UPDATE NOWAIT")
+        .await
+        .expect("nobody holds it");
+    counter.rollback().await.expect("released");
+    held.rollback().await.expect("released");
+    assert_eq!(made.await.expect("no panic").status, 201);
+    database.close().await;
+    server.stop().await;
+}
