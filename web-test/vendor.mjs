@@ -14,6 +14,7 @@ const files = {
   'leaflet/dist/images/marker-icon.png': 'leaflet/images/marker-icon.png',
   'socket.io-client/LICENSE': 'socket.io/LICENSE',
   'socket.io-client/dist/socket.io.min.js': 'socket.io/socket.io.min.js',
+  'socket.io-client/dist/socket.io.esm.min.js': 'socket.io/socket.io.esm.min.js', // at /socket.io/socket.io.esm.min.js
 };
 
 await rm(join(here, 'vendor'), { recursive: true, force: true });

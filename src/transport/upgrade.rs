@@ -27,7 +27,8 @@ use crate::base::error::Refusal;
 pub fn refuse_foreign(app: &App, headers: &HeaderMap) -> Option<Response> {
     let origin = headers.get(header::ORIGIN).filter(|_| headers.contains_key(header::UPGRADE))?;
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    if origin.to_str().is_ok_and(|origin| app.config.origin_allowed(origin, host)) {
+    let allows = |origin: &str| app.config.origins().is_ok_and(|origins| origins.allows(origin, host));
+    if origin.to_str().is_ok_and(allows) {
         return None;
     }
     app.metrics.rejected("foreign_origin");

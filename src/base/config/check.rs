@@ -1,8 +1,6 @@
 //! Checks whether the settings can be used together. Each error is one line for the operator.
 
-use http::HeaderValue;
-
-use super::{Database, KeySource, Serve, TokenChecks};
+use super::{Database, KeySource, Origins, Serve, TokenChecks};
 use crate::base::clock::Clock;
 
 const MIN_SECRET_BYTES: usize = 32;
@@ -34,21 +32,6 @@ impl Database {
             Err("DATABASE_URL must begin with sqlite: or postgres://".to_owned())
         }
     }
-}
-
-/// The origins of pages that may call, beside the server's own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origins {
-    /// No others.
-    Same,
-    Any,
-    Listed(Vec<HeaderValue>),
-}
-
-fn origin(text: &str) -> Result<HeaderValue, String> {
-    let valid = (text.starts_with("http://") || text.starts_with("https://")) && !text.ends_with('/');
-    let value = text.parse().ok().filter(|_| valid);
-    value.ok_or_else(|| format!("CORS_ORIGIN: {text:?} is not an origin such as https://example.com"))
 }
 
 impl Serve {
@@ -135,30 +118,9 @@ impl Serve {
     /// # Errors
     /// One line for the operator.
     pub fn origins(&self) -> Result<Origins, String> {
-        match self.cors_origin.as_deref().map(str::trim) {
-            None | Some("") => Ok(Origins::Same),
-            Some(_) if self.allows_any_origin() => Ok(Origins::Any),
-            Some(list) => {
-                list.split(',').map(str::trim).map(origin).collect::<Result<_, _>>().map(Origins::Listed)
-            }
-        }
-    }
-
-    /// Whether pages of any origin may call.
-    #[must_use]
-    pub fn allows_any_origin(&self) -> bool {
-        self.cors_origin.as_deref().is_some_and(|list| list.trim() == "*")
-    }
-
-    /// Whether a browser page of this origin may open a socket here.
-    #[must_use]
-    pub fn origin_allowed(&self, origin: &str, host: Option<&str>) -> bool {
-        let same_origin = origin.split_once("://").is_some_and(|(_, authority)| Some(authority) == host);
-        let listed = self
-            .cors_origin
-            .as_deref()
-            .is_some_and(|list| list.split(',').any(|allowed| allowed.trim() == origin));
-        same_origin || listed || self.allows_any_origin()
+        Origins::parse(self.cors_origin.as_deref().unwrap_or_default()).map_err(|wrong| {
+            format!("CORS_ORIGIN: {wrong:?} is not an origin such as https://example.com, capacitor://localhost or null")
+        })
     }
 }
 
@@ -194,13 +156,5 @@ mod tests {
         }
         assert!(serve(&[SECRET]).is_ok());
         assert!(serve(&["--demo"]).expect("demo").jwt_secret.is_some());
-    }
-
-    #[test]
-    fn an_origin_is_allowed_if_it_is_listed_or_the_same() {
-        let listed = serve(&[SECRET, "--cors-origin", "https://a.test, http://b.test"]).expect("origins");
-        assert!(listed.origin_allowed("http://b.test", Some("x.test")));
-        assert!(listed.origin_allowed("https://x.test:9001", Some("x.test:9001")));
-        assert!(!listed.origin_allowed("https://c.test", Some("x.test")));
     }
 }

@@ -2,9 +2,11 @@
 
 mod check;
 mod keys;
+mod origin;
 
-pub use check::{Origins, check_secret};
+pub use check::check_secret;
 pub use keys::{KeySource, TokenChecks};
+pub use origin::{Origin, Origins};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -36,7 +38,8 @@ pub struct Serve {
     /// Refuse tokens for any other audience (`aud`)
     #[arg(long, env = "JWT_AUDIENCE")]
     pub jwt_audience: Option<String>,
-    /// Origins that browsers may call from: a comma-separated list, or *
+    /// Origins that browsers and apps may call from: a comma-separated list such as
+    /// `https://example.com,capacitor://localhost,null`, or *
     #[arg(long, env = "CORS_ORIGIN", value_name = "ORIGINS")]
     pub cors_origin: Option<String>,
     /// Accept clients of the older systems without a token. The default Socket.IO namespace then tells every socket

@@ -142,7 +142,9 @@ pub fn outer(router: Router, origins: Origins) -> Router {
     let allowed = match origins {
         Origins::Same => return router,
         Origins::Any => AllowOrigin::any(),
-        Origins::Listed(origins) => AllowOrigin::list(origins),
+        listed @ Origins::Listed(_) => {
+            AllowOrigin::predicate(move |origin, _| origin.to_str().is_ok_and(|origin| listed.lists(origin)))
+        }
     };
     router.layer(
         CorsLayer::new()

@@ -42,6 +42,21 @@ pub fn routes() -> Router<Site> {
                 serve(&format!("vendor/{path}"), &headers)
             }),
         )
+        .merge(client_library())
+}
+
+/// socket.io-client for pages that load it from the server, as Socket.IO's own server has it. The readable form is the minified
+/// one here.
+fn client_library() -> Router<Site> {
+    const NAMES: [(&str, &str); 3] = [
+        ("socket.io.js", "socket.io.min.js"),
+        ("socket.io.min.js", "socket.io.min.js"),
+        ("socket.io.esm.min.js", "socket.io.esm.min.js"),
+    ];
+    NAMES.into_iter().fold(Router::new(), |router, (name, file)| {
+        let library = async move |headers: HeaderMap| serve(&format!("vendor/socket.io/{file}"), &headers);
+        router.route(&format!("/socket.io/{name}"), get(library))
+    })
 }
 
 fn serve(path: &str, headers: &HeaderMap) -> Response {
@@ -58,10 +73,16 @@ fn serve(path: &str, headers: &HeaderMap) -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     ];
-    if headers.get(header::IF_NONE_MATCH) == Some(&tag) {
+    if headers.get_all(header::IF_NONE_MATCH).iter().any(|known| names(known, &tag)) {
         return (StatusCode::NOT_MODIFIED, fixed).into_response();
     }
     (fixed, file.data.into_owned()).into_response()
+}
+
+/// Whether an `If-None-Match` header names this tag. A proxy that compresses makes it a weak one, `W/"…"`.
+fn names(known: &HeaderValue, tag: &HeaderValue) -> bool {
+    let tags = known.to_str().unwrap_or_default().split(',').map(str::trim);
+    tags.map(|known| known.strip_prefix("W/").unwrap_or(known)).any(|known| known == "*" || known == tag)
 }
 
 fn kind(path: &str) -> &'static str {

@@ -5,6 +5,7 @@ use axum::extract::Request;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
 use super::engine::Engine;
+use super::engine_query::EngineQuery;
 use crate::transport::conn;
 use crate::transport::upgrade::upgraded;
 
@@ -39,9 +40,10 @@ pub(super) fn go_on(engine: &Engine, mut request: Request) {
 
 /// A copy of the request that shares no memory with hyper's read buffer. socketioxide keeps the parts of a request as long as
 /// the socket lives, and each would keep 16 KiB of buffer.
-pub(super) fn unpinned(request: Request) -> Option<Request> {
+pub(super) fn unpinned(request: Request, query: &EngineQuery) -> Option<Request> {
     let (mut parts, body) = request.into_parts();
-    let uri: Uri = String::from(parts.uri.path_and_query()?.as_str()).parse().ok()?;
+    let text = query.rewritten(parts.uri.query().unwrap_or_default());
+    let uri: Uri = format!("{}?{text}", parts.uri.path()).parse().ok()?;
     let mut headers = HeaderMap::with_capacity(KEPT.len());
     for name in KEPT {
         if let Some(value) = parts.headers.get(&name) {

@@ -18,6 +18,7 @@ use tower::Service;
 
 use super::door::Door;
 use super::engine::Engine;
+use super::engine_query::{EngineError, EngineQuery};
 use super::established::Arrival;
 use super::greeting::Greeting;
 use super::handshake::{EndsWithConnection, Handshake};
@@ -48,33 +49,6 @@ struct OpenPacket<'a> {
     sid: &'a str,
 }
 
-/// The query of a request.
-struct EngineQuery {
-    /// The protocol version is 3 or 4.
-    known: bool,
-    eio3: bool,
-    sid: Option<String>,
-    websocket: bool,
-}
-
-impl EngineQuery {
-    fn new(request: &Request) -> Self {
-        let mut query = Self { known: false, eio3: false, sid: None, websocket: false };
-        for pair in request.uri().query().unwrap_or_default().split('&') {
-            match pair.split_once('=') {
-                Some(("EIO", version)) => {
-                    query.eio3 = version == "3";
-                    query.known = query.eio3 || version == "4";
-                }
-                Some(("sid", sid)) => query.sid = Some(sid.to_owned()),
-                Some(("transport", name)) => query.websocket = name == "websocket",
-                _ => {}
-            }
-        }
-        query
-    }
-}
-
 impl Front {
     /// Without a `door` every client may come in. `body_limit` is in bytes.
     #[must_use]
@@ -89,6 +63,21 @@ impl Front {
     /// The longest message of one packet, in bytes.
     fn longest(&self) -> usize {
         self.app().map_or(self.body_limit, |app| app.config.limits.max_message_bytes)
+    }
+
+    /// The query of a request that Engine.IO's own server would accept.
+    fn read(&self, request: &Request) -> Result<EngineQuery, EngineError> {
+        let query = EngineQuery::read(request.method(), request.uri().query().unwrap_or_default())?;
+        // The protocol's own test suites are for servers of version 4 only.
+        if self.door.is_none() && !query.says_version {
+            return Err(EngineError::UnsupportedVersion);
+        }
+        let Some(sid) = &query.sid else { return Ok(query) };
+        match self.clients.get(sid) {
+            None => Err(EngineError::UnknownSid),
+            Some(client) if client.is_eio3() != query.eio3 => Err(EngineError::BadRequest),
+            Some(_) => Ok(query),
+        }
     }
 
     fn refuse(&self, request: &Request, query: &EngineQuery) -> Option<Response> {
@@ -109,7 +98,7 @@ impl Front {
     async fn serve(self, request: Request, query: EngineQuery) -> Response {
         let polls = request.method() == Method::GET && !query.websocket;
         let sid = match &query.sid {
-            _ if query.websocket => return self.upgrade(request, &query).await,
+            _ if query.websocket => return self.upgrade(request, &query),
             None => return self.open(request, query.eio3).await,
             Some(sid) => sid,
         };
@@ -135,7 +124,7 @@ impl Front {
     }
 
     /// A WebSocket of a new client, or of one that was polling before.
-    async fn upgrade(&self, request: Request, query: &EngineQuery) -> Response {
+    fn upgrade(&self, request: Request, query: &EngineQuery) -> Response {
         let Some(writer) = request.extensions().get::<conn::Handle>().and_then(conn::Handle::writer) else {
             return gone();
         };
@@ -149,26 +138,16 @@ impl Front {
         let request = Request::from_parts(parts, body);
         let response = match (&query.sid, &client) {
             (None, _) => {
-                let known = query.known && request.method() == Method::GET;
-                match upgrade::switching(request.headers()).filter(|_| known) {
-                    Some(switching) => {
-                        begin::go_on(&self.engine, request);
-                        switching
-                    }
-                    // socketioxide says what is wrong with it.
-                    None => self.engine.call(request).await,
-                }
+                let Some(switching) = upgrade::switching(request.headers()) else {
+                    return EngineError::BadRequest.answer();
+                };
+                begin::go_on(&self.engine, request);
+                switching
             }
             (Some(_), Some(client)) if request.method() == Method::GET => {
                 probe::accept(&self.engine, Arc::clone(client), Arc::clone(&writer), request)
             }
-            // This is the answer of Engine.IO's own server.
-            (Some(_), _) => {
-                let unknown = Body::from(r#"{"code":1,"message":"Session ID unknown"}"#);
-                let mut response = Response::new(unknown);
-                *response.status_mut() = StatusCode::BAD_REQUEST;
-                response
-            }
+            (Some(_), _) => EngineError::BadRequest.answer(),
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let incoming = Incoming::new(query.eio3, client.as_deref(), self.longest(), arrival);
@@ -217,11 +196,14 @@ impl Service<Request> for Front {
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let query = EngineQuery::new(&request);
+        let query = match self.read(&request) {
+            Ok(query) => query,
+            Err(error) => return Box::pin(std::future::ready(Ok(error.answer()))),
+        };
         if let Some(refusal) = self.refuse(&request, &query) {
             return Box::pin(std::future::ready(Ok(refusal)));
         }
-        let Some(mut request) = begin::unpinned(request) else {
+        let Some(mut request) = begin::unpinned(request, &query) else {
             let refusal = problem::respond(&Refusal::Malformed("the request cannot be read".to_owned()));
             return Box::pin(std::future::ready(Ok(refusal)));
         };

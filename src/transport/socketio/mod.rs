@@ -3,6 +3,7 @@
 mod begin;
 mod door;
 mod engine;
+mod engine_query;
 mod entry;
 mod established;
 mod front;

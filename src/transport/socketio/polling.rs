@@ -19,6 +19,8 @@ use crate::transport::conn::ConnectionWriter;
 pub(super) struct PollingClient {
     /// The first ping was answered for the client, which was not shown it.
     pinged: AtomicBool,
+    /// The client speaks Engine.IO 3.
+    eio3: AtomicBool,
     /// Nothing that the client polls has to be changed any more.
     settled: AtomicBool,
     /// We are ending the Engine.IO session.
@@ -127,7 +129,12 @@ impl PollingClient {
 
     /// An Engine.IO 3 client gets its packets as they are.
     pub(super) fn settle_as(&self, eio3: bool) {
+        self.eio3.store(eio3, Ordering::Release);
         self.settled.store(eio3, Ordering::Release);
+    }
+
+    pub(super) fn is_eio3(&self) -> bool {
+        self.eio3.load(Ordering::Acquire)
     }
 
     /// The CONNECT reply was polled. If the first ping is dealt with as well, nothing has to be changed any more.

@@ -56,6 +56,38 @@ test('A WebSocket from a foreign page is refused, because CORS would not stop it
   }
 });
 
+const APPS = ['capacitor://localhost', 'ionic://localhost', 'tauri://localhost', 'app://-', 'chrome-extension://abcdefghijklmnopabcdefghijklmnop',
+  'moz-extension://1b2c3d4e-0000-4000-8000-123456789abc', 'file://', 'null'];
+
+test('Origins of apps are allowed where they are listed', async () => {
+  const apps = await Server.start({ args: ['--cors-origin', APPS.join(', ')] });
+  try {
+    for (const origin of APPS) {
+      assert.equal(await allowed(apps, origin), origin);
+      assert.equal(await allowed(apps, origin, { method: 'OPTIONS', path: '/orders' }), origin);
+      assert.equal(await upgradeStatus(apps, { origin }), 101, origin);
+      assert.equal(await upgradeStatus(apps, { origin, url: `${apps.base.replace('http', 'ws')}/ws?token=x` }), 101, `${origin} at /ws`);
+      assert.equal(await upgradeStatus(none, { origin }), 403, origin);
+      assert.equal(await upgradeStatus(none, { origin, host: 'localhost' }), 403, `${origin} is not the page that the server serves`);
+    }
+    assert.equal(await upgradeStatus(apps, { origin: 'tauri://elsewhere' }), 403);
+  } finally {
+    await apps.close();
+  }
+});
+
+test('The server’s own page may connect, however its origin and the host are written', async () => {
+  const url = `${none.base.replace('http', 'ws')}/ws?token=x`;
+  for (const [origin, host] of [['https://x.test', 'x.test:443'], ['http://x.test', 'x.test:80'], ['https://x.test', 'X.TEST'], ['https://x.test:443', 'x.test'],
+    ['http://x.test:9001', 'X.test:9001'], ['http://[::1]', '[::1]:80']]) {
+    assert.equal(await upgradeStatus(none, { origin, host }), 101, `${origin} at ${host}`);
+    assert.equal(await upgradeStatus(none, { origin, host, url }), 101, `${origin} at ${host}, /ws`);
+  }
+  for (const [origin, host] of [['https://x.test:8443', 'x.test'], ['https://y.test', 'x.test:443'], ['http://x.test', 'x.test:443']]) {
+    assert.equal(await upgradeStatus(none, { origin, host }), 403, `${origin} at ${host}`);
+  }
+});
+
 test('A page of a listed origin connects', async () => {
   for (const client of ['4', '3', '2']) {
     for (const transport of ['websocket', 'polling', 'upgrade']) {

@@ -40,8 +40,7 @@ test('A malformed handshake is refused: 400 in polling, no session on a WebSocke
   const { sid } = await Polling.open(server);
   const at = (query) => `${server.base}/socket.io/?${query}`;
   for (const [method, query] of [
-    ['GET', 'transport=polling'], ['GET', 'EIO=&transport=polling'], ['GET', 'EIO=abc&transport=polling'], ['GET', 'EIO=2&transport=polling'],
-    ['GET', 'EIO=5&transport=polling'], ['GET', 'EIO=4'], ['GET', 'EIO=4&transport='], ['GET', 'EIO=4&transport=pigeon'],
+    ['GET', ''], ['GET', 'EIO=4'], ['GET', 'EIO=4&transport='], ['GET', 'EIO=4&transport=pigeon'],
     ['POST', 'EIO=4&transport=polling'], ['PUT', 'EIO=4&transport=polling'], ['DELETE', 'EIO=4&transport=polling'],
     ['GET', 'EIO=4&transport=polling&sid='], ['GET', 'EIO=4&transport=polling&sid=nobody'], ['GET', 'EIO=4&transport=polling&sid=AAAAAAAAAAAAAAHs'],
     ['POST', 'EIO=4&transport=polling&sid=AAAAAAAAAAAAAAHs'], ['PUT', `EIO=4&transport=polling&sid=${sid}`],
@@ -50,13 +49,54 @@ test('A malformed handshake is refused: 400 in polling, no session on a WebSocke
     assert.equal(status, 400, `${method} ${query}`);
   }
   const upgrade = { connection: 'Upgrade', upgrade: 'websocket', 'sec-websocket-version': '13', 'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==' };
-  for (const [query, missing] of [['transport=websocket'], ['EIO=abc&transport=websocket'], ['EIO=4'], ['EIO=4&transport=pigeon'],
+  for (const [query, missing] of [['EIO=4'], ['EIO=4&transport=pigeon'],
     ['EIO=4&transport=websocket&sid=nobody'], ['EIO=4&transport=websocket&sid=AAAAAAAAAAAAAAHs'], ['EIO=4&transport=websocket', 'sec-websocket-key']]) {
     const headers = Object.entries(upgrade).filter(([name]) => name !== missing).map(([name, value]) => `${name}: ${value}\r\n`).join('');
     const wire = await Wire.open(server, { head: `GET /socket.io/?${query} HTTP/1.1\r\nhost: x\r\n${headers}\r\n` });
     assert.ok(wire.status >= 400 && wire.status < 500, `${query}: ${wire.status}`);
     wire.cut();
   }
+});
+
+test('What does not say EIO=4 speaks version 3', async () => {
+  for (const says of ['', 'b64=1&', 'EIO=&', 'EIO=abc&', 'EIO=2&', 'EIO=5&', 'EIO=3&', 'EIO=4&EIO=3&']) {
+    const url = `${server.base}/socket.io/?${says}transport=polling`;
+    const response = await fetch(url);
+    const text = await response.text();
+    assert.equal(response.status, 200, url);
+    const [, length, packet] = /^(\d+):(0\{.*\})$/.exec(text);
+    assert.equal(packet.length, Number(length), url);
+    const again = `${url}&sid=${JSON.parse(packet.slice(1)).sid}`;
+    assert.match(await (await fetch(again)).text(), /^\d+:44/, `${url}: it is in the default namespace at once`);
+    assert.equal((await fetch(`${again}&EIO=4`)).status, 400, 'a session keeps its version');
+    const wire = await Wire.open(server, { head: `GET /socket.io/?${says}transport=websocket HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\n`
+      + 'sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n' });
+    assert.equal(wire.status, 101, url);
+    assert.match(await wire.next(), /^0\{/);
+    await wire.send('2');
+    const packets = [await wire.next(), await wire.next()];
+    assert.ok(packets.includes('3'), `${url}: it answers the client's ping: ${packets}`);
+    wire.cut();
+  }
+});
+
+test('The client library is served, as Socket.IO’s own server does', async () => {
+  for (const name of ['socket.io.js', 'socket.io.min.js', 'socket.io.esm.min.js']) {
+    const url = `${server.base}/socket.io/${name}`;
+    const response = await fetch(url);
+    assert.equal(response.status, 200, name);
+    assert.match(response.headers.get('content-type'), /javascript; charset=utf-8/);
+    assert.match(await response.text(), /Socket\.IO v4\./);
+    const tag = response.headers.get('etag');
+    for (const known of [tag, `W/${tag}`, `"x", ${tag}`]) assert.equal((await fetch(url, { headers: { 'if-none-match': known } })).status, 304, known);
+    assert.equal((await fetch(url, { headers: { 'if-none-match': '"x"' } })).status, 200);
+  }
+  assert.equal((await fetch(`${server.base}/socket.io/socket.io.php`)).status, 404);
+  // It is the library, and it works.
+  const source = await (await fetch(`${server.base}/socket.io/socket.io.js`)).text();
+  const scope = {};
+  new Function('exports', 'module', 'define', source).call(scope, undefined, undefined, undefined); // eslint-disable-line no-new-func
+  assert.equal(typeof (scope.io ?? globalThis.io), 'function');
 });
 
 // --- heartbeats

@@ -31,8 +31,8 @@ export async function joined(server, user, version = 4) {
 }
 
 /** The status of an upgrade request: 101, or the refusal. */
-export function upgradeStatus(server, { origin, version = 4 } = {}) {
-  const ws = new WebSocket(socketUrl(server, version), { origin });
+export function upgradeStatus(server, { origin, host, version = 4, url = socketUrl(server, version) } = {}) {
+  const ws = new WebSocket(url, { origin, ...(host && { headers: { host } }) });
   return within(new Promise((resolve, reject) => {
     ws.on('open', () => { ws.terminate(); resolve(101); });
     ws.on('unexpected-response', (request, response) => { response.resume(); request.destroy(); resolve(response.statusCode); });
