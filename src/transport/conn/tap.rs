@@ -23,15 +23,12 @@ pub type Then = Box<dyn FnOnce(&Arc<ConnectionWriter>) + Send>;
 /// Serves a connection in place of the library that has read it so far.
 pub type TakeOver = Box<dyn FnOnce(Conn, Arc<ConnectionWriter>) + Send>;
 
-/// Looks at the frames that the library writes, until sessions write as well.
+/// Looks at the frames that the library writes.
 pub trait OutgoingTap: Send {
     fn tell(&mut self, news: News);
 
     /// Decides about one frame. `text` is its payload if it is a text frame. The connection is locked meanwhile.
     fn see(&mut self, text: Option<&[u8]>) -> Verdict;
-
-    /// Whether the tap can be removed once sessions write.
-    fn is_done(&self) -> bool;
 }
 
 /// What becomes of a frame.

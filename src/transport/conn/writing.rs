@@ -1,5 +1,5 @@
 //! How the library that owns the stream writes to a connection: bytes as long as it speaks HTTP, then WebSocket frames. A tap
-//! looks at the frames until sessions may write as well.
+//! may look at the frames.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -97,6 +97,10 @@ impl ConnectionWriter {
         out: &mut Out,
         buf: &[u8],
     ) -> (Poll<io::Result<usize>>, Option<Then>) {
+        if out.closing {
+            // Nothing may follow our close frame.
+            return (Poll::Ready(Ok(buf.len())), None);
+        }
         if out.own.is_some() {
             return (self.wait(cx), None);
         }
@@ -108,7 +112,6 @@ impl ConnectionWriter {
         };
         let text = (buf[0] == websocket::TEXT).then(|| &buf[begin..end]);
         let Verdict { fate, opens, then } = tap.see(text);
-        let is_done = tap.is_done();
         match fate {
             Fate::Pass => out.passes(Bytes::copy_from_slice(&buf[..end])),
             Fate::Replace(frame) => out.own = Some(frame),
@@ -119,9 +122,6 @@ impl ConnectionWriter {
             }
         }
         out.open |= opens;
-        if out.open && is_done {
-            out.phase = Phase::Frames(None);
-        }
         if !out.blocked {
             self.write(out);
         }

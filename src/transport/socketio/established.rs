@@ -31,9 +31,8 @@ use crate::session::wire::{Handed, Urgency};
 use crate::transport::conn::{self, Conn, ConnectionWriter, websocket};
 use crate::transport::upgrade::{Ending, read_to_end, speak};
 
-/// A ping, `2`, and the end, `1`, as WebSocket frames of the server.
+/// A ping, `2`, as a WebSocket frame of the server.
 const PING: Bytes = Bytes::from_static(&[websocket::TEXT, 1, b'2']);
-const END: &[u8] = &[websocket::TEXT, 1, b'1'];
 /// The delay before the next try when there was no room for a ping.
 const PING_RETRY: Duration = Duration::from_secs(1);
 
@@ -95,7 +94,8 @@ impl Client {
             entry.end(Some(ending.name));
         }
         if let Some(close) = ending.close {
-            self.writer.finish([END, &close].concat().into());
+            // No Engine.IO close packet goes before it: python-socketio takes that for a goodbye and stays away.
+            self.writer.finish(close);
             read_to_end(socket.into_inner()).await;
         }
     }

@@ -10,7 +10,11 @@ use super::packet::{self, SEPARATOR, connect_reply, in_namespace, is_mark, with_
 use super::polling::PollingClient;
 use crate::transport::conn::tap::{Fate, News, OutgoingTap, Verdict};
 
-/// What is looked for on one WebSocket until its session writes.
+/// The packet that closes an Engine.IO session. socketioxide sends it after errors, Node does not: python-socketio takes it
+/// for a goodbye and stays away. So clients only see that their connection ends, and all of them come back.
+const CLOSE: &[u8] = b"1";
+
+/// What is looked for on one WebSocket as long as socketioxide writes there.
 pub(super) struct Greeting {
     /// The first ping is still to come. Engine.IO's servers ping after an interval, but socketioxide pings at once.
     ping: bool,
@@ -35,6 +39,9 @@ impl Greeting {
     }
 
     fn text(&mut self, packet: &[u8]) -> Verdict {
+        if packet == CLOSE {
+            return Fate::Drop.into();
+        }
         if packet == b"2" {
             let first = std::mem::take(&mut self.ping)
                 && self.client.as_ref().is_none_or(|client| client.claim_ping());
@@ -104,11 +111,13 @@ impl OutgoingTap for Greeting {
             None => self.pass(),
         }
     }
+}
 
-    /// The first ping may come after the session writes. A client that was polling has a mark for each namespace.
-    fn is_done(&self) -> bool {
-        !self.ping && self.client.is_none()
-    }
+/// What a client polls, without the packet that closes the session: see [`CLOSE`]. `None` if nothing is left.
+pub(super) fn without_close(body: &[u8], eio3: bool) -> Option<&[u8]> {
+    let last: &[u8] = if eio3 { b"1:1" } else { b"\x1E1" };
+    let rest = body.strip_suffix(last).unwrap_or(if body == CLOSE { &[] } else { body });
+    (!rest.is_empty()).then_some(rest)
 }
 
 /// Changes what a client of Engine.IO 4 polls, packet by packet, as [`Greeting`] does on a WebSocket. `None` if nothing is

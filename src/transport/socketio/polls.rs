@@ -5,10 +5,11 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 
 use super::front::{Front, gone};
-use super::greeting::mend_polled;
+use super::greeting::{mend_polled, without_close};
 use super::polling::PollingClient;
 use super::query;
 use crate::transport::problem;
@@ -44,49 +45,48 @@ impl Front {
                 entry.drained();
             }
             if client.is_closing() {
-                // Engine.IO's own server says this too. The client then knows that it may come back.
-                response = Response::new(Body::from(if eio3 { "1:1" } else { "1" }));
+                // A poll that fails brings every client back. Some stay away after a packet that closes the session.
+                return gone();
+            }
+            if response.status() != StatusCode::OK {
                 break;
             }
-            let settled = client.is_settled() && client.writer().is_none();
-            if settled || response.status() != StatusCode::OK {
-                break;
-            }
-            match self.mend(response, sid, client).await {
-                Ok(mended) => {
-                    response = mended;
-                    break;
-                }
+            match self.mend(response, sid, eio3, client).await {
+                Ok(mended) => return mended,
                 Err(Some(next)) => response = next,
-                Err(None) => {
-                    response = gone();
-                    break;
-                }
+                Err(None) => return gone(),
             }
         }
         response
     }
 
-    /// Changes what was polled. If nothing is left of it, the next answer is returned as an error.
+    /// Changes what was polled. If nothing is left of it, the next answer is returned as an error, or none if the session
+    /// has ended.
     async fn mend(
         &self,
         response: Response,
         sid: &str,
+        eio3: bool,
         client: &PollingClient,
     ) -> Result<Response, Option<Response>> {
-        let (mut parts, body) = response.into_parts();
-        let body = axum::body::to_bytes(body, self.body_limit).await.map_err(|_| None)?;
-        let Ok(text) = std::str::from_utf8(&body) else {
-            return Ok(Response::from_parts(parts, Body::from(body)));
+        let (mut parts, whole) = response.into_parts();
+        let whole = axum::body::to_bytes(whole, self.body_limit).await.map_err(|_| None)?;
+        let left = without_close(&whole, eio3).ok_or(None)?;
+        let settled = client.is_settled() && client.writer().is_none();
+        let body = match std::str::from_utf8(left) {
+            Ok(text) if !settled => {
+                let mut answer_ping = false;
+                let mended = mend_polled(text, client, &mut answer_ping);
+                if answer_ping {
+                    self.engine.pong(sid).await;
+                }
+                let Some(mended) = mended else { return Err(self.engine.poll(sid).await) };
+                Bytes::from(mended)
+            }
+            _ => whole.slice_ref(left),
         };
-        let mut answer_ping = false;
-        let mended = mend_polled(text, client, &mut answer_ping);
-        if answer_ping {
-            self.engine.pong(sid).await;
-        }
-        let Some(mended) = mended else { return Err(self.engine.poll(sid).await) };
-        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(mended.len()));
-        Ok(Response::from_parts(parts, Body::from(mended)))
+        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        Ok(Response::from_parts(parts, Body::from(body)))
     }
 
     /// Makes what a client of version 2 posts readable (see [`query`]), and takes note of what other clients post.

@@ -6,6 +6,7 @@ import hmac
 import json
 import os
 import re
+import signal
 import subprocess
 import tempfile
 import threading
@@ -39,7 +40,7 @@ class PythonClient(unittest.TestCase):
     def start(cls, port):
         cls.server = subprocess.Popen(
             [os.environ["ORDERCAST_BIN"], "serve", "--listen", f"127.0.0.1:{port}", "--jwt-secret", SECRET,
-             "--database-url", f"sqlite://{cls.folder.name}/t.db?mode=rwc"],
+             "--token-grace-ms", "200", "--drain-ms", "500", "--database-url", f"sqlite://{cls.folder.name}/t.db?mode=rwc"],
             cwd=cls.folder.name, env={"PATH": os.environ["PATH"]},
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )
@@ -51,8 +52,8 @@ class PythonClient(unittest.TestCase):
             raise RuntimeError("the server did not print its address")
 
     @classmethod
-    def kill(cls):
-        cls.server.kill()
+    def kill(cls, how=signal.SIGKILL):
+        cls.server.send_signal(how)
         cls.server.wait()
         cls.server.stdout.close()
 
@@ -186,6 +187,43 @@ class PythonClient(unittest.TestCase):
         self.assertEqual(positions, sorted(set(positions)), "each once, in order")
         for order, last in ((one, 4), (two, 5)):
             self.assertEqual([update["seq"] for update in updates if update["orderId"] == order], list(range(2, last + 1)))
+
+    def test_it_comes_back(self):
+        """After a stop and a restart of the server, and with a new token after the old one has ended."""
+        for transport in ("websocket", "polling"):
+            with self.subTest(transport):
+                self.come_back(transport)
+
+    def come_back(self, transport):
+        life = 3600
+        greetings, arrived = [], threading.Condition()
+
+        def auth():
+            return {"token": jwt(sub=f"back-{transport}", role="customer", exp=int(time.time()) + life)}
+
+        def greeted(greeting, *_):
+            with arrived:
+                greetings.append(greeting)
+                arrived.notify_all()
+
+        def wait(count, what):
+            with arrived:
+                self.assertTrue(arrived.wait_for(lambda: len(greetings) >= count, WAIT), what)
+
+        client = socketio.Client(reconnection_delay=0.1, reconnection_delay_max=0.4)
+        self.addCleanup(client.disconnect)
+        client.on("connected", greeted, namespace="/realtime")
+        client.connect(self.base, namespaces=["/realtime"], transports=[transport], auth=auth, wait_timeout=WAIT)
+        wait(1, "the greeting")
+        # The stop has to answer a poll that waits. Nothing tells when it has arrived.
+        time.sleep(0.3)
+        self.kill(signal.SIGTERM)
+        life = 2
+        self.start(self.port)
+        wait(2, "it comes back after a restart")
+        life = 3600
+        wait(3, "it comes back after its token has ended")
+        client.disconnect()
 
     def test_subscribing_since(self):
         """A back end follows an order; after a lost connection it subscribes again from the last seq it has."""
