@@ -142,8 +142,8 @@ fn print_token(args: &TokenArgs) -> ExitCode {
     if let Err(line) = check_secret(secret) {
         return exit_bad_config(&line);
     }
-    if ordercast::model::UserId::parse(&args.sub).is_err() {
-        return exit_bad_config("--sub must be 1–128 characters of A–Z a–z 0–9 . _ : - | @");
+    if let Err(rule) = ordercast::model::UserId::parse(&args.sub) {
+        return exit_bad_config(&format!("--sub {rule}"));
     }
     match mint(secret, &args.sub, args.role, args.name.as_deref(), Clock::System.now(), args.ttl) {
         Ok(token) => print(&token),

@@ -9,10 +9,10 @@ use std::time::Duration;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use tokio::time::Instant;
 
-use super::Claims;
 use super::jwks::Jwks;
 use super::key::Key;
 use super::revocations::Revocations;
+use super::token::{Claims, without_scheme};
 use super::verified::VerifiedTokens;
 use crate::base::clock::{Clock, instant};
 use crate::base::config::{KeySource, TokenChecks};
@@ -62,12 +62,14 @@ impl Auth {
         self.secret.is_some() || self.file.is_some() || self.jwks.as_ref().is_none_or(Jwks::is_loaded)
     }
 
-    /// Verifies a token and returns its sender.
+    /// Verifies a token and returns its sender. A leading `Bearer ` is taken off, wherever the token came from: many apps
+    /// put the same text into every place.
     ///
     /// # Errors
     /// [`Refusal::Unauthorized`], [`Refusal::TokenExpired`] or [`Refusal::Forbidden`]; [`Refusal::Unavailable`] while
     /// no key set was ever fetched.
     pub async fn verify(&self, token: &str) -> Result<Principal, Refusal> {
+        let token = without_scheme(token);
         let (rotation, digest) = (self.rotations.load(Ordering::Acquire), VerifiedTokens::digest(token));
         let now = self.clock.now();
         let who = match self.verified.get(&digest, rotation) {

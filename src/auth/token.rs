@@ -11,6 +11,16 @@ use crate::model::{Principal, Role, UserId};
 /// Tolerance for `nbf` in seconds, because the clock of the issuer may be ahead.
 const NOT_BEFORE_LEEWAY: f64 = 60.0;
 
+/// A token without `Bearer ` before it, in any case. A JWT itself has no white space.
+#[must_use]
+pub fn without_scheme(token: &str) -> &str {
+    let token = token.trim();
+    match token.split_once(char::is_whitespace) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim_start(),
+        _ => token,
+    }
+}
+
 /// The claims that the server reads. All others are ignored.
 #[derive(Debug, Deserialize)]
 pub struct Claims {
@@ -20,7 +30,7 @@ pub struct Claims {
     user_id: Option<Subject>,
     id: Option<Subject>,
     role: Option<RoleClaim>,
-    roles: Option<RolesClaim>,
+    roles: Option<RoleClaim>,
     exp: Option<f64>,
     iat: Option<f64>,
     nbf: Option<f64>,
@@ -45,28 +55,24 @@ impl Subject {
     }
 }
 
-/// A string, or any other value, which is ignored.
+/// The roles of a claim. Issuers write one or several, in `role` as in `roles`; what is no text is ignored.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum RoleClaim {
-    Text(String),
+    One(String),
+    Several(Vec<RoleClaim>),
     Other(IgnoredAny),
 }
 
 impl RoleClaim {
-    fn text(&self) -> Option<&str> {
+    /// The first role that is known here.
+    fn known(&self) -> Option<Role> {
         match self {
-            Self::Text(text) => Some(text),
+            Self::One(word) => Role::parse(word),
+            Self::Several(claims) => claims.iter().find_map(Self::known),
             Self::Other(_) => None,
         }
     }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum RolesClaim {
-    List(Vec<RoleClaim>),
-    Other(IgnoredAny),
 }
 
 impl Claims {
@@ -91,14 +97,10 @@ impl Claims {
             .next()
             .and_then(Subject::id)
             .ok_or(Refusal::Unauthorized("the token names no user"))?;
-        let role = self.role.as_ref().and_then(RoleClaim::text).and_then(Role::parse);
-        let role = role
-            .or_else(|| match &self.roles {
-                Some(RolesClaim::List(roles)) => {
-                    roles.iter().filter_map(RoleClaim::text).find_map(Role::parse)
-                }
-                Some(RolesClaim::Other(_)) | None => None,
-            })
+        let role = [self.role, self.roles]
+            .iter()
+            .flatten()
+            .find_map(RoleClaim::known)
             .ok_or_else(|| Refusal::Forbidden("the token has no role that is known here".to_owned()))?;
         Ok(Principal { id, role, expires_at: time(exp), issued_at: self.iat.map(time) })
     }
@@ -158,11 +160,24 @@ mod tests {
             r#"{"userId":"u1","roles":["boss","Courier"],"exp":2000}"#,
             r#"{"user_id":"u1","role":"rider","exp":2000.5}"#,
             r#"{"id":"u1","role":7,"roles":["driver"],"exp":2000}"#,
+            r#"{"sub":"u1","role":["driver","staff"],"exp":2000}"#,
+            r#"{"sub":"u1","role":[null,{"a":1},"boss"],"roles":"RIDER","exp":2000}"#,
+            r#"{"sub":"u1","role":"king","roles":[7,"driver"],"exp":2000}"#,
         ] {
             let who = read(json).expect(json);
             assert_eq!((who.id.as_str(), who.role), ("u1", Role::Driver), "{json}");
         }
         assert_eq!(read(r#"{"sub":42,"role":"user","exp":2000}"#).expect("number").id.as_str(), "42");
+    }
+
+    #[test]
+    fn the_scheme_is_taken_off() {
+        for text in ["e.y.J", "Bearer e.y.J", "bearer  e.y.J ", "BEARER\te.y.J", " e.y.J\n"] {
+            assert_eq!(without_scheme(text), "e.y.J", "{text:?}");
+        }
+        for text in ["Basic e.y.J", "Bearer", "", "Bearere.y.J"] {
+            assert_eq!(without_scheme(text), text);
+        }
     }
 
     #[test]
@@ -173,6 +188,8 @@ mod tests {
             (r#"{"sub":{"a":1},"role":"driver","exp":2000}"#, "unauthorized"),
             (r#"{"role":"driver","exp":2000}"#, "unauthorized"),
             (r#"{"sub":"u","role":"king","exp":2000}"#, "forbidden"),
+            (r#"{"sub":"u","role":["king"],"roles":[],"exp":2000}"#, "forbidden"),
+            (r#"{"sub":"a\nb","role":"driver","exp":2000}"#, "unauthorized"),
             (r#"{"sub":"u","role":"driver","exp":2000,"nbf":1900}"#, "unauthorized"),
         ] {
             assert_eq!(read(json).expect_err(json).code(), code, "{json}");

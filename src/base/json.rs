@@ -11,6 +11,8 @@ use super::strict::Strict;
 /// [`Refusal::Malformed`] if the body is not JSON; [`Refusal::Invalid`], with the path of the wrong member, if it has
 /// not the expected shape.
 pub fn read_json<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Refusal> {
+    // Some programs begin a file or a body with a byte order mark.
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     // Tracking the path costs time, so only an input that fails is parsed a second time with it.
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     if let Ok(value) = T::deserialize(Strict(&mut deserializer))

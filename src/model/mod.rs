@@ -6,6 +6,7 @@ pub mod command;
 pub mod eta;
 pub mod event;
 pub mod fix;
+pub mod id;
 pub mod new_order;
 pub mod order;
 pub mod overview;
@@ -22,11 +23,11 @@ pub use command::{Command, Secret};
 pub use eta::{Eta, EtaSource, Forecast};
 pub use event::{About, Announcement, Audience, EtaChange, EventKind, LiveEvent, Location, OrderEvent};
 pub use fix::{Fix, LocationReport};
+pub use id::{OrderId, UserId};
 pub use order::{Chef, Customer, Delivery, Driver, Item, Order, PastStatus};
 pub use overview::Overview;
 pub use tracking::{TrackingId, TrackingSession};
 pub use value::{
-    Accuracy, Amount, Heading, Latitude, Line, Longitude, OrderId, Paragraph, Phone, Point, Speed, Text,
-    UserId, WholeNumber,
+    Accuracy, Amount, Heading, Latitude, Line, Longitude, Paragraph, Phone, Point, Speed, Text, WholeNumber,
 };
 pub use who::{Principal, Role};

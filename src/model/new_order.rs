@@ -11,7 +11,7 @@ use super::{Amount, Latitude, Line, Longitude, OrderId, Paragraph, Phone, Text, 
 #[schema(as = NewOrder)]
 pub struct NewOrder {
     /// Made here (a `UUIDv7`) when absent.
-    #[schema(value_type = Option<String>, format = "id")]
+    #[schema(value_type = Option<String>, format = "order_id")]
     pub id: Option<OrderId>,
     /// Made here (`RND-YYYYMMDD-NNNN`) when absent; unique.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 64, format = "text")]
@@ -36,7 +36,7 @@ pub struct NewOrder {
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = NewPerson)]
 pub struct PersonIn {
-    #[schema(value_type = String, format = "id")]
+    #[schema(value_type = String, format = "user_id")]
     pub id: UserId,
     #[schema(value_type = String, format = "line")]
     pub name: Line,
@@ -49,7 +49,7 @@ pub struct PersonIn {
 #[serde(rename_all = "camelCase")]
 #[schema(as = NewChef)]
 pub struct ChefIn {
-    #[schema(value_type = String, format = "id")]
+    #[schema(value_type = String, format = "user_id")]
     pub id: UserId,
     #[schema(value_type = String, format = "line")]
     pub name: Line,

@@ -1,81 +1,13 @@
-//! Typed ids and other small values that are valid by construction.
+//! Small values that are valid by construction.
 
 use std::fmt;
-use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// The rule for ids, in the words of a refusal.
-const ID_RULE: &str = "must be 1–128 characters of A–Z a–z 0–9 . _ : - | @";
-
-/// The rule for ids as a regular expression, for documents.
-pub const ID_PATTERN: &str = "^[A-Za-z0-9._:|@-]{1,128}$";
 /// Text without control characters except line breaks and tabs, as a regular expression, for documents: see [`Text`].
 pub const TEXT_PATTERN: &str = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$";
 /// The range of an [`Amount`].
 pub const MAX_AMOUNT: f64 = 1_000_000_000_000.0;
-
-fn is_id(text: &str) -> bool {
-    (1..=128).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-|@".contains(&b))
-}
-
-macro_rules! id {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-        #[serde(transparent)]
-        pub struct $name(Arc<str>);
-
-        impl $name {
-            /// # Errors
-            /// The rule that the text breaks.
-            pub fn parse(text: &str) -> Result<Self, &'static str> {
-                if is_id(text) { Ok(Self(text.into())) } else { Err(ID_RULE) }
-            }
-
-            /// The id as text.
-            #[must_use]
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-
-            /// An id that was checked when it was stored.
-            #[must_use]
-            pub fn stored(text: &str) -> Self {
-                Self(text.into())
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                Self::parse(&text).map_err(serde::de::Error::custom)
-            }
-        }
-    };
-}
-
-id!(
-    /// An order's id, ours (a `UUIDv7`) or another system's.
-    OrderId
-);
-id!(
-    /// The id of a customer, chef, driver, admin or service.
-    UserId
-);
 
 /// A point on the globe: decimal degrees, WGS 84.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -223,16 +155,6 @@ pub type Phone = Text<1, 64>;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ids_keep_to_their_alphabet() {
-        for good in ["a", "order:1", "auth0|5f", "x@y.z", &"a".repeat(128)] {
-            assert!(OrderId::parse(good).is_ok(), "{good}");
-        }
-        for bad in ["", " ", "a b", "é", "a/b", "a'b", &"a".repeat(129)] {
-            assert!(OrderId::parse(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn numbers_keep_to_their_range() {

@@ -8,14 +8,15 @@ use http::request::Parts;
 pub fn token_of(parts: &Parts) -> Option<String> {
     let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let bearer = header.and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
+        let (scheme, token) = value.trim_start().split_once([' ', '\t'])?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
     });
     bearer.or_else(|| token_in(parts.uri.query()?))
 }
 
-/// The `token` of a query string. A JWT has only base64url and dots, so it needs no decoding.
+/// The `token` of a query string. It is decoded, because some apps send `Bearer ` before it there too.
 #[must_use]
 pub fn token_in(query: &str) -> Option<String> {
-    query.split('&').find_map(|pair| pair.strip_prefix("token=")).map(ToOwned::to_owned)
+    form_urlencoded::parse(query.as_bytes())
+        .find_map(|(name, value)| (name == "token").then(|| value.into_owned()))
 }

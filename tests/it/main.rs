@@ -6,6 +6,7 @@ mod binary;
 mod concurrency;
 mod dialects;
 mod fuzz;
+mod good_will;
 mod group;
 mod harness;
 mod hostile;

@@ -30,7 +30,7 @@ pub struct AnnouncementIn {
     )]
     role: Option<String>,
     /// One user, on all their sockets
-    #[schema(value_type = Option<String>, format = "id")]
+    #[schema(value_type = Option<String>, format = "user_id")]
     user_id: Option<UserId>,
     /// The event's name; those that mean something here are reserved
     #[schema(min_length = 1, max_length = 128)]

@@ -2,8 +2,9 @@
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::response::Response;
 use http::request::Parts;
-use http::{StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
 
 use crate::base::error::Refusal;
@@ -78,7 +79,7 @@ pub struct Body<T> {
 }
 
 impl<T: DeserializeOwned> FromRequest<Site> for Body<T> {
-    type Rejection = axum::response::Response;
+    type Rejection = Response;
 
     async fn from_request(request: Request, site: &Site) -> Result<Self, Self::Rejection> {
         let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -90,6 +91,9 @@ impl<T: DeserializeOwned> FromRequest<Site> for Body<T> {
         if !json {
             let detail = "the body must be application/json";
             return Err(problem::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
+        }
+        if let Some(refusal) = refuse_encoded(request.headers()) {
+            return Err(refusal);
         }
         let bytes = Bytes::from_request(request, site).await.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
@@ -105,6 +109,24 @@ impl<T: DeserializeOwned> FromRequest<Site> for Body<T> {
         let value = crate::base::json::read_json(read).map_err(|refusal| problem::respond(&refusal))?;
         Ok(Self { value, bytes })
     }
+}
+
+/// Refuses a compressed body: it is not decompressed here, because a few bytes can become gigabytes.
+fn refuse_encoded(headers: &HeaderMap) -> Option<Response> {
+    let is_plain = |value: &HeaderValue| {
+        value.to_str().is_ok_and(|value| value.split(',').all(|coding| is_identity(coding.trim())))
+    };
+    if headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain) {
+        return None;
+    }
+    let detail = "the body must not be encoded; send it without Content-Encoding";
+    let mut response = problem::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail);
+    response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    Some(response)
+}
+
+fn is_identity(coding: &str) -> bool {
+    coding.is_empty() || coding.eq_ignore_ascii_case("identity")
 }
 
 /// The query string, checked.

@@ -22,6 +22,7 @@ use axum::response::Response;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+use tower_http::normalize_path::NormalizePath;
 use tracing::Instrument;
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
@@ -133,8 +134,10 @@ pub fn router(sessions: &Sessions, connections: Arc<conn::Shared>, under_way: Ar
         .with_state(site)
 }
 
-/// Layers of every request, Socket.IO's too: panics are caught, and CORS and security headers are added.
+/// Layers of every request, Socket.IO's too: a trailing slash is taken off the path, panics are caught, and CORS and security
+/// headers are added.
 pub fn outer(router: Router, origins: Origins) -> Router {
+    let router = Router::new().fallback_service(NormalizePath::trim_trailing_slash(router));
     let router = router.layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
         problem::respond(&Refusal::internal("a handler panicked"))
     }));

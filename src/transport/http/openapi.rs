@@ -2,11 +2,12 @@
 
 use utoipa::Number;
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::schema::{KnownFormat, Object, Schema, SchemaFormat};
+use utoipa::openapi::schema::{KnownFormat, Object, Schema, SchemaFormat, SchemaType, Type};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder};
 
 use crate::dialect::{orders_track, tracking};
-use crate::model::value::{ID_PATTERN, MAX_AMOUNT, TEXT_PATTERN};
+use crate::model::id::{MAX_ID, ORDER_ID_PATTERN, USER_ID_PATTERN};
+use crate::model::value::{MAX_AMOUNT, TEXT_PATTERN};
 use crate::model::{Line, Paragraph};
 
 /// Adds shared refusals to each operation: they depend on its token, path, query and body.
@@ -59,7 +60,11 @@ fn constrain_value(object: &mut Object, format: &str) {
         (object.minimum, object.maximum) = (Some(min), Some(max));
     };
     match format {
-        "id" => text(object, None, None, ID_PATTERN),
+        "order_id" | "user_id" => {
+            let pattern = if format == "order_id" { ORDER_ID_PATTERN } else { USER_ID_PATTERN };
+            text(object, Some(1), Some(MAX_ID), pattern);
+            or_whole_number(object);
+        }
         "text" => text(object, None, None, TEXT_PATTERN),
         "line" => text(object, Some(Line::MIN), Some(Line::MAX), TEXT_PATTERN),
         "paragraph" => text(object, None, Some(Paragraph::MAX), TEXT_PATTERN),
@@ -71,6 +76,18 @@ fn constrain_value(object: &mut Object, format: &str) {
         "amount" => number(object, Number::Int(0), Number::Float(MAX_AMOUNT)),
         _ => {}
     }
+}
+
+/// An id may also be a whole number.
+fn or_whole_number(object: &mut Object) {
+    let mut types = match &object.schema_type {
+        SchemaType::Type(one) => vec![one.clone()],
+        SchemaType::Array(several) => several.clone(),
+        SchemaType::AnyValue => return,
+    };
+    types.push(Type::Integer);
+    object.schema_type = SchemaType::Array(types);
+    object.minimum = Some(Number::Int(0));
 }
 
 /// The regular expression of these words.

@@ -26,10 +26,10 @@ use crate::transport::site::Site;
 #[schema(as = NewTrackingSession)]
 pub struct Start {
     /// One that nobody knows is made
-    #[schema(value_type = String, format = "id")]
+    #[schema(value_type = String, format = "order_id")]
     order_id: OrderId,
     /// The caller, if not said
-    #[schema(value_type = Option<String>, format = "id")]
+    #[schema(value_type = Option<String>, format = "user_id")]
     rider_id: Option<UserId>,
     /// Where the order says, if not said
     #[schema(value_type = Option<f64>, format = "latitude")]
