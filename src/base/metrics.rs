@@ -66,6 +66,9 @@ pub struct Inner {
     pub conflated: Count,
     pub replayed: Count,
     pub stalls: Count,
+    pub slowed: Count,
+    pub unauthenticated_bytes: Gauge,
+    pub polling_clients: Gauge,
     pub events_committed: Count,
     pub log_reads: Count,
     recoveries: Family<OutcomeLabel, Count>,
@@ -170,6 +173,12 @@ impl Metrics {
             ),
             conflated: names.add("conflated", "Live events that a newer one took the place of"),
             replayed: names.add("replayed", "Durable events told to sockets that were behind"),
+            slowed: names.add("slowed", "HTTP requests that were held back because too many came"),
+            unauthenticated_bytes: names.add(
+                "unauthenticated_bytes",
+                "Memory counted for connections, handshakes and bodies without a verified token",
+            ),
+            polling_clients: names.add("polling_clients", "Engine.IO sessions that began with polling"),
             stalls: names.add("stalls", "Connections ended because they took nothing for too long"),
             events_committed: names.add(
                 "events_committed",

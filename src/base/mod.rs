@@ -1,5 +1,6 @@
 //! The lowest layer. Every other layer may use it: clock and randomness, settings, database, errors, metrics.
 
+pub mod address;
 pub mod clock;
 pub mod config;
 pub mod db;

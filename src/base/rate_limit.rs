@@ -1,6 +1,65 @@
-//! A token bucket: allows a burst, then a steady rate per second.
+//! Token buckets: allow a burst, then a steady rate per second. [`Bucket`] refuses what is too much. [`Pace`] slows it down
+//! first.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::clock::Time;
+
+/// A steady rate per second, and how much may come at once. A rate of 0 means no limit.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    pub per_second: f64,
+    pub burst: f64,
+}
+
+/// A token bucket that may be overdrawn: whoever overdraws it waits until it is level again.
+#[derive(Debug)]
+pub struct Pace(Mutex<(f64, Instant)>);
+
+impl Pace {
+    /// A full bucket.
+    #[must_use]
+    pub fn full(rate: Rate, now: Instant) -> Self {
+        Self(Mutex::new((rate.burst, now)))
+    }
+
+    /// Takes `cost` tokens. Returns how long to wait before going on: nothing as long as the burst lasts, and `patience` at
+    /// the most.
+    ///
+    /// # Errors
+    /// The time until which it makes no sense to try again, if that is longer than `patience`. Nothing is taken then.
+    pub fn take(
+        &self,
+        cost: f64,
+        rate: Rate,
+        patience: Duration,
+        now: Instant,
+    ) -> Result<Duration, Duration> {
+        if rate.per_second <= 0.0 {
+            return Ok(Duration::ZERO);
+        }
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (tokens, updated_at) = *state;
+        let elapsed = now.saturating_duration_since(updated_at).as_secs_f64();
+        let filled = elapsed.mul_add(rate.per_second, tokens).min(rate.burst);
+        let left = filled - cost;
+        let wait = Duration::try_from_secs_f64(-left / rate.per_second).unwrap_or(Duration::ZERO);
+        let result = if wait > patience { Err(wait) } else { Ok(wait) };
+        *state = (if result.is_ok() { left } else { filled }, now);
+        result
+    }
+
+    /// Whether nothing was taken lately, so that a new bucket would be the same.
+    #[must_use]
+    pub fn is_full(&self, rate: Rate, now: Instant) -> bool {
+        let (tokens, updated_at) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let elapsed = now.saturating_duration_since(updated_at).as_secs_f64();
+        rate.per_second <= 0.0 || elapsed.mul_add(rate.per_second, tokens) >= rate.burst
+    }
+}
 
 /// The fill level of a token bucket. The caller passes size and rate with each call, so that a bucket costs only 16
 /// bytes.
@@ -41,7 +100,24 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::clock::from_millis;
+    use crate::base::clock::{from_millis, instant};
+
+    #[test]
+    fn a_pace_slows_down_before_it_refuses() {
+        let (now, second) = (instant(), Duration::from_secs(1));
+        let rate = Rate { per_second: 2.0, burst: 3.0 };
+        let pace = Pace::full(rate, now);
+        let take = |after: Duration| pace.take(1.0, rate, second, now + after);
+        for _ in 0..3 {
+            assert_eq!(take(Duration::ZERO), Ok(Duration::ZERO));
+        }
+        assert_eq!(take(Duration::ZERO), Ok(second / 2));
+        assert_eq!(take(Duration::ZERO), Ok(second));
+        assert_eq!(take(Duration::ZERO), Err(second * 3 / 2), "refused");
+        assert_eq!(take(Duration::ZERO), Err(second * 3 / 2), "a refusal costs nothing");
+        assert_eq!(take(second), Ok(second / 2), "two places are free again");
+        assert_eq!(pace.take(9.0, Rate { per_second: 0.0, burst: 0.0 }, second, now), Ok(Duration::ZERO));
+    }
 
     #[test]
     fn a_bucket_allows_a_burst_and_then_the_rate() {

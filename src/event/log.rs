@@ -4,7 +4,7 @@ use entity::{event_audience, log_head, order_event};
 use sea_orm::sea_query::{Order, Query};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseBackend, DatabaseTransaction, EntityTrait, QueryFilter,
-    QueryOrder, QuerySelect,
+    QueryOrder, QuerySelect, Select,
 };
 use serde::{Serialize, Serializer};
 use smallvec::SmallVec;
@@ -162,13 +162,40 @@ impl Entry {
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     pub entries: Vec<Entry>,
-    /// The read reached its limit, so there may be more.
+    /// The read reached its limit in number or bytes, so there may be more.
     pub is_full: bool,
 }
 
+/// The most bytes of one read.
+const READ_BYTES: usize = 2 * 1024 * 1024;
+/// Entries that are read at a time until it is known how large they are.
+const FIRST_READ: u64 = 64;
+
+/// Reads up to `limit` rows, and no more once they are large. `select` selects those that follow the last one so far.
+async fn bounded(
+    db: &impl ConnectionTrait,
+    limit: u64,
+    select: impl Fn(Option<&order_event::Model>) -> Select<order_event::Entity>,
+) -> Result<(Vec<order_event::Model>, bool), Refusal> {
+    let (mut rows, mut bytes): (Vec<order_event::Model>, usize) = (Vec::new(), 0);
+    loop {
+        let count = match bytes.checked_div(rows.len()) {
+            None => FIRST_READ,
+            Some(usual) => ((READ_BYTES - bytes) / usual.max(1)).max(1) as u64,
+        };
+        let count = count.min(limit - rows.len() as u64);
+        let more = select(rows.last()).limit(count).all(db).await?;
+        let was_last = (more.len() as u64) < count;
+        bytes += more.iter().map(|row| row.body.len()).sum::<usize>();
+        rows.extend(more);
+        if was_last || rows.len() as u64 >= limit || bytes >= READ_BYTES {
+            return Ok((rows, !was_last));
+        }
+    }
+}
+
 impl Page {
-    fn new(rows: &[order_event::Model], limit: u64) -> Self {
-        let is_full = rows.len() as u64 >= limit;
+    fn new((rows, is_full): (Vec<order_event::Model>, bool)) -> Self {
         Self { entries: rows.iter().map(Entry::read).collect(), is_full }
     }
 
@@ -188,13 +215,12 @@ impl Page {
 /// # Errors
 /// Those of the database.
 pub async fn after(db: &impl ConnectionTrait, position: i64) -> Result<Page, Refusal> {
-    let rows = order_event::Entity::find()
-        .filter(order_event::Column::Position.gt(position))
-        .order_by_asc(order_event::Column::Position)
-        .limit(PAGE)
-        .all(db)
-        .await?;
-    Ok(Page::new(&rows, PAGE))
+    let rows = bounded(db, PAGE, |last| {
+        order_event::Entity::find()
+            .filter(order_event::Column::Position.gt(last.map_or(position, |last| last.position)))
+            .order_by_asc(order_event::Column::Position)
+    });
+    Ok(Page::new(rows.await?))
 }
 
 /// Up to `limit` events of one order after a seq, in order.
@@ -207,28 +233,56 @@ pub async fn of_order(
     after_seq: i64,
     limit: u64,
 ) -> Result<Page, Refusal> {
-    let rows = order_event::Entity::find()
-        .filter(order_event::Column::OrderId.eq(order.as_str()))
-        .filter(order_event::Column::Seq.gt(after_seq))
-        .order_by_asc(order_event::Column::Seq)
-        .limit(limit)
-        .all(db)
-        .await?;
-    Ok(Page::new(&rows, limit))
+    let rows = bounded(db, limit, |last| {
+        order_event::Entity::find()
+            .filter(order_event::Column::OrderId.eq(order.as_str()))
+            .filter(order_event::Column::Seq.gt(last.map_or(after_seq, |last| last.seq)))
+            .order_by_asc(order_event::Column::Seq)
+    });
+    Ok(Page::new(rows.await?))
 }
 
-/// The events of a stretch of the log, both ends excluded, in order.
+/// The newest events of an order, up to `limit` of them, oldest first.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn between(db: &impl ConnectionTrait, after: i64, before: i64) -> Result<Vec<OrderEvent>, Refusal> {
-    let rows = order_event::Entity::find()
-        .filter(order_event::Column::Position.gt(after))
-        .filter(order_event::Column::Position.lt(before))
-        .order_by_asc(order_event::Column::Position)
-        .all(db)
-        .await?;
-    Ok(Page::new(&rows, u64::MAX).events())
+pub async fn newest_of_order(
+    db: &impl ConnectionTrait,
+    order: &OrderId,
+    limit: u64,
+) -> Result<Vec<OrderEvent>, Refusal> {
+    let rows = bounded(db, limit, |last| {
+        order_event::Entity::find()
+            .filter(order_event::Column::OrderId.eq(order.as_str()))
+            .filter(order_event::Column::Seq.lt(last.map_or(i64::MAX, |last| last.seq)))
+            .order_by_desc(order_event::Column::Seq)
+    });
+    let mut events = Page::new(rows.await?).events();
+    events.reverse();
+    Ok(events)
+}
+
+/// The events before a position, in order, and the position after which they are all: `after`, or a later one if they are
+/// large.
+///
+/// # Errors
+/// Those of the database.
+pub async fn between(
+    db: &impl ConnectionTrait,
+    after: i64,
+    before: i64,
+) -> Result<(i64, Vec<OrderEvent>), Refusal> {
+    let rows = bounded(db, PAGE, |last| {
+        order_event::Entity::find()
+            .filter(order_event::Column::Position.gt(after))
+            .filter(order_event::Column::Position.lt(last.map_or(before, |last| last.position)))
+            .order_by_desc(order_event::Column::Position)
+    });
+    let page = Page::new(rows.await?);
+    let reached = page.entries.last().filter(|_| page.is_full).map_or(after, |first| first.position() - 1);
+    let mut events = page.events();
+    events.reverse();
+    Ok((reached, events))
 }
 
 /// The part of the log for one client.
@@ -287,20 +341,22 @@ pub async fn of_share(
     after: i64,
     head: i64,
 ) -> Result<Page, Refusal> {
-    let mut found = Vec::new();
+    let (mut found, mut bytes) = (Vec::new(), 0);
     for condition in share.conditions(after, head, PAGE) {
-        let rows = order_event::Entity::find()
-            .filter(condition)
-            .order_by_asc(order_event::Column::Position)
-            .limit(PAGE - found.len() as u64)
-            .all(db)
-            .await?;
+        let (rows, is_full) = bounded(db, PAGE - found.len() as u64, |last| {
+            order_event::Entity::find()
+                .filter(condition.clone())
+                .filter(order_event::Column::Position.gt(last.map_or(after, |last| last.position)))
+                .order_by_asc(order_event::Column::Position)
+        })
+        .await?;
+        bytes += rows.iter().map(|row| row.body.len()).sum::<usize>();
         found.extend(rows);
-        if found.len() as u64 >= PAGE {
-            break;
+        if is_full || bytes >= READ_BYTES {
+            return Ok(Page::new((found, true)));
         }
     }
-    Ok(Page::new(&found, PAGE))
+    Ok(Page::new((found, false)))
 }
 
 /// The number of events of a share after a position, up to `head`. Counting stops beyond `limit`.

@@ -43,6 +43,18 @@ impl Order {
     pub const fn destination(&self) -> Point {
         Point::stored(self.delivery.latitude, self.delivery.longitude)
     }
+
+    /// About how many bytes it takes, in memory and as JSON.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let of = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let chef = self.chef.name.len() + of(&self.chef.business_name) + of(&self.chef.address);
+        let customer = self.customer.name.len() + of(&self.customer.phone);
+        let driver = self.driver.as_ref().map_or(0, |driver| driver.name.len() + of(&driver.phone));
+        let items: usize = self.items.iter().map(|item| item.name.len() + size_of::<Item>()).sum();
+        let texts = self.delivery.address.len() + of(&self.notes) + chef + customer + driver;
+        size_of::<Self>() + texts + items
+    }
 }
 
 /// Who ordered.

@@ -12,8 +12,9 @@ use crate::model::{Order, OrderId, PastStatus, status};
 
 /// The most orders in the cache. A further one removes another, which is read again when it is changed.
 const CAPACITY: usize = 4_096;
-/// Orders with more items are not cached: a few of them could use as much memory as hundreds of others.
-const ITEMS: usize = 32;
+/// Larger orders are not cached, in bytes: a few of them could use as much memory as hundreds of others. All together take
+/// 32 MiB at the most.
+const LARGE: usize = 8 * 1024;
 
 /// An order and its history.
 pub(crate) type OrderWithHistory = (Order, Vec<PastStatus>);
@@ -69,7 +70,7 @@ impl Known {
     /// Adds orders as they are on disk, without finished ones, which do not change again.
     pub fn keep(&self, orders: impl IntoIterator<Item = OrderWithHistory>) {
         let mut known = self.orders();
-        let worth = |order: &Order| !status::is_final(order.status) && order.items.len() <= ITEMS;
+        let worth = |order: &Order| !status::is_final(order.status) && order.bytes() <= LARGE;
         for (order, history) in orders.into_iter().filter(|(order, _)| worth(order)) {
             if known.len() >= CAPACITY
                 && let Some(any) = known.keys().next().cloned()

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 
 use self::create::Idempotency;
-use self::read::{Cursor, Page};
+use self::read::{Cursor, Page, PageSize};
 use self::snapshot::{Snapshot, Snapshots};
 use self::writer::{Work, Writer};
 use crate::base::clock::Clock;
@@ -36,6 +36,8 @@ pub struct Orders {
     snapshots: Arc<Snapshots>,
     /// How long an `Idempotency-Key` is kept.
     key_lifetime: TimeDelta,
+    /// The size of a page of a list, in bytes.
+    page_bytes: usize,
     metrics: Metrics,
 }
 
@@ -50,7 +52,9 @@ impl Orders {
         metrics: Metrics,
     ) -> Self {
         let key_lifetime = TimeDelta::hours(i64::from(limits.idempotency_hours));
-        Self { db, clock, events, writer, snapshots: Arc::default(), key_lifetime, metrics }
+        let snapshots = Arc::new(Snapshots::new(limits.snapshot_bytes));
+        let page_bytes = limits.page_bytes_max;
+        Self { db, clock, events, writer, snapshots, key_lifetime, page_bytes, metrics }
     }
 
     /// Creates an order, or finds the one that this key created before. The answer is then the same as the first one.
@@ -109,10 +113,11 @@ impl Orders {
         limit: u32,
         after: Option<Cursor>,
     ) -> Result<Page, Refusal> {
-        read::list(self.db.reader(), who, statuses, limit, after).await
+        let size = PageSize { orders: limit, bytes: self.page_bytes };
+        read::list(self.db.reader(), who, statuses, size, after).await
     }
 
-    /// Up to `limit` durable events of an order after a seq, in order. The caller has to be party to the order.
+    /// Up to `limit` durable events of an order after a seq, in order, or fewer if they are large. The caller has to be party to the order.
     ///
     /// # Errors
     /// Those of the database.

@@ -83,7 +83,18 @@ pub async fn histories(
     Ok(histories)
 }
 
-/// A page of the caller's orders, newest first, with any of these statuses; with no statuses, all of them.
+/// How long a page may be.
+#[derive(Clone, Copy, Debug)]
+pub struct PageSize {
+    pub orders: u32,
+    pub bytes: usize,
+}
+
+/// Orders that are read at a time until it is known how large they are.
+const FIRST_READ: u32 = 64;
+
+/// A page of the caller's orders, newest first, with any of these statuses; with no statuses, all of them. It has fewer
+/// orders than asked for when they are large, and always one if there is one.
 ///
 /// # Errors
 /// Those of the database.
@@ -91,10 +102,48 @@ pub async fn list(
     db: &impl ConnectionTrait,
     who: &Principal,
     statuses: &[OrderStatus],
+    size: PageSize,
+    mut after: Option<Cursor>,
+) -> Result<Page, Refusal> {
+    let (mut orders, mut bytes) = (Vec::new(), 0);
+    loop {
+        let left = size.orders - u32::try_from(orders.len()).unwrap_or(u32::MAX);
+        let next = Ord::min(next_read(orders.len(), bytes, size.bytes), left);
+        let (read, more) = stretch(db, who, statuses, next, after).await?;
+        for order in read {
+            let grown = bytes + order.bytes();
+            if grown > size.bytes && !orders.is_empty() {
+                let next = orders.last().map(Cursor::after);
+                return Ok(Page { orders, next });
+            }
+            bytes = grown;
+            orders.push(order);
+        }
+        after = orders.last().map(Cursor::after).filter(|_| more);
+        if after.is_none() || orders.len() >= size.orders as usize {
+            return Ok(Page { orders, next: after });
+        }
+    }
+}
+
+/// How many orders to read next, if the next are as large as those that were read.
+fn next_read(read: usize, bytes: usize, limit: usize) -> u32 {
+    if read == 0 {
+        return FIRST_READ;
+    }
+    let fit = limit.saturating_sub(bytes) / Ord::max(bytes / read, 1);
+    Ord::max(u32::try_from(fit).unwrap_or(u32::MAX), 1)
+}
+
+/// The next orders of a list, and whether there are more.
+async fn stretch(
+    db: &impl ConnectionTrait,
+    who: &Principal,
+    statuses: &[OrderStatus],
     limit: u32,
     after: Option<Cursor>,
-) -> Result<Page, Refusal> {
-    let rows =
+) -> Result<(Vec<Order>, bool), Refusal> {
+    let mut rows =
         row::Entity::find()
             .filter(visible_to(who))
             .filter(Condition::all().add_option(
@@ -107,18 +156,13 @@ pub async fn list(
             })))
             .order_by_desc(row::Column::CreatedAt)
             .order_by_desc(row::Column::Id)
-            // One more than the limit shows whether there is a next page.
+            // One more than the limit shows whether there are more.
             .limit(u64::from(limit) + 1)
             .all(db)
             .await?;
     let more = rows.len() > limit as usize;
-    let mut orders = with_items(db, rows).await?;
-    orders.truncate(limit as usize);
-    let next = orders
-        .last()
-        .filter(|_| more)
-        .map(|last| Cursor { created_at: last.created_at, id: last.id.clone() });
-    Ok(Page { orders, next })
+    rows.truncate(limit as usize);
+    Ok((with_items(db, rows).await?, more))
 }
 
 /// Up to `limit` orders with a driver, after an id, for the live state at startup.
@@ -269,6 +313,10 @@ fn from_row(row: row::Model) -> Order {
 }
 
 impl Cursor {
+    fn after(order: &Order) -> Self {
+        Self { created_at: order.created_at, id: order.id.clone() }
+    }
+
     /// The cursor in the form that clients get: opaque to them.
     #[must_use]
     pub fn encode(&self) -> String {

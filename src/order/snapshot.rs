@@ -13,15 +13,17 @@ use crate::base::metrics::Metrics;
 use crate::event::log;
 use crate::model::{Order, OrderEvent, OrderId, PastStatus};
 
-/// The most orders kept. Beyond it all are removed, and read again on demand.
+/// The most orders kept. Beyond it, or beyond the limit in bytes, all are removed, and read again on demand.
 const CAPACITY: usize = 4_096;
+/// What an event takes beside its order, in bytes: mostly the statuses so far.
+const EVENT_BYTES: usize = 1_024;
 
 /// One order with everything that sessions may need of it.
 #[derive(Debug)]
 pub struct Snapshot {
     pub order: Order,
     pub history: Vec<PastStatus>,
-    /// Its newest events, up to [`log::PAGE`] of them, oldest first.
+    /// Its newest events, up to [`log::PAGE`] of them or fewer if they are large, oldest first.
     pub events: Vec<OrderEvent>,
 }
 
@@ -40,6 +42,12 @@ impl Snapshot {
         Some((&event.order, &self.history[..history], event))
     }
 
+    /// About how many bytes it takes.
+    fn bytes(&self) -> usize {
+        let events: usize = self.events.iter().map(|event| event.order.bytes() + EVENT_BYTES).sum();
+        self.order.bytes() + events
+    }
+
     /// Whether it has every event after a seq.
     #[must_use]
     pub fn reaches(&self, seq: i64) -> bool {
@@ -50,10 +58,40 @@ impl Snapshot {
 type Cell = Arc<OnceCell<Arc<Snapshot>>>;
 
 /// The orders that were read last.
+pub struct Snapshots {
+    max_bytes: usize,
+    known: Mutex<Known>,
+}
+
 #[derive(Default)]
-pub struct Snapshots(Mutex<HashMap<OrderId, Cell>>);
+struct Known {
+    orders: HashMap<OrderId, Cell>,
+    /// The sizes of those that were read.
+    sizes: HashMap<OrderId, usize>,
+    bytes: usize,
+}
+
+impl Known {
+    /// An order was read into this cell.
+    fn grows(&mut self, id: &OrderId, cell: &Cell, bytes: usize) {
+        let is_here = self.orders.get(id).is_some_and(|known| Arc::ptr_eq(known, cell));
+        if is_here && self.sizes.insert(id.clone(), bytes).is_none() {
+            self.bytes += bytes;
+        }
+    }
+
+    fn remove(&mut self, id: &OrderId) {
+        self.orders.remove(id);
+        self.bytes -= self.sizes.remove(id).unwrap_or(0);
+    }
+}
 
 impl Snapshots {
+    #[must_use]
+    pub fn new(max_bytes: usize) -> Self {
+        Self { max_bytes, known: Mutex::default() }
+    }
+
     /// An order as it is now.
     ///
     /// # Errors
@@ -64,14 +102,19 @@ impl Snapshots {
     {
         let cell = {
             let mut known = self.known();
-            if known.len() >= CAPACITY && !known.contains_key(id) {
-                known.clear();
+            let full = known.orders.len() >= CAPACITY || known.bytes >= self.max_bytes;
+            if full && !known.orders.contains_key(id) {
+                *known = Known::default();
             }
-            Arc::clone(known.entry(id.clone()).or_default())
+            Arc::clone(known.orders.entry(id.clone()).or_default())
         };
+        if let Some(known) = cell.get() {
+            return Ok(Arc::clone(known));
+        }
         let read = cell.get_or_try_init(read).await;
-        if read.is_err() {
-            self.forget_if(id, |known| Arc::ptr_eq(known, &cell));
+        match &read {
+            Ok(snapshot) => self.known().grows(id, &cell, snapshot.bytes()),
+            Err(_) => self.forget_if(id, |known| Arc::ptr_eq(known, &cell)),
         }
         read.cloned()
     }
@@ -83,13 +126,13 @@ impl Snapshots {
 
     fn forget_if(&self, id: &OrderId, is: impl FnOnce(&Cell) -> bool) {
         let mut known = self.known();
-        if known.get(id).is_some_and(is) {
+        if known.orders.get(id).is_some_and(is) {
             known.remove(id);
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<OrderId, Cell>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -102,9 +145,7 @@ pub(super) async fn read(
     metrics.log_reads.inc();
     let order = read::load(db, id).await?.ok_or(Refusal::NotFound("order"))?;
     let history = read::history(db, &order).await?;
-    #[expect(clippy::cast_possible_wrap, reason = "a page is small")]
-    let after = (order.seq - log::PAGE as i64).max(0);
-    let mut events = log::of_order(db, id, after, log::PAGE).await?.events();
+    let mut events = log::newest_of_order(db, id, log::PAGE).await?;
     // An event that was committed between the two reads belongs to the next snapshot.
     events.retain(|event| event.order.seq <= order.seq);
     Ok(Arc::new(Snapshot { order, history, events }))

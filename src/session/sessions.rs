@@ -39,7 +39,8 @@ struct Parts {
 impl Sessions {
     #[must_use]
     pub fn new(app: App) -> Self {
-        let window = Window::new(app.events.position(), app.config.limits.window_events);
+        let limits = &app.config.limits;
+        let window = Window::new(app.events.position(), limits.window_events, limits.window_bytes);
         Self(Arc::new(Parts {
             app,
             hub: Hub::default(),

@@ -16,10 +16,16 @@ use crate::model::{Forecast, OrderEvent, Role, access};
 
 /// Events that one look into the window returns.
 const BATCH: usize = 64;
+/// What an event takes that holds next to nothing, in bytes: its history, its place in the topics, short messages.
+const BASE_BYTES: usize = 2_048;
+/// How often the texts of the order are held: in the event, and in the messages that show the whole order.
+const COPIES: usize = 6;
 
 /// A durable event with its messages, which are rendered when they are first needed.
 pub struct RenderedEvent {
     pub event: OrderEvent,
+    /// About how many bytes it takes with its messages.
+    bytes: usize,
     forecast: Forecast,
     live: [OnceLock<SmallVec<[Outgoing; 3]>>; Dialect::ALL.len()],
     replayed: [OnceLock<SmallVec<[Outgoing; 3]>>; Dialect::ALL.len()],
@@ -31,6 +37,7 @@ impl RenderedEvent {
     #[must_use]
     pub fn new(event: OrderEvent, forecast: Forecast) -> Arc<Self> {
         Arc::new(Self {
+            bytes: BASE_BYTES + COPIES * event.order.bytes(),
             event,
             forecast,
             live: Default::default(),
@@ -88,8 +95,9 @@ pub enum Next {
 /// The newest events of the log. Positions of orders that are gone, and of events that this version cannot read, are
 /// empty.
 pub struct Window {
-    /// The number of events kept.
+    /// The number of events kept, and of their bytes.
     capacity: i64,
+    max_bytes: usize,
     state: Mutex<State>,
     /// Held by the task that reads older events into the window. Other tasks wait and find them there.
     reaching: tokio::sync::Mutex<()>,
@@ -101,6 +109,8 @@ struct State {
     first: i64,
     /// The event at each position.
     events: VecDeque<Option<Arc<RenderedEvent>>>,
+    /// The bytes of the events.
+    bytes: usize,
     /// The positions of the events of each topic.
     topics: HashMap<Topic, VecDeque<i64>>,
 }
@@ -108,10 +118,11 @@ struct State {
 impl Window {
     /// An empty window after a position.
     #[must_use]
-    pub fn new(head: i64, capacity: u32) -> Self {
+    pub fn new(head: i64, capacity: u32, max_bytes: usize) -> Self {
         let state = State { first: head + 1, ..State::default() };
         Self {
             capacity: i64::from(capacity),
+            max_bytes,
             state: Mutex::new(state),
             reaching: tokio::sync::Mutex::default(),
         }
@@ -133,8 +144,9 @@ impl Window {
                 positions.push_back(position);
             }
         }
+        state.bytes += rendered.bytes;
         state.events.push_back(Some(Arc::clone(rendered)));
-        while state.len() > self.capacity {
+        while state.len() > self.capacity || (state.bytes > self.max_bytes && state.len() > 1) {
             state.drop_oldest();
         }
     }
@@ -227,7 +239,7 @@ impl Window {
                 continue;
             }
             app.metrics.log_reads.inc();
-            let events = log::between(app.events.log(), from, first).await?;
+            let (from, events) = log::between(app.events.log(), from, first).await?;
             self.prepend(from, first, events);
         }
     }
@@ -235,14 +247,25 @@ impl Window {
     /// Whether [`Window::reach`] can reach back to a position.
     #[must_use]
     pub fn can_reach(&self, after: i64) -> bool {
-        self.state().head() - after <= self.capacity
+        let state = self.state();
+        state.head() - after <= self.capacity && (after + 1 >= state.first || self.has_room(&state))
+    }
+
+    /// Whether older events may be put before the others. A window that is nearly full of large ones takes none: it would
+    /// be read again for every few that it drops.
+    fn has_room(&self, state: &State) -> bool {
+        state.bytes < self.max_bytes / 4 * 3
     }
 
     /// Puts the events between two positions before those that are kept.
     fn prepend(&self, after: i64, before: i64, mut events: Vec<OrderEvent>) {
         let mut state = self.state();
         // The window may have moved on meanwhile.
-        while state.first > after + 1 && state.first <= before && state.len() < self.capacity {
+        while state.first > after + 1
+            && state.first <= before
+            && state.len() < self.capacity
+            && self.has_room(&state)
+        {
             let position = state.first - 1;
             while events.last().is_some_and(|event| event.position > position) {
                 events.pop();
@@ -256,6 +279,7 @@ impl Window {
                 }
             }
             state.first = position;
+            state.bytes += rendered.as_ref().map_or(0, |rendered| rendered.bytes);
             state.events.push_front(rendered);
         }
     }
@@ -281,6 +305,7 @@ impl State {
     fn drop_oldest(&mut self) {
         let Some(oldest) = self.events.pop_front() else { return };
         self.first += 1;
+        self.bytes -= oldest.as_ref().map_or(0, |rendered| rendered.bytes);
         for topic in oldest.iter().flat_map(|rendered| rendered.topics()) {
             if let Some(positions) = self.topics.get_mut(&topic) {
                 while positions.front().is_some_and(|position| *position < self.first) {

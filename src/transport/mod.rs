@@ -1,7 +1,10 @@
 //! Connections, HTTP, Socket.IO and raw WebSockets.
 
+mod body;
+pub mod client;
 pub mod conn;
 pub mod http;
+pub mod limits;
 pub mod problem;
 pub mod site;
 pub mod socketio;

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use axum::body::Bytes;
+
 use super::conn;
 use crate::app::App;
 use crate::session::Sessions;
@@ -15,7 +17,7 @@ pub struct Site {
     /// How many requests are under way. A server that stops waits for them.
     pub under_way: Arc<AtomicUsize>,
     /// The `OpenAPI` document.
-    pub document: Arc<String>,
+    pub document: Bytes,
 }
 
 impl axum::extract::FromRef<Site> for App {

@@ -12,6 +12,7 @@ mod harness;
 mod hostile;
 mod keeping;
 mod layers;
+mod limits;
 mod location;
 mod nodes;
 mod outage;

@@ -88,10 +88,14 @@ impl Serve {
             ("ORDER_SERVICE_RETRY_MS", u64::from(limits.order_service_retry_ms)),
             ("PAGE_LIMIT_MAX", u64::from(limits.page_limit_max)),
             ("MAX_CONNECTIONS", limits.max_connections as u64),
+            ("PAGE_BYTES_MAX", limits.page_bytes_max as u64),
         ] {
             if value == 0 {
                 return Err(format!("{name} must be at least 1"));
             }
+        }
+        if limits.unauthenticated_bytes < 4 << 20 {
+            return Err("UNAUTHENTICATED_BYTES must be at least 4194304".to_owned());
         }
         if limits.max_message_bytes < 1_024 {
             return Err("MAX_MESSAGE_BYTES must be at least 1024".to_owned());
@@ -150,6 +154,8 @@ mod tests {
             (&[SECRET, "--ping-interval-ms", "0"], "PING_INTERVAL_MS"),
             (&[SECRET, "--location-rate-per-second=-1"], "LOCATION_RATE_PER_SECOND"),
             (&[SECRET, "--listen", "nowhere"], "--listen"),
+            (&[SECRET, "--trusted-proxies", "10.0.0.0/33"], "--trusted-proxies"),
+            (&[SECRET, "--unauthenticated-bytes", "1000"], "UNAUTHENTICATED_BYTES"),
         ] {
             let error = serve(args).expect_err(names);
             assert!(error.contains(names), "{args:?}: {error}");

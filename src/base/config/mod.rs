@@ -14,6 +14,8 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
+use super::address::Networks;
+
 /// Flags of `serve`, each with its environment variable.
 #[derive(Clone, Debug, Args)]
 pub struct Serve {
@@ -156,6 +158,54 @@ pub struct Limits {
     /// Open connections; further ones wait to be accepted
     #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 65_536, value_name = "N")]
     pub max_connections: usize,
+    /// Networks of the proxies in front of the server, as comma-separated CIDRs. Only from them are `Forwarded` and
+    /// `X-Forwarded-For` believed; without them, the address of a client is the one that it connects from
+    #[arg(long, env = "TRUSTED_PROXIES", value_name = "CIDRS")]
+    pub trusted_proxies: Option<Networks>,
+    /// Open connections from one address, an IPv6 /64 counting as one; 0 = no limit. Further ones wait for a moment and
+    /// get a 503 with `Retry-After`. Connections from trusted proxies count for their clients, once they are WebSockets
+    #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 32_768, value_name = "N")]
+    pub max_connections_per_address: usize,
+    /// Sockets from one address that are connected but not yet in a namespace; 0 = no limit. Beyond that, a handshake
+    /// waits for a moment and gets a 503 with `Retry-After`
+    #[arg(long, env = "MAX_HANDSHAKES_PER_ADDRESS", default_value_t = 1_024, value_name = "N")]
+    pub max_handshakes_per_address: usize,
+    /// Memory for everything that came without a verified token: connections, handshakes and bodies. Without room, new
+    /// connections wait and handshakes get a 503 with `Retry-After`. One address gets a quarter of it
+    #[arg(long, env = "UNAUTHENTICATED_BYTES", default_value_t = 50_331_648, value_name = "BYTES")]
+    pub unauthenticated_bytes: usize,
+    /// HTTP requests and handshakes without a verified token per second from one address, ten times as many at once; 0 =
+    /// no limit. Further ones are slowed down, then get a 429 with `Retry-After`
+    #[arg(long, env = "UNAUTHENTICATED_REQUESTS_PER_SECOND", default_value_t = 1_000, value_name = "N")]
+    pub unauthenticated_requests_per_second: u32,
+    /// HTTP requests per second from one address, ten times as many at once; 0 = no limit. Requests of admins and
+    /// services do not count. Further ones are slowed down, then get a 429 with `Retry-After`
+    #[arg(long, env = "ADDRESS_REQUESTS_PER_SECOND", default_value_t = 2_000, value_name = "N")]
+    pub address_requests_per_second: u32,
+    /// HTTP requests per second of one user, ten times as many at once; 0 = no limit. Admins and services have none.
+    /// Further ones are slowed down, then get a 429 with `Retry-After`
+    #[arg(long, env = "USER_REQUESTS_PER_SECOND", default_value_t = 100, value_name = "N")]
+    pub user_requests_per_second: u32,
+    /// Bytes per second in HTTP bodies of one user, 32 times as many at once; 0 = no limit. Admins and services may send
+    /// 32 times as many. Further ones are slowed down, then get a 429 with `Retry-After`
+    #[arg(long, env = "USER_BYTES_PER_SECOND", default_value_t = 262_144, value_name = "BYTES")]
+    pub user_bytes_per_second: u32,
+    /// HTTP requests of one user that are answered at a time; 0 = no limit. Admins and services may have 16 times as
+    /// many. Further ones wait, then get a 429 with `Retry-After`
+    #[arg(long, env = "USER_REQUESTS_UNDER_WAY", default_value_t = 64, value_name = "N")]
+    pub user_requests_under_way: usize,
+    /// Sign-ins of the demo per minute from one address; 0 = no limit. Further ones get a 429 with `Retry-After`
+    #[arg(long, env = "LOGINS_PER_MINUTE", default_value_t = 60, value_name = "N")]
+    pub logins_per_minute: u32,
+    /// Maximum size of the orders or events on a page of a list. A page may hold fewer than asked for
+    #[arg(long, env = "PAGE_BYTES_MAX", default_value_t = 1_048_576, value_name = "BYTES")]
+    pub page_bytes_max: usize,
+    /// Memory for the newest events that clients catch up from, besides the limit of their number
+    #[arg(long, env = "WINDOW_BYTES", default_value_t = 67_108_864, value_name = "BYTES")]
+    pub window_bytes: usize,
+    /// Memory for orders that were read last, shared by their readers
+    #[arg(long, env = "SNAPSHOT_BYTES", default_value_t = 33_554_432, value_name = "BYTES")]
+    pub snapshot_bytes: usize,
     /// Packets queued for a polling socket. Further durable events wait in the log
     #[arg(long, env = "MAX_SOCKET_BUFFER", default_value_t = 1_024, value_name = "N")]
     pub max_socket_buffer: usize,

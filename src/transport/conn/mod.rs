@@ -14,6 +14,7 @@ pub use writer::{ConnectionWriter, LAST_WORDS};
 
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
@@ -31,11 +32,19 @@ use tower::Service;
 use self::flusher::Flusher;
 use crate::base::config::Limits;
 use crate::base::metrics::Metrics;
+use crate::transport::limits::{Admission, Gate, PATIENCE};
 
 /// How long a client may take to send the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// hyper's buffer for one connection while it speaks HTTP.
 const HTTP_BUFFER: usize = 16 * 1024;
+/// Memory of a connection that has sent a request, and of its tasks, in bytes: measured.
+const CONNECTION_BYTES: usize = 16 * 1024;
+/// Connections that wait until their address, or memory, has room for them.
+const MAX_WAITING: usize = 16_384;
+/// What a connection is told that there is no room for.
+const NO_ROOM: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 /// The delay before the next try when the system has no descriptor left.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
@@ -75,6 +84,7 @@ pub struct Shared {
     flusher: Flusher,
     metrics: Metrics,
     open: OpenConnections,
+    gate: Arc<Gate>,
 }
 
 impl Shared {
@@ -83,8 +93,15 @@ impl Shared {
         // A client that has missed its heartbeat is not waited for any longer.
         let heartbeat = limits.ping_interval_ms.saturating_add(limits.ping_timeout_ms);
         let stall = Duration::from_millis(u64::from(limits.write_stall_ms).min(heartbeat));
+        let gate = Gate::new(limits, metrics.clone());
         let (limits, flusher, open) = (limits.clone(), Flusher::new(), OpenConnections::default());
-        Arc::new(Self { limits, stall, flusher, metrics, open })
+        Arc::new(Self { limits, stall, flusher, metrics, open, gate })
+    }
+
+    /// The limits of addresses and users.
+    #[must_use]
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
     }
 
     /// The connections that are open.
@@ -106,25 +123,45 @@ impl Shared {
 
 /// Reaches a connection, if it is still there.
 #[derive(Clone)]
-pub struct Handle(Weak<ConnectionWriter>);
+pub struct Handle {
+    writer: Weak<ConnectionWriter>,
+    /// The other end of the connection: a client, or a proxy.
+    pub peer: IpAddr,
+}
 
 impl Handle {
     #[must_use]
     pub fn of(writer: &Arc<ConnectionWriter>) -> Self {
-        Self(Arc::downgrade(writer))
+        Self { writer: Arc::downgrade(writer), peer: writer.peer }
     }
 
     #[must_use]
     pub fn writer(&self) -> Option<Arc<ConnectionWriter>> {
-        self.0.upgrade()
+        self.writer.upgrade()
+    }
+
+    /// A verified token has come on this connection, so it does not count as unauthenticated any more.
+    pub fn authenticated(&self) {
+        if let Some(writer) = self.writer.upgrade() {
+            writer.authenticated();
+        }
     }
 
     /// Ends the connection in both directions. Tasks that read or write it learn that at once.
     pub fn kill(&self) {
-        if let Some(writer) = self.0.upgrade() {
+        if let Some(writer) = self.writer.upgrade() {
             writer.kill();
         }
     }
+}
+
+/// What all connections of a listener need.
+#[derive(Clone)]
+struct Listening {
+    shared: Arc<Shared>,
+    router: Router,
+    end: CancellationToken,
+    tasks: TaskTracker,
 }
 
 /// Accepts connections until `stop`. They last until `end`. Then each of them finishes its current request.
@@ -137,26 +174,39 @@ pub async fn serve(
     tasks: TaskTracker,
 ) {
     let places = Arc::new(Semaphore::new(shared.limits.max_connections));
+    let waiting = Arc::new(Semaphore::new(MAX_WAITING));
+    let listening = Listening { shared, router, end, tasks };
     for number in 0.. {
         let accept = async {
             // The place is taken first, so that connections over the limit wait in the kernel's queue.
             let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
-            let (tcp, _) = listener.accept().await?;
-            Ok::<_, io::Error>((tcp, place))
+            let (tcp, peer) = listener.accept().await?;
+            Ok::<_, io::Error>((tcp, peer.ip(), place))
         };
         let accepted = tokio::select! {
             accepted = accept => accepted,
             () = stop.cancelled() => return,
         };
         match accepted {
-            Ok((tcp, place)) => {
-                prepare(&tcp, &shared.limits);
-                let (read, write) = tcp.into_split();
-                let writer = ConnectionWriter::new(write, Arc::clone(&shared));
-                let handle = Handle::of(&writer);
-                shared.open.handles().insert(number, handle.clone());
-                let conn = Conn::new(read, writer, number, place);
-                tasks.spawn(one(conn, handle, router.clone(), end.clone()));
+            Ok((tcp, peer, place)) => {
+                let gate = &listening.shared.gate;
+                if let Some(admission) = gate.try_connection(peer, CONNECTION_BYTES) {
+                    listening.begin(tcp, peer, number, place, admission);
+                } else if let Ok(waits) = Arc::clone(&waiting).try_acquire_owned() {
+                    // Nothing is read from it meanwhile, so it costs little.
+                    let listening = listening.clone();
+                    tokio::spawn(async move {
+                        let admission = listening.shared.gate.connection(peer, CONNECTION_BYTES).await;
+                        match admission {
+                            Some(admission) => listening.begin(tcp, peer, number, place, admission),
+                            None => refuse(&tcp).await,
+                        }
+                        drop(waits);
+                    });
+                } else {
+                    listening.shared.metrics.rejected("too_many_connections");
+                    let _ = tcp.try_write(NO_ROOM);
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -164,6 +214,35 @@ pub async fn serve(
             }
         }
     }
+}
+
+impl Listening {
+    fn begin(
+        &self,
+        tcp: TcpStream,
+        peer: IpAddr,
+        number: u64,
+        place: OwnedSemaphorePermit,
+        admission: Admission,
+    ) {
+        prepare(&tcp, &self.shared.limits);
+        let (read, write) = tcp.into_split();
+        let Admission { of_address, room } = admission;
+        let writer = ConnectionWriter::new(write, Arc::clone(&self.shared), peer, room);
+        let handle = Handle::of(&writer);
+        self.shared.open.handles().insert(number, handle.clone());
+        let conn = Conn::new(read, writer, number, (place, of_address));
+        self.tasks.spawn(one(conn, handle, self.router.clone(), self.end.clone()));
+    }
+}
+
+/// Tells a connection that there is no room for it. What it has sent is read first, as far as it is here: otherwise the
+/// kernel would reset the connection, and the client might not see the answer.
+async fn refuse(tcp: &TcpStream) {
+    let _ = tokio::time::timeout(PATIENCE, tcp.readable()).await;
+    let mut ignored = [0; 4096];
+    let _ = tcp.try_read(&mut ignored);
+    let _ = tcp.try_write(NO_ROOM);
 }
 
 /// Small frames leave at once, and the kernel gives up a client that acknowledges nothing for too long.

@@ -16,6 +16,8 @@ use super::writer::ConnectionWriter;
 
 /// Bytes that are read at a time from a WebSocket with a tap.
 const READ: usize = 16 * 1024;
+/// What a WebSocket may send before a verified token has come, in bytes. A token has up to 8 KiB.
+const STRANGE: usize = 32 * 1024;
 
 thread_local! {
     /// The buffer for these reads. All connections of a thread share it, because most of them have nothing to read.
@@ -33,18 +35,19 @@ struct Stream {
     before: Option<Box<[u8]>>,
     tap: Option<Box<dyn IncomingTap>>,
     number: u64,
-    /// The connection counts against the limit until it ends, also as a WebSocket.
-    _place: OwnedSemaphorePermit,
+    /// Bytes of a WebSocket that may still come before a verified token has.
+    strange: usize,
+    /// The connection counts against the limits of all and of its address until it ends, also as a WebSocket.
+    _place: Place,
 }
 
+/// A place among all connections, and among those of an address.
+pub(super) type Place = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+
 impl Conn {
-    pub(super) fn new(
-        tcp: OwnedReadHalf,
-        writer: Arc<ConnectionWriter>,
-        number: u64,
-        place: OwnedSemaphorePermit,
-    ) -> Self {
-        Self(Some(Stream { tcp, writer, before: None, tap: None, number, _place: place }))
+    pub(super) fn new(tcp: OwnedReadHalf, writer: Arc<ConnectionWriter>, number: u64, place: Place) -> Self {
+        let strange = STRANGE;
+        Self(Some(Stream { tcp, writer, before: None, tap: None, number, strange, _place: place }))
     }
 
     /// Puts bytes back that were read already. They are read again.
@@ -58,7 +61,11 @@ impl Conn {
 impl Stream {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let answer = match &mut self.tap {
-            Some(tap) => poll_frames(&mut self.tcp, &mut self.before, &mut **tap, &self.writer, cx, buf),
+            Some(tap) => {
+                let mut incoming =
+                    Incoming { tcp: &mut self.tcp, writer: &self.writer, strange: &mut self.strange };
+                poll_frames(&mut incoming, &mut self.before, &mut **tap, cx, buf)
+            }
             None if self.before.is_some() => {
                 let before = self.before.take().unwrap_or_default();
                 let (now, later) = before.split_at(before.len().min(buf.remaining()));
@@ -78,15 +85,22 @@ impl Stream {
     }
 }
 
+/// Where the frames of a tapped WebSocket are read from.
+struct Incoming<'a> {
+    tcp: &'a mut OwnedReadHalf,
+    writer: &'a ConnectionWriter,
+    strange: &'a mut usize,
+}
+
 /// Reads until there is something for the library.
 fn poll_frames(
-    tcp: &mut OwnedReadHalf,
+    incoming: &mut Incoming<'_>,
     unread: &mut Option<Box<[u8]>>,
     tap: &mut dyn IncomingTap,
-    writer: &ConnectionWriter,
     cx: &mut Context<'_>,
     buf: &mut ReadBuf<'_>,
 ) -> Poll<io::Result<()>> {
+    let Incoming { tcp, writer, strange } = incoming;
     let before = buf.filled().len();
     loop {
         if tap.give(buf) {
@@ -105,8 +119,14 @@ fn poll_frames(
         let mut scratch = SCRATCH.take();
         scratch.resize(READ, 0);
         let mut read = ReadBuf::new(&mut scratch);
-        let answer = Pin::new(&mut *tcp).poll_read(cx, &mut read);
+        let answer = Pin::new(&mut **tcp).poll_read(cx, &mut read);
         let bytes = read.filled_mut();
+        if **strange > 0 {
+            **strange = if writer.is_authenticated() { 0 } else { strange.saturating_sub(bytes.len()) };
+            if **strange == 0 && !writer.is_authenticated() {
+                writer.kill();
+            }
+        }
         let ended = bytes.is_empty();
         tap.take(bytes, buf);
         SCRATCH.set(scratch);

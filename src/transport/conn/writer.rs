@@ -8,6 +8,7 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 use super::Shared;
 use super::out::{Out, Phase};
 use super::tap::{IncomingTap, News, OutgoingTap, WaitsForRoom};
+use crate::transport::limits::Room;
 
 /// How long a client has to read the last frames before its connection is ended.
 pub const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -29,6 +31,11 @@ pub const LAST_WORDS: Duration = Duration::from_secs(1);
 pub struct ConnectionWriter {
     out: Mutex<Out>,
     pub(super) shared: Arc<Shared>,
+    /// The other end of the connection.
+    pub(super) peer: IpAddr,
+    /// No verified token has come here yet: the memory counts as unauthenticated.
+    strange: AtomicBool,
+    room: Mutex<Option<Box<Room>>>,
     /// Wakes the library's task that reads.
     pub(super) read_waker: AtomicWaker,
     /// Wakes the library's task that writes.
@@ -49,10 +56,13 @@ struct ForReader {
 }
 
 impl ConnectionWriter {
-    pub(super) fn new(tcp: OwnedWriteHalf, shared: Arc<Shared>) -> Arc<Self> {
+    pub(super) fn new(tcp: OwnedWriteHalf, shared: Arc<Shared>, peer: IpAddr, room: Room) -> Arc<Self> {
         Arc::new(Self {
             out: Mutex::new(Out::new(tcp)),
             shared,
+            peer,
+            strange: AtomicBool::new(true),
+            room: Mutex::new(Some(Box::new(room))),
             read_waker: AtomicWaker::new(),
             write_waker: AtomicWaker::new(),
             dead: AtomicBool::new(false),
@@ -60,6 +70,21 @@ impl ConnectionWriter {
             news: AtomicBool::new(false),
             pong_due: AtomicBool::new(false),
         })
+    }
+
+    /// A verified token has come on this connection.
+    pub fn authenticated(&self) {
+        if self.strange.swap(false, Ordering::AcqRel) {
+            self.leave_room();
+        }
+    }
+
+    pub(super) fn is_authenticated(&self) -> bool {
+        !self.strange.load(Ordering::Acquire)
+    }
+
+    fn leave_room(&self) {
+        drop(self.room.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// The connection is a WebSocket after the next response. The taps see its frames. `until_end` is dropped when the
@@ -200,6 +225,7 @@ impl ConnectionWriter {
             let _ = SockRef::from(tcp.as_ref().as_ref()).shutdown(std::net::Shutdown::Both);
         }
         out.until_end = None;
+        self.leave_room();
         out.begun = Bytes::new();
         out.own = None;
         out.queue = VecDeque::new();

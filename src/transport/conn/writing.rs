@@ -21,7 +21,13 @@ impl ConnectionWriter {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let mut out = self.out();
-        let Some(tcp) = out.tcp.clone() else { return Poll::Ready(Err(aborted())) };
+        let Some(tcp) = out.tcp.clone() else {
+            // socketioxide keeps a session for ever whose first packet it cannot write. The read side tells it the end.
+            return Poll::Ready(match out.phase {
+                Phase::Http => Err(aborted()),
+                Phase::Head(..) | Phase::Frames(_) => Ok(bufs.iter().map(|buf| buf.len()).sum()),
+            });
+        };
         let Some(buf) = bufs.iter().find(|buf| !buf.is_empty()) else { return Poll::Ready(Ok(0)) };
         match &mut out.phase {
             Phase::Http => self.poll_pass(cx, &tcp, bufs),

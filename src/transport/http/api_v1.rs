@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::admission::until_written;
 use super::extract::{Body, Caller, OrderPath, Query};
 use super::order_changes::{Cancellation, PaymentVerification};
 use super::orders::page_size;
@@ -172,8 +173,11 @@ pub(super) async fn list(
             OrderStatus::ALL.into_iter().filter(same).collect()
         }
     };
+    let (of_user, of_all) = site.connections.gate().list(&who).await?;
     let page = app.orders.list(&who, &statuses, limit, after).await?;
     let data = page.orders.iter().map(|order| view(app, order, &who)).collect();
     let next_cursor = page.next.map(|cursor| cursor.encode());
-    Ok(Json(Page { success: true, data, next_cursor }).into_response())
+    let response = Json(Page { success: true, data, next_cursor }).into_response();
+    drop(of_all);
+    Ok(until_written(response, of_user))
 }

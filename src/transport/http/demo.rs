@@ -3,11 +3,12 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::extract::Body;
+use crate::base::address::ClientAddress;
 use crate::base::error::Refusal;
 use crate::demo::{ADMIN, Account, CHEF, CUSTOMER, DRIVER};
 use crate::transport::site::Site;
@@ -23,7 +24,12 @@ struct Login {
     password: String,
 }
 
-async fn login(State(site): State<Site>, body: Body<Login>) -> Result<Response, Refusal> {
+async fn login(
+    State(site): State<Site>,
+    Extension(address): Extension<ClientAddress>,
+    body: Body<Login>,
+) -> Result<Response, Refusal> {
+    site.connections.gate().login(address).await?;
     let Login { email, password } = body.value;
     let known = [&CUSTOMER, &CHEF, &DRIVER, &ADMIN].into_iter().find(|person| person.email == email);
     match known.filter(|person| person.password == password) {

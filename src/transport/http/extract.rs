@@ -9,9 +9,9 @@ use serde::de::DeserializeOwned;
 
 use crate::base::error::Refusal;
 use crate::model::{OrderId, Principal, UserId};
-use crate::transport::problem;
 use crate::transport::site::Site;
 use crate::transport::token::token_of;
+use crate::transport::{body, problem};
 
 /// A caller with a verified token.
 pub struct Caller(pub Principal);
@@ -20,6 +20,9 @@ impl FromRequestParts<Site> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, site: &Site) -> Result<Self, Refusal> {
+        if let Some(known) = parts.extensions.get::<Principal>() {
+            return Ok(Self(known.clone()));
+        }
         let token = token_of(parts).ok_or(Refusal::Unauthorized("a Bearer token is required"))?;
         let principal = site
             .app
@@ -95,15 +98,7 @@ impl<T: DeserializeOwned> FromRequest<Site> for Body<T> {
         if let Some(refusal) = refuse_encoded(request.headers()) {
             return Err(refusal);
         }
-        let bytes = Bytes::from_request(request, site).await.map_err(|rejection| {
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                let detail =
-                    format!("the body has more than {} bytes", site.app.config.limits.max_message_bytes);
-                problem::plain(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &detail)
-            } else {
-                problem::plain(StatusCode::BAD_REQUEST, "malformed", "the body cannot be read")
-            }
-        })?;
+        let bytes = body::read(request.into_body(), site.app.config.limits.max_message_bytes).await?;
         // A body may be absent if all its members are optional.
         let read = if matches!(bytes.trim_ascii(), b"" | b"null") { b"{}" } else { &bytes[..] };
         let value = crate::base::json::read_json(read).map_err(|refusal| problem::respond(&refusal))?;

@@ -1,6 +1,7 @@
 //! REST: one file per resource. This file joins them and adds what all requests share.
 
 pub mod admin;
+pub mod admission;
 mod api_v1;
 mod demo;
 mod extract;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -113,7 +114,7 @@ pub fn document() -> Document {
 pub fn router(sessions: &Sessions, connections: Arc<conn::Shared>, under_way: Arc<AtomicUsize>) -> Router {
     let app = sessions.app();
     let (api, document) = api().split_for_parts();
-    let document = Arc::new(openapi::finish(document).to_pretty_json().unwrap_or_default());
+    let document = openapi::finish(document).to_pretty_json().unwrap_or_default().into();
     let site = Site { app: app.clone(), sessions: sessions.clone(), connections, under_way, document };
     let mut router = api.merge(page::routes()).merge(websocket::routes());
     if app.config.demo {
@@ -129,7 +130,7 @@ pub fn router(sessions: &Sessions, connections: Arc<conn::Shared>, under_way: Ar
                 "this method is not for this path",
             )
         })
-        .layer(DefaultBodyLimit::max(app.config.limits.max_message_bytes))
+        .layer(middleware::from_fn_with_state(site.clone(), admission::admit))
         .layer(middleware::from_fn_with_state(site.clone(), observe))
         .with_state(site)
 }

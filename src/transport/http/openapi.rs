@@ -5,6 +5,7 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{KnownFormat, Object, Schema, SchemaFormat, SchemaType, Type};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder};
 
+use super::admission::UNLIMITED;
 use crate::dialect::{orders_track, tracking};
 use crate::model::id::{MAX_ID, ORDER_ID_PATTERN, USER_ID_PATTERN};
 use crate::model::value::{MAX_AMOUNT, TEXT_PATTERN};
@@ -18,6 +19,9 @@ pub(super) fn finish(mut document: OpenApi) -> OpenApi {
             .into_iter()
             .flatten();
         for operation in operations {
+            if !UNLIMITED.contains(&path.as_str()) {
+                refuses(operation, "429", "Too many requests; see Retry-After");
+            }
             share(operation, named);
             for parameter in operation.parameters.iter_mut().flatten() {
                 if let RefOr::T(parameter) = parameter {
@@ -110,6 +114,7 @@ fn share(operation: &mut Operation, named: bool) {
         (true, "403", "Not for this caller"),
         (named, "404", "No such thing, or none that the caller may see"),
         (body, "400", "The body is not JSON"),
+        (body, "408", "The body arrives too slowly"),
         (body, "413", "The body is too large"),
         (body, "415", "The body is not application/json"),
         (true, "422", "A member of the input is wrong; `member` names it"),
@@ -117,13 +122,14 @@ fn share(operation: &mut Operation, named: bool) {
     ];
     for (applies, status, description) in refusals {
         if applies {
-            operation
-                .responses
-                .responses
-                .entry(status.to_owned())
-                .or_insert_with(|| RefOr::T(problem(description)));
+            refuses(operation, status, description);
         }
     }
+}
+
+fn refuses(operation: &mut Operation, status: &str, description: &str) {
+    let responses = &mut operation.responses.responses;
+    responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(problem(description)));
 }
 
 fn problem(description: &str) -> Response {

@@ -54,6 +54,7 @@ pub(super) async fn metrics(State(site): State<Site>) -> Result<Response, Refusa
     }
     metrics.trail_depth.set(gauge(site.app.drivers.trail_depth()));
     metrics.writes_waiting.set(gauge(site.app.orders.writes_waiting()));
+    metrics.unauthenticated_bytes.set(gauge(site.connections.gate().unauthenticated_bytes()));
     metrics.http_connections.set(gauge(site.connections.open().count()));
     let text = metrics.render().map_err(|error| Refusal::internal(error))?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -62,5 +63,5 @@ pub(super) async fn metrics(State(site): State<Site>) -> Result<Response, Refusa
 
 /// The `OpenAPI` document.
 pub(super) async fn openapi(State(site): State<Site>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], (*site.document).clone()).into_response()
+    ([(header::CONTENT_TYPE, "application/json")], site.document.clone()).into_response()
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use utoipa::{IntoParams, ToSchema};
 
+use super::admission::until_written;
 use super::extract::{Body, Caller, OrderPath, Query};
 use crate::app::App;
 use crate::base::clock::instant;
@@ -115,9 +116,13 @@ pub(super) async fn list(
     let max = app.config.limits.page_limit_max;
     let limit = page_size(query.limit, max)?;
     let after = query.cursor.as_deref().map(Cursor::decode).transpose()?;
+    let (of_user, of_all) = site.connections.gate().list(&who).await?;
     let page = app.orders.list(&who, query.status.map(|word| word.0).as_slice(), limit, after).await?;
     let items = page.orders.iter().map(|order| view(app, order, &who)).collect();
-    Ok(Json(OrderList { items, next_cursor: page.next.map(|cursor| cursor.encode()) }).into_response())
+    let response =
+        Json(OrderList { items, next_cursor: page.next.map(|cursor| cursor.encode()) }).into_response();
+    drop(of_all);
+    Ok(until_written(response, of_user))
 }
 
 pub(super) fn page_size(asked: Option<u32>, max: u32) -> Result<u32, Refusal> {

@@ -1,5 +1,8 @@
 //! The browser test page. The binary contains it, and it needs no internet.
 
+use std::borrow::Cow;
+
+use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -76,7 +79,12 @@ fn serve(path: &str, headers: &HeaderMap) -> Response {
     if headers.get_all(header::IF_NONE_MATCH).iter().any(|known| names(known, &tag)) {
         return (StatusCode::NOT_MODIFIED, fixed).into_response();
     }
-    (fixed, file.data.into_owned()).into_response()
+    // Shared, so that a client that reads slowly takes no memory.
+    let bytes = match file.data {
+        Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+        Cow::Owned(bytes) => Bytes::from(bytes),
+    };
+    (fixed, bytes).into_response()
 }
 
 /// Whether an `If-None-Match` header names this tag. A proxy that compresses makes it a weak one, `W/"…"`.

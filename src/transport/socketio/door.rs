@@ -94,6 +94,11 @@ impl Door {
             let weak = Arc::downgrade(&polled);
             (Box::new(polled), weak)
         };
+        // What the client has from now on is an authenticated client's.
+        joining.connection.iter().for_each(conn::Handle::authenticated);
+        if let Some(writer) = &writer {
+            writer.authenticated();
+        }
         let session = Session::new(self.sessions.clone(), principal, dialect, wire, begun.beginning);
         let inbox = Inbox::new(Arc::clone(&session));
         Ok(Arc::new(Entry {

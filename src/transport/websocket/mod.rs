@@ -84,6 +84,10 @@ async fn open(site: &Site, dialect: Dialect, tracking: Option<String>, mut reque
         Ok(decision) => decision,
         Err(refusal) => return problem::respond(&refusal),
     };
+    if decision.is_ok() {
+        // Also without a token, where that is allowed: the client may stay.
+        writer.authenticated();
+    }
     writer.becomes_websocket();
     let site = site.clone();
     tokio::spawn(async move {
