@@ -1,24 +1,68 @@
 //! The state that decides whether this server accepts new work.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Health of this server. The relay and the drain set it; `/ready` and every handshake read it.
+use tokio::sync::Notify;
+
+/// Health of this server. The relay says whether the log can be read, the writer and the check of the log whether it
+/// can be written, the drain that the server stops; `/ready` and every handshake read it.
 #[derive(Debug)]
 pub struct Health {
-    database_answers: AtomicBool,
+    readable: AtomicBool,
+    writable: AtomicBool,
     draining: AtomicBool,
+    /// Commits that succeeded.
+    written: AtomicU64,
+    /// Writes that failed because the database was away.
+    failed: AtomicU64,
+    failure: Notify,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self { database_answers: AtomicBool::new(true), draining: AtomicBool::new(false) }
+        Self {
+            readable: AtomicBool::new(true),
+            writable: AtomicBool::new(true),
+            draining: AtomicBool::new(false),
+            written: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            failure: Notify::new(),
+        }
     }
 }
 
 impl Health {
-    /// Stores whether the database answered the last query.
-    pub fn database_answers(&self, answers: bool) {
-        self.database_answers.store(answers, Ordering::Relaxed);
+    /// Stores whether the database answered the last read of the log.
+    pub fn set_readable(&self, readable: bool) {
+        self.readable.store(readable, Ordering::Relaxed);
+    }
+
+    /// Stores whether the log can be written.
+    pub fn set_writable(&self, writable: bool) {
+        self.writable.store(writable, Ordering::Relaxed);
+    }
+
+    /// A change was committed.
+    pub fn wrote(&self) {
+        self.written.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A change failed because the database was away. The server is not ready until the log was checked.
+    pub fn write_failed(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.set_writable(false);
+        self.failure.notify_one();
+    }
+
+    /// Waits until a change failed. Returns at once if that happened since the last call.
+    pub async fn failure(&self) {
+        self.failure.notified().await;
+    }
+
+    /// How many commits succeeded, and how many writes failed.
+    #[must_use]
+    pub fn writes(&self) -> (u64, u64) {
+        (self.written.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
     }
 
     /// Marks the server as stopping. From now on it accepts no new work.
@@ -32,9 +76,9 @@ impl Health {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Whether the server accepts new work: the database answers and the server is not stopping.
+    /// Whether the server accepts new work: the log can be read and written, and the server is not stopping.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.database_answers.load(Ordering::Relaxed) && !self.is_draining()
+        self.readable.load(Ordering::Relaxed) && self.writable.load(Ordering::Relaxed) && !self.is_draining()
     }
 }

@@ -4,3 +4,4 @@
 pub mod bus;
 pub mod log;
 pub mod relay;
+pub mod writable;

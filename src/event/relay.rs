@@ -193,7 +193,7 @@ where
             None => match read(&relay).await {
                 Ok(page) => page,
                 Err(error) => {
-                    relay.0.health.database_answers(false);
+                    relay.0.health.set_readable(false);
                     tracing::warn!(%error, "the log cannot be read; trying again");
                     swept = true;
                     tokio::select! {
@@ -232,10 +232,10 @@ async fn read(relay: &Relay) -> Result<Page, Refusal> {
     let page = if let Ok(page) = tokio::time::timeout(PROMPT, &mut read).await {
         page?
     } else {
-        relay.0.health.database_answers(false);
+        relay.0.health.set_readable(false);
         read.await?
     };
-    relay.0.health.database_answers(true);
+    relay.0.health.set_readable(true);
     Ok(page)
 }
 

@@ -20,6 +20,7 @@ use super::known::Known;
 use crate::base::clock::{Clock, instant};
 use crate::base::db::{ACQUIRE_TIMEOUT, Db};
 use crate::base::error::Refusal;
+use crate::base::health::Health;
 use crate::base::metrics::Metrics;
 use crate::event::log;
 use crate::event::relay::Relay;
@@ -83,16 +84,23 @@ struct Group {
     clock: Clock,
     events: Relay,
     known: Known,
+    health: Arc<Health>,
     metrics: Metrics,
 }
 
 impl Writer {
     /// A new queue.
     #[must_use]
-    pub fn new(db: Db, clock: Clock, events: Relay, metrics: Metrics) -> (Self, Commits) {
+    pub fn new(
+        db: Db,
+        clock: Clock,
+        events: Relay,
+        health: Arc<Health>,
+        metrics: Metrics,
+    ) -> (Self, Commits) {
         let (queue, requests) = mpsc::channel(QUEUE);
         let under_way = Arc::new(AtomicUsize::new(0));
-        let group = Group { db, clock, events: events.clone(), known: Known::default(), metrics };
+        let group = Group { db, clock, events: events.clone(), known: Known::default(), health, metrics };
         let writer = Self { queue, under_way: Arc::clone(&under_way), events };
         (writer, Commits { requests, under_way, group: Arc::new(group) })
     }
@@ -219,11 +227,19 @@ impl Group {
         }
     }
 
-    /// Carries out requests in one transaction. Answers each, in their order.
+    /// Carries out requests in one transaction. Answers each, in their order. Tells the health of the server how it went.
     ///
     /// # Errors
     /// Those of the database; then nothing was changed.
     async fn together(&self, requests: &[Request]) -> Result<Vec<Answer>, Refusal> {
+        let answers = self.in_one_transaction(requests).await;
+        if let Err(Refusal::Unavailable) = &answers {
+            self.health.write_failed();
+        }
+        answers
+    }
+
+    async fn in_one_transaction(&self, requests: &[Request]) -> Result<Vec<Answer>, Refusal> {
         let tx = self.db.begin().await?;
         let orders: BTreeSet<&OrderId> = requests.iter().map(|request| &request.order).collect();
         let mut draft = Draft::read(&tx, &orders, &self.known, self.clock.now()).await?;
@@ -275,6 +291,7 @@ impl Group {
         tx.commit().await?;
         self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
         self.metrics.events_committed.inc_by(events.len() as u64);
+        self.health.wrote();
         Ok(())
     }
 }

@@ -26,6 +26,7 @@ use crate::dialect::realtime::REQUESTS;
 use crate::driver::trail::{Trail, TrailWriter};
 use crate::event::bus::Bus;
 use crate::event::relay::{self, Relay};
+use crate::event::writable;
 use crate::model::Role;
 use crate::order::Orders;
 use crate::order::writer::{Commits, Writer};
@@ -83,6 +84,7 @@ pub async fn run(
 
 /// Work that runs beside requests, such as the receiving ends of the queues.
 struct Background {
+    db: Db,
     relay: Relay,
     commits: Commits,
     trail: TrailWriter,
@@ -98,7 +100,8 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
     let (health, metrics) = (Arc::new(Health::default()), Metrics::new(words()));
     let limits = config.limits.clone();
     let events = Relay::new(db.clone(), Arc::clone(&health), metrics.clone());
-    let (writer, commits) = Writer::new(db.clone(), clock.clone(), events.clone(), metrics.clone());
+    let (writer, commits) =
+        Writer::new(db.clone(), clock.clone(), events.clone(), Arc::clone(&health), metrics.clone());
     let (trail, trail_writer) = Trail::new(db.clone(), clock.clone(), &limits, metrics.clone());
     let orders = Orders::new(db.clone(), clock.clone(), events.clone(), writer, &limits, metrics.clone());
     auth.prepare().await;
@@ -116,11 +119,11 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
     };
     let relay = events.clone();
     let infrastructure =
-        Infrastructure { config, health, auth, events, bus: Bus::local(), clock, metrics, db };
+        Infrastructure { config, health, auth, events, bus: Bus::local(), clock, metrics, db: db.clone() };
     let app = App::new(infrastructure, orders, trail, recovery);
     app.drivers.load().await.map_err(ServerError::Start)?;
     app.poll_revocations().await.map_err(ServerError::Start)?;
-    Ok((app, Background { relay, commits, trail: trail_writer, recovery: recovery_work, order_service }))
+    Ok((app, Background { db, relay, commits, trail: trail_writer, recovery: recovery_work, order_service }))
 }
 
 /// The labels of metrics.
@@ -154,6 +157,8 @@ impl Background {
         if let Some(order_service) = self.order_service {
             tasks.supervise("order service", order_service.run(end.clone()));
         }
+        let health = Arc::clone(&app.health);
+        tasks.supervise("check of the log", until(end.clone(), writable::check(self.db, health)));
         tasks.supervise("keys", until(end.clone(), upkeep::refresh_keys(app.clone())));
         tasks.supervise(
             "housekeeping",

@@ -1,11 +1,17 @@
 //! The `ordercast` binary: flags, exit codes and logs.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
+use migration::MigratorTrait;
+use ordercast::model::Role;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use crate::harness::{SECRET, assignment, new_order, until};
+use crate::on_both_databases;
 
 fn ordercast(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ordercast"));
@@ -16,7 +22,7 @@ fn ordercast(args: &[&str]) -> Command {
     command
 }
 
-fn run(args: &[&str]) -> Output {
+pub fn run(args: &[&str]) -> Output {
     ordercast(args).output().expect("it runs")
 }
 
@@ -94,25 +100,21 @@ fn each_subcommand_prints_its_result() {
     );
     let open = ordercast(&[]).env("LEGACY_OPEN", "1").output().expect("it runs");
     assert!(String::from_utf8_lossy(&open.stderr).contains("JWT_SECRET"), "LEGACY_OPEN=1 is valid: {open:?}");
-    let folder = tempfile::tempdir().expect("a folder");
-    let url = format!("sqlite://{}/m.db?mode=rwc", folder.path().display());
-    let list = |direction| {
-        String::from_utf8(run(&["migrate", direction, "--database-url", &url]).stdout).expect("text")
-    };
-    assert_eq!(list("status").matches("pending").count(), 8);
-    assert_eq!(list("up").matches("applied").count(), 8);
-    assert_eq!(list("down").matches("applied").count(), 7);
 }
 
 /// A running binary and the address that it printed.
-struct RunningServer {
+pub struct RunningServer {
     child: Child,
-    base: String,
+    pub base: String,
 }
 
 impl RunningServer {
-    fn start(args: &[&str], log: &str) -> Self {
-        let mut child = ordercast(args).env("RUST_LOG", log).spawn().expect("it starts");
+    pub fn start(args: &[&str], log: &str) -> Self {
+        Self::of(&mut ordercast(args), log)
+    }
+
+    fn of(command: &mut Command, log: &str) -> Self {
+        let mut child = command.env("RUST_LOG", log).spawn().expect("it starts");
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut line).expect("a line");
         let base =
@@ -120,8 +122,13 @@ impl RunningServer {
         Self { child, base }
     }
 
+    /// Ends it as a crash does.
+    fn kill(mut self) {
+        self.child.kill().and_then(|()| self.child.wait()).expect("its end");
+    }
+
     /// Stops the binary with SIGTERM. Returns its exit code and its log.
-    fn terminate(mut self) -> (Option<i32>, String) {
+    pub fn terminate(mut self) -> (Option<i32>, String) {
         let killed = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill");
         assert!(killed.success());
         let mut log = String::new();
@@ -221,4 +228,162 @@ async fn the_demo_signs_its_users_in() {
     );
     let (code, log) = tokio::task::spawn_blocking(|| running.terminate()).await.expect("no panic");
     assert_eq!(code, Some(0), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_takes_no_key_and_no_database_of_the_environment() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = ordercast(&["serve", "--demo", "--listen", "127.0.0.1:0"]);
+    command.env("TMPDIR", folder.path()).env("JWT_SECRET", SECRET).env("LEGACY_OPEN", "1");
+    for (name, elsewhere) in [
+        ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing"),
+        ("JWKS_URL", "http://127.0.0.1:1/keys"),
+        ("JWT_PUBLIC_KEY_FILE", "/nowhere.pem"),
+        ("JWT_ISSUER", "someone"),
+        ("ORDER_SERVICE_URL", "http://127.0.0.1:1/"),
+        ("CORS_ORIGIN", "*"),
+    ] {
+        command.env(name, elsewhere);
+    }
+    let running = RunningServer::of(&mut command, "info");
+    assert!(folder.path().join("ordercast-demo.db").exists());
+    let http = reqwest::Client::new();
+    let orders =
+        |token: &str| http.get(format!("{}/orders", running.base)).bearer_auth(token.to_owned()).send();
+    let in_earnest = ordercast::auth::mint(
+        SECRET,
+        "root",
+        Role::Admin,
+        None,
+        ordercast::base::clock::Clock::System.now(),
+        std::time::Duration::from_secs(60),
+    );
+    assert_eq!(orders(&in_earnest.expect("a token")).await.expect("an answer").status(), 401);
+    let login = json!({"email": "admin@martly.dev", "password": "admin123"});
+    let login = http
+        .post(format!("{}/api/v1/auth/login", running.base))
+        .json(&login)
+        .header("origin", "http://a.test");
+    let login = login.send().await.expect("an answer");
+    assert!(!login.headers().contains_key("access-control-allow-origin"));
+    let login: Value = login.json().await.expect("JSON");
+    assert_eq!(
+        orders(login["data"]["accessToken"].as_str().expect("a token")).await.expect("an answer").status(),
+        200
+    );
+    tokio::task::spawn_blocking(|| running.terminate()).await.expect("no panic");
+}
+
+/// The status of an answer to a request that is written by hand.
+async fn status_of(base: &str, request: &str) -> String {
+    let mut stream =
+        tokio::net::TcpStream::connect(base.trim_start_matches("http://")).await.expect("connected");
+    stream.write_all(request.replace('\n', "\r\n").as_bytes()).await.expect("sent");
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.expect("an answer");
+    String::from_utf8_lossy(&answer[9..]).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_answers_only_at_names_of_this_machine() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite://{}/d.db?mode=rwc", folder.path().display());
+    let running =
+        RunningServer::start(&["--demo", "--listen", "127.0.0.1:0", "--database-url", &url], "info");
+    let websocket = "Connection: Upgrade\nUpgrade: websocket\nSec-WebSocket-Version: 13\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\n";
+    for (target, headers, good) in [
+        ("/", "", "200"),
+        ("/page-config", "", "200"),
+        ("/health", "", "200"),
+        ("/nothing", "", "404"),
+        ("/socket.io/?EIO=4&transport=polling", "", "200"),
+        ("/socket.io/?EIO=4&transport=websocket", websocket, "101"),
+        ("/orders/track", websocket, "101"),
+    ] {
+        for (host, expected) in [
+            ("localhost", good),
+            ("shop.localhost:9001", good),
+            ("127.1.2.3", good),
+            ("[::1]:80", good),
+            ("rebound.example", "421"),
+            ("127.0.0.1.rebound.example", "421"),
+            ("10.0.0.1", "421"),
+        ] {
+            let request = format!("GET {target} HTTP/1.1\nHost: {host}\n{headers}\n");
+            assert_eq!(status_of(&running.base, &request).await, expected, "{host} {target}");
+        }
+    }
+    for request in [
+        "GET /page-config HTTP/1.0\n\n",
+        "GET http://rebound.example/page-config HTTP/1.1\nHost: localhost\n\n",
+        "GET /page-config HTTP/1.1\nHost: localhost\nHost: rebound.example\n\n",
+        "OPTIONS /orders HTTP/1.1\nHost: rebound.example\n\n",
+        "POST /api/v1/auth/login HTTP/1.1\nHost: rebound.example\nContent-Length: 0\n\n",
+    ] {
+        let status = status_of(&running.base, request).await;
+        assert!(status == "421" || status == "400", "{status}: {request}");
+    }
+    tokio::task::spawn_blocking(|| running.terminate()).await.expect("no panic");
+}
+
+on_both_databases! {
+    async fn a_migration_is_reverted_only_on_purpose_and_without_a_server(db: TestDb) {
+        let url = db.url();
+        let migrate = |args: &[&str]| crate::binary::run(&[&["migrate", "--database-url", &url], args].concat());
+        let applied = || String::from_utf8(migrate(&["status"]).stdout).expect("text").matches("applied").count();
+        let all = migration::Migrator::migrations().len();
+        assert_eq!(applied(), 0);
+        assert!(migrate(&["up"]).status.success());
+        assert_eq!(applied(), all);
+        let asked = migrate(&["down"]);
+        assert_eq!(asked.status.code(), Some(2), "{asked:?}");
+        assert!(String::from_utf8_lossy(&asked.stderr).contains("--yes"), "{asked:?}");
+        let args = ["--listen", "127.0.0.1:0", "--database-url", &url, "--jwt-secret", SECRET];
+        let running = RunningServer::start(&args, "info");
+        let refused = migrate(&["down", "--yes"]);
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("a server runs"), "{refused:?}");
+        assert!(migrate(&["up"]).status.success(), "which is harmless");
+        assert_eq!(applied(), all);
+        // A server that was killed does not stand in the way.
+        running.kill();
+        let reverted = migrate(&["down", "--yes"]);
+        assert!(reverted.status.success(), "{reverted:?}");
+        assert_eq!(applied(), all - 1);
+        let again = RunningServer::start(&args, "info");
+        assert_eq!(applied(), all);
+        again.kill();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_else_may_read_the_files_of_the_database() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mode = |name: &str| {
+        let file =
+            std::fs::metadata(folder.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        file.permissions().mode() & 0o777
+    };
+    let start = |name: &str| {
+        let url = format!("sqlite://{}/{name}?mode=rwc", folder.path().display());
+        RunningServer::start(
+            &["--listen", "127.0.0.1:0", "--database-url", &url, "--jwt-secret", SECRET],
+            "info",
+        )
+    };
+    for round in ["new", "as an older version left it"] {
+        let running = start("p.db");
+        for file in ["p.db", "p.db-wal", "p.db-shm"] {
+            assert_eq!(mode(file), 0o600, "{file}, {round}");
+        }
+        running.kill();
+        for file in ["p.db", "p.db-wal", "p.db-shm"] {
+            let open = std::fs::Permissions::from_mode(0o644);
+            std::fs::set_permissions(folder.path().join(file), open).expect("its mode");
+        }
+    }
+    std::fs::set_permissions(folder.path().join("p.db"), std::fs::Permissions::from_mode(0o640))
+        .expect("its mode");
+    start("p.db").kill();
+    assert_eq!(mode("p.db"), 0o640, "an operator may let a group read it");
 }

@@ -1,0 +1,179 @@
+//! Connections to `PostgreSQL`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr};
+use tokio::time::Instant;
+
+use super::{STATEMENT_CACHE, shared_options};
+use crate::base::clock::instant;
+
+const CONNECTIONS: u32 = 20;
+/// `PostgreSQL` cancels a statement that takes longer.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection that was idle for so long is tested before it is used.
+const IDLE_TEST: Duration = Duration::from_secs(30);
+/// The advisory lock that each connection of a running server shares. Any number that nothing else uses.
+const SERVERS: i64 = 0x006f_7264_6572_0002;
+/// The parameters of a URL that sqlx knows, beside `options[…]`. It logs others with their values, which may be secret.
+const PARAMETERS: [&str; 18] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
+
+/// Which connections of a pool are still trusted.
+#[derive(Debug)]
+pub(super) struct Trust {
+    start: Instant,
+    /// Connections opened before this are closed; in milliseconds after `start`.
+    since: AtomicU64,
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        Self { start: instant(), since: AtomicU64::new(0) }
+    }
+}
+
+impl Trust {
+    /// From now on, connections that are open already are closed at their next use.
+    pub fn renew(&self) {
+        self.since.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// Whether a connection of this age may be used at a time `now`.
+    fn trusts(&self, age: Duration, now: u64) -> bool {
+        let since = self.since.load(Ordering::Relaxed);
+        since == 0 || millis(age) < now.saturating_sub(since)
+    }
+
+    fn now(&self) -> u64 {
+        millis(self.start.elapsed()).max(1)
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Opens a pool. A server marks its connections, so that [`alone`] sees that it is alive.
+pub(super) async fn connect(
+    url: &str,
+    trust: &Arc<Trust>,
+    server: bool,
+) -> Result<DatabaseConnection, DbErr> {
+    let (url, unknown) = known_parameters(url);
+    for name in unknown {
+        tracing::warn!(name, "a parameter of DATABASE_URL is not known, and ignored");
+    }
+    Database::connect(options(&url, Arc::clone(trust), server)).await
+}
+
+fn options(url: &str, trust: Arc<Trust>, server: bool) -> ConnectOptions {
+    let mut options = shared_options(url, CONNECTIONS);
+    options
+        .min_connections(2)
+        .test_before_acquire_if_idle_for(IDLE_TEST)
+        .statement_timeout(STATEMENT_TIMEOUT)
+        .map_sqlx_postgres_opts(|postgres| {
+            // Every statement has an index. Without this setting, PostgreSQL keeps a plan that it made while a table
+            // was small and goes on reading the whole table when it is large. JIT is off because compiling a plan takes
+            // longer than running any of these statements.
+            postgres
+                .statement_cache_capacity(STATEMENT_CACHE)
+                .options([("enable_seqscan", "off"), ("jit", "off")])
+        })
+        .map_sqlx_postgres_before_acquire(move |_, meta| {
+            let trusted = trust.trusts(meta.age, trust.now());
+            Box::pin(async move { Ok(trusted) })
+        });
+    if server {
+        options.map_sqlx_postgres_pool_opts(|pool| {
+            pool.after_connect(|connection, _| {
+                Box::pin(async move {
+                    let mark = sqlx::query("SELECT pg_advisory_lock_shared($1)").bind(SERVERS);
+                    mark.execute(connection).await?;
+                    Ok(())
+                })
+            })
+        });
+    }
+    options
+}
+
+/// Takes the lock that the connections of every running server share, so that none can start meanwhile. Returns
+/// whether there was none.
+pub(super) async fn alone(db: &DatabaseConnection) -> Result<bool, DbErr> {
+    let taken = db
+        .query_one_raw(sea_orm::Statement::from_string(
+            db.get_database_backend(),
+            format!("SELECT pg_try_advisory_lock({SERVERS}) AS taken"),
+        ))
+        .await?;
+    taken.map_or(Ok(false), |row| row.try_get("", "taken"))
+}
+
+/// The URL without the parameters that sqlx does not know, and the names of those. `sslrootcert=system` is libpq's word
+/// for the public roots, which are always trusted here.
+fn known_parameters(url: &str) -> (String, Vec<String>) {
+    let Some((base, query)) = url.split_once('?') else { return (url.to_owned(), Vec::new()) };
+    let mut known = form_urlencoded::Serializer::new(String::new());
+    let mut unknown = Vec::new();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if name == "sslrootcert" && value == "system" {
+            continue;
+        }
+        if PARAMETERS.contains(&&*name) || name.starts_with("options[") {
+            known.append_pair(&name, &value);
+        } else {
+            unknown.push(name.into_owned());
+        }
+    }
+    (format!("{base}?{}", known.finish()), unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_parameters_are_named_without_their_values() {
+        let (url, unknown) = known_parameters(
+            "postgres://u:p@h/d?sslmode=verify-full&sslrootcert=%2Fa%20b.pem&pasword=secret&options[x]=y&channel_binding=require",
+        );
+        assert_eq!(url, "postgres://u:p@h/d?sslmode=verify-full&sslrootcert=%2Fa+b.pem&options%5Bx%5D=y");
+        assert_eq!(unknown, ["pasword", "channel_binding"]);
+        let (url, _) = known_parameters("postgres://u@h/d?sslmode=verify-full&sslrootcert=system");
+        assert_eq!(url, "postgres://u@h/d?sslmode=verify-full");
+        assert_eq!(known_parameters("postgres://u@h/d").0, "postgres://u@h/d");
+    }
+
+    #[test]
+    fn connections_opened_before_a_failure_are_not_trusted() {
+        let trust = Trust::default();
+        let hour = Duration::from_secs(3_600);
+        assert!(trust.trusts(hour, trust.now()), "nothing has failed");
+        trust.renew();
+        let later = trust.now() + 1_000;
+        assert!(!trust.trusts(hour, later) && !trust.trusts(Duration::from_millis(1_000), later));
+        assert!(trust.trusts(Duration::from_millis(10), later), "opened since");
+    }
+}
