@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use clap::{Args, Parser};
+use clap::builder::Resettable;
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser};
 
 use crate::base::config::{Database, Serve};
 use crate::model::Role;
@@ -15,6 +16,35 @@ pub struct Cli {
     pub command: Option<Subcommand>,
     #[command(flatten)]
     pub serve: Serve,
+}
+
+impl Cli {
+    /// Reads the command line and the environment. The demo signs everybody in, so it has nothing to do with what a
+    /// server uses in earnest: keys, databases, origins and other systems are not taken from the environment then.
+    ///
+    /// # Errors
+    /// What clap has to say, also for `--help`.
+    pub fn read() -> Result<Self, clap::Error> {
+        let cli = Self::try_parse()?;
+        let demo = match &cli.command {
+            None => cli.serve.demo,
+            Some(Subcommand::Serve(serve)) => serve.demo,
+            Some(_) => false,
+        };
+        if !demo {
+            return Ok(cli);
+        }
+        let command = Self::command().mut_args(without_environment);
+        let command = command.mut_subcommand("serve", |serve| serve.mut_args(without_environment));
+        Self::from_arg_matches(&command.try_get_matches()?)
+    }
+}
+
+/// The flag without its variable, unless it is a limit or says how to listen.
+fn without_environment(arg: Arg) -> Arg {
+    let harmless = arg.get_help_heading() == Some("Limits")
+        || matches!(arg.get_id().as_str(), "listen" | "reuse_port" | "tile_url");
+    if harmless { arg } else { arg.env(Resettable::Reset) }
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -53,15 +83,18 @@ pub struct TokenArgs {
 pub struct MigrateArgs {
     #[arg(value_enum)]
     pub direction: Direction,
+    /// Do not ask before `down`, which deletes data
+    #[arg(long)]
+    pub yes: bool,
     #[command(flatten)]
     pub database: Database,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Direction {
     /// Apply all pending migrations
     Up,
-    /// Revert the newest migration
+    /// Revert the newest migration, with the data that only it has room for. No server may run on the database
     Down,
     /// List all migrations and whether they are applied
     Status,

@@ -1,10 +1,9 @@
 //! The `ordercast` binary: handles flags, logs, signals and exit codes.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use clap::Parser;
 use migration::{Migrator, MigratorTrait};
 use ordercast::auth::mint;
 use ordercast::base::clock::Clock;
@@ -27,7 +26,7 @@ const BAD_CONFIG: u8 = 2;
 const BACKLOG: u32 = 4_096;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
             let text = error.to_string();
@@ -156,8 +155,18 @@ async fn migrate(args: MigrateArgs) -> ExitCode {
         Ok(url) => url,
         Err(line) => return exit_bad_config(&line),
     };
-    let db = match Db::connect(&url).await {
-        Ok(db) => db,
+    let down = args.direction == Direction::Down;
+    if down && !args.yes && !agrees() {
+        return exit_bad_config("nothing was reverted: `migrate down` deletes data and needs `--yes`");
+    }
+    let opened = if down { Db::connect_alone(&url).await } else { Db::connect(&url).await.map(Some) };
+    let db = match opened {
+        Ok(Some(db)) => db,
+        Ok(None) => {
+            return exit_failure(
+                "a server runs on this database, or another program has it open: stop it first",
+            );
+        }
         Err(error) => return exit_failure(&format!("the database cannot be opened: {error}")),
     };
     let applied = match args.direction {
@@ -178,6 +187,19 @@ async fn migrate(args: MigrateArgs) -> ExitCode {
         }
         Err(error) => exit_failure(&format!("migration failed: {error}")),
     }
+}
+
+/// Asks on the terminal, if there is one.
+fn agrees() -> bool {
+    let input = std::io::stdin();
+    if !input.is_terminal() {
+        return false;
+    }
+    eprint!(
+        "This reverts the newest migration and deletes the data that only it has room for. Type yes to go on: "
+    );
+    let mut line = String::new();
+    input.read_line(&mut line).is_ok() && line.trim() == "yes"
 }
 
 /// Prints a text to standard output. A reader that closes the pipe early, such as `head`, is no error.

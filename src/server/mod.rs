@@ -189,6 +189,7 @@ fn serve(
     let front = socketio::service(sessions, clients);
     let router = router.route_service("/socket.io/", front.clone()).route_service("/socket.io", front);
     let router = http::outer(router, origins);
+    let router = if app.config.demo { http::demo::for_this_machine_only(router) } else { router };
     let drain =
         Drain { connections, in_progress, tracker: TaskTracker::new(), end: CancellationToken::new() };
     // A stopping server still accepts connections, to answer that it stops. With `reuse_port` it leaves them to the

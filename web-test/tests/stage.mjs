@@ -22,12 +22,14 @@ export const id = (name) => `[data-testid="${name}"]`;
 export class Stage {
   complaints = [];
   #env;
+  #args;
   #server;
   #browser;
   #pages = [];
 
-  constructor(env = {}) {
+  constructor(env = {}, args = []) {
     this.#env = env;
+    this.#args = args;
   }
 
   async open() {
@@ -50,7 +52,7 @@ export class Stage {
   /** Starts the server, again where it was before, and waits for the address it prints. */
   async startServer({ database = 'x.db' } = {}) {
     const listen = this.origin ? new URL(this.origin).host : '127.0.0.1:0';
-    const server = spawn(BINARY, ['serve', '--demo', '--listen', listen, '--database-url', `sqlite://${join(this.folder, database)}?mode=rwc`], {
+    const server = spawn(BINARY, ['serve', '--demo', '--listen', listen, '--database-url', `sqlite://${join(this.folder, database)}?mode=rwc`, ...this.#args], {
       stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...this.#env },
     });
     this.#server = server;

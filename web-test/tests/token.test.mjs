@@ -8,7 +8,9 @@ import { BINARY, Stage, VIEWS, connected, id, place, shows } from './stage.mjs';
 
 const JWT_SECRET = 'the-secret-of-the-token-test-of-the-page';
 // The demo's tokens last twelve hours: the warning comes three seconds after they were made.
-const stage = new Stage({ JWT_SECRET, TOKEN_WARNING_MS: String((12 * 3600 - 3) * 1000), TOKEN_GRACE_MS: '1500' });
+const limits = { TOKEN_WARNING_MS: String((12 * 3600 - 3) * 1000), TOKEN_GRACE_MS: '1500' };
+// The demo takes no secret from the environment.
+const stage = new Stage(limits, ['--jwt-secret', JWT_SECRET]);
 before(() => stage.open());
 afterEach(() => stage.clear());
 after(() => stage.close());

@@ -47,6 +47,9 @@ impl Serve {
                     self.listen.ip()
                 ));
             }
+            if self.origins()? == Origins::Any {
+                return Err("--demo does not go with CORS_ORIGIN=*: any page could sign in".to_owned());
+            }
             if self.jwt_secret.is_none() {
                 let secret: [u8; 32] = Clock::System.random();
                 self.jwt_secret = Some(hex::encode(secret));
@@ -148,6 +151,7 @@ mod tests {
             (&[][..], "JWT_SECRET"),
             (&["--jwt-secret", "short"], "JWT_SECRET"),
             (&["--demo", "--listen", "0.0.0.0:0"], "loopback"),
+            (&["--demo", "--cors-origin", "*"], "CORS_ORIGIN"),
             (&[SECRET, "--database-url", "mysql://x"], "DATABASE_URL"),
             (&[SECRET, "--cors-origin", "example.com"], "CORS_ORIGIN"),
             (&[SECRET, "--jwks-url", "ftp://x"], "JWKS_URL"),

@@ -56,8 +56,8 @@ pub struct Serve {
     /// Share the port (`SO_REUSEPORT`) with the process that takes over. On a stop signal, release the port at once
     #[arg(long, env = "REUSE_PORT", value_parser = BoolishValueParser::new())]
     pub reuse_port: bool,
-    /// Demo: listen on loopback only, generate a secret, create demo users, orders and drivers, and sign the test page
-    /// in
+    /// Demo: listen and answer on loopback only, generate a secret, create demo users, orders and drivers, and sign the
+    /// test page in. Keys, the database, origins and other systems are taken from flags only, not from variables
     #[arg(long)]
     pub demo: bool,
     /// Leaflet URL template of map tiles for the test page. Without it, the page draws its own background
@@ -214,7 +214,7 @@ pub struct Limits {
 /// The database to use.
 #[derive(Clone, Debug, Args)]
 pub struct Database {
-    /// `sqlite://file?mode=rwc`, or `postgres://user:password@host/database`
+    /// `sqlite://file?mode=rwc`, or `postgres://user:password@host/database?sslmode=verify-full`
     /// [default: `sqlite://ordercast.db?mode=rwc`]
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,

@@ -3,7 +3,7 @@
 pub mod admin;
 pub mod admission;
 mod api_v1;
-mod demo;
+pub mod demo;
 mod extract;
 mod openapi;
 pub mod operation;
