@@ -14,6 +14,7 @@ use crate::driver::Drivers;
 use crate::driver::trail::Trail;
 use crate::event::bus::Bus;
 use crate::event::relay::Relay;
+use crate::keeping::Keeping;
 use crate::model::UserId;
 use crate::order::Orders;
 use crate::recovery::Recovery;
@@ -48,6 +49,7 @@ pub struct AppParts {
     pub drivers: Drivers,
     pub tracking: Tracking,
     pub recovery: Recovery,
+    pub keeping: Keeping,
     pub clock: Clock,
     pub metrics: Metrics,
     /// Needed for revoked tokens only, which belong to no use case.
@@ -69,6 +71,7 @@ impl App {
         let Infrastructure { config, health, auth, events, bus, clock, metrics, db } = infrastructure;
         let limits = &config.limits;
         let drivers = Drivers::new(db.clone(), clock.clone(), trail, bus.clone(), orders.clone(), limits);
+        let keeping = Keeping::new(db.clone(), clock.clone(), limits, metrics.clone());
         let tracking = Tracking::new(db.clone(), clock.clone(), orders.clone(), drivers.clone(), limits);
         Self(Arc::new(AppParts {
             config,
@@ -80,6 +83,7 @@ impl App {
             drivers,
             tracking,
             recovery,
+            keeping,
             clock,
             metrics,
             db,

@@ -14,6 +14,7 @@ pub mod auth;
 pub mod dialect;
 pub mod event;
 
+pub mod keeping;
 pub mod order;
 pub mod outbox;
 pub mod recovery;

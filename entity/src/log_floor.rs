@@ -10,8 +10,6 @@ pub struct Model {
     pub id: i32,
     /// The newest position whose event was deleted. After it, the log has every event.
     pub position: i64,
-    /// No event from after this time was deleted.
-    pub at: ChronoDateTimeUtc,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -31,7 +31,6 @@ impl MigrationTrait for Migration {
                     .table("log_floor")
                     .col(integer("id").primary_key())
                     .col(big_integer("position"))
-                    .col(timestamp_with_time_zone("at"))
                     .to_owned(),
             )
             .await?;

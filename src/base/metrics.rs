@@ -77,6 +77,8 @@ pub struct Inner {
     pub outbox_depth: Gauge,
     order_service: Family<OutcomeLabel, Count>,
     closed: Family<ReasonLabel, Count>,
+    pub orders_removed: Count,
+    pub persons_erased: Count,
     pub trail_dropped: Count,
     pub trail_depth: Gauge,
     pub writes_waiting: Gauge,
@@ -197,6 +199,8 @@ impl Metrics {
             order_service: names
                 .add("order_service_calls", "Deliveries told to the order service, by what became of it"),
             closed: names.add("sockets_closed", "Sockets gone by reason"),
+            orders_removed: names.add("orders_removed", "Finished orders that were kept long enough"),
+            persons_erased: names.add("persons_erased", "Persons whose data was erased"),
             trail_dropped: names.add("trail_dropped", "Positions that did not reach the trail"),
             trail_depth: names.add("trail_depth", "Positions waiting to be written"),
             writes_waiting: names.add("writes_waiting", "Changes that wait for their commit"),

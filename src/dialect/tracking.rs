@@ -147,10 +147,16 @@ impl<'a> View<'a> {
             status: word(order.status),
             current_location: position.map(LocationView::new),
             dropoff: Some(PlaceView::new(session.dropoff)),
-            eta_seconds: position.map(|(from, _)| eta_seconds(from, session.dropoff)),
+            eta_seconds: eta(position, session),
             updated_at: moved.timestamp(),
         }
     }
+}
+
+/// The seconds from the rider's position to the dropoff, if both are known.
+fn eta(position: Option<(Point, Time)>, session: &TrackingSession) -> Option<i64> {
+    let (from, _) = position.filter(|_| !session.dropoff.is_erased())?;
+    Some(eta_seconds(from, session.dropoff))
 }
 
 /// The rider's position, if the party may see it and the order is still on its way.
@@ -208,7 +214,7 @@ pub fn text(message: &SessionMessage, session: &TrackingSession) -> Box<RawValue
         tracking_id: session.id.as_str(),
         rider_id: session.rider.as_str(),
         dropoff: PlaceView::new(session.dropoff),
-        eta_seconds: position.map(|(from, _)| eta_seconds(from, session.dropoff)),
+        eta_seconds: eta(*position, session),
         order_id: order.as_str(),
         status: word(*status),
         current_location: position.map(LocationView::new),

@@ -203,6 +203,49 @@ impl Live {
         bus.publish(&LiveEvent::Eta(EtaChange { order, customer, eta }));
     }
 
+    /// Drops where a driver was, because that was erased.
+    pub fn forget_position(&self, driver: &UserId) {
+        if let Some(driver) = self.get(driver) {
+            let mut state = driver.state();
+            state.position = None;
+            for carried in state.orders.iter_mut().filter(|carried| !carried.overridden) {
+                carried.eta = None;
+            }
+        }
+    }
+
+    /// The orders that are carried now with this user as one of their parties.
+    #[must_use]
+    pub fn carried_with(&self, user: &UserId) -> Vec<OrderId> {
+        let with = |order: &Order| {
+            let driver = order.driver.as_ref().map(|driver| &driver.id);
+            [Some(&order.customer.id), Some(&order.chef.id), driver].contains(&Some(user))
+        };
+        let mut orders = Vec::new();
+        for shard in &self.shards {
+            for driver in shard.lock().unwrap_or_else(PoisonError::into_inner).values() {
+                let carried = &driver.state().orders;
+                orders.extend(
+                    carried
+                        .iter()
+                        .filter(|carried| with(&carried.about.order))
+                        .map(|carried| carried.id().clone()),
+                );
+            }
+        }
+        orders
+    }
+
+    /// Takes an order as it is on disk, if its driver still carries it.
+    pub fn reload(&self, order: &Order, history: &[PastStatus]) {
+        if let Some(driver) = order.driver.as_ref().and_then(|driver| self.get(&driver.id)) {
+            let mut state = driver.state();
+            if state.orders.iter().any(|carried| *carried.id() == order.id) {
+                put_order(&mut state, order, history, self.clock.now());
+            }
+        }
+    }
+
     /// Removes drivers who neither carry an order nor have a session.
     pub fn sweep(&self) {
         for shard in &self.shards {
@@ -236,12 +279,13 @@ impl Live {
 
 /// Adds an order to its driver, or replaces an older state of it.
 fn put_order(state: &mut DriverState, order: &Order, history: &[PastStatus], now: Time) {
-    let computed = state.position.map(|(from, _)| Eta::estimate(from, order.destination(), now));
+    let to = order.known_destination();
+    let computed = state.position.zip(to).map(|((from, _), to)| Eta::estimate(from, to, now));
     let index = state.orders.iter().position(|carried| *carried.id() == order.id);
     match index {
         Some(index) if state.orders[index].about.order.seq > order.seq => {}
         Some(index) => {
-            let eta = state.orders[index].eta.or(computed);
+            let eta = to.and(state.orders[index].eta.or(computed));
             state.orders[index] = CarriedOrder::new(order, history, now, eta);
         }
         None => state.orders.push(CarriedOrder::new(order, history, now, computed)),

@@ -18,7 +18,7 @@ use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::event::bus::Bus;
 use crate::model::{Eta, Forecast, Order, OrderEvent, UserId};
-use crate::order::Orders;
+use crate::order::{Orders, read as read_order};
 
 /// The use cases around drivers. Cheap to clone.
 #[derive(Clone)]
@@ -88,6 +88,21 @@ impl Drivers {
             tracing::debug!(%error, "the last position of a driver cannot be read");
         }
         self.live.apply(event, deliver);
+    }
+
+    /// Drops from memory what is known of a person whose data was erased on disk.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn forget(&self, user: &UserId) -> Result<(), Refusal> {
+        self.live.forget_position(user);
+        for id in self.live.carried_with(user) {
+            if let Some(order) = read_order::load(self.db.reader(), &id).await? {
+                let history = read_order::history(self.db.reader(), &order).await?;
+                self.live.reload(&order, &history);
+            }
+        }
+        Ok(())
     }
 
     /// Removes drivers who neither carry an order nor have a session.

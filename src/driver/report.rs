@@ -130,8 +130,8 @@ impl Drivers {
             for carried in &mut state.orders {
                 // All carried orders move with the driver, so the ETA changes also for those that this fix does not
                 // name.
-                let computed = (!is_late && !carried.overridden)
-                    .then(|| Eta::estimate(place, carried.about.order.destination(), now));
+                let to = carried.about.order.known_destination().filter(|_| !is_late && !carried.overridden);
+                let computed = to.map(|to| Eta::estimate(place, to, now));
                 if let Some(eta) = computed {
                     let changed = carried.eta.is_none_or(|before| before.minutes != eta.minutes);
                     carried.eta = Some(eta);

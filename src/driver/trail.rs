@@ -202,8 +202,12 @@ async fn upsert_last_positions(db: &Db, newest: &[TrailPoint]) -> Result<(), Ref
     Ok(())
 }
 
-/// Deletes all fixes that were received before a time, in batches.
+/// Deletes all fixes that were received before a time, in batches, and last positions from before it.
 async fn delete_old(db: &Db, before: Time) {
+    let last = driver_position::Entity::delete_many().filter(LastColumn::ReceivedAt.lt(before));
+    if let Err(error) = last.exec(db.writer()).await {
+        tracing::warn!(%error, "old last positions could not be deleted");
+    }
     loop {
         match delete_batch(db, before).await {
             Ok(0) => return,

@@ -18,7 +18,7 @@ pub const PAGE: u64 = 500;
 /// The usual size of an event in bytes.
 const BODY: usize = 2048;
 /// Events of the log whose audiences are indexed together: see [`event_audience`].
-const STRETCH: i64 = 512;
+pub(super) const STRETCH: i64 = 512;
 /// Stretches that are searched at a time.
 const STRETCHES: u8 = 32;
 

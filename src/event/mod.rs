@@ -2,6 +2,7 @@
 //! events.
 
 pub mod bus;
+pub mod forgetting;
 pub mod log;
 pub mod relay;
 pub mod writable;

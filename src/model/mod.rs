@@ -3,6 +3,7 @@
 pub mod access;
 pub mod action;
 pub mod command;
+pub mod erase;
 pub mod eta;
 pub mod event;
 pub mod fix;

@@ -38,6 +38,12 @@ pub struct Order {
 }
 
 impl Order {
+    /// The place of delivery; `None` if it was erased.
+    #[must_use]
+    pub fn known_destination(&self) -> Option<Point> {
+        Some(self.destination()).filter(|place| !place.is_erased())
+    }
+
     /// The place of delivery.
     #[must_use]
     pub const fn destination(&self) -> Point {

@@ -23,6 +23,12 @@ impl Point {
         Self { latitude: Latitude(latitude), longitude: Longitude(longitude) }
     }
 
+    /// Whether it stands for a place that was erased: nobody lives at 0, 0.
+    #[must_use]
+    pub fn is_erased(&self) -> bool {
+        self.lat() == 0.0 && self.lon() == 0.0
+    }
+
     /// Latitude in degrees.
     #[must_use]
     pub const fn lat(&self) -> f64 {

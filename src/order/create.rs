@@ -6,12 +6,12 @@ use chrono::TimeDelta;
 use entity::{idempotency_key, order as row, order_item, order_number, status_history};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter};
 
 use super::writer::Other;
 use super::{Orders, read};
 use crate::base::clock::{Clock, Time};
-use crate::base::db::Db;
+use crate::base::db::{Db, Sql};
 use crate::base::error::Refusal;
 use crate::event::log;
 use crate::model::access::may;
@@ -70,10 +70,23 @@ pub(super) async fn create(
     }
 }
 
-/// Deletes idempotency keys from before a time.
+/// Deletes some of the keys from before a time.
+const FORGET_KEYS: Sql = {
+    const SQL: &str = "DELETE FROM idempotency_key WHERE (user_id, key) IN
+        (SELECT user_id, key FROM idempotency_key WHERE created_at < $1 ORDER BY created_at LIMIT 500)";
+    Sql { sqlite: SQL, postgres: SQL }
+};
+/// How long the counter of a day's order numbers is kept.
+const COUNTER_KEPT: TimeDelta = TimeDelta::days(7);
+
+/// Deletes idempotency keys from before a time, and counters of order numbers that nobody needs any more.
 pub(super) async fn forget_keys(db: &Db, before: Time) -> Result<(), Refusal> {
-    let old = idempotency_key::Entity::delete_many().filter(idempotency_key::Column::CreatedAt.lt(before));
-    old.exec(db.writer()).await?;
+    while db.writer().execute_raw(FORGET_KEYS.with(db.writer(), [before.into()])).await?.rows_affected() > 0 {
+    }
+    // The numbers of a day are given out on that day.
+    let day = (before - COUNTER_KEPT).format("%Y%m%d").to_string();
+    let counters = order_number::Entity::delete_many().filter(order_number::Column::Day.lt(day));
+    counters.exec(db.writer()).await?;
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use self::create::Idempotency;
 use self::read::{Cursor, Page, PageSize};
 use self::snapshot::{Snapshot, Snapshots};
 use self::writer::{Work, Writer};
-use crate::base::clock::Clock;
+use crate::base::clock::{Clock, Time};
 use crate::base::config::Limits;
 use crate::base::db::Db;
 use crate::base::error::Refusal;
@@ -144,6 +144,17 @@ impl Orders {
     /// Removes snapshots of an order from before `position`. Called before its event there is delivered.
     pub fn outdate(&self, id: &OrderId, position: i64) {
         self.snapshots.outdate(id, position);
+    }
+
+    /// Drops from memory finished orders that changed last before a time: they are not kept any longer.
+    pub fn forget_before(&self, time: Time) {
+        self.snapshots.forget_before(time);
+    }
+
+    /// Drops all orders from memory, because they were changed on disk. The writer's own memory needs none of this: it
+    /// compares what it has with the disk.
+    pub fn forget_all(&self) {
+        self.snapshots.forget_all();
     }
 
     /// How many changes wait for their turn or for their commit.

@@ -8,10 +8,11 @@ use sea_orm::ConnectionTrait;
 use tokio::sync::OnceCell;
 
 use super::read;
+use crate::base::clock::Time;
 use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
 use crate::event::log;
-use crate::model::{Order, OrderEvent, OrderId, PastStatus};
+use crate::model::{Order, OrderEvent, OrderId, PastStatus, status};
 
 /// The most orders kept. Beyond it, or beyond the limit in bytes, all are removed, and read again on demand.
 const CAPACITY: usize = 4_096;
@@ -122,6 +123,21 @@ impl Snapshots {
     /// The event at `position` happened to the order. The relay calls this before it delivers the event.
     pub fn outdate(&self, id: &OrderId, position: i64) {
         self.forget_if(id, |cell| cell.get().is_none_or(|known| known.position() < position));
+    }
+
+    /// Drops finished orders that changed last before a time.
+    pub fn forget_before(&self, time: Time) {
+        let old = |known: &Snapshot| known.order.updated_at < time && status::is_final(known.order.status);
+        let mut known = self.known();
+        let old = known.orders.iter().filter(|(_, cell)| cell.get().is_some_and(|known| old(known)));
+        for id in old.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            known.remove(&id);
+        }
+    }
+
+    /// Drops all orders. They are read again when they are needed.
+    pub fn forget_all(&self) {
+        *self.known() = Known::default();
     }
 
     fn forget_if(&self, id: &OrderId, is: impl FnOnce(&Cell) -> bool) {

@@ -10,6 +10,7 @@ use super::store::{BATCH, Recovery, ReplayRequest, Stored};
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
 use crate::dialect::place::Place;
+use crate::event::forgetting;
 use crate::model::{OrderId, UserId};
 
 /// A request for the stored state of one session.
@@ -29,15 +30,19 @@ pub(super) async fn answer(recovery: &Recovery, mut questions: mpsc::Receiver<Qu
         }
         for Question { pid, reply, .. } in batch.drain(..) {
             let _ = reply.send(match &found {
-                Ok(found) => Ok(found.get(&pid).cloned().unwrap_or_default()),
+                Ok((found, floor)) => {
+                    Ok(Stored { floor: *floor, ..found.get(&pid).cloned().unwrap_or_default() })
+                }
                 Err(_) => Err(Refusal::Unavailable),
             });
         }
     }
 }
 
-async fn look_up(recovery: &Recovery, asked: &[Question]) -> Result<HashMap<String, Stored>, Refusal> {
+/// The sessions by their ids, and up to where events may be gone from the log.
+async fn look_up(recovery: &Recovery, asked: &[Question]) -> Result<(HashMap<String, Stored>, i64), Refusal> {
     let db = recovery.db().reader();
+    let floor = forgetting::floor(db).await?;
     let pids = || asked.iter().map(|question| question.pid.as_str());
     let sessions =
         socket_session::Entity::find().filter(socket_session::Column::Id.is_in(pids())).all(db).await?;
@@ -83,5 +88,5 @@ async fn look_up(recovery: &Recovery, asked: &[Question]) -> Result<HashMap<Stri
             found.insert(question.pid.clone(), Stored { made_after, ..Stored::default() });
         }
     }
-    Ok(found)
+    Ok((found, floor))
 }

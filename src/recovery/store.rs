@@ -227,6 +227,8 @@ pub struct Stored {
     pub orders: Vec<(OrderId, Option<ReplayRequest>)>,
     /// Position of the last event that took a subscribed order from its user.
     pub lost_at: Option<i64>,
+    /// Events up to this position may be gone from the log.
+    pub floor: i64,
     /// Set if there is no record: sessions made up to this time may have been deleted.
     pub made_after: Option<Time>,
 }

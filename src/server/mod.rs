@@ -162,8 +162,11 @@ impl Background {
         tasks.supervise("keys", until(end.clone(), upkeep::refresh_keys(app.clone())));
         tasks.supervise(
             "housekeeping",
-            until(end.clone(), upkeep::delete_expired(app.clone(), clients.clone())),
+            until(end.clone(), upkeep::delete_expired(sessions.clone(), clients.clone())),
         );
+        tasks.supervise("retention", until(end.clone(), upkeep::remove_finished(sessions.clone())));
+        tasks.supervise("erasure", until(end.clone(), upkeep::erase(app.clone())));
+        tasks.supervise("forgetting", until(end.clone(), upkeep::forget_erased(sessions.clone())));
         tasks.supervise("tokens", until(end.clone(), sessions.clone().end_tokens()));
         tasks.supervise("revocations", until(end, upkeep::apply_revocations(sessions.clone())));
         if app.config.demo {

@@ -9,7 +9,7 @@ use crate::base::error::Refusal;
 use crate::dialect::Dialect;
 use crate::dialect::close::CloseReason;
 use crate::dialect::place::{Offset, Place, Progress};
-use crate::event::log;
+use crate::event::{forgetting, log};
 use crate::model::{OrderEvent, Principal, access};
 use crate::recovery::store::{Follow, ReplayRequest, SessionOwner};
 
@@ -88,6 +88,7 @@ pub async fn begin(
     let now = app.events.position();
     let (place, resync) = match claim.position {
         None => (now, None),
+        Some(position) if position < forgetting::floor(app.events.log()).await? => (now, Some("too_old")),
         Some(position) if known(app, position).await? => {
             let limit = app.config.limits.replay_limit;
             let missed =
@@ -157,6 +158,10 @@ async fn resume(
     if away.num_milliseconds() > app.config.limits.recovery_window_ms
         || stored.made_after.is_some_and(|thrown_away| made.made_at <= thrown_away)
     {
+        return Ok(Err(Lost::TooOld));
+    }
+    // What happened after its offset may be gone from the log, with the orders that were kept long enough.
+    if offset.place.complete() < stored.floor {
         return Ok(Err(Lost::TooOld));
     }
     // The former driver hears first that the order is gone.

@@ -12,6 +12,7 @@ use super::tokens::Deadlines;
 use super::window::{RenderedEvent, Window};
 use crate::app::App;
 use crate::base::clock::instant;
+use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
 use crate::dialect::Dialect;
 use crate::dialect::close::CloseReason;
@@ -157,6 +158,22 @@ impl Sessions {
             session.close(CloseReason::Revoked);
         }
         sessions.len()
+    }
+
+    /// Ends the sockets that watch tracking sessions of a customer: they have in memory where those go.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn end_watchers(&self, customer: &UserId) -> Result<(), Refusal> {
+        for session in self.all() {
+            let Some(watched) = session.watched() else { continue };
+            match self.app().orders.snapshot(&watched.order).await {
+                Ok(known) if known.order.customer.id != *customer => {}
+                Ok(_) | Err(Refusal::NotFound(_)) => session.close(CloseReason::Revoked),
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        Ok(())
     }
 
     /// Every session here.

@@ -111,6 +111,8 @@ struct State {
     events: VecDeque<Option<Arc<RenderedEvent>>>,
     /// The bytes of the events.
     bytes: usize,
+    /// How often all events were dropped. What was read before that must not come in after it.
+    dropped: u64,
     /// The positions of the events of each topic.
     topics: HashMap<Topic, VecDeque<i64>>,
 }
@@ -133,7 +135,7 @@ impl Window {
         let mut state = self.state();
         let position = rendered.event.position;
         if !(state.head() + 1..=state.head() + self.capacity).contains(&position) {
-            *state = State { first: position, ..State::default() };
+            *state = State { first: position, dropped: state.dropped, ..State::default() };
         }
         while state.head() + 1 < position {
             state.events.push_back(None);
@@ -164,7 +166,7 @@ impl Window {
     /// Drops all events. They are read again when they are needed.
     pub fn forget_all(&self) {
         let mut state = self.state();
-        *state = State { first: state.head() + 1, ..State::default() };
+        *state = State { first: state.head() + 1, dropped: state.dropped + 1, ..State::default() };
     }
 
     /// The next events after a position for somebody who hears these topics.
@@ -232,7 +234,10 @@ impl Window {
                 return Ok(());
             }
             let _one = self.reaching.lock().await;
-            let first = self.state().first;
+            let (first, dropped) = {
+                let state = self.state();
+                (state.first, state.dropped)
+            };
             #[expect(clippy::cast_possible_wrap, reason = "a page is small")]
             let from = after.max(first - 1 - log::PAGE as i64);
             if from + 1 >= first {
@@ -240,7 +245,7 @@ impl Window {
             }
             app.metrics.log_reads.inc();
             let (from, events) = log::between(app.events.log(), from, first).await?;
-            self.prepend(from, first, events);
+            self.prepend(from, first, dropped, events);
         }
     }
 
@@ -258,8 +263,11 @@ impl Window {
     }
 
     /// Puts the events between two positions before those that are kept.
-    fn prepend(&self, after: i64, before: i64, mut events: Vec<OrderEvent>) {
+    fn prepend(&self, after: i64, before: i64, dropped: u64, mut events: Vec<OrderEvent>) {
         let mut state = self.state();
+        if state.dropped != dropped {
+            return;
+        }
         // The window may have moved on meanwhile.
         while state.first > after + 1
             && state.first <= before

@@ -8,7 +8,7 @@ const LAYERS: [&[&str]; 12] = [
     &["base"],
     &["model"],
     &["auth", "event", "dialect"],
-    &["order", "outbox", "recovery"],
+    &["keeping", "order", "outbox", "recovery"],
     &["driver"],
     &["tracking"],
     &["app"],

@@ -155,6 +155,9 @@ pub struct Limits {
     /// How long the positions of drivers are stored
     #[arg(long, env = "POSITION_RETENTION_DAYS", default_value_t = 7, value_name = "DAYS")]
     pub position_retention_days: u32,
+    /// How long finished orders are kept, with their events and everything else about them; 0 = for ever
+    #[arg(long, env = "ORDER_RETENTION_DAYS", default_value_t = 90, value_name = "DAYS")]
+    pub order_retention_days: u32,
     /// Open connections; further ones wait to be accepted
     #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 65_536, value_name = "N")]
     pub max_connections: usize,

@@ -132,6 +132,23 @@ pub(super) async fn end_sessions(
     Ok(Json(Ended { user_id: user.to_string(), disconnected }))
 }
 
+/// Erase a person's names, phones, addresses, notes and places everywhere, and disconnect their live sockets
+#[utoipa::path(
+    delete, path = "/users/{id}/data", tag = "people", security(("bearer" = [])),
+    params(("id" = String, Path, description = "User id")),
+    responses((status = 202, description = "It is done within a minute", body = Ended))
+)]
+pub(super) async fn erase(
+    State(site): State<Site>,
+    Caller(who): Caller,
+    UserPath(user): UserPath,
+) -> Result<Response, Refusal> {
+    only_staff(&who)?;
+    site.app.keeping.ask_to_erase(&user).await?;
+    let disconnected = site.sessions.revoke(&user);
+    Ok((StatusCode::ACCEPTED, Json(Ended { user_id: user.to_string(), disconnected })).into_response())
+}
+
 /// The server's figures right now.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

@@ -86,6 +86,7 @@ fn api() -> OpenApiRouter<Site> {
         .routes(routes!(admin::announce))
         .routes(routes!(admin::presence))
         .routes(routes!(admin::end_sessions))
+        .routes(routes!(admin::erase))
         .routes(routes!(admin::stats))
         .routes(routes!(orders_track::get))
         .routes(routes!(orders_track::change_status))

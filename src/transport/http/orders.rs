@@ -19,7 +19,7 @@ use crate::dialect::canonical::{OrderView, StatusUpdate, StatusWord, TrackingVie
 use crate::dialect::message::Telling;
 use crate::model::access::party;
 use crate::model::new_order::NewOrder;
-use crate::model::{Order, Overview, Party, Principal};
+use crate::model::{Order, Overview, Party, Principal, erase};
 use crate::order::create::Idempotency;
 use crate::order::read::Cursor;
 use crate::transport::problem::Problem;
@@ -32,13 +32,16 @@ fn view<'a>(app: &App, order: &'a Order, who: &Principal) -> OrderView<'a> {
     OrderView::new(order, app.drivers.eta(order), party)
 }
 
-fn etag(seq: i64) -> HeaderValue {
-    HeaderValue::from_str(&format!("\"{seq}\"")).unwrap_or(HeaderValue::from_static("\"0\""))
+/// The seq. Erasing a person changes an order without one, so erased parties are marked.
+fn etag(order: &Order) -> HeaderValue {
+    let (seq, marks) = (order.seq, erase::marks(order));
+    let text = if marks.is_empty() { format!("\"{seq}\"") } else { format!("\"{seq}-{marks}\"") };
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("\"0\""))
 }
 
 /// The order, with its `ETag`.
 pub(super) fn answer(app: &App, order: &Order, who: &Principal) -> Response {
-    ([(header::ETAG, etag(order.seq))], Json(view(app, order, who))).into_response()
+    ([(header::ETAG, etag(order))], Json(view(app, order, who))).into_response()
 }
 
 /// Create an order
@@ -73,7 +76,7 @@ pub(super) async fn create(
     // `|` is the only character of ids that a URL may not have.
     let location = HeaderValue::from_str(&format!("/orders/{}", order.id.as_str().replace('|', "%7C")))
         .map_err(|error| Refusal::internal(error))?;
-    let headers = [(header::LOCATION, location), (header::ETAG, etag(order.seq))];
+    let headers = [(header::LOCATION, location), (header::ETAG, etag(&order))];
     Ok((StatusCode::CREATED, headers, Json(view(app, &order, &who))).into_response())
 }
 
@@ -152,7 +155,7 @@ pub(super) async fn get(
     let (order, _) = app.orders.get(&id, &who).await?;
     // The answer has the ETA, which has no seq, so an order with one gets no `ETag` match.
     if app.drivers.eta(&order).is_none()
-        && let Some(unchanged) = not_modified(&headers, &etag(order.seq))
+        && let Some(unchanged) = not_modified(&headers, &etag(&order))
     {
         return Ok(unchanged);
     }
@@ -198,10 +201,13 @@ pub(super) async fn tracking(
 fn tracking_etag(tracking: &Overview, eta_minutes: Option<i64>) -> HeaderValue {
     let seen = tracking.position.map(|(_, at)| at.timestamp_millis());
     let text = match (seen, eta_minutes) {
-        (None, None) => return etag(tracking.order.seq),
-        (seen, eta) => format!("\"{}-{}-{}\"", tracking.order.seq, seen.unwrap_or(0), eta.unwrap_or(0)),
+        (None, None) => return etag(&tracking.order),
+        (seen, eta) => {
+            let (seq, marks) = (tracking.order.seq, erase::marks(&tracking.order));
+            format!("\"{seq}{marks}-{}-{}\"", seen.unwrap_or(0), eta.unwrap_or(0))
+        }
     };
-    HeaderValue::from_str(&text).unwrap_or_else(|_| etag(tracking.order.seq))
+    HeaderValue::from_str(&text).unwrap_or_else(|_| etag(&tracking.order))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

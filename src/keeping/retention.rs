@@ -1,0 +1,124 @@
+//! Deletes finished orders that were kept long enough, with everything about them. It works in small transactions of its
+//! own and pauses between them, so that changes of orders do not wait for it.
+
+use entity::{
+    driver_assignment, order, order_event, order_item, order_service_call, outbox_cursor, status_history,
+    tracking_session,
+};
+use sea_orm::sea_query::{LockBehavior, LockType};
+use sea_orm::{
+    ColumnTrait, Condition, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+};
+
+use super::Keeping;
+use super::turn::Turn;
+use crate::base::clock::{Time, instant};
+use crate::base::db::Db;
+use crate::base::error::Refusal;
+use crate::event::forgetting;
+use crate::model::{OrderStatus, status};
+
+/// Orders in one transaction.
+const BATCH: u64 = 50;
+/// The kind of work: see [`Turn`].
+const TURN: i64 = 0x006f_7264_6572_0002;
+
+impl Keeping {
+    /// Deletes finished orders that were kept long enough, until none is left. Returns how many. Does nothing while another
+    /// process does it.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn remove_finished(&self) -> Result<u64, Refusal> {
+        let Some(before) = self.kept_since() else { return Ok(0) };
+        let Some(_turn) = Turn::take(&self.0.db, TURN).await? else { return Ok(0) };
+        let mut removed = 0;
+        for status in OrderStatus::ALL.into_iter().filter(|status| status::is_final(*status)) {
+            loop {
+                let started = instant();
+                let count = remove_batch(&self.0.db, status, before).await?;
+                if count == 0 {
+                    break;
+                }
+                removed += count;
+                self.0.metrics.orders_removed.inc_by(count);
+                // Others get the database for as long as this had it.
+                tokio::time::sleep(started.elapsed()).await;
+            }
+        }
+        if removed > 0 {
+            tracing::info!(orders = removed, "finished orders were kept long enough and are gone");
+        }
+        Ok(removed)
+    }
+}
+
+/// Deletes some orders of a status. Returns how many; 0 when there are no more.
+async fn remove_batch(db: &Db, status: OrderStatus, before: Time) -> Result<u64, Refusal> {
+    use order::Column;
+    let tx = db.begin().await?;
+    let mut ids: Vec<String> = order::Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::Status.eq(status))
+        // The index has the creation, which is not after the last change.
+        .filter(Column::CreatedAt.lt(before))
+        .filter(Column::UpdatedAt.lt(before))
+        .order_by_asc(Column::CreatedAt)
+        .limit(BATCH)
+        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+        .into_tuple()
+        .all(&tx)
+        .await?;
+    retain_told(&tx, &mut ids, before).await?;
+    if !ids.is_empty() {
+        delete(&tx, &ids.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+    }
+    tx.commit().await?;
+    Ok(ids.len() as u64)
+}
+
+/// Leaves out orders with events that a consumer of the log has not read yet. A consumer that was not there for as long as
+/// orders are kept does not count.
+async fn retain_told(tx: &DatabaseTransaction, ids: &mut Vec<String>, before: Time) -> Result<(), Refusal> {
+    use order_event::Column;
+    let read: Vec<i64> = outbox_cursor::Entity::find()
+        .select_only()
+        .column(outbox_cursor::Column::Position)
+        .filter(outbox_cursor::Column::LeaseUntil.gte(before))
+        .into_tuple()
+        .all(tx)
+        .await?;
+    let Some(read) = read.into_iter().min() else { return Ok(()) };
+    let unread: Vec<String> = order_event::Entity::find()
+        .select_only()
+        .column(Column::OrderId)
+        .filter(Column::OrderId.is_in(ids.iter().map(String::as_str)))
+        .filter(Column::Position.gt(read))
+        .into_tuple()
+        .all(tx)
+        .await?;
+    ids.retain(|id| !unread.contains(id));
+    Ok(())
+}
+
+async fn delete(tx: &DatabaseTransaction, ids: &[&str]) -> Result<(), Refusal> {
+    macro_rules! delete_from {
+        ($($table:ident.$column:ident),+) => {$(
+            $table::Entity::delete_many()
+                .filter(Condition::all().add($table::Column::$column.is_in(ids.iter().copied())))
+                .exec(tx)
+                .await?;
+        )+};
+    }
+    forgetting::forget(tx, ids).await?;
+    delete_from!(
+        order_item.OrderId,
+        status_history.OrderId,
+        driver_assignment.OrderId,
+        tracking_session.OrderId,
+        order_service_call.OrderId,
+        order.Id
+    );
+    Ok(())
+}

@@ -1,0 +1,29 @@
+//! Work that one process at a time does on a shared database.
+
+use sea_orm::{ConnectionTrait, DatabaseBackend, DatabaseTransaction, Statement};
+
+use crate::base::db::Db;
+use crate::base::error::Refusal;
+
+/// The turn of this process, until it is dropped. On `PostgreSQL` it is an advisory lock, which ends with its connection.
+/// On `SQLite` there is none: few processes share a file, and each batch of work has the database for itself.
+pub(super) struct Turn {
+    _lock: Option<DatabaseTransaction>,
+}
+
+impl Turn {
+    /// Takes the turn for a kind of work. `None` while another process has it.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn take(db: &Db, kind: i64) -> Result<Option<Self>, Refusal> {
+        if db.writer().get_database_backend() == DatabaseBackend::Sqlite {
+            return Ok(Some(Self { _lock: None }));
+        }
+        let tx = db.begin().await?;
+        let sql = format!("SELECT pg_try_advisory_xact_lock({kind}) AS taken");
+        let row = tx.query_one_raw(Statement::from_string(tx.get_database_backend(), sql)).await?;
+        let taken = row.map(|row| row.try_get::<bool>("", "taken")).transpose()?.unwrap_or_default();
+        Ok(taken.then_some(Self { _lock: Some(tx) }))
+    }
+}
