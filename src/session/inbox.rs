@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::reply::Reply;
 use super::requests;
 use super::session::Session;
+use super::wire::AckNumber;
 use crate::app::App;
 use crate::base::error::Refusal;
 use crate::base::rate_limit::Bucket;
@@ -45,7 +46,7 @@ impl Inbox {
     }
 
     /// Takes a text message. With an `ack` the client gets an answer. Without one it only hears of a refusal.
-    pub fn text(self: &Arc<Self>, text: &str, ack: Option<i64>) {
+    pub fn text(self: &Arc<Self>, text: &str, ack: Option<AckNumber>) {
         let limits = &self.app().config.limits;
         if text.len() > limits.max_message_bytes {
             return self.session.close(CloseReason::TooLarge);
@@ -55,7 +56,7 @@ impl Inbox {
 
     /// Takes the JSON of a Socket.IO event that no other layer has parsed. Returns `false`, and does nothing, when
     /// the session has left or the text is not JSON. Then the Socket.IO library decides what happens.
-    pub fn event(self: &Arc<Self>, json: &str, ack: Option<i64>) -> bool {
+    pub fn event(self: &Arc<Self>, json: &str, ack: Option<AckNumber>) -> bool {
         if self.session.has_left() {
             return false;
         }
@@ -68,7 +69,7 @@ impl Inbox {
     }
 
     /// Takes a binary message. No dialect has any, so it is refused.
-    pub fn binary(self: &Arc<Self>, length: usize, ack: Option<i64>) {
+    pub fn binary(self: &Arc<Self>, length: usize, ack: Option<AckNumber>) {
         if length > self.app().config.limits.max_message_bytes {
             return self.session.close(CloseReason::TooLarge);
         }
@@ -78,7 +79,7 @@ impl Inbox {
 
     /// Takes a parsed request. The transport also calls this for a subscription that comes with the connection
     /// itself.
-    pub fn request(self: &Arc<Self>, request: Request, ack: Option<i64>) {
+    pub fn request(self: &Arc<Self>, request: Request, ack: Option<AckNumber>) {
         if self.session.is_closing() {
             return;
         }

@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 use prometheus_client::metrics::gauge::Gauge;
 use serde_json::value::RawValue;
 
+use super::wire::AckNumber;
 use crate::dialect::Dialect;
 use crate::dialect::message::{LiveKey, LiveKind, Message};
 use crate::dialect::place::Offset;
@@ -101,7 +102,7 @@ impl Latest {
 pub enum Aside {
     Event(Message, Offset),
     /// The answer to the request with this number.
-    Ack(i64, Box<RawValue>),
+    Ack(AckNumber, Box<RawValue>),
 }
 
 impl Aside {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::session::Session;
+use super::wire::AckNumber;
 use crate::base::error::Refusal;
 use crate::dialect::Answer;
 
@@ -12,7 +13,7 @@ use crate::dialect::Answer;
 pub(super) struct Reply {
     pub session: Arc<Session>,
     pub event: &'static str,
-    pub ack: Option<i64>,
+    pub ack: Option<AckNumber>,
 }
 
 impl Reply {
@@ -31,7 +32,7 @@ impl Reply {
         }
     }
 
-    fn answer(&self, ack: i64, json: &RawValue) {
+    fn answer(&self, ack: AckNumber, json: &RawValue) {
         self.session.app().metrics.events_out_reply.inc();
         self.session.answer(ack, json);
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::outbox::{Aside, Asides, Replay};
 use super::reply::Reply;
 use super::session::Session;
+use super::wire::AckNumber;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
 use crate::dialect::Answer;
@@ -138,7 +139,7 @@ async fn follow(
     session: &Arc<Session>,
     order: &OrderId,
     since: Option<i64>,
-    ack: Option<i64>,
+    ack: Option<AckNumber>,
 ) -> Result<(), Refusal> {
     let app = session.app();
     let newest = app.orders.snapshot(order).await?;
@@ -174,7 +175,7 @@ async fn tell(
     session: &Arc<Session>,
     order: &OrderId,
     since: Option<i64>,
-    ack: Option<i64>,
+    ack: Option<AckNumber>,
     place: Place,
     number: i32,
 ) -> Result<Asides, Refusal> {

@@ -8,7 +8,7 @@ use super::outbox::{Aside, Latest};
 use super::phase::Phase;
 use super::session::{Session, State};
 use super::window::{Next, RenderedEvent};
-use super::wire::{Handed, Urgency};
+use super::wire::{AckNumber, Handed, Urgency};
 use crate::dialect::close::CloseReason;
 use crate::dialect::message::{LiveKey, Message, Outgoing, Telling, Topic};
 use crate::dialect::place::{Offset, Place};
@@ -84,7 +84,7 @@ impl Session {
     }
 
     /// Answers a request.
-    pub fn answer(&self, ack: i64, json: &RawValue) {
+    pub fn answer(&self, ack: AckNumber, json: &RawValue) {
         let handed = self.state().wire.acknowledge(ack, json);
         if handed == Handed::Full {
             self.close(CloseReason::SlowReader);

@@ -26,6 +26,9 @@ pub enum Handed {
     Gone,
 }
 
+/// The number of a request that the client wants answered. Clients may send more digits than 64 bits have.
+pub type AckNumber = u128;
+
 /// The connection from a session to its client. Nothing here waits.
 pub trait Wire: Send + Sync {
     #[must_use]
@@ -33,7 +36,7 @@ pub trait Wire: Send + Sync {
 
     /// Answers the request with this number.
     #[must_use]
-    fn acknowledge(&self, ack: i64, json: &RawValue) -> Handed;
+    fn acknowledge(&self, ack: AckNumber, json: &RawValue) -> Handed;
 
     /// Ends the connection. Unless the reason is final, the client comes back by itself.
     fn close(&self, reason: CloseReason);

@@ -48,7 +48,7 @@ pub fn switching(headers: &HeaderMap) -> Option<Response> {
     if !version || !names(header::UPGRADE, "websocket") || !names(header::CONNECTION, "upgrade") {
         return None;
     }
-    let key = headers.get(header::SEC_WEBSOCKET_KEY)?;
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|key| is_key(key.as_bytes()))?;
     let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -57,6 +57,12 @@ pub fn switching(headers: &HeaderMap) -> Option<Response> {
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     Some(response)
+}
+
+/// Whether a key is 16 bytes in base64.
+fn is_key(key: &[u8]) -> bool {
+    let digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.strip_suffix(b"==").is_some_and(|digits| digits.len() == 22 && digits.iter().all(digit))
 }
 
 /// The server's end of a WebSocket after its handshake. `buffer` is the size of the read buffer, and `longest` the limit of a

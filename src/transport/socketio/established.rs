@@ -19,8 +19,10 @@ use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message as WsMessage};
 
+use super::decode::is_nameless;
 use super::door::Door;
 use super::entry::{Entry, Owner};
+use super::handler::number;
 use super::joining::{JoiningClient, json_of};
 use super::packet::{MAX_ATTACHMENTS, READ_BUFFER, connect_frame, refusal_frame};
 use super::polling::PollingClient;
@@ -196,10 +198,18 @@ impl Client {
             PacketData::Connect(auth) => {
                 self.connect(namespace, auth.as_ref().and_then(json_of)).await;
             }
+            // The client is not in this namespace.
+            PacketData::Disconnect | PacketData::EventAck(..) | PacketData::BinaryAck(..)
+                if self.entry(namespace).is_none() =>
+            {
+                return Err(Ending::protocol());
+            }
             PacketData::Disconnect => self.leave(namespace),
             PacketData::Event(Value::Str(json, _), ack)
             | PacketData::BinaryEvent(Value::Str(json, _), ack) => {
-                if !self.entry(namespace).is_some_and(|entry| entry.inbox.event(&json, ack)) {
+                let entry = self.entry(namespace);
+                let number = ack.and_then(number);
+                if !entry.is_some_and(|entry| entry.inbox.event(&json, number) || is_nameless(&json)) {
                     return Err(Ending::protocol());
                 }
             }

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
 use tower::Service;
 
@@ -111,7 +111,7 @@ impl Front {
             }
         };
         self.may_have_left(sid).await;
-        response
+        as_node(response, !polls)
     }
 
     /// Ends the handshake of a client that has ended its Engine.IO session before it came in.
@@ -144,7 +144,9 @@ impl Front {
                 begin::go_on(&self.engine, request);
                 switching
             }
-            (Some(_), Some(client)) if request.method() == Method::GET => {
+            (Some(_), Some(client))
+                if request.method() == Method::GET && upgrade::switching(request.headers()).is_some() =>
+            {
                 probe::accept(&self.engine, Arc::clone(client), Arc::clone(&writer), request)
             }
             (Some(_), _) => EngineError::BadRequest.answer(),
@@ -177,7 +179,25 @@ impl Front {
             client.came_with(handshake, token);
             client.settle_as(eio3);
         }
-        Response::from_parts(parts, Body::from(body))
+        as_node(Response::from_parts(parts, Body::from(body)), false)
+    }
+}
+
+/// An answer of socketioxide with the headers, and the error, of Socket.IO's own server.
+fn as_node(mut response: Response, posted: bool) -> Response {
+    let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    match response.status() {
+        // Its code is a text in socketioxide.
+        StatusCode::BAD_REQUEST if is_json => EngineError::UnknownSid.answer(),
+        StatusCode::OK => {
+            let headers = response.headers_mut();
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            if posted {
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
+            }
+            response
+        }
+        _ => response,
     }
 }
 

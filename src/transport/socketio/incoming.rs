@@ -12,6 +12,7 @@ use std::sync::Weak;
 use smallvec::SmallVec;
 use tokio::io::ReadBuf;
 
+use super::decode::{Meaning, REFUSED, meaning};
 use super::entry::Entry;
 use super::established::{Arrival, Establishing};
 use super::packet::{event_in, is_step};
@@ -28,6 +29,8 @@ const PONG: [u8; 7] = [0x81, 0x81, 0, 0, 0, 0, b'3'];
 pub(super) struct Incoming {
     /// The client speaks Engine.IO 3.
     eio3: bool,
+    /// The client was polling, and has not changed to this WebSocket yet.
+    upgrades: bool,
     /// The answer to the first ping is still to be put in.
     pong: bool,
     /// The sessions that have come in, the newest first.
@@ -62,6 +65,7 @@ impl Incoming {
         let pong = !eio3 && client.is_none_or(|client| !client.was_pinged());
         Self {
             eio3,
+            upgrades: client.is_some(),
             pong,
             entries: SmallVec::new(),
             longest,
@@ -118,7 +122,9 @@ impl Incoming {
                 return self.keep(bytes, whole);
             }
             let (frame, rest) = bytes.split_at_mut(whole);
-            if !self.hear(&mut frame[head.length..], head.mask) {
+            let left_out = self.hear(&mut frame[head.length..], head.mask)
+                || self.leaves_out(&mut frame[head.length..], head.mask);
+            if !left_out {
                 self.steps += usize::from(is_step(
                     frame[head.length..].iter().zip(head.mask).map(|(byte, mask)| byte ^ mask),
                 ));
@@ -156,6 +162,33 @@ impl Incoming {
             unmask(payload, mask);
         }
         heard
+    }
+
+    /// Decides about a packet that no session has taken. Returns whether nobody gets it. One that breaks the protocol is
+    /// replaced by one that the reader refuses too.
+    fn leaves_out(&mut self, payload: &mut [u8], mask: [u8; 4]) -> bool {
+        if self.upgrades {
+            // The packets of a try have a meaning.
+            self.upgrades = payload.len() != 1 || payload[0] ^ mask[0] != b'5';
+            return false;
+        }
+        unmask(payload, mask);
+        let meaning =
+            std::str::from_utf8(payload).map_or(Meaning::Plain, |packet| meaning(packet, self.eio3));
+        let left_out = match meaning {
+            Meaning::Nothing => true,
+            Meaning::NothingIn(namespace) => {
+                self.entries.iter().filter_map(Weak::upgrade).any(|entry| entry.namespace == namespace)
+            }
+            Meaning::Plain | Meaning::Broken => false,
+        };
+        if meaning == Meaning::Broken
+            && let Some(first) = payload.first_mut()
+        {
+            *first = REFUSED;
+        }
+        unmask(payload, mask);
+        left_out
     }
 
     fn event(&self, packet: &str) -> bool {

@@ -1,6 +1,7 @@
 //! Socket.IO. socketioxide speaks the protocol until a client has come in, and we decide who comes in.
 
 mod begin;
+mod decode;
 mod door;
 mod engine;
 mod engine_query;
@@ -15,6 +16,7 @@ mod joining;
 pub mod packet;
 pub mod polling;
 mod polls;
+mod posts;
 mod probe;
 pub mod query;
 mod wire;

@@ -9,10 +9,35 @@ use serde_json::value::RawValue;
 use super::entry::Entry;
 use crate::dialect::message::Message;
 use crate::session::session::Session;
+use crate::session::wire::AckNumber;
 use crate::transport::conn::websocket;
 
 /// The event name of the mark that is put into a socket's queue when it changes from polling to a WebSocket.
 pub const MARK: &str = "~lane";
+/// The event name of an ack whose number is too long for socketioxide: see [`write_acks`].
+pub(super) const LONG_ACK: &str = "~ack";
+
+/// Makes acks of the events that stand for them in what a client polls: `43/realtime,123[ …]` of
+/// `42/realtime,["~ack","123",…]`. JSON may have spaces, so the lengths that version 3 puts before packets stay right.
+pub(super) fn write_acks(body: &mut [u8]) {
+    let begins = [b"[\"", LONG_ACK.as_bytes(), b"\",\""].concat();
+    let mut from = 0;
+    while let Some(at) =
+        body[from..].windows(begins.len()).position(|piece| piece == begins).map(|at| from + at)
+    {
+        from = at + begins.len();
+        let digits = body[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let kind = body[..at]
+            .iter()
+            .rposition(|byte| *byte == b'4')
+            .filter(|kind| body.get(kind + 1) == Some(&b'2'));
+        let Some(kind) = kind.filter(|_| body[from + digits..].starts_with(b"\",")) else { continue };
+        body[kind + 1] = b'3';
+        body.copy_within(from..from + digits, at);
+        body[at + digits] = b'[';
+        body[at + digits + 1..from + digits + 2].fill(b' ');
+    }
+}
 
 /// The namespace of a packet of this kind, and the rest of the packet.
 pub(super) fn in_namespace<'a>(packet: &'a [u8], kind: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
@@ -100,7 +125,7 @@ pub fn event_frame(namespace: &str, message: &Message, offset: Option<&str>) -> 
 
 /// The ack of a request as a WebSocket frame.
 #[must_use]
-pub fn ack_frame(namespace: &str, ack: i64, json: &RawValue) -> Bytes {
+pub fn ack_frame(namespace: &str, ack: AckNumber, json: &RawValue) -> Bytes {
     let [namespace, comma] = prefix(namespace);
     let head = format!("43{namespace}{comma}{ack}[");
     websocket::text(&[head.as_bytes(), json.get().as_bytes(), b"]"])
@@ -108,15 +133,22 @@ pub fn ack_frame(namespace: &str, ack: i64, json: &RawValue) -> Bytes {
 
 /// The namespace, the ack number and the JSON of an event after its `42`: `/namespace,12["name",…]`. The default namespace is
 /// left out, and the number is missing where the client awaits no ack.
-pub(super) fn event_in(packet: &str) -> Option<(&str, Option<i64>, &str)> {
-    let (namespace, rest) = match packet.split_once(',') {
-        Some((namespace, rest)) if namespace.starts_with('/') => (namespace, rest),
-        _ => ("/", packet),
-    };
+pub(super) fn event_in(packet: &str) -> Option<(&str, Option<AckNumber>, &str)> {
+    let (namespace, rest) = split(packet);
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
     let (ack, json) = rest.split_at(digits);
+    let json = json.trim_ascii_start();
     let ack = (!ack.is_empty()).then(|| ack.parse()).transpose().ok()?;
     json.starts_with('[').then_some((namespace, ack, json))
+}
+
+/// The namespace and the rest of a packet after its type. The default namespace is left out.
+pub(super) fn split(packet: &str) -> (&str, &str) {
+    match packet.split_once(',') {
+        _ if !packet.starts_with('/') => ("/", packet),
+        Some(parts) => parts,
+        None => (packet, ""),
+    }
 }
 
 /// Whether a packet is anything else than a ping, a pong, a change of transports, an event or an ack. Its first bytes are
@@ -134,5 +166,6 @@ pub(super) fn is_step(begins: impl IntoIterator<Item = u8>) -> bool {
 /// The read buffer of a WebSocket. Messages of clients are small.
 pub(super) const READ_BUFFER: usize = 512;
 
-/// Attachments of one packet. No event has any, but a packet with a few of them is no reason to close.
-pub(super) const MAX_ATTACHMENTS: usize = 4;
+/// Attachments of one packet. No event has any, but a packet with as many as Socket.IO's own server takes is no reason to
+/// close.
+pub(super) const MAX_ATTACHMENTS: usize = 10;

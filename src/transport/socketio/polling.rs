@@ -19,6 +19,8 @@ use crate::transport::conn::ConnectionWriter;
 pub(super) struct PollingClient {
     /// The first ping was answered for the client, which was not shown it.
     pinged: AtomicBool,
+    /// Acks with long numbers are among what it polls.
+    long_acks: AtomicBool,
     /// The client speaks Engine.IO 3.
     eio3: AtomicBool,
     /// Nothing that the client polls has to be changed any more.
@@ -131,6 +133,15 @@ impl PollingClient {
     pub(super) fn settle_as(&self, eio3: bool) {
         self.eio3.store(eio3, Ordering::Release);
         self.settled.store(eio3, Ordering::Release);
+    }
+
+    /// An ack with a long number is on its way, and others may follow.
+    pub(super) fn has_long_acks(&self) {
+        self.long_acks.store(true, Ordering::Release);
+    }
+
+    pub(super) fn may_have_long_acks(&self) -> bool {
+        self.long_acks.load(Ordering::Acquire)
     }
 
     pub(super) fn is_eio3(&self) -> bool {

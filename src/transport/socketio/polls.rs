@@ -10,8 +10,9 @@ use http::{HeaderValue, StatusCode, header};
 
 use super::front::{Front, gone};
 use super::greeting::{mend_polled, without_close};
+use super::packet::write_acks;
 use super::polling::PollingClient;
-use super::query;
+use super::{posts, query};
 use crate::transport::problem;
 
 /// How often in a row socketioxide is asked again when nothing is left of its answer.
@@ -31,11 +32,21 @@ impl Front {
             response = self.polled(request, sid, eio3, &client) => response,
         };
         guard.front = None;
+        let polled = if client.may_have_long_acks() { self.with_long_acks(polled).await } else { polled };
         if client.said_goodbye() && polled.status() == StatusCode::BAD_REQUEST {
             // The client's last poll arrived after its goodbye. It is answered as if it had arrived before.
             return Response::new(Body::from("6"));
         }
         polled
+    }
+
+    /// Writes the acks that socketioxide cannot write.
+    async fn with_long_acks(&self, response: Response) -> Response {
+        let (parts, body) = response.into_parts();
+        let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else { return gone() };
+        let mut body = Vec::from(body);
+        write_acks(&mut body);
+        Response::from_parts(parts, Body::from(body))
     }
 
     async fn polled(&self, request: Request, sid: &str, eio3: bool, client: &Arc<PollingClient>) -> Response {
@@ -101,13 +112,15 @@ impl Front {
             return Err(problem::plain(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large"));
         };
         let mut bytes = Vec::from(bytes);
-        if eio3 {
-            query::rewrite_body(&mut bytes);
-        } else if let Some(client) = self.clients.get(sid) {
+        if let Some(client) = self.clients.get(sid) {
+            bytes = posts::take(&client, bytes);
             client.posted(&bytes);
-            if bytes == b"1" {
+            if !eio3 && bytes == b"1" {
                 client.says_goodbye();
             }
+        }
+        if eio3 {
+            query::rewrite_body(&mut bytes);
         }
         Ok(Request::from_parts(parts, Body::from(bytes)))
     }

@@ -56,12 +56,13 @@ pub fn rewrite_body(body: &mut [u8]) {
         let mut characters = 0;
         at = colon + 1;
         while at < body.len() {
-            // Lengths are in characters, so a byte that continues a character does not count.
+            // Lengths are in UTF-16 code units, so a byte that continues a character does not count.
             if body[at] & 0xC0 != 0x80 {
                 if characters == length {
                     break;
                 }
-                characters += 1;
+                // A character of four bytes is two code units in UTF-16, which is what lengths count.
+                characters += if body[at] >= 0xF0 { 2 } else { 1 };
             }
             body[at] = packet.next(body[at], matches(packet.index, body[at]));
             at += 1;
@@ -82,6 +83,7 @@ mod tests {
             ("20:40/realtime?token=a,", "20:40/realtime,token=a,"),
             ("1:220:40/realtime?token=a,7:42[\"é\"]", "1:220:40/realtime,token=a,7:42[\"é\"]"),
             ("6:42[\"é\"20:40/realtime?token=a,", "6:42[\"é\"20:40/realtime,token=a,"),
+            ("7:42[\"😀\"20:40/realtime?token=a,", "7:42[\"😀\"20:40/realtime,token=a,"),
             ("x:40/realtime?a", "x:40/realtime?a"),
             ("99:40/realtime?a", "99:40/realtime,a"),
             ("", ""),

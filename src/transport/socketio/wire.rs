@@ -12,11 +12,11 @@ use socketioxide::socket::Socket;
 use socketioxide::{SendError, SocketError};
 
 use super::engine::Engine;
-use super::packet::{MARK, ack_frame, disconnect_frame, event_frame};
+use super::packet::{LONG_ACK, MARK, ack_frame, disconnect_frame, event_frame};
 use super::polling::PollingClient;
 use crate::dialect::close::CloseReason;
 use crate::dialect::message::Message;
-use crate::session::wire::{Handed, Urgency, Wire};
+use crate::session::wire::{AckNumber, Handed, Urgency, Wire};
 use crate::transport::conn::{ConnectionWriter, websocket};
 
 /// How many messages may wait to be polled: of those that are safe in the log, and of those that something newer follows.
@@ -50,7 +50,7 @@ impl Wire for Direct {
         self.writer.push(bytes, urgency)
     }
 
-    fn acknowledge(&self, ack: i64, json: &RawValue) -> Handed {
+    fn acknowledge(&self, ack: AckNumber, json: &RawValue) -> Handed {
         self.writer.push(ack_frame(self.namespace, ack, json), Urgency::Reply)
     }
 
@@ -149,12 +149,16 @@ impl Wire for Arc<Polled> {
         self.handed(&sent, size)
     }
 
-    fn acknowledge(&self, ack: i64, json: &RawValue) -> Handed {
+    fn acknowledge(&self, ack: AckNumber, json: &RawValue) -> Handed {
         let Some(socket) = self.socket.upgrade() else { return Handed::Gone };
         let size = json.get().len() + FRAMING;
         if self.bytes.load(Ordering::Acquire) + size > ALL_BYTES {
             return Handed::Full;
         }
+        let Ok(ack) = i64::try_from(ack) else {
+            self.client.iter().for_each(|client| client.has_long_acks());
+            return self.handed(&socket.emit(LONG_ACK, &(ack.to_string(), json)), size);
+        };
         let mut nothing = Value::Bytes(bytes::Bytes::new());
         match AckSender::from_message_parts(&socket, &mut nothing, &Some(ack)) {
             Ok(sender) => self.handed(&sender.send(json), size),

@@ -24,7 +24,7 @@ use crate::dialect::{self, Dialect};
 use crate::model::Command;
 use crate::session::inbox::Inbox;
 use crate::session::session::Session;
-use crate::session::wire::{Handed, Urgency};
+use crate::session::wire::{AckNumber, Handed, Urgency};
 use crate::transport::conn::{self, ConnectionWriter, websocket};
 use crate::transport::problem;
 use crate::transport::site::Site;
@@ -34,7 +34,7 @@ use crate::transport::upgrade::{Ending, Rewound, read_to_end, refuse_foreign, sp
 /// The read buffer of a WebSocket. Messages of clients are small.
 const READ_BUFFER: usize = 2_048;
 /// Every request gets an answer here. The number of the ack has no meaning.
-const ANSWERED: Option<i64> = Some(0);
+const ANSWERED: Option<AckNumber> = Some(0);
 
 /// The paths of raw WebSockets.
 pub fn routes() -> Router<Site> {

@@ -8,7 +8,7 @@ use crate::dialect::close::CloseReason;
 use crate::dialect::message::Message;
 use crate::dialect::{Dialect, tracking};
 use crate::model::TrackingSession;
-use crate::session::wire::{Handed, Urgency, Wire};
+use crate::session::wire::{AckNumber, Handed, Urgency, Wire};
 use crate::transport::conn::{ConnectionWriter, websocket};
 
 /// A WebSocket that the session writes to.
@@ -31,7 +31,7 @@ impl Wire for Raw {
     }
 
     /// The answer is a message of its own. These dialects have no ack numbers.
-    fn acknowledge(&self, _: i64, json: &RawValue) -> Handed {
+    fn acknowledge(&self, _: AckNumber, json: &RawValue) -> Handed {
         self.writer.push(websocket::text(&[json.get().as_bytes()]), Urgency::Reply)
     }
 

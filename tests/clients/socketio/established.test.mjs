@@ -111,7 +111,7 @@ test('A message in many frames is read, and attachments are refused by name', as
 test('A packet that no client sends ends the session, and nobody else notices', async () => {
   await nobody();
   const other = await connect(server, { user: somebody() });
-  for (const packet of ['42/realtime,["ping:latency"', '42/elsewhere,["x"]', '42["x"]', '451-/realtime,["x"]', '4', '47', 'x', '0{}', '1']) {
+  for (const packet of ['42/realtime,["ping:latency"', '42/elsewhere,["x"]', '42["x"]', '451-/realtime,["x"]', '4', '47', 'x', '41/elsewhere,', '41', '431[]', '1']) {
     const user = somebody();
     const wire = await opened(server, 'websocket', user);
     await established(2);

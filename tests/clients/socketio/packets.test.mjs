@@ -1,8 +1,8 @@
 // Socket.IO packet by packet, over polling and over a WebSocket: joining, refusals, and the order of packets.
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import { ask, connections, frame, gone, join, meanwhile, named, nextTwo, opened, read, somebody, TRANSPORTS } from '../support/engineio.mjs';
-import { as, eventually, people, Server } from '../support/server.mjs';
+import { ask, connections, frame, gone, join, meanwhile, named, nextTwo, opened, Polling, read, somebody, TRANSPORTS, Wire } from '../support/engineio.mjs';
+import { as, eventually, jwt, people, Server } from '../support/server.mjs';
 import { Story } from '../support/story.mjs';
 
 const server = await Server.start({ env: { SOCKET_REQUESTS_PER_SECOND: '0' } });
@@ -59,18 +59,52 @@ for (const transport of Object.keys(TRANSPORTS)) {
   });
 
   test(`${transport}: packets before CONNECT and malformed packets end the session`, async () => {
-    for (const packet of [ask('ping:latency', {}), '41/realtime,', '43/realtime,1[]', '44/realtime,{}', '4', '47', '4abc', 'x', '0{}', '5', '6']) {
+    for (const packet of [ask('ping:latency', {}), '41/realtime,', '43/realtime,1[]', '44/realtime,{}', '4', '47', '4abc', 'x']) {
       const session = await opened(server, transport);
-      const status = await session.send(packet);
+      await session.send(packet);
       if (transport === 'websocket') {
         assert.deepEqual(await session.rest(), [], packet);
-      } else if (packet === '5' || packet === '6') {
-        assert.equal(status, 400, packet);
-        await session.send(join(somebody()));
-        assert.equal(named((await nextTwo(session))[1]), 'connected', `${packet} has no meaning here, and does no harm`);
       } else {
         await eventually(async () => (await session.poll()).status === 400, `the end after ${packet}`);
       }
+    }
+  });
+
+  test(`${transport}: packets without a meaning are ignored, before and after CONNECT`, async () => {
+    const session = await opened(server, transport);
+    const stray = ['0{}', '5', '6', '3probe'];
+    for (const packet of stray) await session.send(packet);
+    await session.send(join(somebody()));
+    assert.equal(named((await nextTwo(session))[1]), 'connected');
+    const nameless = ['[7,{}]', '[-1.5]', '1[7]', '', '12'].map((rest) => `42/realtime,${rest}`);
+    for (const packet of [...stray, ...nameless, '43/realtime,5[]', '43/realtime,[]']) {
+      await session.send(packet);
+      await session.send(ask('ping:latency', { t: 1 }, 9));
+      assert.equal(read(await session.next()).ack, '9', packet);
+    }
+    // In one body or one write with requests.
+    await session.send(ask('ping:latency', { t: 1 }, 10), '6', '42/realtime,[7]', ask('ping:latency', { t: 1 }, 11), '5', ask('ping:latency', { t: 1 }, 12));
+    for (const ack of ['10', '11', '12']) assert.equal(read(await session.next()).ack, ack);
+  });
+
+  test(`${transport}: an ack number of any length comes back as it was sent`, async () => {
+    for (const version of [4, 3]) {
+      const user = somebody();
+      const session = await (transport === 'polling' ? Polling.open(server, version) : Wire.open(server, { version }));
+      if (transport === 'websocket') await session.next();
+      if (version === 3) await session.next();
+      await session.send(version === 3 ? `40/realtime?token=${jwt(user)},` : join(user));
+      await nextTwo(session);
+      for (const ack of ['0', '9007199254740993', '9223372036854775808', '12345678901234567890', '99999999999999999999', '9'.repeat(38)]) {
+        await session.send(ask('ping:latency', { t: 'é😀' }, ack));
+        const { type, ack: answered, data: [answer] } = read(await session.next());
+        assert.deepEqual([type, answered, answer.t], ['3', ack, 'é😀'], `version ${version}`);
+        // A refusal, too, and several in one poll.
+        await session.send(ask('nonsense', {}, ack), ask('ping:latency', { t: 2 }, ack));
+        const both = [read(await session.next()), read(await session.next())];
+        assert.deepEqual(both.map((one) => [one.ack, one.data[0].ok]), [[ack, false], [ack, true]]);
+      }
+      session.cut?.();
     }
   });
 

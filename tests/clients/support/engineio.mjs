@@ -46,7 +46,7 @@ export function read(packet) {
 /** The name of an event packet; any other packet itself. */
 export const named = (packet) => (/^42\/realtime,\["([^"]+)"/.exec(packet)?.[1] ?? packet);
 
-const lengths = (packets) => packets.map((packet) => `${[...packet].length}:${packet}`).join('');
+const lengths = (packets) => packets.map((packet) => `${packet.length}:${packet}`).join('');
 
 /** The packets of a polling body. */
 function split(body, version) {
