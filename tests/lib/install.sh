@@ -24,6 +24,8 @@ install_debian() {
   [ -n "$(pg_program initdb)" ] || missing+=(postgresql)
   command -v chromium >/dev/null || missing+=(chromium)
   python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+  # For rust_socketio.
+  pkg-config --exists openssl 2>/dev/null || missing+=(pkg-config libssl-dev)
   if [ ${#missing[@]} -gt 0 ]; then apt_install "${missing[@]}" || return 1; fi
   local tool
   for tool in cargo node npm python3; do
@@ -48,6 +50,19 @@ install_python() {
   local wanted=$1 stamp=$VENV/${1//\//-}
   if cmp -s "$wanted" "$stamp"; then return 0; fi
   python3 -m venv "$VENV" && "$VENV/bin/pip" install --quiet --retries 5 -r "$wanted" && cp "$wanted" "$stamp"
+}
+
+# python-socketio 4, which cannot stand beside version 5: into a folder of its own.
+install_python_4() {
+  local wanted=tests/clients/requirements-4.txt stamp=$PYTHON_4/.installed
+  if cmp -s "$wanted" "$stamp"; then return 0; fi
+  rm -rf "$PYTHON_4"
+  "$VENV/bin/pip" install --quiet --retries 5 --target "$PYTHON_4" -r "$wanted" && cp "$wanted" "$stamp"
+}
+
+# A client in Rust. Nothing else needs its dependencies, so it is outside the workspace.
+build_rust_client() {
+  CARGO_TARGET_DIR=$TARGET/rust-client cargo build --quiet --locked --manifest-path tests/clients/programs/rust/Cargo.toml
 }
 
 # cargo-machete comes as source only. A debug build takes half the time and is fast enough.

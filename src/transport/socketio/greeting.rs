@@ -6,9 +6,10 @@ use std::sync::{Arc, Weak};
 use smallvec::SmallVec;
 
 use super::entry::Entry;
-use super::packet::{self, SEPARATOR, connect_reply, in_namespace, is_mark, with_pid};
+use super::packet::{self, SEPARATOR, connect_reply, in_namespace, is_mark, refusal_of_version_3, with_pid};
 use super::polling::PollingClient;
 use crate::transport::conn::tap::{Fate, News, OutgoingTap, Verdict};
+use crate::transport::conn::websocket;
 
 /// The packet that closes an Engine.IO session. socketioxide sends it after errors, Node does not: python-socketio takes it
 /// for a goodbye and stays away. So clients only see that their connection ends, and all of them come back.
@@ -22,6 +23,8 @@ pub(super) struct Greeting {
     probed: bool,
     /// The client, if it was polling before.
     client: Option<Arc<PollingClient>>,
+    /// The client speaks Engine.IO 3.
+    eio3: bool,
     /// Sessions whose CONNECT is still to be answered here: one for each namespace.
     entries: SmallVec<[Weak<Entry>; 1]>,
 }
@@ -30,12 +33,12 @@ impl Greeting {
     /// For a new WebSocket. `client` was polling before.
     pub(super) fn new(eio3: bool, client: Option<Arc<PollingClient>>) -> Self {
         let ping = !eio3 && client.as_ref().is_none_or(|client| !client.was_pinged());
-        Self { ping, probed: false, client, entries: SmallVec::new() }
+        Self { ping, probed: false, client, eio3, entries: SmallVec::new() }
     }
 
     /// For a WebSocket on which a session has written already, and the client joins a namespace.
     pub(super) fn again() -> Self {
-        Self { ping: false, probed: false, client: None, entries: SmallVec::new() }
+        Self { ping: false, probed: false, client: None, eio3: false, entries: SmallVec::new() }
     }
 
     fn text(&mut self, packet: &[u8]) -> Verdict {
@@ -68,7 +71,11 @@ impl Greeting {
                 },
             };
         }
-        self.pass()
+        let refusal = std::str::from_utf8(packet).ok().filter(|_| self.eio3).and_then(refusal_of_version_3);
+        match refusal {
+            Some(refusal) => Fate::Replace(websocket::text(&[refusal.as_bytes()])).into(),
+            None => self.pass(),
+        }
     }
 
     /// The reply to CONNECT. A session that was expected here writes after it.

@@ -151,6 +151,15 @@ pub(super) fn split(packet: &str) -> (&str, &str) {
     }
 }
 
+/// A refusal as version 3 has it: `44/realtime,"unauthorized: …"`, where socketioxide writes an object with a message. Apps of
+/// that version compare the text. `None` for other packets, and for a namespace that does not exist.
+pub(super) fn refusal_of_version_3(packet: &str) -> Option<String> {
+    let (_, json) = split(packet.strip_prefix("44")?);
+    let message = json.strip_prefix(r#"{"message":"#)?.strip_suffix('}')?;
+    let head = &packet[..packet.len() - json.len()];
+    (message != r#""Invalid namespace""#).then(|| [head, message].concat())
+}
+
 /// Whether a packet is anything else than a ping, a pong, a change of transports, an event or an ack. Its first bytes are
 /// enough.
 pub(super) fn is_step(begins: impl IntoIterator<Item = u8>) -> bool {

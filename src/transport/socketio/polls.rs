@@ -1,5 +1,6 @@
 //! The requests of a client that polls: what it gets is changed on the way, and so is what it posts.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -10,7 +11,7 @@ use http::{HeaderValue, StatusCode, header};
 
 use super::front::{Front, gone};
 use super::greeting::{mend_polled, without_close};
-use super::packet::write_acks;
+use super::packet::{refusal_of_version_3, write_acks};
 use super::polling::PollingClient;
 use super::{posts, query};
 use crate::transport::problem;
@@ -32,7 +33,7 @@ impl Front {
             response = self.polled(request, sid, eio3, &client) => response,
         };
         guard.front = None;
-        let polled = if client.may_have_long_acks() { self.with_long_acks(polled).await } else { polled };
+        let polled = self.rewritten(polled, &client).await;
         if client.said_goodbye() && polled.status() == StatusCode::BAD_REQUEST {
             // The client's last poll arrived after its goodbye. It is answered as if it had arrived before.
             return Response::new(Body::from("6"));
@@ -40,12 +41,24 @@ impl Front {
         polled
     }
 
-    /// Writes the acks that socketioxide cannot write.
-    async fn with_long_acks(&self, response: Response) -> Response {
-        let (parts, body) = response.into_parts();
+    /// Writes what socketioxide cannot write: acks with long numbers, and refusals of version 3.
+    async fn rewritten(&self, response: Response, client: &PollingClient) -> Response {
+        let may_be_refused = client.is_eio3() && client.entries().is_empty();
+        if !may_be_refused && !client.may_have_long_acks() {
+            return response;
+        }
+        let (mut parts, body) = response.into_parts();
         let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else { return gone() };
         let mut body = Vec::from(body);
+        if may_be_refused && let Some(packets) = std::str::from_utf8(&body).ok().and_then(posts::lengths) {
+            let packets = packets.into_iter().map(|packet| match refusal_of_version_3(packet) {
+                Some(refusal) => Cow::Owned(refusal),
+                None => Cow::Borrowed(packet),
+            });
+            body = packets.fold(String::new(), |body, packet| posts::with_length(body, &packet)).into_bytes();
+        }
         write_acks(&mut body);
+        parts.headers.remove(header::CONTENT_LENGTH);
         Response::from_parts(parts, Body::from(body))
     }
 

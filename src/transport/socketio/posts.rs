@@ -49,8 +49,12 @@ pub(super) fn take(client: &PollingClient, body: Vec<u8>) -> Vec<u8> {
     if !eio3 {
         return left.join(&char::from(SEPARATOR).to_string()).into_bytes();
     }
-    let write = |body: String, packet: &str| body + &packet.encode_utf16().count().to_string() + ":" + packet;
-    left.into_iter().fold(String::new(), write).into_bytes()
+    left.into_iter().fold(String::new(), with_length).into_bytes()
+}
+
+/// A body of version 3 with one more packet.
+pub(super) fn with_length(body: String, packet: &str) -> String {
+    body + &packet.encode_utf16().count().to_string() + ":" + packet
 }
 
 /// Gives an event to its session. Returns `false` if it is for none.
@@ -63,7 +67,7 @@ fn hear(client: &PollingClient, packet: &str) -> bool {
 }
 
 /// The packets of a body of version 3, `<length>:<packet>…`, or `None` if it is not one. Lengths are in UTF-16 code units.
-fn lengths(body: &str) -> Option<Vec<&str>> {
+pub(super) fn lengths(body: &str) -> Option<Vec<&str>> {
     let (mut packets, mut rest) = (Vec::new(), body);
     while !rest.is_empty() {
         let (length, after) = rest.split_once(':')?;

@@ -121,11 +121,6 @@ export const DIFFERENCES = [
     is: all(/^version 3, \w+: 2probe$/),
   },
   {
-    what: 'Version 3: a refusal',
-    why: 'It is an object with a message, as in version 4, so that apps can move from one to the other.',
-    is: ({ name, ours }) => /^version 3, \w+: 40(\/realtime,?)?$/.test(name) && ours.includes('{"message":"unauthorized'),
-  },
-  {
     what: 'Version 3: an unknown namespace with a query',
     why: 'The refusal names the namespace as the client sent it.',
     is: all(/^version 3, \w+: 40\/nowhere\?x=y,$/),
