@@ -33,3 +33,8 @@ pub mod transport;
 pub mod server;
 
 pub mod cli;
+
+/// Random input, for the tests of private parsers.
+#[cfg(test)]
+#[path = "../tests/it/mutate.rs"]
+mod mutate;

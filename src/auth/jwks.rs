@@ -153,3 +153,28 @@ fn verification_key(jwk: &Jwk, checks: &TokenChecks) -> Option<Key> {
     let key = DecodingKey::from_jwk(jwk).ok()?;
     Some(Key::new(key, algorithm, checks))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mutate::bytes;
+
+    const KEYS: &str = include_str!("../../tests/it/corpus/keys.txt");
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever a key server answers: its keys are used or left out, and none of them verifies just any token.
+        #[test]
+        fn fuzz_key_sets_are_read_or_refused(body in bytes(KEYS)) {
+            let Ok(set) = serde_json::from_slice::<JwkSet>(&body) else { return Ok(()) };
+            for key in set.keys.iter().filter_map(|jwk| verification_key(jwk, &TokenChecks::default())) {
+                for token in ["eyJhbGciOiJSUzI1NiJ9.e30.AAAA", "eyJhbGciOiJFUzI1NiJ9.e30.AAAA", "eyJhbGciOiJFZERTQSJ9.e30.AAAA"] {
+                    prop_assert!(key.verify(token).is_err());
+                }
+            }
+        }
+    }
+}

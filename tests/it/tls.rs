@@ -73,7 +73,7 @@ async fn postgresql_is_verified_as_sslmode_says() {
     let url = postgres.url(
         "localhost",
         "postgres",
-        &format!("?sslmode=verify-full&sslrootcert={ca}&pasword=misspelt"),
+        &format!("?sslmode=verify-full&sslrootcert={ca}&secret_word=misspelt"),
     );
     let args = ["--listen", "127.0.0.1:0", "--database-url", &url, "--jwt-secret", SECRET];
     let running = RunningServer::start(&args, "trace");
@@ -85,7 +85,7 @@ async fn postgresql_is_verified_as_sslmode_says() {
     postgres.down("immediate");
     ready(503).await;
     let (_, log) = tokio::task::spawn_blocking(|| running.terminate()).await.expect("no panic");
-    assert!(log.contains("pasword") && log.contains("does not answer"), "{log}");
+    assert!(log.contains("secret_word") && log.contains("does not answer"), "{log}");
     assert!(!log.contains(Postgres::password()) && !log.contains("misspelt"), "a secret is in the log");
     let failed = run(&args);
     let error = String::from_utf8_lossy(&failed.stderr);

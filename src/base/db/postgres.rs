@@ -157,10 +157,10 @@ mod tests {
     #[test]
     fn unknown_parameters_are_named_without_their_values() {
         let (url, unknown) = known_parameters(
-            "postgres://u:p@h/d?sslmode=verify-full&sslrootcert=%2Fa%20b.pem&pasword=secret&options[x]=y&channel_binding=require",
+            "postgres://u:p@h/d?sslmode=verify-full&sslrootcert=%2Fa%20b.pem&secret_word=secret&options[x]=y&channel_binding=require",
         );
         assert_eq!(url, "postgres://u:p@h/d?sslmode=verify-full&sslrootcert=%2Fa+b.pem&options%5Bx%5D=y");
-        assert_eq!(unknown, ["pasword", "channel_binding"]);
+        assert_eq!(unknown, ["secret_word", "channel_binding"]);
         let (url, _) = known_parameters("postgres://u@h/d?sslmode=verify-full&sslrootcert=system");
         assert_eq!(url, "postgres://u@h/d?sslmode=verify-full");
         assert_eq!(known_parameters("postgres://u@h/d").0, "postgres://u@h/d");

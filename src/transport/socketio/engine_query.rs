@@ -96,7 +96,10 @@ impl EngineQuery {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::mutate::text;
 
     #[test]
     fn queries() {
@@ -121,6 +124,24 @@ mod tests {
             (Method::GET, "EIO=4&transport=polling&sid=", EngineError::UnknownSid),
         ] {
             assert_eq!(EngineQuery::read(&method, query).err(), Some(error), "{method} {query}");
+        }
+    }
+
+    const VALUES: &str = include_str!("../../../tests/it/corpus/values.txt");
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// socketioxide, which takes the first value of a name as it stands, reads in the rewritten query what is read here.
+        #[test]
+        fn fuzz_queries_are_rewritten_or_refused(query in text(VALUES)) {
+            let Ok(read) = EngineQuery::read(&Method::GET, &query) else { return Ok(()) };
+            let rewritten = read.rewritten(&query);
+            let first = |name: &str| {
+                rewritten.split('&').filter_map(|pair| pair.split_once('=')).find(|(known, _)| *known == name)
+            };
+            prop_assert_eq!(first("EIO"), Some(("EIO", if read.eio3 { "3" } else { "4" })));
+            prop_assert_eq!(first("transport").map(|(_, value)| value == "websocket"), Some(read.websocket));
         }
     }
 }

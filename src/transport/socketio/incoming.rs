@@ -253,7 +253,10 @@ impl IncomingTap for Incoming {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::mutate::bytes;
 
     fn frame(first: u8, text: &str) -> Vec<u8> {
         let mask = [0x37, 0xFA, 0x21, 0x3D];
@@ -318,6 +321,22 @@ mod tests {
             for room in [1, 10, 10_000] {
                 assert_eq!(passed(&before, size, room), after, "in pieces of {size}, {room} at a time");
             }
+        }
+    }
+
+    const FRAMES: &str = include_str!("../../../tests/it/corpus/frames.txt");
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// However the network cuts the bytes, and however much room there is, the reader gets the same.
+        #[test]
+        fn fuzz_frames_however_they_are_cut(bytes in bytes(FRAMES), size in 1_usize..40, room in 1_usize..40) {
+            let whole = passed(&bytes, bytes.len().max(1), 10_000);
+            let pieces = passed(&bytes, size, room);
+            // The beginning of a frame whose end does not come is not passed on at all.
+            prop_assert_eq!(&pieces[..], &whole[..pieces.len()]);
+            prop_assert_eq!(pieces.len(), whole.len());
         }
     }
 }

@@ -178,3 +178,27 @@ pub(super) const READ_BUFFER: usize = 512;
 /// Attachments of one packet. No event has any, but a packet with as many as Socket.IO's own server takes is no reason to
 /// close.
 pub(super) const MAX_ATTACHMENTS: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mutate::text;
+
+    const POLLING: &str = include_str!("../../../tests/it/corpus/polling.txt");
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// An event ends with its JSON, whatever stands before it.
+        #[test]
+        fn fuzz_events_are_found_or_not(packet in text(POLLING)) {
+            let _ = (is_mark(packet.as_bytes()), is_step(packet.bytes()), in_namespace(packet.as_bytes(), b"42"));
+            if let Some((namespace, _, json)) = event_in(&packet) {
+                prop_assert!(json.starts_with('[') && packet.ends_with(json));
+                prop_assert!(namespace.starts_with('/'));
+            }
+        }
+    }
+}
