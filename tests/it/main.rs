@@ -5,6 +5,7 @@ mod auth;
 mod binary;
 mod concurrency;
 mod dialects;
+mod documents;
 mod fuzz;
 mod fuzz_wire;
 mod good_will;
