@@ -37,7 +37,7 @@ pub struct Front {
     pub(super) engine: Engine,
     pub(super) clients: PollingClients,
     /// Decides who comes in. `None` in front of a server that is not Ordercast, as the protocol's own test suites have it.
-    door: Option<Arc<Door>>,
+    pub(super) door: Option<Arc<Door>>,
     pub(super) body_limit: usize,
     /// How many handshakes are under way.
     handshakes: Arc<AtomicUsize>,

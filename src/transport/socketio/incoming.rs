@@ -31,6 +31,8 @@ pub(super) struct Incoming {
     eio3: bool,
     /// The client was polling, and has not changed to this WebSocket yet.
     upgrades: bool,
+    /// Packets are read as Socket.IO's own server reads them. Not so in front of a server that is not Ordercast.
+    decides: bool,
     /// The answer to the first ping is still to be put in.
     pong: bool,
     /// The sessions that have come in, the newest first.
@@ -66,6 +68,7 @@ impl Incoming {
         Self {
             eio3,
             upgrades: client.is_some(),
+            decides: arrival.is_some(),
             pong,
             entries: SmallVec::new(),
             longest,
@@ -170,6 +173,9 @@ impl Incoming {
         if self.upgrades {
             // The packets of a try have a meaning.
             self.upgrades = payload.len() != 1 || payload[0] ^ mask[0] != b'5';
+            return false;
+        }
+        if !self.decides {
             return false;
         }
         unmask(payload, mask);

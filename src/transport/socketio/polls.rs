@@ -126,7 +126,9 @@ impl Front {
         };
         let mut bytes = Vec::from(bytes);
         if let Some(client) = self.clients.get(sid) {
-            bytes = posts::take(&client, bytes);
+            if self.door.is_some() {
+                bytes = posts::take(&client, bytes);
+            }
             client.posted(&bytes);
             if !eio3 && bytes == b"1" {
                 client.says_goodbye();
