@@ -105,6 +105,22 @@ impl App {
         self.auth.revocations().revoke(&self.db, user, self.clock.now()).await
     }
 
+    /// Reads the revocations at the start of the process.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn load_revocations(&self) -> Result<(), Refusal> {
+        self.auth.revocations().load(&self.db, self.clock.now()).await
+    }
+
+    /// Deletes what is not needed any more to tell which tokens are revoked.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn sweep_revocations(&self) -> Result<(), Refusal> {
+        self.auth.revocations().sweep(&self.db, self.clock.now()).await
+    }
+
     /// Reads new revocations of any process. Returns the users whose revocation this process did not know yet.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ pub mod order_service_call;
 pub mod outbox_cursor;
 pub mod position_trail;
 pub mod revocation;
+pub mod revoked_token;
 pub mod server_key;
 pub mod server_node;
 pub mod session_floor;

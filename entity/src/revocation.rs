@@ -9,6 +9,9 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub user_id: String,
     pub revoked_at: ChronoDateTimeUtc,
+    /// A token that was not seen before the revocation counts as newer if it was issued later than this. Empty: than the
+    /// revocation.
+    pub unseen_from: Option<ChronoDateTimeUtc>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -12,6 +12,7 @@ mod m0006_tracking;
 mod m0007_stretches;
 mod m0008_outbox;
 mod m0009_forgetting;
+mod m0010_revoked_tokens;
 
 /// All migrations, oldest first.
 pub struct Migrator;
@@ -29,6 +30,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0007_stretches::Migration),
             Box::new(m0008_outbox::Migration),
             Box::new(m0009_forgetting::Migration),
+            Box::new(m0010_revoked_tokens::Migration),
         ]
     }
 }

@@ -13,7 +13,7 @@ use super::jwks::Jwks;
 use super::key::Key;
 use super::revocations::Revocations;
 use super::token::{Claims, without_scheme};
-use super::verified::VerifiedTokens;
+use super::verified::{VerifiedTokens, id_of};
 use crate::base::clock::{Clock, instant};
 use crate::base::config::{KeySource, TokenChecks};
 use crate::base::error::Refusal;
@@ -76,8 +76,9 @@ impl Auth {
             Some(who) if who.expires_at > now => who,
             Some(_) => return Err(Refusal::TokenExpired),
             None => {
-                let who = self.claims(token).await?.principal(now)?;
+                let who = self.claims(token).await?.principal(id_of(&digest), now)?;
                 self.verified.put(digest, &who, rotation);
+                self.revocations.seen(&who, now);
                 who
             }
         };

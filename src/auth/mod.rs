@@ -4,6 +4,7 @@ mod jwks;
 mod key;
 mod keys;
 mod revocations;
+mod seen;
 mod token;
 mod verified;
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::clock::{Time, from_millis};
 use crate::base::error::Refusal;
-use crate::model::{Principal, Role, UserId};
+use crate::model::{Principal, Role, TokenId, UserId};
 
 /// Tolerance for `nbf` in seconds, because the clock of the issuer may be ahead.
 const NOT_BEFORE_LEEWAY: f64 = 60.0;
@@ -76,12 +76,12 @@ impl RoleClaim {
 }
 
 impl Claims {
-    /// Checks the times of the token against `now` and returns its caller.
+    /// Checks the times of `token` against `now` and returns its caller.
     ///
     /// # Errors
     /// [`Refusal::TokenExpired`] after `exp`; [`Refusal::Unauthorized`] before `nbf`, or if `exp` or the user id is
     /// missing or invalid; [`Refusal::Forbidden`] if the token has no known role.
-    pub fn principal(self, now: Time) -> Result<Principal, Refusal> {
+    pub fn principal(self, token: TokenId, now: Time) -> Result<Principal, Refusal> {
         let exp = self.exp.ok_or(Refusal::Unauthorized("the token has no exp"))?;
         #[expect(clippy::cast_precision_loss, reason = "exact up to the year 280000")]
         let now_seconds = now.timestamp_millis() as f64 / 1_000.0;
@@ -102,7 +102,7 @@ impl Claims {
             .flatten()
             .find_map(RoleClaim::known)
             .ok_or_else(|| Refusal::Forbidden("the token has no role that is known here".to_owned()))?;
-        Ok(Principal { id, role, expires_at: time(exp), issued_at: self.iat.map(time) })
+        Ok(Principal { id, role, expires_at: time(exp), issued_at: self.iat.map(time), token })
     }
 }
 
@@ -150,7 +150,7 @@ mod tests {
 
     fn read(json: &str) -> Result<Principal, Refusal> {
         let claims: Claims = serde_json::from_str(json).expect("claims");
-        claims.principal(from_millis(1_000_000))
+        claims.principal(TokenId::default(), from_millis(1_000_000))
     }
 
     #[test]

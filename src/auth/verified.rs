@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::base::clock::instant;
-use crate::model::Principal;
+use crate::model::{Principal, TokenId};
 
 /// How long a verified token stays in the cache. A key change clears the cache earlier.
 const TTL: Duration = Duration::from_secs(60);
@@ -17,6 +17,11 @@ const CAPACITY: usize = 16_384;
 
 /// SHA-256 of a token. The token itself is not kept, because memory can leak, for example into a core dump.
 pub(super) type TokenDigest = [u8; 32];
+
+/// The name of a token under which others may keep it.
+pub(super) fn id_of(digest: &TokenDigest) -> TokenId {
+    TokenId(std::array::from_fn(|index| digest[index]))
+}
 
 #[derive(Default)]
 pub(super) struct VerifiedTokens(Mutex<TokenCache>);

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::app::App;
 use crate::auth::mint;
 use crate::base::error::Refusal;
-use crate::model::{Principal, Role, UserId};
+use crate::model::{Principal, Role, TokenId, UserId};
 
 /// Lifetime of the demo's tokens.
 const TOKEN_TTL: Duration = Duration::from_secs(12 * 3_600);
@@ -64,7 +64,13 @@ impl Person {
 
     fn principal(&self, app: &App) -> Principal {
         let expires_at = app.clock.now() + TOKEN_TTL;
-        Principal { id: UserId::stored(self.id), role: self.role, expires_at, issued_at: None }
+        Principal {
+            id: UserId::stored(self.id),
+            role: self.role,
+            expires_at,
+            issued_at: None,
+            token: TokenId::default(),
+        }
     }
 }
 

@@ -31,4 +31,4 @@ pub use tracking::{TrackingId, TrackingSession};
 pub use value::{
     Accuracy, Amount, Heading, Latitude, Line, Longitude, Paragraph, Phone, Point, Speed, Text, WholeNumber,
 };
-pub use who::{Principal, Role};
+pub use who::{Principal, Role, TokenId};

@@ -62,6 +62,10 @@ impl Role {
     }
 }
 
+/// Names a token without telling it: half of its SHA-256.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TokenId(pub [u8; 16]);
+
 /// A caller whose token was verified.
 #[derive(Clone, Debug)]
 pub struct Principal {
@@ -71,6 +75,8 @@ pub struct Principal {
     pub expires_at: Time,
     /// When the token was issued, usually in whole seconds; `None` if it does not say.
     pub issued_at: Option<Time>,
+    /// The token itself. All zeros for a caller without one.
+    pub token: TokenId,
 }
 
 impl Principal {
@@ -78,6 +84,12 @@ impl Principal {
     #[must_use]
     pub fn anonymous() -> Self {
         let id = UserId::stored("anonymous");
-        Self { id, role: Role::Anonymous, expires_at: Time::MAX_UTC, issued_at: None }
+        Self {
+            id,
+            role: Role::Anonymous,
+            expires_at: Time::MAX_UTC,
+            issued_at: None,
+            token: TokenId::default(),
+        }
     }
 }

@@ -88,11 +88,16 @@ impl fmt::Debug for Signer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Role;
-    use crate::model::UserId;
+    use crate::model::{Role, TokenId, UserId};
 
     fn user(id: &str, role: Role) -> Principal {
-        Principal { id: UserId::parse(id).expect("id"), role, expires_at: from_millis(0), issued_at: None }
+        Principal {
+            id: UserId::parse(id).expect("id"),
+            role,
+            expires_at: from_millis(0),
+            issued_at: None,
+            token: TokenId::default(),
+        }
     }
 
     #[test]

@@ -122,7 +122,7 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
         Infrastructure { config, health, auth, events, bus: Bus::local(), clock, metrics, db: db.clone() };
     let app = App::new(infrastructure, orders, trail, recovery);
     app.drivers.load().await.map_err(ServerError::Start)?;
-    app.poll_revocations().await.map_err(ServerError::Start)?;
+    app.load_revocations().await.map_err(ServerError::Start)?;
     Ok((app, Background { db, relay, commits, trail: trail_writer, recovery: recovery_work, order_service }))
 }
 

@@ -136,7 +136,7 @@ async fn forget(sessions: &Sessions, user: &UserId) -> Result<(), Refusal> {
     sessions.end_watchers(user).await
 }
 
-/// Removes idle drivers and polling clients from memory, and deletes expired sessions and idempotency keys.
+/// Removes idle drivers and polling clients from memory, and deletes expired sessions, idempotency keys and revoked tokens.
 pub(super) async fn delete_expired(sessions: Sessions, clients: PollingClients) {
     let app = sessions.app();
     let mut tick = tokio::time::interval(DELETE_INTERVAL);
@@ -150,6 +150,9 @@ pub(super) async fn delete_expired(sessions: Sessions, clients: PollingClients) 
         }
         if let Err(error) = app.orders.sweep().await {
             tracing::warn!(%error, "old idempotency keys could not be deleted");
+        }
+        if let Err(error) = app.sweep_revocations().await {
+            tracing::warn!(%error, "revoked tokens that have ended could not be deleted");
         }
     }
 }

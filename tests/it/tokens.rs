@@ -7,7 +7,7 @@ use ordercast::auth::mint;
 use ordercast::model::Role;
 use serde_json::{Value, json};
 
-use crate::harness::{SECRET, Server, TestDb};
+use crate::harness::{SECRET, Server, TestDb, until};
 use crate::on_both_databases;
 use crate::socket::Socket;
 
@@ -109,4 +109,64 @@ on_both_databases! {
         again.stop().await;
         elsewhere.stop().await;
     }
+}
+
+/// A token whose `iat` is that many seconds after now.
+fn issued(server: &Server, seconds: i64) -> String {
+    let now = server.clock.now().timestamp();
+    // Tokens are the same only if all their claims are.
+    let claims = json!({"sub": "customer", "role": "customer", "iat": now + seconds, "exp": now + 600, "jti": server.clock.uuid()});
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).expect("a token")
+}
+
+on_both_databases! {
+    async fn a_revocation_tolerates_clocks_of_issuers(db: TestDb) {
+        let (here, elsewhere) = (Server::start(&db, &[]).await, Server::start(&db, &[]).await);
+        let status = async |server: &Server, token: &String| {
+            server.with_token(Some(token.clone())).get("/orders").await.status
+        };
+        // Seen before: refused, also if the issuer's clock is ahead.
+        let seen: Vec<String> = [5, 59, 0, -30].map(|seconds| issued(&here, seconds)).to_vec();
+        for token in &seen {
+            assert_eq!(status(&here, token).await, 200);
+        }
+        let seen_elsewhere = issued(&here, 30);
+        assert_eq!(status(&elsewhere, &seen_elsewhere).await, 200);
+        let ended = here.admin().delete("/users/customer/sessions").await;
+        assert_eq!(ended.status, 200);
+        for token in &seen {
+            assert_eq!(status(&here, token).await, 401);
+        }
+        until("the other server knows of the revocation", async || status(&elsewhere, &seen_elsewhere).await == 401).await;
+        until("and has told which tokens it had seen", async || status(&here, &seen_elsewhere).await == 401).await;
+        // Not seen before: a login after the revocation, by an issuer whose clock is up to a minute slow, or ahead.
+        let new: Vec<String> = [-50, -20, 2].map(|seconds| issued(&here, seconds)).to_vec();
+        // Too old, or from the moment of the revocation.
+        let old: Vec<String> = [-70, -3600].map(|seconds| issued(&here, seconds)).to_vec();
+        here.stop().await;
+        let again = Server::start(&db, &[]).await;
+        for server in [&elsewhere, &again] {
+            for (tokens, expected) in [(&seen, 401), (&new, 200), (&old, 401)] {
+                for token in tokens {
+                    assert_eq!(status(server, token).await, expected);
+                }
+            }
+        }
+        let mut socket = Socket::connect_with_auth(&again, json!({"token": new[0]})).await;
+        socket.event("connected").await;
+        again.stop().await;
+        elsewhere.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_token_on_its_way_while_tokens_are_revoked_is_refused() {
+    let db = TestDb::sqlite();
+    let server = Server::start_with_manual_clock(&db, &[]).await;
+    let on_its_way = issued(&server, 0);
+    server.clock.advance(TimeDelta::milliseconds(1_500));
+    assert_eq!(server.admin().delete("/users/customer/sessions").await.status, 200);
+    assert_eq!(server.with_token(Some(on_its_way)).get("/orders").await.status, 401);
+    server.stop().await;
 }
