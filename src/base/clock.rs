@@ -138,6 +138,8 @@ pub fn rfc3339(at: Time) -> String {
 
 /// Serde format of a time as [`rfc3339`] text: `#[serde(with = "clock::wire")]`.
 pub mod wire {
+    use chrono::Datelike;
+    use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 
     use super::{Time, from_millis, rfc3339};
@@ -151,7 +153,17 @@ pub mod wire {
     /// # Errors
     /// When the text is not RFC 3339.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Time, D::Error> {
-        Ok(from_millis(Time::deserialize(deserializer)?.timestamp_millis()))
+        written(Time::deserialize(deserializer)?)
+    }
+
+    /// chrono reads years that RFC 3339 cannot write, and that a database may not store.
+    pub(super) fn written<E: Error>(at: Time) -> Result<Time, E> {
+        let at = from_millis(at.timestamp_millis());
+        if (0..=9_999).contains(&at.year()) {
+            Ok(at)
+        } else {
+            Err(E::custom("is not a time of the years 0 to 9999"))
+        }
     }
 }
 
@@ -159,7 +171,7 @@ pub mod wire {
 pub mod wire_option {
     use serde::{Deserialize, Deserializer, Serializer};
 
-    use super::{Time, from_millis, wire};
+    use super::{Time, wire};
 
     /// # Errors
     /// Those of the serializer.
@@ -173,7 +185,7 @@ pub mod wire_option {
     /// # Errors
     /// When the text is not RFC 3339.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Time>, D::Error> {
-        Ok(Option::<Time>::deserialize(deserializer)?.map(|at| from_millis(at.timestamp_millis())))
+        Option::<Time>::deserialize(deserializer)?.map(wire::written).transpose()
     }
 }
 

@@ -239,6 +239,10 @@ async fn frames(target: Arc<Target>, mut next: Box<dyn FnMut() -> Option<Vec<u8>
         while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
             assert!(stream.read_buf(&mut answer).await.expect("an answer") > 0, "{path}");
         }
+        if answer.starts_with(b"HTTP/1.1 503") {
+            // A busy server may say that it is.
+            continue;
+        }
         assert!(answer.starts_with(b"HTTP/1.1 101"), "{path}: {}", String::from_utf8_lossy(&answer));
         let mut sent = Vec::new();
         if !hello.is_empty() {
