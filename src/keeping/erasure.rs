@@ -36,8 +36,8 @@ const SETTLED: TimeDelta = TimeDelta::seconds(15);
 const SOCKETS_END: TimeDelta = TimeDelta::seconds(2);
 /// How long an erasure stays on record after it was carried out.
 const RECORDED: TimeDelta = TimeDelta::days(1);
-/// The kind of work: see [`Turn`].
-const TURN: i64 = 0x006f_7264_6572_0003;
+/// The kind of work: see [`Turn`]. `base/db` has advisory locks of its own, and each needs another number.
+const TURN: i64 = 0x6b65_6570_0002;
 
 impl Keeping {
     /// Asks for a person's data to be erased. When this returns, that is on disk.
@@ -86,16 +86,22 @@ impl Keeping {
         if pending.clone().one(db.reader()).await?.is_none() {
             return Ok(());
         }
-        let Some(_turn) = Turn::take(db, TURN).await? else { return Ok(()) };
+        let Some(turn) = Turn::take(db, TURN).await? else { return Ok(()) };
+        let outcome = self.carry_out_all(pending.all(db.reader()).await?).await;
+        turn.end().await;
+        let old = erasure::Entity::delete_many().filter(Column::IsDone.eq(true));
+        old.filter(Column::RequestedAt.lt(now - RECORDED)).exec(db.writer()).await?;
+        outcome
+    }
+
+    async fn carry_out_all(&self, erasures: Vec<Erasure>) -> Result<(), Refusal> {
         let mut outcome = Ok(());
-        for erasure in pending.all(db.reader()).await? {
+        for erasure in erasures {
             // One that fails does not hold up the others.
             if let Err(refusal) = self.carry_out(&erasure).await {
                 outcome = Err(refusal);
             }
         }
-        let old = erasure::Entity::delete_many().filter(Column::IsDone.eq(true));
-        old.filter(Column::RequestedAt.lt(now - RECORDED)).exec(db.writer()).await?;
         outcome
     }
 

@@ -20,8 +20,8 @@ use crate::model::{OrderStatus, status};
 
 /// Orders in one transaction.
 const BATCH: u64 = 50;
-/// The kind of work: see [`Turn`].
-const TURN: i64 = 0x006f_7264_6572_0002;
+/// The kind of work: see [`Turn`]. `base/db` has advisory locks of its own, and each needs another number.
+const TURN: i64 = 0x6b65_6570_0001;
 
 impl Keeping {
     /// Deletes finished orders that were kept long enough, until none is left. Returns how many. Does nothing while another
@@ -31,7 +31,13 @@ impl Keeping {
     /// Those of the database.
     pub async fn remove_finished(&self) -> Result<u64, Refusal> {
         let Some(before) = self.kept_since() else { return Ok(0) };
-        let Some(_turn) = Turn::take(&self.0.db, TURN).await? else { return Ok(0) };
+        let Some(turn) = Turn::take(&self.0.db, TURN).await? else { return Ok(0) };
+        let removed = self.remove_all(before).await;
+        turn.end().await;
+        removed
+    }
+
+    async fn remove_all(&self, before: Time) -> Result<u64, Refusal> {
         let mut removed = 0;
         for status in OrderStatus::ALL.into_iter().filter(|status| status::is_final(*status)) {
             loop {

@@ -166,17 +166,22 @@ impl Recovery {
         // The start of a session is the time in its id, also after it came back.
         let (user, held_at) = (who.id.clone(), self.now());
         let began = Change::Began { holder, user, at: made.made_at, held_at };
-        if let Err(mpsc::error::TrySendError::Full(began)) = self.0.changes.try_send(began) {
-            // A connection without a start leaves no record.
+        self.must_send(began);
+    }
+
+    /// Queues a change that must not be lost: without a start the session has no record, and without an end its record would
+    /// stay as long as this process.
+    fn must_send(&self, change: Change) {
+        if let Err(mpsc::error::TrySendError::Full(change)) = self.0.changes.try_send(change) {
             let changes = self.0.changes.clone();
-            tokio::spawn(async move { drop(changes.send(began).await) });
+            tokio::spawn(async move { drop(changes.send(change).await) });
         }
     }
 
     /// A connection ended. Its session may come back.
     pub fn ended(&self, holder: Option<&SessionOwner>, at: Time) {
         if let Some(holder) = holder {
-            let _ = self.0.changes.try_send(Change::Ended { holder: holder.clone(), at });
+            self.must_send(Change::Ended { holder: holder.clone(), at });
         }
     }
 

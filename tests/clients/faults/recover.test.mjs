@@ -107,7 +107,7 @@ test('Missed events come exactly as they would have come live', async (t) => {
     [as(who.driver, 'driver'), who.driver.id, 'drivers'], [ADMIN, 'admin'],
   ];
   const pairs = await Promise.all(parties.flatMap(([user, ...rooms]) => TRANSPORTS.map(async (transport) => ({
-    what: `${transport}, ${user.role}`, rooms,
+    what: `${transport}, ${user.role}`, rooms, isCustomer: user.role === 'customer',
     witness: await join(server, transport, user), client: await join(proxy, transport, user),
   }))));
   let more;
@@ -123,12 +123,17 @@ test('Missed events come exactly as they would have come live', async (t) => {
   const durable = ({ events }) => events.filter(({ name }) => DURABLE.has(name));
   // the ETA depends on when it is told
   const told = (client) => durable(client).map(({ name, payload: { etaMinutes, estimatedDeliveryTime, ...facts }, rest }) => ({ name, facts, rest }));
-  for (const { client, witness, rooms, what } of pairs) {
+  // the driver has lost the order since, so what the customer missed does not show the phone number
+  const asOfNow = (events) => events.map(({ facts: { driver, ...facts }, ...event }) => {
+    const { phone, ...shown } = driver ?? {};
+    return { ...event, facts: driver ? { ...facts, driver: shown } : facts };
+  });
+  for (const { client, witness, rooms, what, isCustomer } of pairs) {
     // the witness came after the first order was created
     const wanted = [...story.told(...rooms), ...more.told(...rooms)].slice(story.told(...rooms)[0][0] === 'order:new' ? 1 : 0).length;
     for (const one of [client, witness]) await one.until(() => durable(one).length >= wanted, `${what}: ${wanted} events`);
     assert.equal(durable(witness).length, wanted, what);
-    assert.deepEqual(told(client), told(witness), what);
+    assert.deepEqual(told(client), isCustomer ? asOfNow(told(witness)) : told(witness), what);
     assert.deepEqual([witness.of('shift').length, client.of('shift').length], [rooms.includes('drivers') ? 1 : 0, 0], what);
     // `connected` comes first after the return, then the events
     const names = client.events.map(({ name }) => name);
