@@ -28,6 +28,8 @@ use crate::model::{Principal, TokenId, UserId};
 pub(super) const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(1);
 /// How long a token is on its way from its issuer to this server, at most. `iat` has a resolution of one second.
 const ON_ITS_WAY: TimeDelta = TimeDelta::seconds(3);
+/// How far ahead of our clock the `iat` of a token may be until its issuer's clock counts as ahead.
+const AHEAD: TimeDelta = TimeDelta::seconds(2);
 /// Rows read at a time.
 const PAGE: u64 = 1_000;
 
@@ -63,9 +65,16 @@ impl Revocation {
 }
 
 impl Revocations {
-    /// Remembers a token that was verified just now.
+    /// Remembers a token that was verified just now. In the minute after a revocation, one whose `iat` is ahead of our clock
+    /// is revoked too: its issuer's clock is ahead, so it may be older than the revocation.
     pub(super) fn seen(&self, who: &Principal, now: Time) {
         self.seen.note(who, now);
+        if who.issued_at.is_some_and(|issued_at| issued_at > now + AHEAD)
+            && let Some(revocation) = self.write().by_user.get_mut(&who.id)
+            && now < revocation.at + CLOCK_TOLERANCE
+        {
+            revocation.seen.insert(who.token);
+        }
     }
 
     /// Reads the revocations at the start of a process.
