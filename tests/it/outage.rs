@@ -191,8 +191,16 @@ async fn a_full_disk_of_postgresql_is_an_outage() {
     until_ready_answers(&server, 200).await;
     disk.fill();
     // Rows still fit into pages that are there, until one does not.
-    until("a full disk", async || server.admin().post("/orders", new_order("filler")).await.status == 503)
-        .await;
+    let admin = server.admin();
+    let mut numbers = 0..;
+    until("a full disk", async || {
+        let made = numbers.by_ref().take(32).map(|number| {
+            let (admin, order) = (admin.clone(), new_order(&format!("filler-{number}")));
+            async move { admin.post("/orders", order).await.status }
+        });
+        futures_util::future::join_all(made).await.contains(&503)
+    })
+    .await;
     until_ready_answers(&server, 503).await;
     disk.free();
     until_ready_answers(&server, 200).await;
