@@ -57,6 +57,9 @@ pub enum Refusal {
     /// A limit was reached; `what` names it.
     #[error("too many {what}: the limit is {limit}")]
     TooMany { what: &'static str, limit: usize },
+    /// A message is too long.
+    #[error("the message has more than {limit} bytes")]
+    TooLarge { limit: usize },
     /// The server cannot answer now. The client should try again.
     #[error("the service is not available right now")]
     Unavailable,
@@ -126,6 +129,7 @@ impl Refusal {
             Self::ClockSkew { .. } => "clock_skew",
             Self::RateLimited { .. } => "rate_limited",
             Self::TooMany { .. } => "too_many",
+            Self::TooLarge { .. } => "too_large",
             Self::Unavailable => "unavailable",
             Self::Conflict(_) | Self::Internal(_) => "internal_error",
         }

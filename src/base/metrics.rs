@@ -84,6 +84,7 @@ pub struct Inner {
     pub writes_waiting: Gauge,
     pub relay_lag: Gauge,
     pub inbox_depth: Gauge,
+    pub over_limit: Count,
     pub http_connections: Gauge,
     http: Family<CodeLabel, Count>,
     pub fanout_seconds: Histogram,
@@ -206,6 +207,8 @@ impl Metrics {
             writes_waiting: names.add("writes_waiting", "Changes that wait for their commit"),
             relay_lag: names.add("relay_lag", "Events in the log and not handed on yet"),
             inbox_depth: names.add("inbox_depth", "Requests of sockets waiting to be carried out"),
+            over_limit: names
+                .add("requests_over_limit", "Requests of sockets over a limit: refused, or carried out late"),
             http_connections: names.add("http_connections", "Open connections"),
             http: names.add("http_responses", "HTTP responses by status"),
             fanout_seconds: names.seconds("fanout", "From an event to the last socket it was handed to"),

@@ -5,10 +5,8 @@
 pub enum CloseReason {
     /// The client sends requests and does not read the answers.
     SlowReader,
-    /// Too many requests per second.
+    /// Too many requests for too long.
     Flood,
-    /// A message was over the size limit.
-    TooLarge,
     /// The token ended and was not refreshed.
     Expired,
     /// The user's sessions were ended.
@@ -28,7 +26,6 @@ impl CloseReason {
         match self {
             Self::SlowReader => "slow_reader",
             Self::Flood => "flood",
-            Self::TooLarge => "too_large",
             Self::Expired => "token_expired",
             Self::Revoked => "revoked",
             Self::Superseded => "superseded",
@@ -41,8 +38,13 @@ impl CloseReason {
     #[must_use]
     pub const fn is_final(self) -> bool {
         match self {
-            Self::Flood | Self::TooLarge | Self::Revoked => true,
-            Self::SlowReader | Self::Expired | Self::Superseded | Self::Draining | Self::Unreadable => false,
+            Self::Revoked => true,
+            Self::Flood
+            | Self::SlowReader
+            | Self::Expired
+            | Self::Superseded
+            | Self::Draining
+            | Self::Unreadable => false,
         }
     }
 }

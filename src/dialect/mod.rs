@@ -265,6 +265,24 @@ impl Dialect {
         }
     }
 
+    /// How many bytes a message may have that begins with this text. `message` is for most, `batch` for a batch of positions.
+    #[must_use]
+    pub fn longest(self, begins: &str, message: usize, batch: usize) -> usize {
+        match self {
+            Self::Realtime if realtime::event_of(begins) == "driver:location_batch" => batch,
+            Self::Realtime | Self::Notices | Self::OrdersTrack | Self::Ws | Self::Tracking => message,
+        }
+    }
+
+    /// The event, as in [`Request`], of a message of which only the beginning is known.
+    #[must_use]
+    pub fn event_of(self, begins: &str) -> &'static str {
+        match self {
+            Self::Realtime => realtime::event_of(begins),
+            Self::Notices | Self::OrdersTrack | Self::Ws | Self::Tracking => "unreadable",
+        }
+    }
+
     /// The answer to a request that succeeded; `None` if this dialect has none.
     #[must_use]
     pub fn answer(self, answer: &Answer<'_>) -> Option<Box<RawValue>> {
@@ -299,7 +317,6 @@ impl Dialect {
                 CloseReason::Expired
                 | CloseReason::SlowReader
                 | CloseReason::Flood
-                | CloseReason::TooLarge
                 | CloseReason::Revoked
                 | CloseReason::Superseded
                 | CloseReason::Draining
@@ -315,8 +332,7 @@ impl Dialect {
             (Self::Tracking, CloseReason::Expired) => (1008, "Session expired"),
             (_, CloseReason::Expired) => (1008, "Token expired"),
             (_, CloseReason::Revoked | CloseReason::Superseded) => (1008, "Session ended"),
-            (_, CloseReason::Flood) => (1008, "Too many requests"),
-            (_, CloseReason::TooLarge) => (1009, "Message too large"),
+            (_, CloseReason::Flood) => (1013, "Too many requests, try again in 5 seconds"),
             (_, CloseReason::SlowReader) => (1013, "Too slow"),
             (_, CloseReason::Draining) => (1001, "Server going away"),
             (_, CloseReason::Unreadable) => (1011, "Internal error"),

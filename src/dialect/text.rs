@@ -85,12 +85,19 @@ pub fn error_message(refusal: &Refusal) -> Box<RawValue> {
         code: &'static str,
         message: String,
         member: Option<&'a str>,
+        limit: Option<usize>,
+        #[serde(rename = "retryAfterMs")]
+        retry_after_ms: Option<u64>,
     }
-    let member = match refusal {
-        Refusal::Invalid { member, .. } => Some(member.as_str()),
-        _ => None,
-    };
-    json(&Error { r#type: "error", code: refusal.code(), message: refusal.to_string(), member })
+    let (code, message) = (refusal.code(), refusal.to_string());
+    let mut error = Error { r#type: "error", code, message, member: None, limit: None, retry_after_ms: None };
+    match refusal {
+        Refusal::Invalid { member, .. } => error.member = Some(member),
+        Refusal::TooLarge { limit } => error.limit = Some(*limit),
+        Refusal::RateLimited { retry_after_ms } => error.retry_after_ms = Some(*retry_after_ms),
+        _ => {}
+    }
+    json(&error)
 }
 
 /// The answer to `ping`, the only request that these dialects answer.

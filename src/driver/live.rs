@@ -13,8 +13,8 @@ use crate::base::error::Refusal;
 use crate::base::rate_limit::Bucket;
 use crate::event::bus::Bus;
 use crate::model::{
-    About, Eta, EtaChange, EventKind, Forecast, LiveEvent, Order, OrderEvent, OrderId, OrderStatus,
-    PastStatus, Point, UserId, status,
+    About, Eta, EtaChange, EventKind, Forecast, LiveEvent, LocationReport, Order, OrderEvent, OrderId,
+    OrderStatus, PastStatus, Point, UserId, status,
 };
 use crate::order::read;
 
@@ -42,6 +42,8 @@ pub(super) struct DriverState {
     pub bucket: Bucket,
     /// The newest published position, and when it was measured.
     pub position: Option<(Point, Time)>,
+    /// The newest fix that came too fast and is still to be published, and when it was measured.
+    pub postponed: Option<(Box<LocationReport>, Time)>,
     /// When the last fix in the trail was measured.
     pub last_trail_fix: Option<Time>,
     pub orders: Vec<CarriedOrder>,
@@ -113,8 +115,13 @@ impl Live {
             return Arc::clone(driver);
         }
         let bucket = Bucket::full(self.burst, self.clock.now());
-        let state =
-            Mutex::new(DriverState { bucket, position: None, last_trail_fix: None, orders: Vec::new() });
+        let state = Mutex::new(DriverState {
+            bucket,
+            position: None,
+            postponed: None,
+            last_trail_fix: None,
+            orders: Vec::new(),
+        });
         let driver = Arc::new(LiveDriver { id: id.clone(), state });
         shard.insert(id.clone(), Arc::clone(&driver));
         driver

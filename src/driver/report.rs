@@ -2,6 +2,7 @@
 //! query.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::TimeDelta;
 use smallvec::SmallVec;
@@ -44,10 +45,57 @@ impl Drivers {
     /// # Errors
     /// [`Refusal::RateLimited`]; [`Refusal::ClockSkew`] for a fix from the future; [`Refusal::NotFound`] if the fix
     /// names an order that this driver does not carry.
-    pub fn report(&self, driver: &LiveDriver, fix: &LocationReport) -> Result<ReportOutcome, Refusal> {
-        let now = self.check_rate(driver)?;
+    pub fn report(&self, driver: &Arc<LiveDriver>, fix: &LocationReport) -> Result<ReportOutcome, Refusal> {
+        let now = match self.check_rate(driver) {
+            Err(Refusal::RateLimited { retry_after_ms }) => {
+                return Err(self.postpone(driver, fix, retry_after_ms));
+            }
+            checked => checked?,
+        };
         let recorded_at = self.recorded_at(fix, now)?;
-        self.publish(driver, fix, recorded_at, now)
+        let outcome = self.publish(driver, fix, recorded_at, now)?;
+        self.add_to_trail(driver, fix, recorded_at, now);
+        Ok(outcome)
+    }
+
+    /// Keeps a fix that comes too fast, and returns its refusal. The fix goes to the trail. The newest of several is published
+    /// once the rate allows it, unless a newer one was accepted by then.
+    pub fn postpone(&self, driver: &Arc<LiveDriver>, fix: &LocationReport, retry_after_ms: u64) -> Refusal {
+        let now = self.clock.now();
+        let recorded_at = match self.recorded_at(fix, now) {
+            Ok(recorded_at) => recorded_at,
+            Err(refusal) => return refusal,
+        };
+        if !carries(driver, fix) {
+            return Refusal::NotFound("order");
+        }
+        self.add_to_trail(driver, fix, recorded_at, now);
+        let is_first = {
+            let mut state = driver.state();
+            let is_first = state.postponed.is_none();
+            if state.postponed.as_ref().is_none_or(|(_, known)| *known <= recorded_at) {
+                state.postponed = Some((Box::new(fix.clone()), recorded_at));
+            }
+            is_first
+        };
+        if is_first {
+            // A client that goes on reporting has a newer fix accepted until then.
+            let interval = if self.limits.rate > 0.0 { 1.0 / self.limits.rate } else { 0.0 };
+            let wait = Duration::from_millis(retry_after_ms) + Duration::from_secs_f64(interval);
+            let (drivers, driver) = (self.clone(), Arc::clone(driver));
+            tokio::spawn(async move {
+                tokio::time::sleep(wait).await;
+                drivers.publish_postponed(&driver);
+            });
+        }
+        Refusal::RateLimited { retry_after_ms }
+    }
+
+    fn publish_postponed(&self, driver: &LiveDriver) {
+        let Some((fix, recorded_at)) = driver.state().postponed.take() else { return };
+        if let Err(refusal) = self.publish(driver, &fix, recorded_at, self.clock.now()) {
+            tracing::debug!(%refusal, "a postponed fix was not published");
+        }
     }
 
     /// Accepts the fixes that an app collected while it was offline. All of them go to the trail, but only the newest
@@ -79,9 +127,8 @@ impl Drivers {
         for (index, fix, at) in &accepted {
             if Some(*index) == newest {
                 self.publish(driver, fix, *at, now)?;
-            } else {
-                self.add_to_trail(driver, fix, *at, now);
             }
+            self.add_to_trail(driver, fix, *at, now);
         }
         Ok(BatchOutcome { accepted: accepted.len(), rejected })
     }
@@ -104,8 +151,7 @@ impl Drivers {
         Ok(recorded_at)
     }
 
-    /// Publishes a fix to the clients that follow the driver's orders, unless a newer one is already published. Adds it
-    /// to the trail in both cases.
+    /// Publishes a fix to the clients that follow the driver's orders, unless a newer one is already published.
     fn publish(
         &self,
         driver: &LiveDriver,
@@ -156,6 +202,9 @@ impl Drivers {
                 }));
             }
             if !is_late {
+                if state.postponed.as_ref().is_some_and(|(_, postponed)| *postponed <= recorded_at) {
+                    state.postponed = None;
+                }
                 state.position = Some((place, seen_at));
             }
             // Published under the driver's lock, so that no durable event comes in between: see `Live::apply`.
@@ -163,7 +212,6 @@ impl Drivers {
                 self.bus.publish(event);
             }
         }
-        self.add_to_trail(driver, fix, recorded_at, now);
         Ok(ReportOutcome { orders, received_at: now })
     }
 

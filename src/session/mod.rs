@@ -6,6 +6,7 @@ pub mod deliver;
 pub mod hub;
 pub mod inbox;
 pub mod outbox;
+mod pace;
 mod phase;
 mod reply;
 mod requests;

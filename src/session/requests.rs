@@ -16,10 +16,20 @@ use crate::driver::live::LiveDriver;
 use crate::model::{Action, Command, Forecast, OrderId, Overview, Role, access};
 use crate::recovery::{Follow, ReplayRequest};
 
-/// Carries out requests that need no database.
-pub(super) fn immediate(session: &Session, command: Result<Command, Refusal>, reply: Reply) {
+/// Carries out requests that need no database. A position that comes too fast for its socket or its user is refused with
+/// `retry_after_ms`, and kept.
+pub(super) fn immediate(
+    session: &Session,
+    command: Result<Command, Refusal>,
+    retry_after_ms: Option<u64>,
+    reply: Reply,
+) {
     let app = session.app();
     match command {
+        Ok(Command::Location(fix)) if let Some(retry_after_ms) = retry_after_ms => {
+            let postpone = |driver| app.drivers.postpone(driver, &fix, retry_after_ms);
+            reply.send(Err(driver(session).map_or_else(|refusal| refusal, postpone)));
+        }
         Ok(Command::Location(fix)) => {
             match driver(session).and_then(|driver| app.drivers.report(driver, &fix)) {
                 Ok(reported) => {
@@ -56,11 +66,8 @@ pub(super) fn immediate(session: &Session, command: Result<Command, Refusal>, re
     }
 }
 
-fn driver(session: &Session) -> Result<&LiveDriver, Refusal> {
-    session
-        .driver()
-        .map(|driver| &**driver)
-        .ok_or_else(|| Refusal::Forbidden("only a driver reports positions".to_owned()))
+fn driver(session: &Session) -> Result<&Arc<LiveDriver>, Refusal> {
+    session.driver().ok_or_else(|| Refusal::Forbidden("only a driver reports positions".to_owned()))
 }
 
 /// Carries out requests that may need the database.
@@ -98,7 +105,7 @@ pub(super) async fn lasting(session: &Arc<Session>, command: Command, reply: Rep
             reply.send(refreshed.map(|expires_at| Answer::Refreshed { expires_at }));
         }
         command @ (Command::Location(_) | Command::LocationBatch(_) | Command::Ping { .. }) => {
-            immediate(session, Ok(command), reply);
+            immediate(session, Ok(command), None, reply);
         }
     }
 }

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::hub::Hub;
+use super::pace::UserPaces;
 use super::session::Session;
 use super::tokens::Deadlines;
 use super::window::{RenderedEvent, Window};
@@ -33,6 +34,7 @@ struct Parts {
     window: Window,
     deadlines: Mutex<Deadlines>,
     readers: Semaphore,
+    paces: UserPaces,
     /// How many sessions speak each dialect.
     speaking: [AtomicUsize; Dialect::ALL.len()],
 }
@@ -48,6 +50,7 @@ impl Sessions {
             window,
             deadlines: Mutex::default(),
             readers: Semaphore::new(READERS),
+            paces: UserPaces::default(),
             speaking: Default::default(),
         }))
     }
@@ -132,6 +135,11 @@ impl Sessions {
     /// Waits for permission to read the database for one client. `None` once the server stops.
     pub(super) async fn reader(&self) -> Option<SemaphorePermit<'_>> {
         self.0.readers.acquire().await.ok()
+    }
+
+    /// The limits of users.
+    pub(super) fn paces(&self) -> &UserPaces {
+        &self.0.paces
     }
 
     pub(super) fn deadlines(&self) -> MutexGuard<'_, Deadlines> {

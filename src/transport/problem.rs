@@ -54,6 +54,7 @@ const fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::UnknownEvent(_)
         | Refusal::KeyReused
         | Refusal::ClockSkew { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        Refusal::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::RateLimited { .. } | Refusal::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
         Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::Conflict(_) | Refusal::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -80,6 +80,9 @@ pub(super) async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
     WebSocketStream::from_raw_socket(stream, Side::Server, Some(config)).await
 }
 
+/// The name of the ending after a message that is too long.
+const TOO_LARGE: &str = "too_large";
+
 /// How a WebSocket ended.
 pub(super) struct Ending {
     /// The reason in the metrics.
@@ -98,6 +101,11 @@ impl Ending {
         Self { name, close: Some(websocket::close(code, reason)) }
     }
 
+    /// A message was so long that it was not read.
+    pub fn is_too_large(&self) -> bool {
+        self.name == TOO_LARGE
+    }
+
     /// The client has broken the protocol.
     pub fn protocol() -> Self {
         Self::told("protocol_error", 1002, "Protocol error")
@@ -107,7 +115,7 @@ impl Ending {
     pub fn of(error: Option<Error>) -> Self {
         match error {
             Some(Error::Capacity(CapacityError::MessageTooLong { .. })) => {
-                Self::told("too_large", 1009, "Message too large")
+                Self::told(TOO_LARGE, 1009, "Message too large")
             }
             Some(Error::Utf8(_)) => Self::told("protocol_error", 1007, "Not UTF-8"),
             // This is usual, because apps are killed.

@@ -26,6 +26,7 @@ mod rest;
 mod restart;
 mod rights;
 mod settings;
+mod shaping;
 mod socket;
 mod storage;
 mod subscribe;

@@ -181,6 +181,18 @@ impl Socket {
         while !matches!(self.read().await, Incoming::Closed | Incoming::Disconnected) {}
     }
 
+    /// Waits until the server ends the connection. Returns whether it says first that it does: with a Socket.IO packet or with
+    /// an Engine.IO one.
+    pub async fn is_dismissed(&mut self) -> bool {
+        loop {
+            match self.read().await {
+                Incoming::Closed => return false,
+                Incoming::Disconnected => return true,
+                _ => {}
+            }
+        }
+    }
+
     /// Reads the next packet. Answers heartbeats.
     async fn read(&mut self) -> Incoming {
         loop {
@@ -213,7 +225,7 @@ fn parse(text: &str) -> Option<Incoming> {
         let error: Value = serde_json::from_str(error).expect("JSON");
         return Some(Incoming::Refused(error["message"].as_str().expect("a message").to_owned()));
     }
-    if text.starts_with("41/realtime") {
+    if text.starts_with("41/realtime") || text == "1" {
         return Some(Incoming::Disconnected);
     }
     if let Some(event) = text.strip_prefix("42/realtime,") {

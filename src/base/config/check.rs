@@ -103,6 +103,9 @@ impl Serve {
         if limits.max_message_bytes < 1_024 {
             return Err("MAX_MESSAGE_BYTES must be at least 1024".to_owned());
         }
+        if limits.max_batch_bytes < limits.max_message_bytes {
+            return Err("MAX_BATCH_BYTES must be at least MAX_MESSAGE_BYTES".to_owned());
+        }
         if limits.max_socket_buffer < 64 {
             return Err("MAX_SOCKET_BUFFER must be at least 64".to_owned());
         }

@@ -77,9 +77,17 @@ pub struct Limits {
     /// Position reports that a driver may send in a burst
     #[arg(long, env = "LOCATION_BURST", default_value_t = 10, value_name = "N")]
     pub location_burst: u32,
-    /// Requests per second from one socket; a socket that sends more is disconnected. 0 = no limit
+    /// Requests per second from one socket, and as many at once; 0 = no limit. Beyond that, positions are refused, everything
+    /// else is carried out late, and the socket is read more slowly
     #[arg(long, env = "SOCKET_REQUESTS_PER_SECOND", default_value_t = 50, value_name = "N")]
     pub socket_requests_per_second: u32,
+    /// Requests per second from all sockets of one user together, and as many at once; 0 = no limit
+    /// [default: 4 times `SOCKET_REQUESTS_PER_SECOND`]
+    #[arg(long, env = "USER_SOCKET_REQUESTS_PER_SECOND", value_name = "N")]
+    pub user_socket_requests_per_second: Option<u32>,
+    /// How long a socket may be over its limit before its connection is cut. Clients come back by themselves
+    #[arg(long, env = "FLOOD_GRACE_MS", default_value_t = 10_000, value_name = "MS")]
+    pub flood_grace_ms: u32,
     /// Interval between heartbeats
     #[arg(long, env = "PING_INTERVAL_MS", default_value_t = 25_000, value_name = "MS")]
     pub ping_interval_ms: u64,
@@ -119,9 +127,12 @@ pub struct Limits {
     /// Send buffer of the kernel for one connection
     #[arg(long, env = "SOCKET_SEND_BUFFER_BYTES", default_value_t = 65_536, value_name = "BYTES")]
     pub socket_send_buffer_bytes: usize,
-    /// Maximum size of an HTTP body, a Socket.IO message or a frame
+    /// Maximum size of an HTTP body, and of a message of a socket
     #[arg(long, env = "MAX_MESSAGE_BYTES", default_value_t = 65_536, value_name = "BYTES")]
     pub max_message_bytes: usize,
+    /// Maximum size of a `driver:location_batch`
+    #[arg(long, env = "MAX_BATCH_BYTES", default_value_t = 262_144, value_name = "BYTES")]
+    pub max_batch_bytes: usize,
     /// Lifetime of a tracking session from its start
     #[arg(long, env = "TRACKING_TTL_MS", default_value_t = 86_400_000, value_name = "MS")]
     pub tracking_ttl_ms: u32,
@@ -212,6 +223,15 @@ pub struct Limits {
     /// Packets queued for a polling socket. Further durable events wait in the log
     #[arg(long, env = "MAX_SOCKET_BUFFER", default_value_t = 1_024, value_name = "N")]
     pub max_socket_buffer: usize,
+}
+
+impl Limits {
+    /// Requests per second from all sockets of one user together; 0 = no limit.
+    #[must_use]
+    pub fn user_requests(&self) -> u32 {
+        self.user_socket_requests_per_second
+            .unwrap_or_else(|| self.socket_requests_per_second.saturating_mul(4))
+    }
 }
 
 /// The database to use.

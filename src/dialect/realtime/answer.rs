@@ -69,6 +69,7 @@ pub struct Problem<'a> {
     status: Option<&'static str>,
     seq: Option<i64>,
     retry_after_ms: Option<u64>,
+    limit: Option<usize>,
     event: Option<&'a str>,
 }
 
@@ -84,6 +85,7 @@ impl<'a> Problem<'a> {
             status: None,
             seq: None,
             retry_after_ms: None,
+            limit: None,
             event,
         };
         match refusal {
@@ -98,6 +100,7 @@ impl<'a> Problem<'a> {
             }
             Refusal::StaleSeq { seq, .. } => problem.seq = Some(*seq),
             Refusal::RateLimited { retry_after_ms } => problem.retry_after_ms = Some(*retry_after_ms),
+            Refusal::TooLarge { limit } => problem.limit = Some(*limit),
             Refusal::Malformed(_)
             | Refusal::Unauthorized(_)
             | Refusal::TokenExpired

@@ -48,6 +48,17 @@ pub fn parse(json: &str, batch_max: usize) -> Request {
     Request { event, command }
 }
 
+/// The event of which this is the beginning, as [`parse`] names it.
+#[must_use]
+pub fn event_of(begins: &str) -> &'static str {
+    let name = begins.trim_start().strip_prefix('[').map(str::trim_start).and_then(|rest| {
+        let quoted = rest.strip_prefix('"')?;
+        let end = quoted.find('"')?;
+        rest.get(..end + 2)
+    });
+    name.map_or("unreadable", |name| parse(&format!("[{name}]"), 0).event)
+}
+
 /// `["name", payload, …]`. Further arguments are ignored, as unknown members are.
 struct Packet<'a>(Cow<'a, str>, Option<&'a RawValue>);
 

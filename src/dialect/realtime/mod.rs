@@ -5,7 +5,7 @@ mod ask;
 mod hear;
 
 pub use answer::{answer, error_event, failure};
-pub use ask::parse;
+pub use ask::{event_of, parse};
 pub use hear::{
     catch_up, connected, live_audience, location_acknowledged, render, render_live, resync, token_event,
 };

@@ -103,13 +103,15 @@ fn poll_frames(
     let Incoming { tcp, writer, strange } = incoming;
     let before = buf.filled().len();
     loop {
-        if tap.give(buf) {
+        let ready = tap.poll_ready(cx, buf);
+        if buf.filled().len() > before || tap.give(buf) {
             return Poll::Ready(Ok(()));
         }
         if writer.pong_due.load(Ordering::Acquire) && tap.pong(buf) {
             writer.pong_due.store(false, Ordering::Release);
             return Poll::Ready(Ok(()));
         }
+        ready!(ready);
         if let Some(mut bytes) = unread.take() {
             tap.take(&mut bytes, buf);
             if buf.filled().len() > before {

@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::io::ReadBuf;
@@ -66,6 +67,9 @@ pub trait IncomingTap: Send {
 
     /// Answers a ping that the client was not shown. Returns `false` while a frame is being passed on.
     fn pong(&mut self, to: &mut ReadBuf<'_>) -> bool;
+
+    /// Waits until more may be read. What was kept back until then is taken now, as by [`take`](Self::take).
+    fn poll_ready(&mut self, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<()>;
 
     /// Takes what was read. What is for the library goes to `to`.
     fn take(&mut self, bytes: &mut [u8], to: &mut ReadBuf<'_>);

@@ -11,6 +11,7 @@ use http::{HeaderValue, Method, StatusCode, Uri, header};
 use tower::Service;
 use tower::util::{BoxCloneSyncService, service_fn};
 
+use super::front::gone;
 use crate::transport::upgrade::Rewound;
 
 /// The service. It also takes requests of our own in the place of a client.
@@ -63,16 +64,12 @@ impl Engine {
 
     /// Answers a ping for a client.
     pub(super) async fn pong(&self, sid: &str) {
-        self.post(sid, 4, "3").await;
+        self.post(sid, false, "3").await;
     }
 
     /// Closes the Engine.IO session of a client that polls.
     pub async fn close(&self, sid: &str, eio3: bool) {
-        if eio3 {
-            self.post(sid, 3, "1:1").await;
-        } else {
-            self.post(sid, 4, "1").await;
-        }
+        self.post(sid, eio3, if eio3 { "1:1" } else { "1" }).await;
     }
 
     /// Whether socketioxide has this Engine.IO session. It accepts a post without packets if it has.
@@ -88,15 +85,17 @@ impl Engine {
         Some(self.call(self.request(Method::GET, sid, 4, "")?).await)
     }
 
-    async fn post(&self, sid: &str, version: u8, packet: &'static str) {
-        if let Some(request) = self.request(Method::POST, sid, version, packet) {
-            self.call(request).await;
+    /// Posts for a client.
+    pub(super) async fn post(&self, sid: &str, eio3: bool, body: impl Into<Body>) -> Response {
+        match self.request(Method::POST, sid, if eio3 { 3 } else { 4 }, body) {
+            Some(request) => self.call(request).await,
+            None => gone(),
         }
     }
 
-    fn request(&self, method: Method, sid: &str, version: u8, body: &'static str) -> Option<Request> {
+    fn request(&self, method: Method, sid: &str, version: u8, body: impl Into<Body>) -> Option<Request> {
         let uri: Uri = format!("{}?EIO={version}&transport=polling&sid={sid}", self.path).parse().ok()?;
-        let mut request = Request::new(Body::from(body));
+        let mut request = Request::new(body.into());
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         let kind = HeaderValue::from_static("text/plain;charset=UTF-8");

@@ -24,6 +24,7 @@ use super::door::Door;
 use super::entry::{Entry, Owner};
 use super::handler::number;
 use super::joining::{JoiningClient, json_of};
+use super::longest_packet;
 use super::packet::{MAX_ATTACHMENTS, READ_BUFFER, connect_frame, refusal_frame};
 use super::polling::PollingClient;
 use crate::base::clock::instant;
@@ -89,7 +90,7 @@ impl Drop for Client {
 
 impl Client {
     async fn serve(mut self, conn: Conn) {
-        let longest = self.limits().max_message_bytes;
+        let longest = longest_packet(self.limits());
         let mut socket = speak(conn, READ_BUFFER, longest).await;
         let ending = self.hear(&mut socket).await;
         for entry in &self.entries {
@@ -124,6 +125,11 @@ impl Client {
                 message = poll_fn(|cx| poll_message(socket, &self.writer, &mut drained, cx)) => message,
                 () = tokio::time::sleep_until(until.unwrap_or(next)) => {
                     let now = instant();
+                    if until.is_some() && self.entries.iter().any(|entry| entry.inbox.is_held()) {
+                        // The answer waits behind requests that are not read yet.
+                        until = Some(now + PING_RETRY);
+                        continue;
+                    }
                     if until.is_some() {
                         return Ending { name: "heartbeat_timeout", close: Some(websocket::GOING_AWAY) };
                     }

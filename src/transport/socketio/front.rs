@@ -24,7 +24,7 @@ use super::greeting::Greeting;
 use super::handshake::{EndsWithConnection, Handshake};
 use super::incoming::Incoming;
 use super::polling::PollingClients;
-use super::{begin, probe};
+use super::{begin, longest_packet, probe};
 use crate::app::App;
 use crate::base::clock::instant;
 use crate::base::error::Refusal;
@@ -60,9 +60,9 @@ impl Front {
         self.door.as_ref().map(|door| door.sessions.app())
     }
 
-    /// The longest message of one packet, in bytes.
-    fn longest(&self) -> usize {
-        self.app().map_or(self.body_limit, |app| app.config.limits.max_message_bytes)
+    /// The longest packet that is read as a whole, in bytes.
+    pub(super) fn longest(&self) -> usize {
+        self.app().map_or(self.body_limit, |app| longest_packet(&app.config.limits))
     }
 
     /// The query of a request that Engine.IO's own server would accept.
@@ -78,6 +78,11 @@ impl Front {
             Some(client) if client.is_eio3() != query.eio3 => Err(EngineError::BadRequest),
             Some(_) => Ok(query),
         }
+    }
+
+    /// The longest message of most kinds, in bytes.
+    fn usual(&self) -> usize {
+        self.app().map_or(self.body_limit, |app| app.config.limits.max_message_bytes)
     }
 
     fn refuse(&self, request: &Request, query: &EngineQuery) -> Option<Response> {
@@ -105,10 +110,7 @@ impl Front {
         let response = if polls {
             self.poll(request, sid, query.eio3).await
         } else {
-            match self.mend_posted(request, sid, query.eio3).await {
-                Ok(request) => self.engine.call(request).await,
-                Err(refusal) => refusal,
-            }
+            self.post(request, sid, query.eio3).await
         };
         self.may_have_left(sid).await;
         as_node(response, !polls)
@@ -152,7 +154,8 @@ impl Front {
             (Some(_), _) => EngineError::BadRequest.answer(),
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let incoming = Incoming::new(query.eio3, client.as_deref(), self.longest(), arrival);
+            let incoming =
+                Incoming::new(query.eio3, client.as_deref(), [self.longest(), self.usual()], arrival);
             let greeting = Greeting::new(query.eio3, client);
             let until_end =
                 handshake.map(|handshake| Box::new(EndsWithConnection(handshake)) as Box<dyn Any + Send>);

@@ -7,7 +7,9 @@
 //! - The first ping is kept from clients (see [`super::greeting`]), so its answer is put in here. The packet with which
 //!   socket.io-client 2 joins is changed here (see [`super::query`]). To be deleted when upstream does these two.
 
-use std::sync::Weak;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, ready};
 
 use smallvec::SmallVec;
 use tokio::io::ReadBuf;
@@ -15,11 +17,14 @@ use tokio::io::ReadBuf;
 use super::decode::{Meaning, REFUSED, meaning};
 use super::entry::Entry;
 use super::established::{Arrival, Establishing};
-use super::packet::{event_in, is_step};
+use super::packet::{BEGINNING, event_in, is_step};
 use super::polling::PollingClient;
 use super::query;
 use crate::transport::conn::tap::{IncomingTap, News, TakeOver};
 use crate::transport::conn::websocket::{Head, unmask};
+
+/// A longer message ends the connection. One that is too long and shorter is answered, and its bytes are thrown away.
+const LONGEST_REFUSED: u64 = 16 * 1024 * 1024;
 
 /// A pong, `3`, as a client's WebSocket frame.
 const PONG: [u8; 7] = [0x81, 0x81, 0, 0, 0, 0, b'3'];
@@ -37,8 +42,11 @@ pub(super) struct Incoming {
     pong: bool,
     /// The sessions that have come in, the newest first.
     entries: SmallVec<[Weak<Entry>; 1]>,
-    /// The longest message that is put together here, in bytes.
+    /// The longest message that is put together here, in bytes. From the usual length on, most are too long.
     longest: usize,
+    usual: usize,
+    /// Bytes that are still to come of a message that is too long, and was answered.
+    refused: u64,
     /// The beginning of a frame, and how many bytes of the frame are needed to go on.
     partial: Vec<u8>,
     needed: usize,
@@ -48,6 +56,9 @@ pub(super) struct Incoming {
     fragmented: bool,
     /// Bytes for the reader that it had no room for.
     ready: Vec<u8>,
+    /// A session's inbox wants nothing more for now. What was read beyond that is kept.
+    hold: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    kept: Vec<u8>,
     /// The reader may not have dealt with everything that was passed on. What follows goes the same way, to stay in order.
     ahead: bool,
     /// How many packets other than events and acks were passed on. A client that has done nothing but come in has one.
@@ -57,11 +68,12 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    /// For a new WebSocket. `client` was polling before.
+    /// For a new WebSocket. `client` was polling before. The longest message that is put together, and the longest of most
+    /// kinds, are in bytes.
     pub(super) fn new(
         eio3: bool,
         client: Option<&PollingClient>,
-        longest: usize,
+        [longest, usual]: [usize; 2],
         arrival: Option<Arrival>,
     ) -> Self {
         let pong = !eio3 && client.is_none_or(|client| !client.was_pinged());
@@ -72,11 +84,15 @@ impl Incoming {
             pong,
             entries: SmallVec::new(),
             longest,
+            usual,
+            refused: 0,
             partial: Vec::new(),
             needed: 0,
             passing: 0,
             fragmented: false,
             ready: Vec::new(),
+            hold: None,
+            kept: Vec::new(),
             ahead: false,
             steps: 0,
             arrival: arrival.map(Box::new),
@@ -100,6 +116,9 @@ impl Incoming {
 
     fn frames(&mut self, mut bytes: &mut [u8], to: &mut ReadBuf<'_>) {
         while !bytes.is_empty() {
+            if self.hold.is_some() {
+                return self.kept.extend_from_slice(bytes);
+            }
             if self.passing > 0 {
                 let count = usize::try_from(self.passing).unwrap_or(usize::MAX).min(bytes.len());
                 let (passed, rest) = bytes.split_at_mut(count);
@@ -108,10 +127,27 @@ impl Incoming {
                 bytes = rest;
                 continue;
             }
+            if self.refused > 0 {
+                let count = usize::try_from(self.refused).unwrap_or(usize::MAX).min(bytes.len());
+                bytes = &mut bytes[count..];
+                self.refused -= count as u64;
+                continue;
+            }
             let head = match Head::read(bytes) {
                 Ok(head) => head,
                 Err(needed) => return self.keep(bytes, needed),
             };
+            let is_long = (self.usual as u64 + 1..LONGEST_REFUSED).contains(&head.payload);
+            if is_long && head.is_text() && !self.fragmented {
+                let begins = head.length + BEGINNING;
+                if bytes.len() < begins {
+                    return self.keep(bytes, begins);
+                }
+                if self.refuses(&bytes[head.length..begins], &head) {
+                    self.refused = head.payload.saturating_add(head.length as u64);
+                    continue;
+                }
+            }
             if !head.is_text() || self.fragmented || head.payload > self.longest as u64 {
                 if head.is_data() {
                     self.fragmented = !head.is_final();
@@ -153,8 +189,27 @@ impl Incoming {
         self.ready.extend_from_slice(&bytes[count..]);
     }
 
+    /// Answers an event that is too long. Returns `false` if it is none, or is for no session.
+    fn refuses(&mut self, begins: &[u8], head: &Head) -> bool {
+        let Ok(length) = usize::try_from(head.payload) else { return false };
+        let mut begins = begins.to_vec();
+        unmask(&mut begins, head.mask);
+        // The beginning may end within a character.
+        let begins = String::from_utf8_lossy(&begins);
+        let Some((namespace, ack, json)) = begins.strip_prefix("42").and_then(event_in) else { return false };
+        let mut entries = self.entries.iter().filter_map(Weak::upgrade);
+        let Some(entry) = entries.find(|entry| entry.namespace == namespace) else { return false };
+        let length = length - (begins.len() - json.len()).min(length);
+        if entry.inbox.fits(json, length).is_ok() {
+            return false;
+        }
+        entry.inbox.too_large(json, length, ack);
+        self.hold_for(&entry);
+        true
+    }
+
     /// Gives an event to its session's inbox. Returns `false` and leaves the payload as it was if it is for none.
-    fn hear(&self, payload: &mut [u8], mask: [u8; 4]) -> bool {
+    fn hear(&mut self, payload: &mut [u8], mask: [u8; 4]) -> bool {
         let is_event = payload.len() > 2 && payload[0] ^ mask[0] == b'4' && payload[1] ^ mask[1] == b'2';
         if !is_event || self.ahead || self.entries.is_empty() {
             return false;
@@ -197,10 +252,23 @@ impl Incoming {
         left_out
     }
 
-    fn event(&self, packet: &str) -> bool {
+    fn event(&mut self, packet: &str) -> bool {
         let Some((namespace, ack, json)) = event_in(packet) else { return false };
         let mut entries = self.entries.iter().filter_map(Weak::upgrade);
-        entries.find(|entry| entry.namespace == namespace).is_some_and(|entry| entry.inbox.event(json, ack))
+        let entry = entries.find(|entry| entry.namespace == namespace);
+        entry.is_some_and(|entry| {
+            let heard = entry.inbox.event(json, ack);
+            self.hold_for(&entry);
+            heard
+        })
+    }
+
+    /// Reads nothing more as long as the session's inbox wants that.
+    fn hold_for(&mut self, entry: &Entry) {
+        if self.hold.is_none() && entry.inbox.is_held() {
+            let inbox = Arc::clone(&entry.inbox);
+            self.hold = Some(Box::pin(async move { inbox.until_ready().await }));
+        }
     }
 }
 
@@ -214,6 +282,13 @@ impl IncomingTap for Incoming {
     }
 
     fn asked(&mut self) -> Option<TakeOver> {
+        if self.ahead {
+            // The reader may have given events to an inbox.
+            let held = self.entries.iter().filter_map(Weak::upgrade).find(|entry| entry.inbox.is_held());
+            if let Some(entry) = held {
+                self.hold_for(&entry);
+            }
+        }
         self.ahead = !self.ready.is_empty() || self.passing > 0;
         let establishing = self.establishes()?;
         Some(Box::new(move |conn, writer| establishing.go_on(conn, writer)))
@@ -239,6 +314,16 @@ impl IncomingTap for Incoming {
             self.pong = false;
         }
         can
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<()> {
+        while let Some(hold) = &mut self.hold {
+            ready!(hold.as_mut().poll(cx));
+            self.hold = None;
+            let mut kept = std::mem::take(&mut self.kept);
+            self.take(&mut kept, to);
+        }
+        Poll::Ready(())
     }
 
     fn take(&mut self, mut bytes: &mut [u8], to: &mut ReadBuf<'_>) {
@@ -280,7 +365,7 @@ mod tests {
 
     /// What the reader gets of these bytes in pieces of `size`, with room for `room` bytes at a time.
     fn passed(bytes: &[u8], size: usize, room: usize) -> Vec<u8> {
-        let mut incoming = Incoming::new(true, None, 400, None);
+        let mut incoming = Incoming::new(true, None, [400, 400], None);
         let mut bytes = bytes.to_vec();
         let mut got = Vec::new();
         let mut space = vec![0; room];

@@ -16,6 +16,7 @@ mod joining;
 pub mod packet;
 pub mod polling;
 mod polls;
+mod posted;
 mod posts;
 mod probe;
 pub mod query;
@@ -37,7 +38,7 @@ use self::door::{Denied, Door};
 use self::entry::{Entry, Owner};
 use self::handler::Handler;
 use self::joining::JoiningClient;
-use self::packet::{MAX_ATTACHMENTS, READ_BUFFER};
+use self::packet::{BEGINNING, MAX_ATTACHMENTS, READ_BUFFER};
 use self::polling::PollingClients;
 use crate::base::config::Limits;
 use crate::base::error::Refusal;
@@ -66,8 +67,18 @@ pub fn service(sessions: &Sessions, clients: &PollingClients) -> Front {
             serve(&io, &door, dialect, namespace);
         }
     }
-    let body_limit = limits.max_message_bytes.saturating_mul(MESSAGES_PER_BODY);
-    Front::new(engine, clients.clone(), Some(door), body_limit)
+    Front::new(engine, clients.clone(), Some(door), body_limit(limits))
+}
+
+/// The longest polling body that the server sends, and that it tells clients to send.
+fn body_limit(limits: &Limits) -> usize {
+    limits.max_message_bytes.saturating_mul(MESSAGES_PER_BODY).max(longest_packet(limits))
+}
+
+/// The longest packet that is read as a whole. What is too long for its kind is answered: see
+/// [`Inbox::too_large`](crate::session::inbox::Inbox::too_large).
+fn longest_packet(limits: &Limits) -> usize {
+    limits.max_batch_bytes.saturating_add(BEGINNING)
 }
 
 async fn not_found(_: axum::extract::Request) -> Result<axum::response::Response, std::convert::Infallible> {
@@ -75,22 +86,20 @@ async fn not_found(_: axum::extract::Request) -> Result<axum::response::Response
 }
 
 fn builder(limits: &Limits) -> socketioxide::SocketIoBuilder {
-    let bytes = limits.max_message_bytes;
-    // A polling body may hold several messages. Each of them is held to its own limit when it is read.
-    let body = bytes.saturating_mul(MESSAGES_PER_BODY);
+    let bytes = longest_packet(limits);
     SocketIo::builder()
         .ping_interval(Duration::from_millis(limits.ping_interval_ms))
         .ping_timeout(Duration::from_millis(limits.ping_timeout_ms))
         .connect_timeout(CONNECT_TIMEOUT)
         .max_buffer_size(limits.max_socket_buffer)
-        .max_payload(body as u64)
+        .max_payload(body_limit(limits) as u64)
         .ws_max_message_size(bytes)
         .ws_max_frame_size(bytes)
         .ws_read_buffer_size(READ_BUFFER)
         .with_parser(
             socketioxide::ParserConfig::common()
                 .max_incoming_binaries(MAX_ATTACHMENTS)
-                .max_incoming_binary_buf_size(bytes),
+                .max_incoming_binary_buf_size(limits.max_message_bytes),
         )
 }
 

@@ -111,6 +111,9 @@ pub(super) fn connect_reply(reply: &[u8], session: &Session) -> Option<String> {
 /// The byte between two packets of a polling body.
 pub(super) const SEPARATOR: u8 = b'\x1E';
 
+/// How much of a packet that is too long is kept, to answer it: more than the longest namespace, ack number and event name.
+pub(super) const BEGINNING: usize = 256;
+
 /// An event as a WebSocket frame. `offset` is its last argument. It is made once for all clients that get it.
 #[must_use]
 pub fn event_frame(namespace: &str, message: &Message, offset: Option<&str>) -> Bytes {

@@ -1,4 +1,4 @@
-//! The requests of a client that polls: what it gets is changed on the way, and so is what it posts.
+//! The polls of a client: what it gets is changed on the way.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,8 +13,6 @@ use super::front::{Front, gone};
 use super::greeting::{mend_polled, without_close};
 use super::packet::{refusal_of_version_3, write_acks};
 use super::polling::PollingClient;
-use super::{posts, query};
-use crate::transport::problem;
 
 /// How often in a row socketioxide is asked again when nothing is left of its answer.
 const POLLS: usize = 3;
@@ -111,33 +109,6 @@ impl Front {
         };
         parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         Ok(Response::from_parts(parts, Body::from(body)))
-    }
-
-    /// Makes what a client of version 2 posts readable (see [`query`]), and takes note of what other clients post.
-    pub(super) async fn mend_posted(
-        &self,
-        request: Request,
-        sid: &str,
-        eio3: bool,
-    ) -> Result<Request, Response> {
-        let (parts, body) = request.into_parts();
-        let Ok(bytes) = axum::body::to_bytes(body, self.body_limit).await else {
-            return Err(problem::plain(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large"));
-        };
-        let mut bytes = Vec::from(bytes);
-        if let Some(client) = self.clients.get(sid) {
-            if self.door.is_some() {
-                bytes = posts::take(&client, bytes);
-            }
-            client.posted(&bytes);
-            if !eio3 && bytes == b"1" {
-                client.says_goodbye();
-            }
-        }
-        if eio3 {
-            query::rewrite_body(&mut bytes);
-        }
-        Ok(Request::from_parts(parts, Body::from(bytes)))
     }
 }
 

@@ -1,106 +1,130 @@
-//! What a client posts while it polls, before socketioxide gets it: events go straight to their session, packets without a
-//! meaning are left out, and packets that break the protocol are replaced by one that socketioxide refuses.
+//! What a client posts while it polls: packet by packet, no faster than its sessions want it.
 
-use super::decode::{Meaning, REFUSED, meaning};
-use super::entry::Entry;
-use super::packet::{SEPARATOR, event_in};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::{StatusCode, header};
+
+use super::front::{Front, gone};
+use super::packet::event_in;
 use super::polling::PollingClient;
+use super::posted::{Piece, Splitter};
+use super::query;
+use crate::base::clock::instant;
+use crate::transport::problem;
 
-/// Takes a body of a client. Returns what is left for socketioxide.
-pub(super) fn take(client: &PollingClient, body: Vec<u8>) -> Vec<u8> {
-    // Version 3 has a form for bytes, which socketioxide reads.
-    let text = match String::from_utf8(body) {
-        Ok(text) => text,
-        Err(bytes) => return bytes.into_bytes(),
-    };
-    if text.is_empty() {
-        return vec![REFUSED];
-    }
-    let eio3 = client.is_eio3();
-    let Some(packets) =
-        (if eio3 { lengths(&text) } else { Some(text.split(char::from(SEPARATOR)).collect()) })
-    else {
-        return text.into_bytes();
-    };
-    let mut left: Vec<&str> = Vec::new();
-    // Once socketioxide has got a packet that changes something, it gets the others too, to keep them in order.
-    // The same holds after a change of transports, when a post comes too late.
-    let mut ahead = client.writer().is_some();
-    for packet in packets {
-        if eio3 && packet.is_empty() {
-            continue;
-        }
-        if !ahead && hear(client, packet) {
-            continue;
-        }
-        match meaning(packet, eio3) {
-            Meaning::Nothing => {}
-            Meaning::NothingIn(namespace) if client.entry(namespace.as_bytes()).is_some() => {}
-            Meaning::Broken => {
-                left.push("x");
-                break;
+/// The longest time for which a post is held up in all. Clients give up after five seconds, and what they do not know to have
+/// arrived they send again.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The most bytes of one post. Nothing that a client collects in a day is as long.
+const LONGEST_POST: usize = 16 * 1024 * 1024;
+
+impl Front {
+    /// Gives what a client posts to socketioxide.
+    pub(super) async fn post(&self, request: Request, sid: &str, eio3: bool) -> Response {
+        let (parts, body) = request.into_parts();
+        let of_bytes = eio3
+            && parts.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/octet-stream");
+        let client = self.clients.get(sid).filter(|_| !of_bytes);
+        let Some(client) = client else {
+            return match axum::body::to_bytes(body, self.body_limit).await {
+                Ok(body) => self.engine.call(Request::from_parts(parts, Body::from(body))).await,
+                Err(_) => too_large(self.body_limit),
+            };
+        };
+        let mut splitter = Splitter::new(eio3, self.longest());
+        let (mut length, mut patience, mut answer) = (0, PATIENCE, None);
+        let mut body = body.into_data_stream();
+        loop {
+            let bytes = body.next().await;
+            let ended = bytes.is_none();
+            match bytes {
+                Some(Ok(bytes)) => {
+                    length += bytes.len();
+                    if length > LONGEST_POST {
+                        return too_large(LONGEST_POST);
+                    }
+                    splitter.push(&bytes);
+                }
+                Some(Err(_)) => return gone(),
+                None => splitter.end(),
             }
-            Meaning::Plain | Meaning::NothingIn(_) => {
-                ahead |= packet != "2" && packet != "3";
-                left.push(packet);
+            while let Some(piece) = splitter.next() {
+                let left = match piece {
+                    Piece::Packet(packet) => self.packet(&client, packet, eio3),
+                    Piece::Long(begins, length) if long(&client, &begins, length) => None,
+                    Piece::Long(..) => return too_large(self.longest()),
+                    Piece::Broken => Some(Bytes::from_static(BROKEN)),
+                };
+                if let Some(left) = left {
+                    let is_goodbye = matches!(&*left, b"1" | b"1:1");
+                    let response = self.engine.post(sid, eio3, left).await;
+                    if is_goodbye || response.status() != StatusCode::OK {
+                        return response;
+                    }
+                    answer = Some(response);
+                }
+                hold(&client, &mut patience).await;
+            }
+            if ended {
+                return match answer {
+                    Some(answer) => answer,
+                    // Whether the session is still there.
+                    None => self.engine.call(Request::from_parts(parts, Body::empty())).await,
+                };
             }
         }
     }
-    if !eio3 {
-        return left.join(&char::from(SEPARATOR).to_string()).into_bytes();
-    }
-    left.into_iter().fold(String::new(), with_length).into_bytes()
-}
 
-/// A body of version 3 with one more packet.
-pub(super) fn with_length(body: String, packet: &str) -> String {
-    body + &packet.encode_utf16().count().to_string() + ":" + packet
-}
-
-/// Gives an event to its session. Returns `false` if it is for none.
-fn hear(client: &PollingClient, packet: &str) -> bool {
-    let Some((namespace, ack, json)) = packet.strip_prefix("42").and_then(event_in) else { return false };
-    let entry = client.entry(namespace.as_bytes()).filter(|entry| entry.session.is_in());
-    // A packet that is too long takes the other way, on which its session is told so.
-    let fits = |entry: &Entry| packet.len() <= entry.session.app().config.limits.max_message_bytes;
-    entry.is_some_and(|entry| fits(&entry) && entry.inbox.event(json, ack))
-}
-
-/// The packets of a body of version 3, `<length>:<packet>…`, or `None` if it is not one. Lengths are in UTF-16 code units.
-pub(super) fn lengths(body: &str) -> Option<Vec<&str>> {
-    let (mut packets, mut rest) = (Vec::new(), body);
-    while !rest.is_empty() {
-        let (length, after) = rest.split_once(':')?;
-        let length: usize =
-            length.parse().ok().filter(|_| length.bytes().all(|digit| digit.is_ascii_digit()))?;
-        let mut units = 0;
-        let end = after.char_indices().find(|(_, character)| {
-            let ends = units == length;
-            units += character.len_utf16();
-            ends
-        });
-        let end = end.map_or(after.len(), |(end, _)| end);
-        let (packet, next) = after.split_at(end);
-        if packet.encode_utf16().count() != length {
-            return None;
+    /// What socketioxide gets of a packet.
+    fn packet(&self, client: &PollingClient, packet: Bytes, eio3: bool) -> Option<Bytes> {
+        if !eio3 {
+            client.posted(&packet);
+            if &*packet == b"1" {
+                client.says_goodbye();
+            }
+            return Some(if packet.is_empty() { Bytes::from_static(BROKEN) } else { packet });
         }
-        packets.push(packet);
-        rest = next;
+        let Ok(text) = std::str::from_utf8(&packet) else { return Some(Bytes::from_static(BROKEN)) };
+        let mut framed = format!("{}:", text.encode_utf16().count()).into_bytes();
+        let begins = framed.len();
+        framed.extend_from_slice(&packet);
+        query::mend(&mut framed[begins..], [0; 4]);
+        Some(framed.into())
     }
-    Some(packets)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A body that both versions refuse.
+const BROKEN: &[u8] = b"x";
 
-    #[test]
-    fn bodies_of_version_3() {
-        assert_eq!(lengths("1:21:3"), Some(vec!["2", "3"]));
-        assert_eq!(lengths("4:4é😀1:2"), Some(vec!["4é😀", "2"]));
-        assert_eq!(lengths("0:1:2"), Some(vec!["", "2"]));
-        for broken in ["1", "x:2", "2:2", "+1:2", "1:2x", ":2", "1:😀"] {
-            assert_eq!(lengths(broken), None, "{broken}");
+/// Answers a message that is too long, if it is an event of a session.
+fn long(client: &PollingClient, begins: &[u8], length: usize) -> bool {
+    // The beginning may end within a character.
+    let begins = String::from_utf8_lossy(begins);
+    let Some((namespace, ack, json)) = begins.strip_prefix("42").and_then(event_in) else { return false };
+    let entry = client.entry(namespace.as_bytes());
+    entry.is_some_and(|entry| {
+        entry.inbox.too_large(json, length, ack);
+        true
+    })
+}
+
+/// Waits as long as a session of the client wants no more.
+async fn hold(client: &PollingClient, patience: &mut Duration) {
+    for entry in client.entries() {
+        if entry.inbox.is_held() {
+            let began = instant();
+            let _ = tokio::time::timeout(*patience, entry.inbox.until_ready()).await;
+            *patience = patience.saturating_sub(began.elapsed());
         }
     }
+}
+
+fn too_large(limit: usize) -> Response {
+    let detail = format!("the body or a packet in it has more than {limit} bytes");
+    problem::plain(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &detail)
 }

@@ -33,6 +33,8 @@ use crate::transport::upgrade::{Ending, Rewound, read_to_end, refuse_foreign, sp
 
 /// The read buffer of a WebSocket. Messages of clients are small.
 const READ_BUFFER: usize = 2_048;
+/// A message that is up to so many times too long gets an answer. A longer one ends the connection.
+const READ_AND_REFUSED: usize = 4;
 /// Every request gets an answer here. The number of the ack has no meaning.
 const ANSWERED: Option<AckNumber> = Some(0);
 
@@ -128,8 +130,13 @@ async fn serve(
         let command = Ok(Command::Subscribe { order: watched.order.clone(), since: None });
         inbox.request(dialect::Request { event: "subscribe:order", command }, ANSWERED);
     }
-    let mut socket = speak(stream, READ_BUFFER, limits.max_message_bytes).await;
+    // A message that is too long is read as long as that costs little, so that it can be answered and the socket stays.
+    let longest = limits.max_message_bytes.saturating_mul(READ_AND_REFUSED);
+    let mut socket = speak(stream, READ_BUFFER, longest).await;
     let reason = hear(&mut socket, &inbox, &writer, Heartbeat::new(limits)).await;
+    if reason.is_too_large() {
+        inbox.too_large("", usize::MAX, ANSWERED);
+    }
     drop(entered);
     if !session.is_closing() {
         site.sessions.metrics().closed(reason.name);
@@ -176,7 +183,13 @@ async fn hear(
     let mut next = heard + beat.interval;
     loop {
         let message = tokio::select! {
-            message = socket.next() => message,
+            message = async {
+                // Requests that come too fast wait at the client.
+                if inbox.is_held() {
+                    inbox.until_ready().await;
+                }
+                socket.next().await
+            } => message,
             () = tokio::time::sleep_until(next) => {
                 let now = instant();
                 if now >= heard + beat.patience {
