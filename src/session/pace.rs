@@ -64,11 +64,18 @@ impl Pace {
 
 /// The limits of the users who are connected. It has an entry for each of them, and for some who left lately.
 #[derive(Debug)]
-pub(super) struct UserPaces(Mutex<(HashMap<UserId, Arc<Mutex<Pace>>>, usize)>);
+pub(super) struct UserPaces(Mutex<Users>);
+
+#[derive(Debug)]
+struct Users {
+    paces: HashMap<UserId, Arc<Mutex<Pace>>>,
+    /// With so many entries, those that are needed no longer are removed.
+    sweep_at: usize,
+}
 
 impl Default for UserPaces {
     fn default() -> Self {
-        Self(Mutex::new((HashMap::new(), SWEEP)))
+        Self(Mutex::new(Users { paces: HashMap::new(), sweep_at: SWEEP }))
     }
 }
 
@@ -76,7 +83,7 @@ impl UserPaces {
     /// The limit that all sockets of a user share. A user who leaves and comes back at once finds it as it was.
     pub fn of(&self, user: &UserId, limit: u32, now: Time) -> Arc<Mutex<Pace>> {
         let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (paces, sweep_at) = &mut *users;
+        let Users { paces, sweep_at } = &mut *users;
         if let Some(pace) = paces.get(user) {
             return Arc::clone(pace);
         }
@@ -126,7 +133,7 @@ mod tests {
         for number in 0..10 * SWEEP {
             let _ = paces.of(&UserId::stored(&format!("u{number}")), 1, from_millis(0));
         }
-        assert!(paces.0.lock().expect("a lock").0.len() <= SWEEP);
+        assert!(paces.0.lock().expect("a lock").paces.len() <= SWEEP);
         assert!(Arc::ptr_eq(&here, &paces.of(&UserId::stored("here"), 1, from_millis(0))));
     }
 }

@@ -62,7 +62,7 @@ pub async fn read(mut body: Body, limit: usize) -> Result<Bytes, Response> {
 }
 
 /// When a body has to go on of which `read` bytes have arrived.
-fn deadline(began: Instant, read: usize) -> Instant {
+pub(super) fn deadline(began: Instant, read: usize) -> Instant {
     #[expect(clippy::cast_precision_loss, reason = "bodies are small")]
     let seconds = read as f64 / MIN_RATE;
     began + GRACE + Duration::from_secs_f64(seconds)
@@ -73,7 +73,7 @@ async fn next(body: &mut Body) -> Option<Result<http_body::Frame<Bytes>, axum::E
 }
 
 /// An answer that ends the connection: the rest of the body is not waited for.
-fn ends(mut response: Response) -> Response {
+pub(super) fn ends(mut response: Response) -> Response {
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }

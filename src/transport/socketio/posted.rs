@@ -31,14 +31,27 @@ pub(super) struct Splitter {
     /// The beginning of a packet that is too long, and how much of it has gone by.
     long: Option<(Bytes, usize)>,
     ended: bool,
+    broken: bool,
 }
 
 impl Splitter {
     pub(super) fn new(eio3: bool, longest: usize) -> Self {
-        Self { eio3, longest, buffer: BytesMut::new(), at: 0, units: None, long: None, ended: false }
+        Self {
+            eio3,
+            longest,
+            buffer: BytesMut::new(),
+            at: 0,
+            units: None,
+            long: None,
+            ended: false,
+            broken: false,
+        }
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) {
+        if self.broken {
+            return;
+        }
         self.buffer.extend_from_slice(bytes);
     }
 
@@ -49,6 +62,9 @@ impl Splitter {
 
     /// The next packet that has arrived.
     pub(super) fn next(&mut self) -> Option<Piece> {
+        if self.broken {
+            return None;
+        }
         if self.eio3 { self.counted() } else { self.separated() }
     }
 
@@ -72,21 +88,20 @@ impl Splitter {
     }
 
     fn counted(&mut self) -> Option<Piece> {
-        let mut units = match self.units {
-            Some(units) => units,
-            None => {
-                if self.buffer.is_empty() {
-                    return None;
-                }
-                let colon = self.buffer.iter().take(LENGTH).position(|byte| *byte == b':');
-                let Some(colon) = colon else {
-                    return (self.ended || self.buffer.len() >= LENGTH).then(|| self.broken());
-                };
-                let digits = self.buffer.split_to(colon + 1);
-                match std::str::from_utf8(&digits[..colon]).ok().and_then(|digits| digits.parse().ok()) {
-                    Some(units) => units,
-                    None => return Some(self.broken()),
-                }
+        let mut units = if let Some(units) = self.units {
+            units
+        } else {
+            if self.buffer.is_empty() {
+                return None;
+            }
+            let colon = self.buffer.iter().take(LENGTH).position(|byte| *byte == b':');
+            let Some(colon) = colon else {
+                return (self.ended || self.buffer.len() >= LENGTH).then(|| self.broken());
+            };
+            let digits = self.buffer.split_to(colon + 1);
+            match std::str::from_utf8(&digits[..colon]).ok().and_then(|digits| digits.parse().ok()) {
+                Some(units) => units,
+                None => return Some(self.broken()),
             }
         };
         while let Some(byte) = self.buffer.get(self.at) {
@@ -138,6 +153,7 @@ impl Splitter {
     }
 
     fn broken(&mut self) -> Piece {
+        self.broken = true;
         self.buffer.clear();
         self.at = 0;
         Piece::Broken
@@ -183,7 +199,7 @@ mod tests {
             let body = format!("1:2{units}:{huge}1:3{units}:{huge}");
             assert_eq!(pieces(&body, true, size), [packet("2"), long(&huge), packet("3"), long(&huge)]);
             for broken in ["x:2", "12", "2:2", ":2", "123456789012:2"] {
-                assert_eq!(pieces(broken, true, size)[0], Piece::Broken, "{broken}");
+                assert_eq!(pieces(broken, true, size), [Piece::Broken], "{broken}");
             }
         }
     }

@@ -8,6 +8,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{StatusCode, header};
+use tokio::time::{timeout, timeout_at};
 
 use super::front::{Front, gone};
 use super::packet::event_in;
@@ -15,7 +16,7 @@ use super::polling::PollingClient;
 use super::posted::{Piece, Splitter};
 use super::query;
 use crate::base::clock::instant;
-use crate::transport::problem;
+use crate::transport::{body, problem};
 
 /// The longest time for which a post is held up in all. Clients give up after five seconds, and what they do not know to have
 /// arrived they send again.
@@ -26,21 +27,28 @@ const LONGEST_POST: usize = 16 * 1024 * 1024;
 impl Front {
     /// Gives what a client posts to socketioxide.
     pub(super) async fn post(&self, request: Request, sid: &str, eio3: bool) -> Response {
-        let (parts, body) = request.into_parts();
+        let (parts, posted) = request.into_parts();
         let of_bytes = eio3
             && parts.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/octet-stream");
-        let client = self.clients.get(sid).filter(|_| !of_bytes);
-        let Some(client) = client else {
-            return match axum::body::to_bytes(body, self.body_limit).await {
-                Ok(body) => self.engine.call(Request::from_parts(parts, Body::from(body))).await,
-                Err(_) => too_large(self.body_limit),
-            };
+        let Some(client) = self.clients.get(sid) else {
+            // Nothing is read for a client that is not known.
+            return body::ends(self.engine.call(Request::from_parts(parts, Body::empty())).await);
         };
+        if of_bytes {
+            return match body::read(posted, self.body_limit).await {
+                Ok(body) => self.engine.call(Request::from_parts(parts, Body::from(body))).await,
+                Err(refusal) => refusal,
+            };
+        }
         let mut splitter = Splitter::new(eio3, self.longest());
         let (mut length, mut patience, mut answer) = (0, PATIENCE, None);
-        let mut body = body.into_data_stream();
+        let mut posted = posted.into_data_stream();
+        let mut began = instant();
         loop {
-            let bytes = body.next().await;
+            let Ok(bytes) = timeout_at(body::deadline(began, length), posted.next()).await else {
+                let detail = "the body arrives too slowly";
+                return body::ends(problem::plain(StatusCode::REQUEST_TIMEOUT, "timeout", detail));
+            };
             let ended = bytes.is_none();
             match bytes {
                 Some(Ok(bytes)) => {
@@ -55,7 +63,7 @@ impl Front {
             }
             while let Some(piece) = splitter.next() {
                 let left = match piece {
-                    Piece::Packet(packet) => self.packet(&client, packet, eio3),
+                    Piece::Packet(bytes) => Some(packet(&client, bytes, eio3)),
                     Piece::Long(begins, length) if long(&client, &begins, length) => None,
                     Piece::Long(..) => return too_large(self.longest()),
                     Piece::Broken => Some(Bytes::from_static(BROKEN)),
@@ -68,7 +76,7 @@ impl Front {
                     }
                     answer = Some(response);
                 }
-                hold(&client, &mut patience).await;
+                began += hold(&client, &mut patience).await;
             }
             if ended {
                 return match answer {
@@ -79,23 +87,23 @@ impl Front {
             }
         }
     }
+}
 
-    /// What socketioxide gets of a packet.
-    fn packet(&self, client: &PollingClient, packet: Bytes, eio3: bool) -> Option<Bytes> {
-        if !eio3 {
-            client.posted(&packet);
-            if &*packet == b"1" {
-                client.says_goodbye();
-            }
-            return Some(if packet.is_empty() { Bytes::from_static(BROKEN) } else { packet });
+/// What socketioxide gets of a packet.
+fn packet(client: &PollingClient, packet: Bytes, eio3: bool) -> Bytes {
+    if !eio3 {
+        client.posted(&packet);
+        if &*packet == b"1" {
+            client.says_goodbye();
         }
-        let Ok(text) = std::str::from_utf8(&packet) else { return Some(Bytes::from_static(BROKEN)) };
-        let mut framed = format!("{}:", text.encode_utf16().count()).into_bytes();
-        let begins = framed.len();
-        framed.extend_from_slice(&packet);
-        query::mend(&mut framed[begins..], [0; 4]);
-        Some(framed.into())
+        return if packet.is_empty() { Bytes::from_static(BROKEN) } else { packet };
     }
+    let Ok(text) = std::str::from_utf8(&packet) else { return Bytes::from_static(BROKEN) };
+    let mut framed = format!("{}:", text.encode_utf16().count()).into_bytes();
+    let begins = framed.len();
+    framed.extend_from_slice(&packet);
+    query::mend(&mut framed[begins..], [0; 4]);
+    framed.into()
 }
 
 /// A body that both versions refuse.
@@ -113,18 +121,21 @@ fn long(client: &PollingClient, begins: &[u8], length: usize) -> bool {
     })
 }
 
-/// Waits as long as a session of the client wants no more.
-async fn hold(client: &PollingClient, patience: &mut Duration) {
+/// Waits as long as a session of the client wants no more. Returns how long.
+async fn hold(client: &PollingClient, patience: &mut Duration) -> Duration {
+    let mut held = Duration::ZERO;
     for entry in client.entries() {
         if entry.inbox.is_held() {
             let began = instant();
-            let _ = tokio::time::timeout(*patience, entry.inbox.until_ready()).await;
-            *patience = patience.saturating_sub(began.elapsed());
+            let _ = timeout(*patience, entry.inbox.until_ready()).await;
+            held += began.elapsed();
         }
     }
+    *patience = patience.saturating_sub(held);
+    held
 }
 
 fn too_large(limit: usize) -> Response {
     let detail = format!("the body or a packet in it has more than {limit} bytes");
-    problem::plain(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &detail)
+    body::ends(problem::plain(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &detail))
 }
