@@ -188,6 +188,10 @@ impl PollingClient {
     /// The client changes to this WebSocket.
     pub(super) fn moves_to(&self, writer: &Arc<ConnectionWriter>) {
         self.details().writer = Arc::downgrade(writer);
+        if !self.entries().is_empty() {
+            // Its token was verified while it polled.
+            writer.authenticated();
+        }
         self.mark();
     }
 

@@ -99,7 +99,9 @@ impl Splitter {
                 return (self.ended || self.buffer.len() >= LENGTH).then(|| self.broken());
             };
             let digits = self.buffer.split_to(colon + 1);
-            match std::str::from_utf8(&digits[..colon]).ok().and_then(|digits| digits.parse().ok()) {
+            let digits = std::str::from_utf8(&digits[..colon]).ok();
+            let digits = digits.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()));
+            match digits.and_then(|digits| digits.parse().ok()) {
                 Some(units) => units,
                 None => return Some(self.broken()),
             }
@@ -110,7 +112,10 @@ impl Splitter {
                 if units == 0 {
                     break;
                 }
-                units = units.saturating_sub(if *byte >= 0xF0 { 2 } else { 1 });
+                let Some(left) = usize::checked_sub(units, if *byte >= 0xF0 { 2 } else { 1 }) else {
+                    return Some(self.broken());
+                };
+                units = left;
             }
             self.at += 1;
         }
@@ -198,7 +203,7 @@ mod tests {
             assert_eq!(pieces("1:24:4é😀1:3", true, size), [packet("2"), packet("4é😀"), packet("3")]);
             let body = format!("1:2{units}:{huge}1:3{units}:{huge}");
             assert_eq!(pieces(&body, true, size), [packet("2"), long(&huge), packet("3"), long(&huge)]);
-            for broken in ["x:2", "12", "2:2", ":2", "123456789012:2"] {
+            for broken in ["x:2", "12", "2:2", ":2", "+1:2", "1:😀", "123456789012:2"] {
                 assert_eq!(pieces(broken, true, size), [Piece::Broken], "{broken}");
             }
         }

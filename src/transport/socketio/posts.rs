@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use http::{StatusCode, header};
 use tokio::time::{timeout, timeout_at};
 
+use super::decode::{Meaning, REFUSED, meaning};
 use super::front::{Front, gone};
 use super::packet::event_in;
 use super::polling::PollingClient;
@@ -40,6 +41,7 @@ impl Front {
                 Err(refusal) => refusal,
             };
         }
+        let mut packets = Packets { client: &client, eio3, ahead: client.writer().is_some() };
         let mut splitter = Splitter::new(eio3, self.longest());
         let (mut length, mut patience, mut answer) = (0, PATIENCE, None);
         let mut posted = posted.into_data_stream();
@@ -63,7 +65,7 @@ impl Front {
             }
             while let Some(piece) = splitter.next() {
                 let left = match piece {
-                    Piece::Packet(bytes) => Some(packet(&client, bytes, eio3)),
+                    Piece::Packet(packet) => packets.left_of(packet),
                     Piece::Long(begins, length) if long(&client, &begins, length) => None,
                     Piece::Long(..) => return too_large(self.longest()),
                     Piece::Broken => Some(Bytes::from_static(BROKEN)),
@@ -81,6 +83,7 @@ impl Front {
             if ended {
                 return match answer {
                     Some(answer) => answer,
+                    None if length == 0 => self.engine.post(sid, eio3, BROKEN).await,
                     // Whether the session is still there.
                     None => self.engine.call(Request::from_parts(parts, Body::empty())).await,
                 };
@@ -89,25 +92,57 @@ impl Front {
     }
 }
 
-/// What socketioxide gets of a packet.
-fn packet(client: &PollingClient, packet: Bytes, eio3: bool) -> Bytes {
-    if !eio3 {
-        client.posted(&packet);
-        if &*packet == b"1" {
-            client.says_goodbye();
+/// The packets of one post.
+struct Packets<'a> {
+    client: &'a PollingClient,
+    eio3: bool,
+    /// socketioxide has got a packet that changes something, so it gets the others too, to keep them in order. The same holds
+    /// after a change of transports, when a post comes too late.
+    ahead: bool,
+}
+
+impl Packets<'_> {
+    /// What socketioxide gets of a packet. Events go straight to their session, and packets without a meaning are left out.
+    fn left_of(&mut self, packet: Bytes) -> Option<Bytes> {
+        let broken = || Some(Bytes::from_static(BROKEN));
+        let Ok(text) = std::str::from_utf8(&packet) else {
+            return if self.eio3 { broken() } else { Some(packet) };
+        };
+        if (self.eio3 && text.is_empty()) || (!self.ahead && self.hear(text)) {
+            return None;
         }
-        return if packet.is_empty() { Bytes::from_static(BROKEN) } else { packet };
+        match meaning(text, self.eio3) {
+            Meaning::Nothing => return None,
+            Meaning::NothingIn(namespace) if self.client.entry(namespace.as_bytes()).is_some() => {
+                return None;
+            }
+            Meaning::Broken => return broken(),
+            Meaning::Plain | Meaning::NothingIn(_) => self.ahead |= text != "2" && text != "3",
+        }
+        if !self.eio3 {
+            self.client.posted(&packet);
+            if text == "1" {
+                self.client.says_goodbye();
+            }
+            return Some(packet);
+        }
+        let mut framed = format!("{}:", text.encode_utf16().count()).into_bytes();
+        let begins = framed.len();
+        framed.extend_from_slice(&packet);
+        query::mend(&mut framed[begins..], [0; 4]);
+        Some(framed.into())
     }
-    let Ok(text) = std::str::from_utf8(&packet) else { return Bytes::from_static(BROKEN) };
-    let mut framed = format!("{}:", text.encode_utf16().count()).into_bytes();
-    let begins = framed.len();
-    framed.extend_from_slice(&packet);
-    query::mend(&mut framed[begins..], [0; 4]);
-    framed.into()
+
+    /// Gives an event to its session. Returns `false` if it is for none.
+    fn hear(&self, packet: &str) -> bool {
+        let Some((namespace, ack, json)) = packet.strip_prefix("42").and_then(event_in) else { return false };
+        let entry = self.client.entry(namespace.as_bytes()).filter(|entry| entry.session.is_in());
+        entry.is_some_and(|entry| entry.inbox.event(json, ack))
+    }
 }
 
 /// A body that both versions refuse.
-const BROKEN: &[u8] = b"x";
+const BROKEN: &[u8] = &[REFUSED];
 
 /// Answers a message that is too long, if it is an event of a session.
 fn long(client: &PollingClient, begins: &[u8], length: usize) -> bool {
