@@ -30,7 +30,7 @@ async fn a_bad_payload_is_refused_by_member_and_the_socket_stays() {
         ("driver:location", json!({"_placeholder": true, "num": 0}), "latitude"),
         ("driver:location_batch", json!({"points": {}}), "points"),
         ("subscribe:order", json!({}), "orderId"),
-        ("subscribe:order", json!({"orderId": 7}), "orderId"),
+        ("subscribe:order", json!({"orderId": true}), "orderId"),
         ("subscribe:order", json!({"orderId": "o1", "since": -1}), "since"),
         ("subscribe:order", json!({"orderId": "o1", "since": 1.5}), "since"),
         ("subscribe:order", json!(null), "payload"),

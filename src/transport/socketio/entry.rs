@@ -101,6 +101,7 @@ impl Entry {
 
     /// The client has changed to this WebSocket: its session writes there, and hears what comes from there.
     pub(super) fn moved(self: &Arc<Self>, writer: &Arc<ConnectionWriter>) {
+        writer.authenticated();
         writer.attach(&self.session);
         let Self { namespace, offsets, .. } = **self;
         self.session.upgraded(Box::new(Direct { writer: Arc::clone(writer), namespace, offsets }));

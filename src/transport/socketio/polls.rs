@@ -13,6 +13,7 @@ use super::front::{Front, gone};
 use super::greeting::{mend_polled, without_close};
 use super::packet::{refusal_of_version_3, write_acks};
 use super::polling::PollingClient;
+use super::posts;
 
 /// How often in a row socketioxide is asked again when nothing is left of its answer.
 const POLLS: usize = 3;

@@ -126,9 +126,8 @@ impl Packets<'_> {
             }
             return Some(packet);
         }
-        let mut framed = format!("{}:", text.encode_utf16().count()).into_bytes();
-        let begins = framed.len();
-        framed.extend_from_slice(&packet);
+        let mut framed = with_length(String::new(), text).into_bytes();
+        let begins = framed.len() - packet.len();
         query::mend(&mut framed[begins..], [0; 4]);
         Some(framed.into())
     }
@@ -173,4 +172,48 @@ async fn hold(client: &PollingClient, patience: &mut Duration) -> Duration {
 fn too_large(limit: usize) -> Response {
     let detail = format!("the body or a packet in it has more than {limit} bytes");
     body::ends(problem::plain(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &detail))
+}
+
+/// A body of version 3 with one more packet.
+pub(super) fn with_length(body: String, packet: &str) -> String {
+    body + &packet.encode_utf16().count().to_string() + ":" + packet
+}
+
+/// The packets of a body of version 3, `<length>:<packet>…`, or `None` if it is not one. Lengths are in UTF-16 code units.
+pub(super) fn lengths(body: &str) -> Option<Vec<&str>> {
+    let (mut packets, mut rest) = (Vec::new(), body);
+    while !rest.is_empty() {
+        let (length, after) = rest.split_once(':')?;
+        let length: usize =
+            length.parse().ok().filter(|_| length.bytes().all(|digit| digit.is_ascii_digit()))?;
+        let mut units = 0;
+        let end = after.char_indices().find(|(_, character)| {
+            let ends = units == length;
+            units += character.len_utf16();
+            ends
+        });
+        let end = end.map_or(after.len(), |(end, _)| end);
+        let (packet, next) = after.split_at(end);
+        if packet.encode_utf16().count() != length {
+            return None;
+        }
+        packets.push(packet);
+        rest = next;
+    }
+    Some(packets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_of_version_3() {
+        assert_eq!(lengths("1:21:3"), Some(vec!["2", "3"]));
+        assert_eq!(lengths("4:4é😀1:2"), Some(vec!["4é😀", "2"]));
+        assert_eq!(lengths("0:1:2"), Some(vec!["", "2"]));
+        for broken in ["1", "x:2", "2:2", "+1:2", "1:2x", ":2", "1:😀"] {
+            assert_eq!(lengths(broken), None, "{broken}");
+        }
+    }
 }
