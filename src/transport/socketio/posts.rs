@@ -41,7 +41,8 @@ impl Front {
                 Err(refusal) => refusal,
             };
         }
-        let mut packets = Packets { client: &client, eio3, ahead: client.writer().is_some() };
+        let mut packets =
+            Packets { client: &client, eio3, ours: self.door.is_some(), ahead: client.writer().is_some() };
         let mut splitter = Splitter::new(eio3, self.longest());
         let (mut length, mut patience, mut answer) = (0, PATIENCE, None);
         let mut posted = posted.into_data_stream();
@@ -83,7 +84,7 @@ impl Front {
             if ended {
                 return match answer {
                     Some(answer) => answer,
-                    None if length == 0 => self.engine.post(sid, eio3, BROKEN).await,
+                    None if length == 0 && self.door.is_some() => self.engine.post(sid, eio3, BROKEN).await,
                     // Whether the session is still there.
                     None => self.engine.call(Request::from_parts(parts, Body::empty())).await,
                 };
@@ -96,6 +97,8 @@ impl Front {
 struct Packets<'a> {
     client: &'a PollingClient,
     eio3: bool,
+    /// The sessions are Ordercast's own. A plain service gets every packet as it is.
+    ours: bool,
     /// socketioxide has got a packet that changes something, so it gets the others too, to keep them in order. The same holds
     /// after a change of transports, when a post comes too late.
     ahead: bool,
@@ -111,13 +114,17 @@ impl Packets<'_> {
         if (self.eio3 && text.is_empty()) || (!self.ahead && self.hear(text)) {
             return None;
         }
-        match meaning(text, self.eio3) {
+        let meaning = if self.ours { meaning(text, self.eio3) } else { Meaning::Plain };
+        match meaning {
             Meaning::Nothing => return None,
             Meaning::NothingIn(namespace) if self.client.entry(namespace.as_bytes()).is_some() => {
                 return None;
             }
             Meaning::Broken => return broken(),
             Meaning::Plain | Meaning::NothingIn(_) => self.ahead |= text != "2" && text != "3",
+        }
+        if text.is_empty() {
+            return broken();
         }
         if !self.eio3 {
             self.client.posted(&packet);
