@@ -11,7 +11,8 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub line: i32,
     pub name: String,
-    pub quantity: i32,
+    /// Up to three decimals.
+    pub quantity: f64,
     pub unit_price: Option<f64>,
 }
 

@@ -13,6 +13,7 @@ mod m0007_stretches;
 mod m0008_outbox;
 mod m0009_forgetting;
 mod m0010_revoked_tokens;
+mod m0011_quantities;
 
 /// All migrations, oldest first.
 pub struct Migrator;
@@ -31,6 +32,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0008_outbox::Migration),
             Box::new(m0009_forgetting::Migration),
             Box::new(m0010_revoked_tokens::Migration),
+            Box::new(m0011_quantities::Migration),
         ]
     }
 }

@@ -13,6 +13,9 @@ use uuid::Uuid;
 /// A point in time: UTC, in whole milliseconds.
 pub type Time = DateTime<Utc>;
 
+/// The rule for times, in the words of a refusal.
+const TIME_RULE: &str = "must be a time as RFC 3339 has it, such as 2026-11-21T09:00:00.000Z";
+
 /// The source of the current time and of random values.
 #[derive(Clone, Debug)]
 pub enum Clock {
@@ -142,7 +145,7 @@ pub mod wire {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    use super::{Time, from_millis, rfc3339};
+    use super::{TIME_RULE, Time, from_millis, rfc3339};
 
     /// # Errors
     /// Those of the serializer.
@@ -153,7 +156,7 @@ pub mod wire {
     /// # Errors
     /// When the text is not RFC 3339.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Time, D::Error> {
-        written(Time::deserialize(deserializer)?)
+        written(Time::deserialize(deserializer).map_err(|_| D::Error::custom(TIME_RULE))?)
     }
 
     /// chrono reads years that RFC 3339 cannot write, and that a database may not store.
@@ -169,9 +172,10 @@ pub mod wire {
 
 /// Like [`wire`], for `Option<Time>`.
 pub mod wire_option {
+    use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    use super::{Time, wire};
+    use super::{TIME_RULE, Time, wire};
 
     /// # Errors
     /// Those of the serializer.
@@ -185,7 +189,8 @@ pub mod wire_option {
     /// # Errors
     /// When the text is not RFC 3339.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Time>, D::Error> {
-        Option::<Time>::deserialize(deserializer)?.map(wire::written).transpose()
+        let at = Option::<Time>::deserialize(deserializer).map_err(|_| D::Error::custom(TIME_RULE))?;
+        at.map(wire::written).transpose()
     }
 }
 

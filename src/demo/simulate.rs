@@ -8,9 +8,7 @@ use super::{ADMIN, CHEF, CUSTOMER, Person, town};
 use crate::app::App;
 use crate::base::error::Refusal;
 use crate::model::new_order::NewOrder;
-use crate::model::{
-    Action, Driver, Heading, Latitude, LocationReport, Longitude, OrderId, OrderStatus, Role, Speed, UserId,
-};
+use crate::model::{Action, Driver, Latitude, LocationReport, Longitude, OrderId, OrderStatus, Role, UserId};
 
 /// Pause between two orders.
 const PAUSE: Duration = Duration::from_secs(6);
@@ -114,8 +112,8 @@ async fn drive(app: &App, id: &UserId, order: &OrderId) -> Result<(), Refusal> {
             latitude: Latitude(latitude),
             longitude: Longitude(longitude),
             order_id: Some(order.clone()),
-            heading: heading.map(Heading),
-            speed: Some(Speed(8.3)),
+            heading,
+            speed: Some(8.3),
             accuracy: None,
             recorded_at: None,
         };

@@ -31,7 +31,7 @@ pub enum Answer<'a> {
     },
     BatchReceived {
         accepted: usize,
-        rejected: &'a [(usize, &'static str)],
+        rejected: &'a [(usize, &'a Refusal)],
     },
     Refreshed {
         expires_at: Time,

@@ -21,6 +21,7 @@ use self::close::CloseReason;
 use self::message::{LiveAudience, Message, Outgoing, Telling};
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
+use crate::base::json::well_formed;
 use crate::model::{Forecast, LiveEvent, OrderEvent, OrderId, Party, Role, UserId};
 
 pub use self::answer::{Answer, Request};
@@ -256,6 +257,7 @@ impl Dialect {
     /// Parses what a client sends. A batch may have `batch_max` positions.
     #[must_use]
     pub fn parse(self, text: &str, batch_max: usize) -> Request {
+        let text = &*well_formed(text);
         match self {
             Self::Realtime => realtime::parse(text, batch_max),
             Self::Notices => notices::parse(text),

@@ -12,7 +12,7 @@ use super::{Answer, Request, canonical};
 use crate::base::clock::rfc3339;
 use crate::base::json::read_json;
 use crate::model::{
-    Command, EventKind, Forecast, Item, LiveEvent, Order, OrderEvent, OrderId, OrderStatus, Party,
+    Command, EventKind, Forecast, Item, LiveEvent, Order, OrderEvent, OrderId, OrderStatus, Party, Quantity,
     WholeNumber,
 };
 
@@ -159,12 +159,12 @@ pub fn parse(text: &str) -> Request {
         Some(match kind {
             "subscribe" => (
                 "subscribe:order",
-                read_json(text.as_bytes())
+                read_json(text.as_bytes(), "message")
                     .and_then(|Subscribe { order_id, since }| Command::subscribe(order_id, since)),
             ),
             "unsubscribe" => (
                 "unsubscribe:order",
-                read_json(text.as_bytes())
+                read_json(text.as_bytes(), "message")
                     .map(|OrderOnly { order_id }| Command::Unsubscribe { order: order_id }),
             ),
             "ping" => ("ping:latency", Ok(Command::Ping { t: None })),
@@ -266,7 +266,8 @@ struct StoreView<'a> {
 #[schema(as = TrackedItem)]
 struct ItemView<'a> {
     name: &'a str,
-    quantity: i32,
+    #[schema(value_type = f64, format = "quantity")]
+    quantity: Quantity,
     unit_price: Option<f64>,
 }
 

@@ -52,7 +52,7 @@ pub(super) fn read_typed(
             Refusal::Malformed("the message is not JSON".to_owned())
         });
     }
-    let kind = match crate::base::json::read_json::<Typed<'_>>(text.as_bytes()) {
+    let kind = match crate::base::json::read_json::<Typed<'_>>(text.as_bytes(), "message") {
         Ok(Typed { r#type: Some(kind) }) => kind,
         Ok(Typed { r#type: None }) => return unreadable(Refusal::invalid("type", "is required")),
         Err(refusal) => return unreadable(refusal),

@@ -287,7 +287,7 @@ pub fn parse(text: &str) -> Request {
         Some(match kind {
             "location_update" => (
                 "driver:location",
-                read_json(text.as_bytes())
+                read_json(text.as_bytes(), "message")
                     .map(|LocationUpdate { location }| Command::TrackingUpdate(location.moved())),
             ),
             "ping" => ("ping:latency", Ok(Command::Ping { t: None })),

@@ -105,7 +105,7 @@ struct OrderOnly {
 /// Parses what a client sends.
 #[must_use]
 pub fn parse(text: &str) -> Request {
-    let order = || read_json(text.as_bytes()).map(|OrderOnly { order_id }| order_id);
+    let order = || read_json(text.as_bytes(), "message").map(|OrderOnly { order_id }| order_id);
     read_typed(text, |kind| {
         Some(match kind {
             "subscribe" => ("subscribe:order", order().and_then(|order| Command::subscribe(order, None))),

@@ -30,8 +30,14 @@ pub struct ReportOutcome {
 pub struct BatchOutcome {
     /// Number of accepted points.
     pub accepted: usize,
-    /// Index and error code of each rejected point.
-    pub rejected: Vec<(usize, &'static str)>,
+    pub rejected: Vec<RejectedPoint>,
+}
+
+/// A point of a batch that was not taken, and why.
+#[derive(Debug)]
+pub struct RejectedPoint {
+    pub index: usize,
+    pub refusal: Refusal,
 }
 
 /// Whether the driver carries the order that a fix names. Also true if the fix names none.
@@ -106,20 +112,22 @@ impl Drivers {
     pub fn report_batch(
         &self,
         driver: &LiveDriver,
-        points: &[Result<LocationReport, String>],
+        points: Vec<Result<LocationReport, Refusal>>,
     ) -> Result<BatchOutcome, Refusal> {
         let now = self.check_rate(driver)?;
         let mut rejected = Vec::new();
-        let mut accepted: Vec<(usize, &LocationReport, Time)> = Vec::with_capacity(points.len());
-        for (index, point) in points.iter().enumerate() {
-            let checked = match point {
-                Err(_) => Err("invalid_payload"),
-                Ok(fix) if !carries(driver, fix) => Err("not_found"),
-                Ok(fix) => self.recorded_at(fix, now).map(|at| (fix, at)).map_err(|refusal| refusal.code()),
-            };
+        let mut accepted: Vec<(usize, LocationReport, Time)> = Vec::with_capacity(points.len());
+        for (index, point) in points.into_iter().enumerate() {
+            let checked = point.and_then(|fix| {
+                if !carries(driver, &fix) {
+                    return Err(Refusal::NotFound("order"));
+                }
+                let at = self.recorded_at(&fix, now)?;
+                Ok((fix, at))
+            });
             match checked {
                 Ok((fix, at)) => accepted.push((index, fix, at)),
-                Err(code) => rejected.push((index, code)),
+                Err(refusal) => rejected.push(RejectedPoint { index, refusal }),
             }
         }
         // Points without a time all get the same time, so of equal times the last point is the newest.

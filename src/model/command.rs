@@ -17,7 +17,7 @@ pub enum Command {
         order: OrderId,
     },
     Location(LocationReport),
-    LocationBatch(Vec<Result<LocationReport, String>>),
+    LocationBatch(Vec<Result<LocationReport, Refusal>>),
     ChangeStatus {
         order: OrderId,
         to: OrderStatus,

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use serde_with::skip_serializing_none;
 use smallvec::{SmallVec, smallvec};
 
+use super::order::stored_user_option;
 use super::{Eta, Fix, Order, OrderId, OrderStatus, Party, PastStatus, Role, UserId, access};
 use crate::base::clock::{Time, wire};
 
@@ -36,9 +37,11 @@ pub struct OrderEvent {
     pub kind: EventKind,
     pub order: Order,
     pub previous_status: OrderStatus,
+    #[serde(default, deserialize_with = "stored_user_option")]
     pub changed_by: Option<UserId>,
     pub note: Option<String>,
     /// The driver who had the order before, if this event takes it from them.
+    #[serde(default, deserialize_with = "stored_user_option")]
     pub former_driver: Option<UserId>,
     /// The order's statuses so far, with this one last. Empty for events from before this was logged.
     #[serde(default)]

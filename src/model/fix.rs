@@ -1,38 +1,109 @@
 //! One fix of a phone's GPS.
 
-use serde::Deserialize;
+use std::fmt;
+use std::ops::RangeInclusive;
 
-use super::{Accuracy, Heading, Latitude, Longitude, OrderId, Point, Speed};
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::{Latitude, Longitude, OrderId, Point};
 use crate::base::clock::{Time, wire_option};
+use crate::base::json::optional;
 
 /// A fix as a driver's phone sends it.
+///
+/// Phones have many words for a heading, speed or accuracy that they do not know: `-1` (iOS), `null` (JavaScript's NaN),
+/// `"NaN"`. They cost that member, never the fix.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LocationReport {
     pub latitude: Latitude,
     pub longitude: Longitude,
     /// Without it the fix counts for all the driver's active orders.
+    #[serde(default, deserialize_with = "optional")]
     pub order_id: Option<OrderId>,
-    pub heading: Option<Heading>,
-    pub speed: Option<Speed>,
-    pub accuracy: Option<Accuracy>,
+    /// Degrees clockwise from north, [0, 360).
+    #[serde(default, deserialize_with = "heading")]
+    pub heading: Option<f64>,
+    /// Metres per second.
+    #[serde(default, deserialize_with = "speed")]
+    pub speed: Option<f64>,
+    /// Metres.
+    #[serde(default, deserialize_with = "accuracy")]
+    pub accuracy: Option<f64>,
     /// When the phone took the fix. If absent, the time of receipt counts.
     #[serde(default, with = "wire_option")]
     pub recorded_at: Option<Time>,
+}
+
+fn heading<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    // Some sensors count from 0 to 360, both included.
+    Ok(measured(deserializer, 0.0..=360.0)?.map(|heading| if heading < 360.0 { heading } else { 0.0 }))
+}
+
+fn speed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    measured(deserializer, 0.0..=1_000.0)
+}
+
+fn accuracy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    // No fix is exact, so 0 is a word for *unknown* as well.
+    measured(deserializer, f64::MIN_POSITIVE..=f64::MAX)
+}
+
+/// A number in a range. Any other number means that the phone does not know it.
+fn measured<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    range: RangeInclusive<f64>,
+) -> Result<Option<f64>, D::Error> {
+    struct Measured(RangeInclusive<f64>);
+    impl Visitor<'_> for Measured {
+        type Value = Option<f64>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a number")
+        }
+
+        fn visit_f64<E: Error>(self, value: f64) -> Result<Option<f64>, E> {
+            // The absolute value of -0.0 is 0.0.
+            Ok(self.0.contains(&value).then(|| value.abs()))
+        }
+
+        fn visit_i64<E: Error>(self, value: i64) -> Result<Option<f64>, E> {
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "what is that large is out of range, or need not be exact"
+            )]
+            self.visit_f64(value as f64)
+        }
+
+        fn visit_u64<E: Error>(self, value: u64) -> Result<Option<f64>, E> {
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "what is that large is out of range, or need not be exact"
+            )]
+            self.visit_f64(value as f64)
+        }
+
+        fn visit_unit<E: Error>(self) -> Result<Option<f64>, E> {
+            Ok(None)
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Option<f64>, E> {
+            match text {
+                "" | "NaN" | "Infinity" | "-Infinity" => Ok(None),
+                _ => Err(E::invalid_type(serde::de::Unexpected::Str(text), &self)),
+            }
+        }
+    }
+    deserializer.deserialize_any(Measured(range))
 }
 
 impl LocationReport {
     /// The fix with both its times.
     #[must_use]
     pub fn fix(&self, recorded_at: Time, received_at: Time) -> Fix {
-        Fix {
-            place: Point { latitude: self.latitude, longitude: self.longitude },
-            heading: self.heading.map(|heading| heading.0),
-            speed: self.speed.map(|speed| speed.0),
-            accuracy: self.accuracy.map(|accuracy| accuracy.0),
-            recorded_at,
-            received_at,
-        }
+        let &Self { latitude, longitude, heading, speed, accuracy, .. } = self;
+        Fix { place: Point { latitude, longitude }, heading, speed, accuracy, recorded_at, received_at }
     }
 }
 
@@ -50,4 +121,37 @@ pub struct Fix {
     pub recorded_at: Time,
     /// When the server received it.
     pub received_at: Time,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_phone_does_not_know_costs_only_that_member() {
+        let read = |json: &str| {
+            let fix: LocationReport = serde_json::from_str(json).expect(json);
+            [fix.heading, fix.speed, fix.accuracy]
+        };
+        for (members, expected) in [
+            (r#""heading":-1,"speed":-1,"accuracy":-1"#, [None; 3]),
+            (r#""heading":null,"speed":null,"accuracy":null"#, [None; 3]),
+            (r#""heading":"NaN","speed":"","accuracy":"Infinity""#, [None; 3]),
+            (r#""heading":-0.0001,"speed":-1.5e9,"accuracy":0"#, [None; 3]),
+            (r#""heading":720,"speed":5000,"accuracy":-0.0"#, [None; 3]),
+            (r#""heading":360,"speed":-0.0,"accuracy":50000"#, [Some(0.0), Some(0.0), Some(50_000.0)]),
+            (r#""heading":360.0,"speed":0,"accuracy":0.5"#, [Some(0.0), Some(0.0), Some(0.5)]),
+            (r#""heading":359.9,"speed":8,"accuracy":5"#, [Some(359.9), Some(8.0), Some(5.0)]),
+        ] {
+            assert_eq!(
+                read(&format!(r#"{{"latitude":47.146,"longitude":9.525,{members}}}"#)),
+                expected,
+                "{members}"
+            );
+        }
+        for bad in [r#""heading":"north""#, r#""speed":true"#, r#""accuracy":[5]"#, r#""latitude":null"#] {
+            let json = format!(r#"{{"longitude":9.525,{bad}}}"#);
+            assert!(serde_json::from_str::<LocationReport>(&json).is_err(), "{bad}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod action;
 pub mod command;
+pub mod decimal;
 pub mod erase;
 pub mod eta;
 pub mod event;
@@ -21,6 +22,7 @@ pub use entity::{OrderStatus, PaymentStatus};
 pub use access::{Party, Permit, Right};
 pub use action::Action;
 pub use command::{Command, Secret};
+pub use decimal::{Amount, Quantity};
 pub use eta::{Eta, EtaSource, Forecast};
 pub use event::{About, Announcement, Audience, EtaChange, EventKind, LiveEvent, Location, OrderEvent};
 pub use fix::{Fix, LocationReport};
@@ -28,7 +30,5 @@ pub use id::{OrderId, UserId};
 pub use order::{Chef, Customer, Delivery, Driver, Item, Order, PastStatus};
 pub use overview::Overview;
 pub use tracking::{TrackingId, TrackingSession};
-pub use value::{
-    Accuracy, Amount, Heading, Latitude, Line, Longitude, Paragraph, Phone, Point, Speed, Text, WholeNumber,
-};
+pub use value::{Latitude, Line, Longitude, Paragraph, Phone, Point, Text, WholeNumber};
 pub use who::{Principal, Role, TokenId};

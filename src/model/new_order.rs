@@ -3,7 +3,8 @@
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{Amount, Latitude, Line, Longitude, OrderId, Paragraph, Phone, Text, UserId, WholeNumber};
+use super::{Amount, Latitude, Line, Longitude, OrderId, Paragraph, Phone, Quantity, Text, UserId};
+use crate::base::json::optional;
 
 /// An order to be made.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -11,23 +12,28 @@ use super::{Amount, Latitude, Line, Longitude, OrderId, Paragraph, Phone, Text, 
 #[schema(as = NewOrder)]
 pub struct NewOrder {
     /// Made here (a `UUIDv7`) when absent.
+    #[serde(default, deserialize_with = "optional")]
     #[schema(value_type = Option<String>, format = "order_id")]
     pub id: Option<OrderId>,
     /// Made here (`RND-YYYYMMDD-NNNN`) when absent; unique.
+    #[serde(default, deserialize_with = "optional")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 64, format = "text")]
     pub order_number: Option<Text<1, 64>>,
+    #[serde(default, deserialize_with = "optional")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 64, format = "text")]
     pub tracking_number: Option<Text<1, 64>>,
     pub customer: PersonIn,
     pub chef: ChefIn,
     pub delivery: DeliveryIn,
-    #[serde(default)]
     #[schema(max_items = 200)]
     pub items: Option<Items>,
+    #[serde(default, deserialize_with = "optional")]
     #[schema(value_type = Option<f64>, format = "amount")]
     pub total: Option<Amount>,
+    #[serde(default, deserialize_with = "optional")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 8, format = "text")]
     pub currency: Option<Text<1, 8>>,
+    #[serde(default, deserialize_with = "optional")]
     #[schema(value_type = Option<String>, format = "paragraph")]
     pub notes: Option<Paragraph>,
 }
@@ -40,6 +46,7 @@ pub struct PersonIn {
     pub id: UserId,
     #[schema(value_type = String, format = "line")]
     pub name: Line,
+    #[serde(default, deserialize_with = "optional")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 64, format = "text")]
     pub phone: Option<Phone>,
 }
@@ -53,8 +60,10 @@ pub struct ChefIn {
     pub id: UserId,
     #[schema(value_type = String, format = "line")]
     pub name: Line,
+    #[serde(default, deserialize_with = "optional")]
     #[schema(value_type = Option<String>, format = "line")]
     pub business_name: Option<Line>,
+    #[serde(default, deserialize_with = "optional")]
     #[schema(value_type = Option<String>, format = "paragraph")]
     pub address: Option<Paragraph>,
     #[schema(value_type = Option<f64>, format = "latitude")]
@@ -82,26 +91,11 @@ pub struct DeliveryIn {
 pub struct ItemIn {
     #[schema(value_type = String, format = "line")]
     pub name: Line,
-    #[schema(value_type = i32, minimum = 1, maximum = 100_000)]
+    #[schema(value_type = f64, format = "quantity")]
     pub quantity: Quantity,
+    #[serde(default, deserialize_with = "optional")]
     #[schema(value_type = Option<f64>, format = "amount")]
     pub unit_price: Option<Amount>,
-}
-
-/// How many of an item, 1–100,000.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(try_from = "WholeNumber")]
-pub struct Quantity(pub i32);
-
-impl TryFrom<WholeNumber> for Quantity {
-    type Error = &'static str;
-
-    fn try_from(WholeNumber(value): WholeNumber) -> Result<Self, Self::Error> {
-        match i32::try_from(value) {
-            Ok(value @ 1..=100_000) => Ok(Self(value)),
-            _ => Err("must be a whole number from 1 to 100000"),
-        }
-    }
 }
 
 /// The lines of an order, at most [`Items::MAX`].

@@ -1,10 +1,10 @@
 //! An order: its parties, its items, its addresses and its state.
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
-use super::{OrderId, OrderStatus, PaymentStatus, Point, UserId};
+use super::{OrderId, OrderStatus, PaymentStatus, Point, Quantity, UserId};
 use crate::base::clock::{Time, rfc3339, wire, wire_option};
 
 /// An order at one `seq`, as the database holds it and as events carry it.
@@ -12,6 +12,7 @@ use crate::base::clock::{Time, rfc3339, wire, wire_option};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Order {
+    #[serde(deserialize_with = "stored_order")]
     pub id: OrderId,
     pub order_number: String,
     pub tracking_number: Option<String>,
@@ -67,6 +68,7 @@ impl Order {
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Customer {
+    #[serde(deserialize_with = "stored_user")]
     pub id: UserId,
     pub name: String,
     pub phone: Option<String>,
@@ -77,6 +79,7 @@ pub struct Customer {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Chef {
+    #[serde(deserialize_with = "stored_user")]
     pub id: UserId,
     pub name: String,
     pub business_name: Option<String>,
@@ -99,6 +102,7 @@ pub struct Delivery {
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Driver {
+    #[serde(deserialize_with = "stored_user")]
     pub id: UserId,
     pub name: String,
     pub phone: Option<String>,
@@ -109,9 +113,27 @@ pub struct Driver {
 #[serde(rename_all = "camelCase")]
 pub struct Item {
     pub name: String,
-    pub quantity: i32,
+    #[schema(value_type = f64, format = "quantity")]
+    pub quantity: Quantity,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub unit_price: Option<f64>,
+}
+
+// Ids in the database were checked by the rules of their day.
+
+fn stored_order<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OrderId, D::Error> {
+    String::deserialize(deserializer).map(|id| OrderId::stored(&id))
+}
+
+fn stored_user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UserId, D::Error> {
+    String::deserialize(deserializer).map(|id| UserId::stored(&id))
+}
+
+/// The same for a member that may be missing.
+pub(super) fn stored_user_option<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<UserId>, D::Error> {
+    Option::<String>::deserialize(deserializer).map(|id| id.map(|id| UserId::stored(&id)))
 }
 
 /// A past or present status of an order. Each logged event has the list of all of them, in this order. Old events

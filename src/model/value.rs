@@ -6,8 +6,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 /// Text without control characters except line breaks and tabs, as a regular expression, for documents: see [`Text`].
 pub const TEXT_PATTERN: &str = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$";
-/// The range of an [`Amount`].
-pub const MAX_AMOUNT: f64 = 1_000_000_000_000.0;
 
 /// A point on the globe: decimal degrees, WGS 84.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,22 +64,6 @@ number!(
 number!(
     /// Degrees east, −180…180.
     Longitude, (-180.0..=180.0), "must be a number from -180 to 180"
-);
-number!(
-    /// Degrees clockwise from north, [0, 360).
-    Heading, (0.0..360.0), "must be a number from 0 up to, not including, 360"
-);
-number!(
-    /// Metres per second.
-    Speed, (0.0..=1_000.0), "must be a number of metres per second from 0 to 1000"
-);
-number!(
-    /// Metres.
-    Accuracy, (0.0..=1_000_000.0), "must be a number of metres from 0 to 1000000"
-);
-number!(
-    /// An amount of money in the order's currency.
-    Amount, (0.0..=MAX_AMOUNT), "must be a number from 0 to 1000000000000"
 );
 
 /// A whole number. JSON has no integers: `5.0` is as whole as `5`.
@@ -168,6 +150,5 @@ mod tests {
         for bad in ["90.0001", "-91", "\"1\"", "null", "1e999"] {
             assert!(serde_json::from_str::<Latitude>(bad).is_err(), "{bad}");
         }
-        assert!(serde_json::from_str::<Heading>("360").is_err());
     }
 }

@@ -130,7 +130,7 @@ fn build(clock: &Clock, new: NewOrder) -> Order {
 }
 
 fn item(new: ItemIn) -> Item {
-    Item { name: new.name.0, quantity: new.quantity.0, unit_price: new.unit_price.map(|price| price.0) }
+    Item { name: new.name.0, quantity: new.quantity, unit_price: new.unit_price.map(|price| price.0) }
 }
 
 async fn insert(
@@ -304,7 +304,7 @@ fn active_item(order: &Order, item: &Item, line: i32) -> order_item::ActiveModel
         order_id: Set(order.id.to_string()),
         line: Set(line),
         name: Set(item.name.clone()),
-        quantity: Set(item.quantity),
+        quantity: Set(item.quantity.value()),
         unit_price: Set(item.unit_price),
     }
 }

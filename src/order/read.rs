@@ -14,8 +14,8 @@ use crate::base::clock::{Time, from_millis};
 use crate::base::db::padded;
 use crate::base::error::Refusal;
 use crate::model::{
-    Chef, Customer, Delivery, Driver, Item, Order, OrderId, OrderStatus, Party, PastStatus, Principal, Role,
-    UserId, access,
+    Chef, Customer, Delivery, Driver, Item, Order, OrderId, OrderStatus, Party, PastStatus, Principal,
+    Quantity, Role, UserId, access,
 };
 
 /// The place where the next page of a list begins: after this order.
@@ -24,6 +24,9 @@ pub struct Cursor {
     pub created_at: Time,
     pub id: OrderId,
 }
+
+/// The end of the year 9999.
+const LAST_MILLIS: i64 = 253_402_300_799_999;
 
 /// A page of orders, newest first.
 #[derive(Debug)]
@@ -259,7 +262,7 @@ async fn with_items(db: &impl ConnectionTrait, rows: Vec<row::Model>) -> Result<
     for item in items {
         by_id.entry(OrderId::stored(&item.order_id)).or_default().push(Item {
             name: item.name,
-            quantity: item.quantity,
+            quantity: Quantity::stored(item.quantity),
             unit_price: item.unit_price,
         });
     }
@@ -328,7 +331,9 @@ impl Cursor {
     pub fn decode(text: &str) -> Result<Self, Refusal> {
         text.split_once('.')
             .and_then(|(millis, id)| {
-                Some(Self { created_at: from_millis(millis.parse().ok()?), id: OrderId::parse(id).ok()? })
+                // Databases cannot compare with every time that chrono knows.
+                let millis = millis.parse().ok().filter(|millis| (0..=LAST_MILLIS).contains(millis))?;
+                Some(Self { created_at: from_millis(millis), id: OrderId::parse(id).ok()? })
             })
             .ok_or_else(|| Refusal::invalid("cursor", "is not one that this server gave out"))
     }

@@ -43,10 +43,11 @@ pub(super) fn immediate(
             }
         }
         Ok(Command::LocationBatch(points)) => {
-            match driver(session).and_then(|driver| app.drivers.report_batch(driver, &points)) {
+            match driver(session).and_then(|driver| app.drivers.report_batch(driver, points)) {
                 Ok(batch) => {
-                    let (accepted, rejected) = (batch.accepted, &batch.rejected);
-                    reply.send(Ok(Answer::BatchReceived { accepted, rejected }));
+                    let rejected: Vec<_> =
+                        batch.rejected.iter().map(|point| (point.index, &point.refusal)).collect();
+                    reply.send(Ok(Answer::BatchReceived { accepted: batch.accepted, rejected: &rejected }));
                 }
                 Err(refusal) => reply.send(Err(refusal)),
             }
@@ -82,7 +83,7 @@ pub(super) async fn lasting(session: &Arc<Session>, command: Command, reply: Rep
             reply.send(written.map(|()| Answer::Unsubscribed { order: &order }));
         }
         Command::ChangeStatus { order, to, note, expected_seq } => {
-            let note = note.map(|note| note.0).filter(|note| !note.is_empty());
+            let note = note.map(|note| note.0);
             match app.orders.change(&order, who, Action::Status { to, note, expected_seq }).await {
                 Ok(order) => reply.send(Ok(Answer::Changed(&order))),
                 Err(refusal) => reply.send(Err(refusal)),

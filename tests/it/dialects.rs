@@ -16,7 +16,7 @@ use ordercast::model::TrackingSession;
 use ordercast::model::{
     About, Announcement, Audience, EtaChange, EventKind, Fix, LiveEvent, Location, OrderEvent,
 };
-use ordercast::model::{Chef, Customer, Delivery, Driver, Item, Order, OrderStatus, PaymentStatus};
+use ordercast::model::{Chef, Customer, Delivery, Driver, Item, Order, OrderStatus, PaymentStatus, Quantity};
 use ordercast::model::{OrderId, Point, UserId};
 use ordercast::transport::socketio::packet::event_frame;
 
@@ -48,7 +48,7 @@ fn order(full: bool, status: OrderStatus, seq: i64) -> Order {
         },
         delivery: Delivery { address: "9 Door Rd".to_owned(), latitude: 5.6037, longitude: -0.1869 },
         items: if full {
-            vec![Item { name: "Jollof".to_owned(), quantity: 2, unit_price: Some(4.5) }]
+            vec![Item { name: "Jollof".to_owned(), quantity: Quantity::stored(2.0), unit_price: Some(4.5) }]
         } else {
             Vec::new()
         },

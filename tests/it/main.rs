@@ -33,3 +33,4 @@ mod subscribe;
 mod tls;
 mod tokens;
 mod tracking;
+mod values;

@@ -25,8 +25,15 @@ pub fn answer(answer: &Answer<'_>) -> Box<RawValue> {
         Answer::Tracking { tracking, eta } => success(TrackingView::new(tracking, eta)),
         Answer::Received { at } => success(Received { received_at: rfc3339(at) }),
         Answer::BatchReceived { accepted, rejected } => {
-            let rejected =
-                rejected.iter().map(|(index, code)| RejectedPoint { index: *index, code }).collect();
+            let rejected = rejected
+                .iter()
+                .map(|(index, refusal)| {
+                    let mut why = Problem::new(refusal, None);
+                    // The only thing that a point names.
+                    why.member = why.member.or(matches!(refusal, Refusal::NotFound(_)).then_some("orderId"));
+                    RejectedPoint { index: *index, why }
+                })
+                .collect();
             success(BatchReceived { accepted, rejected })
         }
         Answer::Refreshed { expires_at } => success(Refreshed { expires_at: rfc3339(expires_at) }),
@@ -99,6 +106,7 @@ impl<'a> Problem<'a> {
                 problem.allowed = Some(allowed.iter().map(|status| status.as_str()).collect());
             }
             Refusal::StaleSeq { seq, .. } => problem.seq = Some(*seq),
+            Refusal::ClockSkew { .. } => problem.member = Some("recordedAt"),
             Refusal::RateLimited { retry_after_ms } => problem.retry_after_ms = Some(*retry_after_ms),
             Refusal::TooLarge { limit } => problem.limit = Some(*limit),
             Refusal::Malformed(_)
@@ -109,7 +117,6 @@ impl<'a> Problem<'a> {
             | Refusal::Gone(_)
             | Refusal::Taken(_)
             | Refusal::KeyReused
-            | Refusal::ClockSkew { .. }
             | Refusal::TooMany { .. }
             | Refusal::Unavailable
             | Refusal::Conflict(_)
@@ -167,16 +174,17 @@ struct Received {
 
 /// The answer to `driver:location_batch`.
 #[derive(Serialize)]
-struct BatchReceived {
+struct BatchReceived<'a> {
     accepted: usize,
-    rejected: Vec<RejectedPoint>,
+    rejected: Vec<RejectedPoint<'a>>,
 }
 
 /// A point that was not taken.
 #[derive(Serialize)]
-struct RejectedPoint {
+struct RejectedPoint<'a> {
     index: usize,
-    code: &'static str,
+    #[serde(flatten)]
+    why: Problem<'a>,
 }
 
 /// The answer to `token:refresh`.

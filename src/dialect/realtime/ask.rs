@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::base::error::Refusal;
+use crate::base::json::optional;
 use crate::dialect::Request;
 use crate::dialect::canonical::StatusWord;
 use crate::model::{Command, LocationReport, OrderId, Paragraph, Secret, WholeNumber};
@@ -94,7 +95,7 @@ fn read<'de, T: Deserialize<'de>>(payload: &'de str) -> Result<T, Refusal> {
     if !payload.trim_start().starts_with('{') {
         return Err(Refusal::invalid("payload", "must be an object"));
     }
-    crate::base::json::read_json(payload.as_bytes())
+    crate::base::json::read_json(payload.as_bytes(), "payload")
 }
 
 fn read_or_empty<'de, T: Deserialize<'de>>(payload: &'de str) -> Result<T, Refusal> {
@@ -119,6 +120,7 @@ struct Subscribe {
 struct ChangeStatus {
     order_id: OrderId,
     status: StatusWord,
+    #[serde(default, deserialize_with = "optional")]
     note: Option<Paragraph>,
     expected_seq: Option<WholeNumber>,
 }
@@ -139,7 +141,7 @@ fn points(batch: &Batch<'_>, max: usize) -> Result<Command, Refusal> {
     if batch.points.len() > max {
         return Err(Refusal::invalid("points", format!("must have at most {max} points")));
     }
-    let one = |point: &&RawValue| read::<LocationReport>(point.get()).map_err(|refusal| refusal.to_string());
+    let one = |point: &&RawValue| read::<LocationReport>(point.get());
     Ok(Command::LocationBatch(batch.points.iter().map(one).collect()))
 }
 

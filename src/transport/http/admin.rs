@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use super::extract::{Body, Caller, UserPath};
 use crate::base::clock::instant;
 use crate::base::error::Refusal;
+use crate::base::json::optional;
 use crate::base::spawn::uninterrupted;
 use crate::dialect::Dialect;
 use crate::dialect::realtime::check_event_name;
@@ -31,6 +32,7 @@ pub struct AnnouncementIn {
     role: Option<String>,
     /// One user, on all their sockets
     #[schema(value_type = Option<String>, format = "user_id")]
+    #[serde(default, deserialize_with = "optional")]
     user_id: Option<UserId>,
     /// The event's name; those that mean something here are reserved
     #[schema(min_length = 1, max_length = 128)]

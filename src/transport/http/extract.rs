@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
 
 use crate::base::error::Refusal;
+use crate::base::json::{in_words, read_json, well_formed};
 use crate::model::{OrderId, Principal, UserId};
 use crate::transport::site::Site;
 use crate::transport::token::token_of;
@@ -99,11 +100,17 @@ impl<T: DeserializeOwned> FromRequest<Site> for Body<T> {
             return Err(refusal);
         }
         let bytes = body::read(request.into_body(), site.app.config.limits.max_message_bytes).await?;
-        // A body may be absent if all its members are optional.
-        let read = if matches!(bytes.trim_ascii(), b"" | b"null") { b"{}" } else { &bytes[..] };
-        let value = crate::base::json::read_json(read).map_err(|refusal| problem::respond(&refusal))?;
+        let value = read(&bytes).map_err(|refusal| problem::respond(&refusal))?;
         Ok(Self { value, bytes })
     }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    let text = std::str::from_utf8(body).map_err(|_| Refusal::Malformed("not JSON: not UTF-8".to_owned()))?;
+    let text = well_formed(text);
+    // A body may be absent if all its members are optional.
+    let json = if matches!(text.trim_ascii(), "" | "null") { "{}" } else { &*text };
+    read_json(json.as_bytes(), "body")
 }
 
 /// Refuses a compressed body: it is not decompressed here, because a few bytes can become gigabytes.
@@ -136,7 +143,7 @@ impl<T: DeserializeOwned> FromRequestParts<Site> for Query<T> {
         let value = serde_path_to_error::deserialize(pairs).map_err(|error| {
             let path = error.path().to_string();
             let member = if path == "." { "query".to_owned() } else { path };
-            Refusal::invalid(member, error.inner().to_string())
+            Refusal::invalid(member, in_words(&error.inner().to_string()))
         })?;
         Ok(Self(value))
     }

@@ -7,8 +7,9 @@ use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBui
 
 use super::admission::UNLIMITED;
 use crate::dialect::{orders_track, tracking};
+use crate::model::decimal::{AMOUNT_PATTERN, MAX_AMOUNT, MAX_QUANTITY};
 use crate::model::id::{MAX_ID, ORDER_ID_PATTERN, USER_ID_PATTERN};
-use crate::model::value::{MAX_AMOUNT, TEXT_PATTERN};
+use crate::model::value::TEXT_PATTERN;
 use crate::model::{Line, Paragraph};
 
 /// Adds shared refusals to each operation: they depend on its token, path, query and body.
@@ -58,6 +59,11 @@ fn constrain_value(object: &mut Object, format: &str) {
         object.min_length = object.min_length.or(min);
         object.max_length = object.max_length.or(max);
         object.pattern = Some(pattern.to_owned());
+        // Empty text is as good as none.
+        if may_be(object, &Type::Null) && object.min_length.is_some_and(|min| min > 0) {
+            object.min_length = Some(0);
+            object.pattern = Some(format!("^$|{pattern}"));
+        }
     };
     let number = |object: &mut Object, min: Number, max: Number| {
         object.format = Some(SchemaFormat::KnownFormat(KnownFormat::Double));
@@ -67,7 +73,8 @@ fn constrain_value(object: &mut Object, format: &str) {
         "order_id" | "user_id" => {
             let pattern = if format == "order_id" { ORDER_ID_PATTERN } else { USER_ID_PATTERN };
             text(object, Some(1), Some(MAX_ID), pattern);
-            or_whole_number(object);
+            or_be(object, Type::Integer);
+            object.minimum = Some(Number::Int(0));
         }
         "text" => text(object, None, None, TEXT_PATTERN),
         "line" => text(object, Some(Line::MIN), Some(Line::MAX), TEXT_PATTERN),
@@ -77,21 +84,36 @@ fn constrain_value(object: &mut Object, format: &str) {
         "tracking_status" => text(object, None, None, &one_of(&tracking::WORDS)),
         "latitude" => number(object, Number::Int(-90), Number::Int(90)),
         "longitude" => number(object, Number::Int(-180), Number::Int(180)),
-        "amount" => number(object, Number::Int(0), Number::Float(MAX_AMOUNT)),
+        "amount" => {
+            number(object, Number::Int(0), Number::Float(MAX_AMOUNT));
+            text(object, Some(1), None, AMOUNT_PATTERN);
+            or_be(object, Type::String);
+        }
+        "quantity" => {
+            number(object, Number::Float(0.001), Number::Float(MAX_QUANTITY));
+            object.multiple_of = Some(Number::Float(0.001));
+        }
         _ => {}
     }
 }
 
-/// An id may also be a whole number.
-fn or_whole_number(object: &mut Object) {
+fn may_be(object: &Object, what: &Type) -> bool {
+    match &object.schema_type {
+        SchemaType::Type(one) => one == what,
+        SchemaType::Array(several) => several.contains(what),
+        SchemaType::AnyValue => true,
+    }
+}
+
+/// A value may be of one more type.
+fn or_be(object: &mut Object, what: Type) {
     let mut types = match &object.schema_type {
         SchemaType::Type(one) => vec![one.clone()],
         SchemaType::Array(several) => several.clone(),
         SchemaType::AnyValue => return,
     };
-    types.push(Type::Integer);
+    types.push(what);
     object.schema_type = SchemaType::Array(types);
-    object.minimum = Some(Number::Int(0));
 }
 
 /// The regular expression of these words.

@@ -9,6 +9,7 @@ use super::extract::{Body, Caller, OrderPath};
 use super::orders::answer;
 use crate::base::clock::{Time, wire_option};
 use crate::base::error::Refusal;
+use crate::base::json::optional;
 use crate::dialect::canonical::{OrderView, StatusWord};
 use crate::model::access::only_staff;
 use crate::model::new_order::PersonIn;
@@ -25,6 +26,7 @@ pub struct StatusChange {
     status: StatusWord,
     /// Told to the people who wait for the order
     #[schema(value_type = Option<String>, format = "paragraph")]
+    #[serde(default, deserialize_with = "optional")]
     note: Option<Paragraph>,
     /// Refuse if the order is not at this seq
     #[schema(value_type = Option<i64>)]
@@ -46,7 +48,7 @@ pub(super) async fn change_status(
     OrderPath(id): OrderPath,
     Body { value, .. }: Body<StatusChange>,
 ) -> Result<Response, Refusal> {
-    let note = value.note.map(|note| note.0).filter(|note| !note.is_empty());
+    let note = value.note.map(|note| note.0);
     let action = Action::Status {
         to: value.status.0,
         note,
@@ -60,13 +62,14 @@ pub(super) async fn change_status(
 pub struct Cancellation {
     /// Told to the people who wait for the order
     #[schema(value_type = Option<String>, format = "paragraph")]
+    #[serde(default, deserialize_with = "optional")]
     reason: Option<Paragraph>,
 }
 
 impl Cancellation {
     /// The reason, if there is one.
     pub(super) fn reason(self) -> Option<String> {
-        self.reason.map(|reason| reason.0).filter(|reason| !reason.is_empty())
+        self.reason.map(|reason| reason.0)
     }
 }
 
@@ -95,13 +98,14 @@ pub(super) async fn cancel(
 pub struct PaymentVerification {
     /// The payment's reference in the system that took it
     #[schema(value_type = Option<String>, format = "paragraph")]
+    #[serde(default, deserialize_with = "optional")]
     reference: Option<Paragraph>,
 }
 
 impl PaymentVerification {
     /// The reference, if there is one.
     pub(super) fn reference(self) -> Option<String> {
-        self.reference.map(|reference| reference.0).filter(|reference| !reference.is_empty())
+        self.reference.map(|reference| reference.0)
     }
 }
 

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::extract::{Body, Caller, UserPath};
 use crate::app::App;
 use crate::base::error::Refusal;
+use crate::base::json::optional;
 use crate::dialect::Dialect;
 use crate::dialect::tracking::{Update, View, WORDS, word};
 use crate::model::access::only_staff;
@@ -30,6 +31,7 @@ pub struct Start {
     order_id: OrderId,
     /// The caller, if not said
     #[schema(value_type = Option<String>, format = "user_id")]
+    #[serde(default, deserialize_with = "optional")]
     rider_id: Option<UserId>,
     /// Where the order says, if not said
     #[schema(value_type = Option<f64>, format = "latitude")]
@@ -38,6 +40,7 @@ pub struct Start {
     dropoff_lng: Option<Longitude>,
     /// The customer's, for an order that is made
     #[schema(value_type = Option<String>, min_length = 1, max_length = 64, format = "text")]
+    #[serde(default, deserialize_with = "optional")]
     phone: Option<Phone>,
 }
 
