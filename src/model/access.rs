@@ -114,7 +114,13 @@ pub const fn may(party: Party, right: Right) -> Option<Permit> {
             _ => false,
         },
         Party::Driver => match right {
-            Move { to, .. } => matches!(to, PickedUp | InTransit | Delivered),
+            // What is in the driver's hand is in their hand, whatever the kitchen has said so far.
+            Move { from, to: PickedUp } => {
+                matches!(from, Accepted | Preparing | ReadyForPickup | AssignedToDriver)
+            }
+            Move { from, to: InTransit | Delivered } => {
+                matches!(from, ReadyForPickup | AssignedToDriver | PickedUp | InTransit)
+            }
             StartTracking { own } | UpdateTracking { own } | FindTracking { own } => own,
             _ => false,
         },

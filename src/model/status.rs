@@ -72,10 +72,10 @@ mod tests {
     const TABLE: [[&str; 10]; 10] = [
         //          pend  paid  acc   prep  ready  assig  pick   trans  deliv  canc
         /* pend  */
-        ["=", "s", "ks", "ks", "ks", "s", "ds", "ds", "ds", "cks"],
-        /* paid  */ ["", "=", "ks", "ks", "ks", "s", "ds", "ds", "ds", "cks"],
-        /* acc   */ ["", "", "=", "ks", "ks", "s", "ds", "ds", "ds", "cks"],
-        /* prep  */ ["", "", "", "=", "ks", "s", "ds", "ds", "ds", "ks"],
+        ["=", "s", "ks", "ks", "ks", "s", "s", "s", "s", "cks"],
+        /* paid  */ ["", "=", "ks", "ks", "ks", "s", "s", "s", "s", "cks"],
+        /* acc   */ ["", "", "=", "ks", "ks", "s", "ds", "s", "s", "cks"],
+        /* prep  */ ["", "", "", "=", "ks", "s", "ds", "s", "s", "ks"],
         /* ready */ ["", "", "", "", "=", "s", "ds", "ds", "ds", "ks"],
         /* assig */ ["", "", "", "", "", "=", "ds", "ds", "ds", "ks"],
         /* pick  */ ["", "", "", "", "", "", "=", "ds", "ds", "s"],
