@@ -98,11 +98,15 @@ impl Jwks {
                 let keys: Vec<_> = set
                     .keys
                     .iter()
-                    .take(MAX_KEYS)
                     .filter_map(|jwk| {
                         verification_key(jwk, &self.checks).map(|key| (jwk.common.key_id.clone(), key))
                     })
+                    .take(MAX_KEYS)
                     .collect();
+                if keys.is_empty() {
+                    tracing::warn!("the key set has no usable key; keeping the keys we have");
+                    return;
+                }
                 tracing::info!(keys = keys.len(), "key set fetched");
                 let cached = Arc::new(CachedKeySet { keys, fetched_at: Some(instant()) });
                 *self.cached.write().unwrap_or_else(PoisonError::into_inner) = cached;

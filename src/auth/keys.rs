@@ -117,6 +117,10 @@ impl Auth {
         }
         let header = jsonwebtoken::decode_header(token)
             .map_err(|_| Refusal::Unauthorized("the token cannot be read"))?;
+        // RFC 7515, 4.1.11: extensions that must be understood, and none is understood here.
+        if header.crit.is_some() {
+            return Err(Refusal::Unauthorized("the token has a crit header, which is not understood here"));
+        }
         let mut why = "the token's algorithm is not the one configured";
         if let Some(key) = &self.secret {
             match key.verify(token) {

@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
-use crate::model::{Command, Eta, Order, OrderId, Overview};
+use crate::model::{Command, Eta, Order, OrderId, Overview, Verdict};
 
 /// A request as it arrived: the event's name, for metrics and errors, and the command or the reason why it has none.
 pub struct Request {
@@ -28,6 +28,7 @@ pub enum Answer<'a> {
     },
     Received {
         at: Time,
+        verdict: Verdict,
     },
     BatchReceived {
         accepted: usize,

@@ -17,7 +17,7 @@ use crate::model::eta::eta_seconds;
 use crate::model::tracking::Moved;
 use crate::model::{
     Command, Forecast, Latitude, LiveEvent, Longitude, Order, OrderEvent, OrderId, OrderStatus, Party, Point,
-    TrackingSession,
+    TrackingSession, WholeNumber,
 };
 
 /// A status in this surface's words. A tracking session has a driver, so the order is at least assigned.
@@ -71,6 +71,10 @@ pub struct Update {
     /// Forwards only
     #[schema(value_type = Option<String>, format = "tracking_status")]
     pub status: Option<Word>,
+    /// Refuse the status if the order is not at this seq
+    #[serde(alias = "expectedSeq")]
+    #[schema(value_type = Option<i64>)]
+    pub expected_seq: Option<WholeNumber>,
 }
 
 impl Update {
@@ -78,7 +82,8 @@ impl Update {
     #[must_use]
     pub fn moved(self) -> Moved {
         let place = Point { latitude: self.lat, longitude: self.lng };
-        Moved { place, status: self.status.map(|Word(status)| status) }
+        let expected_seq = self.expected_seq.map(|WholeNumber(seq)| seq);
+        Moved { place, status: self.status.map(|Word(status)| status), expected_seq }
     }
 }
 

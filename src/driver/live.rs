@@ -304,8 +304,9 @@ fn eta_of(order: &Order, carried: &[CarriedOrder], now: Time) -> Option<Eta> {
     if status::is_final(order.status) {
         return None;
     }
-    match order.estimated_delivery_time {
+    let eta = match order.estimated_delivery_time {
         Some(at) => Some(Eta::overridden(at, now)),
         None => carried.iter().find(|carried| *carried.id() == order.id)?.eta,
-    }
+    };
+    eta.map(|eta| eta.as_of(now))
 }

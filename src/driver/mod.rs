@@ -41,6 +41,8 @@ struct ReportLimits {
     burst: u32,
     /// How far the time of a fix may be ahead of the server's clock.
     max_skew: TimeDelta,
+    /// How old a fix may be: as old as the trail is kept.
+    max_age: TimeDelta,
 }
 
 impl Drivers {
@@ -50,6 +52,7 @@ impl Drivers {
             rate: limits.location_rate_per_second,
             burst: limits.location_burst,
             max_skew: TimeDelta::seconds(i64::from(limits.clock_skew_seconds)),
+            max_age: TimeDelta::days(i64::from(limits.position_retention_days)),
         };
         let live = Arc::new(Live::new(clock.clone(), limits.burst));
         Self { db, clock, live, trail, bus, orders, limits }

@@ -12,11 +12,17 @@ impl Drivers {
     /// # Errors
     /// [`Refusal::Forbidden`], [`Refusal::NotFound`], [`Refusal::Illegal`] for a finished order, or those of the
     /// database.
-    pub async fn override_eta(&self, id: &OrderId, who: &Principal, at: Time) -> Result<Order, Refusal> {
+    pub async fn override_eta(
+        &self,
+        id: &OrderId,
+        who: &Principal,
+        at: Time,
+        expected_seq: Option<i64>,
+    ) -> Result<Order, Refusal> {
         let (drivers, id, who) = (self.clone(), id.clone(), who.clone());
         // Not interrupted: once the change is on disk, it must also be published.
         uninterrupted(async move {
-            let order = drivers.orders.change(&id, &who, Action::OverrideEta { at }).await?;
+            let order = drivers.orders.change(&id, &who, Action::OverrideEta { at }.at(expected_seq)).await?;
             drivers.live.override_eta(&order, drivers.clock.now(), &drivers.bus);
             Ok(order)
         })

@@ -12,7 +12,7 @@ use super::live::LiveDriver;
 use super::trail::TrailPoint;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
-use crate::model::{Eta, EtaChange, LiveEvent, Location, LocationReport, OrderId};
+use crate::model::{Eta, EtaChange, LiveEvent, Location, LocationReport, OrderId, Verdict};
 
 /// Minimum time between two points of a driver's trail.
 const TRAIL_SPACING: TimeDelta = TimeDelta::milliseconds(500);
@@ -23,6 +23,7 @@ pub struct ReportOutcome {
     /// The orders that the fix belongs to.
     pub orders: SmallVec<[OrderId; 2]>,
     pub received_at: Time,
+    pub verdict: Verdict,
 }
 
 /// The result of a batch.
@@ -60,7 +61,7 @@ impl Drivers {
         };
         let recorded_at = self.recorded_at(fix, now)?;
         let outcome = self.publish(driver, fix, recorded_at, now)?;
-        self.add_to_trail(driver, fix, recorded_at, now);
+        self.add_to_trail(driver, fix, recorded_at, now, outcome.verdict == Verdict::Shown);
         Ok(outcome)
     }
 
@@ -75,7 +76,7 @@ impl Drivers {
         if !carries(driver, fix) {
             return Refusal::NotFound("order");
         }
-        self.add_to_trail(driver, fix, recorded_at, now);
+        self.add_to_trail(driver, fix, recorded_at, now, false);
         let is_first = {
             let mut state = driver.state();
             let is_first = state.postponed.is_none();
@@ -131,12 +132,12 @@ impl Drivers {
             }
         }
         // Points without a time all get the same time, so of equal times the last point is the newest.
-        let newest = accepted.iter().max_by_key(|(index, _, at)| (*at, *index)).map(|(index, _, _)| *index);
+        let credible = accepted.iter().filter(|(_, fix, _)| fix.doubt().is_none());
+        let newest = credible.max_by_key(|(index, _, at)| (*at, *index)).map(|(index, _, _)| *index);
         for (index, fix, at) in &accepted {
-            if Some(*index) == newest {
-                self.publish(driver, fix, *at, now)?;
-            }
-            self.add_to_trail(driver, fix, *at, now);
+            let shown =
+                Some(*index) == newest && self.publish(driver, fix, *at, now)?.verdict == Verdict::Shown;
+            self.add_to_trail(driver, fix, *at, now, shown);
         }
         Ok(BatchOutcome { accepted: accepted.len(), rejected })
     }
@@ -156,6 +157,9 @@ impl Drivers {
         if recorded_at - now > self.limits.max_skew {
             return Err(Refusal::ClockSkew { ahead_ms });
         }
+        if now - recorded_at > self.limits.max_age {
+            return Err(Refusal::invalid("recordedAt", "must not be older than positions are kept"));
+        }
         Ok(recorded_at)
     }
 
@@ -174,9 +178,14 @@ impl Drivers {
         let mut orders: SmallVec<[OrderId; 2]> = SmallVec::new();
         let mut events: SmallVec<[LiveEvent; 2]> = SmallVec::new();
         let mut etas: SmallVec<[LiveEvent; 2]> = SmallVec::new();
+        let verdict;
         {
             let mut state = driver.state();
-            let is_late = state.position.is_some_and(|(_, published)| seen_at < published);
+            verdict = fix.doubt().unwrap_or_else(|| {
+                let is_late = state.position.is_some_and(|(_, published)| seen_at < published);
+                if is_late { Verdict::Late } else { Verdict::Shown }
+            });
+            let is_hidden = verdict != Verdict::Shown;
             let is_carried = |id: &OrderId| state.orders.iter().any(|carried| carried.id() == id);
             if fix.order_id.as_ref().is_some_and(|id| !is_carried(id)) {
                 return Err(Refusal::NotFound("order"));
@@ -184,7 +193,8 @@ impl Drivers {
             for carried in &mut state.orders {
                 // All carried orders move with the driver, so the ETA changes also for those that this fix does not
                 // name.
-                let to = carried.about.order.known_destination().filter(|_| !is_late && !carried.overridden);
+                let to =
+                    carried.about.order.known_destination().filter(|_| !is_hidden && !carried.overridden);
                 let computed = to.map(|to| Eta::estimate(place, to, now));
                 if let Some(eta) = computed {
                     let changed = carried.eta.is_none_or(|before| before.minutes != eta.minutes);
@@ -199,17 +209,17 @@ impl Drivers {
                     continue;
                 }
                 orders.push(carried.id().clone());
-                if is_late {
+                if is_hidden {
                     continue;
                 }
                 events.push(LiveEvent::Location(Location {
                     about: Arc::clone(&carried.about),
                     driver: driver.id.clone(),
                     fix: shown,
-                    eta: carried.eta,
+                    eta: carried.eta.map(|eta| eta.as_of(now)),
                 }));
             }
-            if !is_late {
+            if !is_hidden {
                 if state.postponed.as_ref().is_some_and(|(_, postponed)| *postponed <= recorded_at) {
                     state.postponed = None;
                 }
@@ -220,12 +230,19 @@ impl Drivers {
                 self.bus.publish(event);
             }
         }
-        Ok(ReportOutcome { orders, received_at: now })
+        Ok(ReportOutcome { orders, received_at: now, verdict })
     }
 
     /// Queues a fix for the trail, unless the one before it was measured less than [`TRAIL_SPACING`] apart: more than
     /// two points per second add no information.
-    fn add_to_trail(&self, driver: &LiveDriver, fix: &LocationReport, recorded_at: Time, received_at: Time) {
+    fn add_to_trail(
+        &self,
+        driver: &LiveDriver,
+        fix: &LocationReport,
+        recorded_at: Time,
+        received_at: Time,
+        shown: bool,
+    ) {
         {
             let mut state = driver.state();
             if state.last_trail_fix.is_some_and(|last| (recorded_at - last).abs() < TRAIL_SPACING) {
@@ -233,6 +250,10 @@ impl Drivers {
             }
             state.last_trail_fix = Some(recorded_at);
         }
-        self.trail.push(TrailPoint { driver: driver.id.clone(), fix: fix.fix(recorded_at, received_at) });
+        self.trail.push(TrailPoint {
+            driver: driver.id.clone(),
+            fix: fix.fix(recorded_at, received_at),
+            shown,
+        });
     }
 }

@@ -41,6 +41,8 @@ const RETENTION_ROWS: u64 = 3_600;
 pub struct TrailPoint {
     pub driver: UserId,
     pub fix: Fix,
+    /// Whether it was shown. Only such a fix can be a last position.
+    pub shown: bool,
 }
 
 /// The newest fix of each driver whose last position is not written yet. Bounded by the fixes of one
@@ -132,16 +134,33 @@ impl TrailWriter {
     }
 }
 
-/// Writes and empties a batch. A batch that cannot be written is dropped and counted, because a retry would block the
-/// queue.
+/// Writes and empties a batch. What cannot be written is dropped and counted, because a retry would block the queue.
 async fn flush(db: &Db, metrics: &Metrics, batch: &mut Vec<TrailPoint>, newest: &mut NewestFixes) {
-    if let Err(error) = insert_fixes(db, batch).await {
-        metrics.trail_dropped.inc_by(batch.len() as u64);
-        tracing::warn!(%error, fixes = batch.len(), "positions could not be written");
+    match insert_fixes(db, batch).await {
+        Ok(()) => {}
+        Err(error @ Refusal::Unavailable) => {
+            metrics.trail_dropped.inc_by(batch.len() as u64);
+            tracing::warn!(%error, fixes = batch.len(), "positions could not be written");
+        }
+        // The database refuses a value of one row, and must not cost the others.
+        Err(_) => {
+            for point in &*batch {
+                if let Err(error) = insert_fixes(db, std::slice::from_ref(point)).await {
+                    metrics.trail_dropped.inc();
+                    tracing::warn!(%error, "a position could not be written");
+                }
+            }
+        }
     }
     for point in batch.drain(..) {
+        if !point.shown {
+            continue;
+        }
+        // A phone's clock may be fast. The last position has the time that was shown, in memory as on disk, so that no later
+        // fix looks older than it.
+        let seen_at = |fix: &Fix| std::cmp::min(fix.recorded_at, fix.received_at);
         let entry = newest.entry(point.driver.clone()).or_insert_with(|| point.clone());
-        if point.fix.recorded_at >= entry.fix.recorded_at {
+        if seen_at(&point.fix) >= seen_at(&entry.fix) {
             *entry = point;
         }
     }
@@ -151,14 +170,24 @@ async fn flush(db: &Db, metrics: &Metrics, batch: &mut Vec<TrailPoint>, newest: 
 async fn write_last_positions(db: &Db, newest: &mut NewestFixes) {
     let positions: Vec<TrailPoint> = newest.drain().map(|(_, fix)| fix).collect();
     for chunk in positions.chunks(BATCH_ROWS) {
-        if let Err(error) = upsert_last_positions(db, chunk).await {
-            tracing::warn!(%error, drivers = chunk.len(), "last positions could not be written");
+        match upsert_last_positions(db, chunk).await {
+            Ok(()) => {}
+            Err(error @ Refusal::Unavailable) => {
+                tracing::warn!(%error, drivers = chunk.len(), "last positions could not be written");
+            }
+            Err(_) => {
+                for point in chunk {
+                    if let Err(error) = upsert_last_positions(db, std::slice::from_ref(point)).await {
+                        tracing::warn!(%error, "a last position could not be written");
+                    }
+                }
+            }
         }
     }
 }
 
 async fn insert_fixes(db: &Db, batch: &[TrailPoint]) -> Result<(), Refusal> {
-    let rows = batch.iter().map(|TrailPoint { driver, fix }| position_trail::ActiveModel {
+    let rows = batch.iter().map(|TrailPoint { driver, fix, .. }| position_trail::ActiveModel {
         id: NotSet,
         driver_id: Set(driver.to_string()),
         latitude: Set(fix.place.lat()),
@@ -174,11 +203,11 @@ async fn insert_fixes(db: &Db, batch: &[TrailPoint]) -> Result<(), Refusal> {
 }
 
 async fn upsert_last_positions(db: &Db, newest: &[TrailPoint]) -> Result<(), Refusal> {
-    let positions = newest.iter().map(|TrailPoint { driver, fix }| driver_position::ActiveModel {
+    let positions = newest.iter().map(|TrailPoint { driver, fix, .. }| driver_position::ActiveModel {
         driver_id: Set(driver.to_string()),
         latitude: Set(fix.place.lat()),
         longitude: Set(fix.place.lon()),
-        recorded_at: Set(fix.recorded_at),
+        recorded_at: Set(std::cmp::min(fix.recorded_at, fix.received_at)),
         received_at: Set(fix.received_at),
     });
     driver_position::Entity::insert_many(positions)

@@ -204,10 +204,7 @@ mod tests {
         let driver = Driver { id: UserId::stored("d"), name: "Dario".to_owned(), phone: None };
         let at = crate::base::clock::from_millis(0);
         for (action, right) in [
-            (
-                Action::Status { to: Accepted, note: None, expected_seq: None },
-                Right::Move { from: Pending, to: Accepted },
-            ),
+            (Action::Status { to: Accepted, note: None }, Right::Move { from: Pending, to: Accepted }),
             (Action::VerifyPayment { reference: None, accept: true }, Right::VerifyPayment { accept: true }),
             (Action::Assign { driver }, Right::Assign),
             (Action::Unassign, Right::Unassign),

@@ -60,6 +60,12 @@ impl Eta {
         Self::new(at, EtaSource::Override, now)
     }
 
+    /// The same estimate at a later time: what has not come yet is still to come, so it moves on with the clock.
+    #[must_use]
+    pub fn as_of(self, now: Time) -> Self {
+        Self::new(self.at.max(now + chrono::TimeDelta::minutes(1)), self.source, now)
+    }
+
     fn new(at: Time, source: EtaSource, now: Time) -> Self {
         let minutes = ((at - now).num_milliseconds() + 30_000).div_euclid(60_000).max(1);
         Self { minutes, at, source }

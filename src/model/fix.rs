@@ -98,7 +98,44 @@ fn measured<'de, D: Deserializer<'de>>(
     deserializer.deserialize_any(Measured(range))
 }
 
+/// A fix that is less exact, in metres, says nothing of a street.
+const MAX_ACCURACY: f64 = 200.0;
+
+/// What becomes of a fix. Every accepted fix goes to the trail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Shown,
+    /// A newer one is shown already.
+    Late,
+    /// Latitude and longitude are 0: what a phone sends that has no fix.
+    NullIsland,
+    /// Off by more than [`MAX_ACCURACY`].
+    Inaccurate,
+}
+
+impl Verdict {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Shown => "shown",
+            Self::Late => "late",
+            Self::NullIsland => "null_island",
+            Self::Inaccurate => "inaccurate",
+        }
+    }
+}
+
 impl LocationReport {
+    /// Why the fix itself is not credible, if it is not.
+    #[must_use]
+    pub fn doubt(&self) -> Option<Verdict> {
+        if self.latitude.0.abs() < 1e-6 && self.longitude.0.abs() < 1e-6 {
+            return Some(Verdict::NullIsland);
+        }
+        self.accuracy.is_some_and(|accuracy| accuracy > MAX_ACCURACY).then_some(Verdict::Inaccurate)
+    }
+
     /// The fix with both its times.
     #[must_use]
     pub fn fix(&self, recorded_at: Time, received_at: Time) -> Fix {

@@ -20,12 +20,12 @@ pub mod who;
 pub use entity::{OrderStatus, PaymentStatus};
 
 pub use access::{Party, Permit, Right};
-pub use action::Action;
+pub use action::{Action, Asked};
 pub use command::{Command, Secret};
 pub use decimal::{Amount, Quantity};
 pub use eta::{Eta, EtaSource, Forecast};
 pub use event::{About, Announcement, Audience, EtaChange, EventKind, LiveEvent, Location, OrderEvent};
-pub use fix::{Fix, LocationReport};
+pub use fix::{Fix, LocationReport, Verdict};
 pub use id::{OrderId, UserId};
 pub use order::{Chef, Customer, Delivery, Driver, Item, Order, PastStatus};
 pub use overview::Overview;

@@ -88,6 +88,8 @@ pub struct Lifetimes {
 pub struct Moved {
     pub place: Point,
     pub status: Option<OrderStatus>,
+    /// Refuses the status if the order has changed since this seq.
+    pub expected_seq: Option<i64>,
 }
 
 #[cfg(test)]

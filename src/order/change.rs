@@ -5,7 +5,7 @@ use crate::base::error::Refusal;
 use crate::model::access::{self, may};
 use crate::model::status::{self, Transition};
 use crate::model::{
-    Action, Driver, EventKind, Order, OrderStatus, Party, PastStatus, PaymentStatus, Permit, Right,
+    Action, Asked, Driver, EventKind, Order, OrderStatus, Party, PastStatus, PaymentStatus, Permit, Right,
 };
 
 /// One durable event, and what it changes in the order.
@@ -61,10 +61,32 @@ pub(super) fn decide(
     order: &Order,
     history: &[PastStatus],
     party: Party,
+    Asked { action, expected_seq }: &Asked,
+) -> Result<Decision, Refusal> {
+    let decision = decide_now(order, history, party, action);
+    // A caller at the wrong seq has outdated data, so that error comes before one about the state. What changes nothing is a
+    // retry, and succeeds.
+    let outdated = match &decision {
+        Ok(Decision::Events(steps)) => !steps.is_empty(),
+        Ok(Decision::Eta(_)) | Err(Refusal::Illegal { .. }) => true,
+        Err(_) => false,
+    };
+    match *expected_seq {
+        Some(expected) if outdated && expected != order.seq => {
+            Err(Refusal::StaleSeq { expected, seq: order.seq })
+        }
+        _ => decision,
+    }
+}
+
+fn decide_now(
+    order: &Order,
+    history: &[PastStatus],
+    party: Party,
     action: &Action,
 ) -> Result<Decision, Refusal> {
-    if let Action::Status { to, note, expected_seq } = action {
-        return change_status(order, history, party, *to, note.as_ref(), *expected_seq).map(Decision::Events);
+    if let Action::Status { to, note } = action {
+        return change_status(order, history, party, *to, note.as_ref()).map(Decision::Events);
     }
     let permit = permit(order, party, action)?;
     match action {
@@ -100,7 +122,6 @@ fn change_status(
     party: Party,
     to: OrderStatus,
     note: Option<&String>,
-    expected_seq: Option<i64>,
 ) -> Result<Vec<Step>, Refusal> {
     // The order became ready, and its driver, assigned early, took over at once. A retry of this request must
     // succeed.
@@ -110,16 +131,14 @@ fn change_status(
     {
         return Ok(Vec::new());
     }
-    match (status::transition(order.status, to, party), expected_seq) {
-        (Transition::Already, _) => Ok(Vec::new()),
-        // A client at the wrong seq has outdated data, so that error comes first.
-        (_, Some(expected)) if expected != order.seq => Err(Refusal::StaleSeq { expected, seq: order.seq }),
-        (Transition::Refused, _) => {
+    match status::transition(order.status, to, party) {
+        Transition::Already => Ok(Vec::new()),
+        Transition::Refused => {
             let detail =
                 format!("an order that is {} cannot become {} by you", order.status.as_str(), to.as_str());
             Err(illegal(order, party, detail))
         }
-        (Transition::Moves(permit), _) => {
+        Transition::Moves(permit) => {
             let mut steps = vec![Step::status(permit, to, note.cloned())];
             // A driver who was assigned early takes over as soon as the order is ready.
             if to == OrderStatus::ReadyForPickup && order.driver.is_some() {

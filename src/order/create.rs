@@ -21,8 +21,8 @@ use crate::model::{
     PaymentStatus, Permit, Principal, Right, Role, UserId,
 };
 
-/// How many numbers of a day may be taken by hand before the search for a free one ends.
-const NUMBER_TRIES: usize = 100;
+/// How often the search for a free number of the day goes on. It doubles its step, so this skips a million taken numbers.
+const NUMBER_TRIES: u32 = 20;
 /// How often a creation is tried again after a concurrent one took the same key or number.
 const TRIES: usize = 3;
 
@@ -48,6 +48,9 @@ pub(super) async fn create(
         };
         Refusal::Forbidden(detail.to_owned())
     })?;
+    if who.role == Role::Customer && new.order_number.as_ref().is_some_and(|number| is_made_form(&number.0)) {
+        return Err(Refusal::invalid("orderNumber", "must not have the form of numbers that are made here"));
+    }
     let new = build(&orders.clock, new);
     let id = new.id.clone();
     // The writer may run it more than once.
@@ -241,11 +244,12 @@ async fn first_answer(
 async fn free_number(tx: &DatabaseTransaction, now: Time) -> Result<String, Refusal> {
     use order_number::{ActiveModel, Column, Entity};
     let day = now.format("%Y%m%d").to_string();
-    for _ in 0..NUMBER_TRIES {
-        Entity::insert(ActiveModel { day: Set(day.clone()), last: Set(1) })
+    for attempt in 0..NUMBER_TRIES {
+        let step = 1_i64 << attempt.saturating_sub(1);
+        Entity::insert(ActiveModel { day: Set(day.clone()), last: Set(step) })
             .on_conflict(
                 OnConflict::column(Column::Day)
-                    .value(Column::Last, Expr::col((Entity, Column::Last)).add(1))
+                    .value(Column::Last, Expr::col((Entity, Column::Last)).add(step))
                     .to_owned(),
             )
             .exec_without_returning(tx)
@@ -257,6 +261,12 @@ async fn free_number(tx: &DatabaseTransaction, now: Time) -> Result<String, Refu
         }
     }
     Err(Refusal::Taken("orderNumber"))
+}
+
+/// Whether it looks like a number that [`free_number`] makes. Only staff may bring such numbers, from another system: a
+/// customer could take those of the day ahead.
+fn is_made_form(number: &str) -> bool {
+    number.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("RND-"))
 }
 
 async fn number_taken(tx: &DatabaseTransaction, number: &str) -> Result<bool, Refusal> {

@@ -13,8 +13,8 @@ use crate::base::clock::Time;
 use crate::base::db::{Sql, padded, pieces, rows};
 use crate::base::error::Refusal;
 use crate::model::{
-    Action, Driver, Order, OrderEvent, OrderId, OrderStatus, PastStatus, PaymentStatus, Principal, UserId,
-    access, status,
+    Action, Asked, Driver, Order, OrderEvent, OrderId, OrderStatus, PastStatus, PaymentStatus, Principal,
+    UserId, access, status,
 };
 
 /// Writes changed columns of orders, and their new statuses. It writes no others: each column with an index costs one
@@ -122,14 +122,14 @@ impl Draft {
     /// # Errors
     /// [`Refusal::NotFound`] also for an order that the caller may not see, or as [`change::decide`]; then nothing is
     /// changed.
-    pub fn change(&mut self, id: &OrderId, who: &Principal, action: &Action) -> Result<Order, Refusal> {
+    pub fn change(&mut self, id: &OrderId, who: &Principal, asked: &Asked) -> Result<Order, Refusal> {
         let (order, history) = self.orders.get(id).ok_or(Refusal::NotFound("order"))?;
         let party = access::party(order, who).ok_or(Refusal::NotFound("order"))?;
-        let steps = match change::decide(order, history, party, action)? {
+        let steps = match change::decide(order, history, party, asked)? {
             Decision::Events(steps) => steps,
             Decision::Eta(at) => return self.override_eta(id, at),
         };
-        if let Action::VerifyPayment { reference: Some(reference), .. } = action
+        if let Action::VerifyPayment { reference: Some(reference), .. } = &asked.action
             && steps.iter().any(|step| step.payment_completed)
         {
             self.references.insert(id.clone(), reference.clone());

@@ -24,7 +24,7 @@ use crate::base::metrics::Metrics;
 use crate::event::log;
 use crate::event::relay::Relay;
 use crate::model::new_order::NewOrder;
-use crate::model::{Action, Order, OrderEvent, OrderId, OrderStatus, Party, Principal, access};
+use crate::model::{Action, Asked, Order, OrderEvent, OrderId, OrderStatus, Party, Principal, access};
 
 /// The use cases of orders. Cheap to clone.
 #[derive(Clone)]
@@ -77,13 +77,20 @@ impl Orders {
     /// # Errors
     /// [`Refusal::NotFound`] for an order that the caller may not see, [`Refusal::Illegal`], [`Refusal::StaleSeq`],
     /// [`Refusal::Forbidden`], or those of the database.
-    pub async fn change(&self, id: &OrderId, who: &Principal, action: Action) -> Result<Order, Refusal> {
+    pub async fn change(
+        &self,
+        id: &OrderId,
+        who: &Principal,
+        asked: impl Into<Asked>,
+    ) -> Result<Order, Refusal> {
+        let asked = asked.into();
+        let action = &asked.action;
         // Callers without the right get this answer whether or not the order exists. Moves depend on the order.
         let is_move = matches!(action, Action::Status { .. });
         if !is_move && access::is_for_staff_only(action.right(OrderStatus::Pending)) {
             access::only_staff(who)?;
         }
-        self.writer.write(id.clone(), Work::Change { who: who.clone(), action }).await
+        self.writer.write(id.clone(), Work::Change { who: who.clone(), asked }).await
     }
 
     /// Runs other work that creates or reads an order in the write path.

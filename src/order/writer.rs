@@ -24,7 +24,7 @@ use crate::base::health::Health;
 use crate::base::metrics::Metrics;
 use crate::event::log;
 use crate::event::relay::Relay;
-use crate::model::{Action, Order, OrderEvent, OrderId, Principal};
+use crate::model::{Asked, Order, OrderEvent, OrderId, Principal};
 
 /// Requests that may wait. Further callers wait to get into the queue.
 const QUEUE: usize = 1024;
@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_millis(2);
 /// The kinds of work of the writer.
 pub enum Work {
     /// A change of an existing order.
-    Change { who: Principal, action: Action },
+    Change { who: Principal, asked: Asked },
     /// Other work that creates or reads the order. It may run more than once, but commits once.
     Other(Other),
 }
@@ -247,9 +247,9 @@ impl Group {
         let mut answers = Vec::with_capacity(requests.len());
         for request in requests {
             answers.push(match &request.work {
-                Work::Change { who, action } => {
+                Work::Change { who, asked } => {
                     let before = draft.events.len();
-                    let order = draft.change(&request.order, who, action);
+                    let order = draft.change(&request.order, who, asked);
                     let after = draft.events.len();
                     Some(order.map(|order| (order, (after > before).then_some(after))))
                 }

@@ -34,7 +34,7 @@ pub(super) fn immediate(
             match driver(session).and_then(|driver| app.drivers.report(driver, &fix)) {
                 Ok(reported) => {
                     let at = reported.received_at;
-                    reply.send(Ok(Answer::Received { at }));
+                    reply.send(Ok(Answer::Received { at, verdict: reported.verdict }));
                     if let Some(message) = session.dialect().location_acknowledged(&reported.orders, at) {
                         session.say(&message);
                     }
@@ -84,7 +84,7 @@ pub(super) async fn lasting(session: &Arc<Session>, command: Command, reply: Rep
         }
         Command::ChangeStatus { order, to, note, expected_seq } => {
             let note = note.map(|note| note.0);
-            match app.orders.change(&order, who, Action::Status { to, note, expected_seq }).await {
+            match app.orders.change(&order, who, Action::Status { to, note }.at(expected_seq)).await {
                 Ok(order) => reply.send(Ok(Answer::Changed(&order))),
                 Err(refusal) => reply.send(Err(refusal)),
             }

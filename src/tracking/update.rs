@@ -42,7 +42,7 @@ impl Tracking {
             let detail = "the order has been delivered".to_owned();
             return Err(Refusal::Illegal { detail, status: order.status, allowed: Vec::new() });
         }
-        let action = |to| Action::Status { to, note: None, expected_seq: None };
+        let action = |to| Action::Status { to, note: None }.at(moved.expected_seq);
         if let Some(to) = asked
             && let Some(party) = access::party(&order, who)
             && matches!(status::transition(order.status, to, party), Transition::Refused)

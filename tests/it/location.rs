@@ -32,7 +32,7 @@ async fn followers_see_the_driver_move() {
     let sent = json!({"latitude": 47.14, "longitude": 9.53, "heading": 90, "speed": 8.5, "accuracy": 5, "recordedAt": recorded});
     let answer = driver.ask("driver:location", sent).await;
     let now = rfc3339(server.clock.now());
-    assert_eq!(answer, json!({"ok": true, "receivedAt": now}));
+    assert_eq!(answer, json!({"ok": true, "receivedAt": now, "shown": true, "verdict": "shown"}));
     let acknowledged = driver.event("driver:location_acknowledged").await;
     assert_eq!(acknowledged, json!({"orderIds": ["o1"], "receivedAt": now}));
     let seen = customer.event("driver:location_update").await;
@@ -194,12 +194,18 @@ async fn a_batch_is_stored_and_its_newest_point_is_published() {
     let point = |latitude: f64, seconds: i64| json!({"latitude": latitude, "longitude": 9.53, "recordedAt": rfc3339(server.clock.now() + TimeDelta::seconds(seconds))});
     let points = json!([point(47.10, -30), point(47.12, -10), point(91.0, -9), point(47.11, -20), point(47.2, 90),
                         {"latitude": 1, "longitude": 1, "orderId": "not-mine"}, "nonsense"]);
-    let answer = driver.ask("driver:location_batch", json!({"points": points})).await;
+    let mut answer = driver.ask("driver:location_batch", json!({"points": points})).await;
+    for point in answer["rejected"].as_array_mut().expect("a list") {
+        let message = point.as_object_mut().and_then(|point| point.remove("message"));
+        assert!(message.is_some_and(|message| message.is_string()), "{point}");
+    }
     assert_eq!(
         answer,
         json!({"ok": true, "accepted": 3, "rejected": [
-            {"index": 2, "code": "invalid_payload"}, {"index": 4, "code": "clock_skew"},
-            {"index": 5, "code": "not_found"}, {"index": 6, "code": "invalid_payload"}]})
+            {"index": 2, "code": "invalid_payload", "member": "latitude"},
+            {"index": 4, "code": "clock_skew", "member": "recordedAt"},
+            {"index": 5, "code": "not_found", "member": "orderId"},
+            {"index": 6, "code": "invalid_payload", "member": "payload"}]})
     );
     assert_eq!(latitudes(customer.events_so_far().await), [json!(47.12)]);
     // With a fast clock, the newest point is found wherever it is in the batch, and all points are stored.

@@ -6,6 +6,7 @@ mod binary;
 mod concurrency;
 mod dialects;
 mod documents;
+mod fixes;
 mod fuzz;
 mod fuzz_wire;
 mod good_will;

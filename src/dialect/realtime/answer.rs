@@ -11,7 +11,7 @@ use crate::dialect::Answer;
 use crate::dialect::canonical::TrackingView;
 use crate::dialect::message::Message;
 use crate::dialect::text::json;
-use crate::model::{Eta, OrderId, OrderStatus, Overview};
+use crate::model::{Eta, OrderId, OrderStatus, Overview, Verdict};
 
 /// The ack of a request that succeeded.
 #[must_use]
@@ -23,7 +23,11 @@ pub fn answer(answer: &Answer<'_>) -> Box<RawValue> {
             success(Changed { order_id: &order.id, status: order.status, seq: order.seq })
         }
         Answer::Tracking { tracking, eta } => success(TrackingView::new(tracking, eta)),
-        Answer::Received { at } => success(Received { received_at: rfc3339(at) }),
+        Answer::Received { at, verdict } => {
+            let shown = verdict == Verdict::Shown;
+            let reason = (!shown).then(|| verdict.as_str());
+            success(Received { received_at: rfc3339(at), shown, verdict: verdict.as_str(), reason })
+        }
         Answer::BatchReceived { accepted, rejected } => {
             let rejected = rejected
                 .iter()
@@ -170,6 +174,11 @@ struct Changed<'a> {
 #[serde(rename_all = "camelCase")]
 struct Received {
     received_at: String,
+    shown: bool,
+    verdict: &'static str,
+    /// Why it is not shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
 }
 
 /// The answer to `driver:location_batch`.

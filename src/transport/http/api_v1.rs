@@ -16,7 +16,7 @@ use crate::base::error::Refusal;
 use crate::dialect::canonical::OrderView;
 use crate::dialect::ws as dialect;
 use crate::model::access::party;
-use crate::model::{Action, Order, OrderStatus, Party, Principal};
+use crate::model::{Action, Order, OrderStatus, Party, Principal, WholeNumber};
 use crate::order::read::Cursor;
 use crate::transport::problem::{self, Problem};
 use crate::transport::site::Site;
@@ -44,10 +44,14 @@ fn status(word: &str) -> Result<OrderStatus, Refusal> {
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 #[schema(as = V1StatusChange)]
 pub struct StatusChange {
     #[schema(format = "ws_status")]
     status: String,
+    /// Refuse if the order is not at this seq
+    #[schema(value_type = Option<i64>)]
+    expected_seq: Option<WholeNumber>,
 }
 
 /// Move the order to a status, in the words of `/ws`
@@ -66,7 +70,7 @@ pub(super) async fn change_status(
     Body { value, .. }: Body<StatusChange>,
 ) -> Result<Response, Response> {
     let to = status(&value.status).map_err(|refusal| problem::respond(&refusal))?;
-    let order = set_status(&site.app, &id, &who, to, dialect::word).await?;
+    let order = set_status(&site.app, &id, &who, to, value.expected_seq, dialect::word).await?;
     Ok(answer(&site.app, &order, &who))
 }
 
@@ -85,7 +89,8 @@ pub(super) async fn cancel(
     OrderPath(id): OrderPath,
     Body { value, .. }: Body<Cancellation>,
 ) -> Result<Response, Response> {
-    let action = Action::Status { to: OrderStatus::Cancelled, note: value.reason(), expected_seq: None };
+    let expected_seq = value.expected_seq();
+    let action = Action::Status { to: OrderStatus::Cancelled, note: value.reason() }.at(expected_seq);
     let cancelled = site.app.orders.change(&id, &who, action).await;
     let order = cancelled.map_err(|refusal| problem::respond_in(&refusal, dialect::word))?;
     Ok(answer(&site.app, &order, &who))
@@ -107,7 +112,8 @@ pub(super) async fn verify_payment(
     OrderPath(id): OrderPath,
     Body { value, .. }: Body<PaymentVerification>,
 ) -> Result<Response, Response> {
-    let action = Action::VerifyPayment { reference: value.reference(), accept: true };
+    let expected_seq = value.expected_seq();
+    let action = Action::VerifyPayment { reference: value.reference(), accept: true }.at(expected_seq);
     let paid = site.app.orders.change(&id, &who, action).await;
     let order = paid.map_err(|refusal| problem::respond_in(&refusal, dialect::word))?;
     Ok(answer(&site.app, &order, &who))

@@ -3,9 +3,9 @@
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Body, Caller, OrderPath};
+use super::extract::{Body, Caller, OrderPath, Query};
 use super::orders::answer;
 use crate::base::clock::{Time, wire_option};
 use crate::base::error::Refusal;
@@ -49,24 +49,30 @@ pub(super) async fn change_status(
     Body { value, .. }: Body<StatusChange>,
 ) -> Result<Response, Refusal> {
     let note = value.note.map(|note| note.0);
-    let action = Action::Status {
-        to: value.status.0,
-        note,
-        expected_seq: value.expected_seq.map(|WholeNumber(seq)| seq),
-    };
+    let action =
+        Action::Status { to: value.status.0, note }.at(value.expected_seq.map(|WholeNumber(seq)| seq));
     let order = site.app.orders.change(&id, &who, action).await?;
     Ok(answer(&site.app, &order, &who))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct Cancellation {
     /// Told to the people who wait for the order
     #[schema(value_type = Option<String>, format = "paragraph")]
     #[serde(default, deserialize_with = "optional")]
     reason: Option<Paragraph>,
+    /// Refuse if the order is not at this seq
+    #[schema(value_type = Option<i64>)]
+    expected_seq: Option<WholeNumber>,
 }
 
 impl Cancellation {
+    /// The seq that the caller knows of, if they say so.
+    pub(super) fn expected_seq(&self) -> Option<i64> {
+        self.expected_seq.as_ref().map(|WholeNumber(seq)| *seq)
+    }
+
     /// The reason, if there is one.
     pub(super) fn reason(self) -> Option<String> {
         self.reason.map(|reason| reason.0)
@@ -89,20 +95,30 @@ pub(super) async fn cancel(
     Body { value, .. }: Body<Cancellation>,
 ) -> Result<Response, Refusal> {
     let to = crate::model::OrderStatus::Cancelled;
-    let action = Action::Status { to, note: value.reason(), expected_seq: None };
+    let expected_seq = value.expected_seq();
+    let action = Action::Status { to, note: value.reason() }.at(expected_seq);
     let order = site.app.orders.change(&id, &who, action).await?;
     Ok(answer(&site.app, &order, &who))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct PaymentVerification {
     /// The payment's reference in the system that took it
     #[schema(value_type = Option<String>, format = "paragraph")]
     #[serde(default, deserialize_with = "optional")]
     reference: Option<Paragraph>,
+    /// Refuse if the order is not at this seq
+    #[schema(value_type = Option<i64>)]
+    expected_seq: Option<WholeNumber>,
 }
 
 impl PaymentVerification {
+    /// The seq that the caller knows of, if they say so.
+    pub(super) fn expected_seq(&self) -> Option<i64> {
+        self.expected_seq.as_ref().map(|WholeNumber(seq)| *seq)
+    }
+
     /// The reference, if there is one.
     pub(super) fn reference(self) -> Option<String> {
         self.reference.map(|reference| reference.0)
@@ -125,14 +141,19 @@ pub(super) async fn verify_payment(
     OrderPath(id): OrderPath,
     Body { value, .. }: Body<PaymentVerification>,
 ) -> Result<Response, Refusal> {
-    let action = Action::VerifyPayment { reference: value.reference(), accept: false };
+    let expected_seq = value.expected_seq();
+    let action = Action::VerifyPayment { reference: value.reference(), accept: false }.at(expected_seq);
     let order = site.app.orders.change(&id, &who, action).await?;
     Ok(answer(&site.app, &order, &who))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct Assignment {
     driver: PersonIn,
+    /// Refuse if the order is not at this seq
+    #[schema(value_type = Option<i64>)]
+    expected_seq: Option<WholeNumber>,
 }
 
 /// Give the order to a driver, or to another driver
@@ -152,14 +173,24 @@ pub(super) async fn assign(
 ) -> Result<Response, Refusal> {
     let PersonIn { id: driver_id, name, phone } = value.driver;
     let driver = Driver { id: driver_id, name: name.0, phone: phone.map(|phone| phone.0) };
-    let order = site.app.orders.change(&id, &who, Action::Assign { driver }).await?;
+    let action = Action::Assign { driver }.at(value.expected_seq.map(|WholeNumber(seq)| seq));
+    let order = site.app.orders.change(&id, &who, action).await?;
     Ok(answer(&site.app, &order, &who))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(rename_all = "camelCase")]
+pub struct UnassignQuery {
+    /// Refuse if the order is not at this seq
+    #[param(minimum = 0)]
+    expected_seq: Option<i64>,
 }
 
 /// Take the order from its driver
 #[utoipa::path(
     delete, path = "/orders/{id}/assign", tag = "orders", security(("bearer" = [])),
-    params(("id" = String, Path, description = "Order id")),
+    params(("id" = String, Path, description = "Order id"), UnassignQuery),
     responses(
         (status = 200, body = OrderView, headers(("ETag" = String))),
         (status = 409, description = "The goods are with the driver already: reassign instead", body = Problem, content_type = "application/problem+json"),
@@ -169,8 +200,9 @@ pub(super) async fn unassign(
     State(site): State<Site>,
     Caller(who): Caller,
     OrderPath(id): OrderPath,
+    Query(query): Query<UnassignQuery>,
 ) -> Result<Response, Refusal> {
-    let order = site.app.orders.change(&id, &who, Action::Unassign).await?;
+    let order = site.app.orders.change(&id, &who, Action::Unassign.at(query.expected_seq)).await?;
     Ok(answer(&site.app, &order, &who))
 }
 
@@ -181,6 +213,7 @@ pub(super) struct EtaChange {
     eta_minutes: Option<WholeNumber>,
     #[serde(default, with = "wire_option")]
     estimated_delivery_time: Option<Time>,
+    expected_seq: Option<WholeNumber>,
 }
 
 /// The new ETA, in one of two forms
@@ -194,11 +227,15 @@ enum EtaOneOf {
         /// Minutes from now
         #[schema(minimum = 1, maximum = 44640)]
         eta_minutes: i64,
+        /// Refuse if the order is not at this seq
+        expected_seq: Option<i64>,
     },
     #[serde(rename_all = "camelCase")]
     Time {
         #[schema(format = DateTime)]
         estimated_delivery_time: String,
+        /// Refuse if the order is not at this seq
+        expected_seq: Option<i64>,
     },
 }
 
@@ -220,6 +257,7 @@ pub(super) async fn set_eta(
     // The writer checks this too. Here it comes before the input is checked, so that others get no details of it.
     only_staff(&who)?;
     let now = site.app.clock.now();
+    let expected_seq = value.expected_seq.map(|WholeNumber(seq)| seq);
     let at = match (value.eta_minutes.map(|WholeNumber(minutes)| minutes), value.estimated_delivery_time) {
         (Some(_), Some(_)) => {
             return Err(Refusal::invalid(
@@ -231,9 +269,12 @@ pub(super) async fn set_eta(
         (Some(_), None) => {
             return Err(Refusal::invalid("etaMinutes", format!("must be from 1 to {MAX_ETA_MINUTES}")));
         }
+        (None, Some(at)) if at <= now => {
+            return Err(Refusal::invalid("estimatedDeliveryTime", "must not be in the past"));
+        }
         (None, Some(at)) => at,
         (None, None) => return Err(Refusal::invalid("etaMinutes", "or estimatedDeliveryTime is required")),
     };
-    let order = site.app.drivers.override_eta(&id, &who, at).await?;
+    let order = site.app.drivers.override_eta(&id, &who, at, expected_seq).await?;
     Ok(answer(&site.app, &order, &who))
 }

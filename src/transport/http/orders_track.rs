@@ -12,7 +12,7 @@ use crate::base::clock::rfc3339;
 use crate::base::error::Refusal;
 use crate::dialect::orders_track as dialect;
 use crate::dialect::orders_track::OrderView;
-use crate::model::{Action, Order, OrderId, OrderStatus, Principal};
+use crate::model::{Action, Order, OrderId, OrderStatus, Principal, WholeNumber};
 use crate::transport::problem::{self, Problem};
 use crate::transport::site::Site;
 
@@ -26,9 +26,10 @@ pub(super) async fn set_status(
     id: &OrderId,
     who: &Principal,
     to: OrderStatus,
+    expected_seq: Option<WholeNumber>,
     word: impl Fn(OrderStatus) -> &'static str,
 ) -> Result<Order, Response> {
-    let action = Action::Status { to, note: None, expected_seq: None };
+    let action = Action::Status { to, note: None }.at(expected_seq.map(|WholeNumber(seq)| seq));
     let moved = match app.orders.change(id, who, action).await {
         Err(Refusal::Illegal { status, .. }) if word(status) == word(to) => {
             app.orders.get(id, who).await.map(|(order, _)| order)
@@ -43,6 +44,10 @@ pub(super) async fn set_status(
 pub struct StatusChange {
     #[schema(format = "orders_track_status")]
     status: String,
+    /// Refuse if the order is not at this seq
+    #[serde(alias = "expectedSeq")]
+    #[schema(value_type = Option<i64>)]
+    expected_seq: Option<WholeNumber>,
 }
 
 /// That it was done.
@@ -72,7 +77,7 @@ pub(super) async fn change_status(
 ) -> Result<Response, Response> {
     let unknown = || Refusal::invalid("status", format!("must be one of {}", dialect::words().join(", ")));
     let to = dialect::status(&value.status).ok_or_else(|| problem::respond(&unknown()))?;
-    let order = set_status(&site.app, &id, &who, to, dialect::word).await?;
+    let order = set_status(&site.app, &id, &who, to, value.expected_seq, dialect::word).await?;
     let changed = Changed {
         success: true,
         order_id: order.id.as_str(),
