@@ -34,11 +34,11 @@ impl<'de> Deserialize<'de> for Amount {
 
             fn visit_f64<E: Error>(self, value: f64) -> Result<Amount, E> {
                 // What JavaScript adds up has more digits than it means: 0.1 + 0.2 is 0.30000000000000004.
-                let value: f64 = format!("{value:.14e}").parse().map_err(|_| wrong(self, value))?;
+                let value: f64 = format!("{value:.14e}").parse().map_err(|_| wrong(&self, value))?;
                 if (0.0..=MAX_AMOUNT).contains(&value) {
                     Ok(Amount(value.abs()))
                 } else {
-                    Err(wrong(self, value))
+                    Err(wrong(&self, value))
                 }
             }
 
@@ -68,8 +68,8 @@ impl<'de> Deserialize<'de> for Amount {
     }
 }
 
-fn wrong<E: Error>(visitor: impl serde::de::Expected, value: f64) -> E {
-    E::invalid_value(serde::de::Unexpected::Float(value), &visitor)
+fn wrong<E: Error>(visitor: &impl serde::de::Expected, value: f64) -> E {
+    E::invalid_value(serde::de::Unexpected::Float(value), visitor)
 }
 
 /// How many of an item: 0.001 to 100,000, with up to three decimals.
