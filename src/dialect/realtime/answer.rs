@@ -26,7 +26,7 @@ pub fn answer(answer: &Answer<'_>) -> Box<RawValue> {
         Answer::Received { at, verdict } => {
             let shown = verdict == Verdict::Shown;
             let reason = (!shown).then(|| verdict.as_str());
-            success(Received { received_at: rfc3339(at), shown, verdict: verdict.as_str(), reason })
+            success(FixReceived { received_at: rfc3339(at), shown, verdict: verdict.as_str(), reason })
         }
         Answer::BatchReceived { accepted, rejected } => {
             let rejected = rejected
@@ -172,7 +172,7 @@ struct Changed<'a> {
 /// The answer to `driver:location`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Received {
+struct FixReceived {
     received_at: String,
     shown: bool,
     verdict: &'static str,
