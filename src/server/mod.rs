@@ -35,7 +35,6 @@ use crate::recovery::Recovery;
 use crate::recovery::store::RecoveryWorker;
 use crate::session::Sessions;
 use crate::session::deliver::deliver;
-use crate::transport::socketio::polling::PollingClients;
 use crate::transport::{conn, http, socketio};
 
 /// Why the server could not start, or why it ended by itself.
@@ -72,9 +71,8 @@ pub async fn run(
     let (app, background) = wire(config, clock).await?;
     let mut tasks = Tasks::default();
     let sessions = Sessions::new(app.clone());
-    let clients = PollingClients::default();
-    background.start(&mut tasks, &app, &sessions, &clients, &stop);
-    let drain = serve(&mut tasks, &sessions, &clients, listener, origins, &stop);
+    background.start(&mut tasks, &app, &sessions, &stop);
+    let drain = serve(&mut tasks, &sessions, listener, origins, &stop);
     on_started();
     let failed_task = tasks.first_to_end(&stop).await;
     stop.cancel();
@@ -137,14 +135,7 @@ fn words() -> Words {
 
 impl Background {
     /// Starts the background work. It continues while the drain finishes requests in progress.
-    fn start(
-        self,
-        tasks: &mut Tasks,
-        app: &App,
-        sessions: &Sessions,
-        clients: &PollingClients,
-        stop: &CancellationToken,
-    ) {
+    fn start(self, tasks: &mut Tasks, app: &App, sessions: &Sessions, stop: &CancellationToken) {
         let listeners = sessions.clone();
         app.bus.subscribe(move |event| listeners.live(event));
         let end = tasks.background.clone();
@@ -160,10 +151,7 @@ impl Background {
         let health = Arc::clone(&app.health);
         tasks.supervise("check of the log", until(end.clone(), writable::check(self.db, health)));
         tasks.supervise("keys", until(end.clone(), upkeep::refresh_keys(app.clone())));
-        tasks.supervise(
-            "housekeeping",
-            until(end.clone(), upkeep::delete_expired(sessions.clone(), clients.clone())),
-        );
+        tasks.supervise("housekeeping", until(end.clone(), upkeep::delete_expired(sessions.clone())));
         tasks.supervise("retention", until(end.clone(), upkeep::remove_finished(sessions.clone())));
         tasks.supervise("erasure", until(end.clone(), upkeep::erase(app.clone())));
         tasks.supervise("forgetting", until(end.clone(), upkeep::forget_erased(sessions.clone())));
@@ -179,7 +167,6 @@ impl Background {
 fn serve(
     tasks: &mut Tasks,
     sessions: &Sessions,
-    clients: &PollingClients,
     listener: TcpListener,
     origins: Origins,
     stop: &CancellationToken,
@@ -189,7 +176,10 @@ fn serve(
     tasks.supervise("flusher", Arc::clone(&connections).flush());
     let in_progress = Arc::new(AtomicUsize::new(0));
     let router = http::router(sessions, Arc::clone(&connections), Arc::clone(&in_progress));
-    let front = socketio::service(sessions, clients);
+    let front = socketio::service(sessions, connections.gate());
+    let end = tasks.background.clone();
+    tasks.supervise("handshakes", until(end.clone(), front.clone().close_idle()));
+    tasks.supervise("limits", until(end, upkeep::forget_idle(Arc::clone(connections.gate()))));
     let router = router.route_service("/socket.io/", front.clone()).route_service("/socket.io", front);
     let router = http::outer(router, origins);
     let router = if app.config.demo { http::demo::for_this_machine_only(router) } else { router };

@@ -1,6 +1,7 @@
 //! Periodic background tasks of a running server.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -13,7 +14,7 @@ use crate::keeping::Erasure;
 use crate::model::UserId;
 use crate::recovery;
 use crate::session::Sessions;
-use crate::transport::socketio::polling::PollingClients;
+use crate::transport::limits::Gate;
 
 /// How often expired data is deleted.
 const DELETE_INTERVAL: Duration = Duration::from_secs(60);
@@ -42,6 +43,15 @@ pub(super) async fn apply_revocations(sessions: Sessions) {
             }
             Err(error) => tracing::debug!(%error, "revocations could not be read; trying again"),
         }
+    }
+}
+
+/// Forgets addresses and users that have asked nothing lately.
+pub(super) async fn forget_idle(gate: Arc<Gate>) {
+    let mut tick = tokio::time::interval(DELETE_INTERVAL);
+    loop {
+        tick.tick().await;
+        gate.sweep();
     }
 }
 
@@ -136,14 +146,13 @@ async fn forget(sessions: &Sessions, user: &UserId) -> Result<(), Refusal> {
     sessions.end_watchers(user).await
 }
 
-/// Removes idle drivers and polling clients from memory, and deletes expired sessions, idempotency keys and revoked tokens.
-pub(super) async fn delete_expired(sessions: Sessions, clients: PollingClients) {
+/// Removes idle drivers from memory, and deletes expired sessions, idempotency keys and revoked tokens.
+pub(super) async fn delete_expired(sessions: Sessions) {
     let app = sessions.app();
     let mut tick = tokio::time::interval(DELETE_INTERVAL);
     loop {
         tick.tick().await;
         app.drivers.sweep();
-        clients.sweep();
         forget_old(&sessions);
         if let Err(error) = recovery::sweep(&app.recovery).await {
             tracing::warn!(%error, "old sessions could not be deleted");

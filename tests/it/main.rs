@@ -30,6 +30,7 @@ mod settings;
 mod shaping;
 mod socket;
 mod storage;
+mod strangers;
 mod subscribe;
 mod tls;
 mod tokens;

@@ -87,17 +87,17 @@ impl ConnectionWriter {
         drop(self.room.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
-    /// The connection is a WebSocket after the next response. The taps see its frames. `until_end` is dropped when the
-    /// connection ends.
+    /// The connection is a WebSocket after the next response. The taps see its frames. Without an outgoing one, sessions may
+    /// write at once. `until_end` is dropped when the connection ends.
     pub fn becomes_tapped_websocket(
         &self,
-        outgoing: Box<dyn OutgoingTap>,
+        outgoing: Option<Box<dyn OutgoingTap>>,
         incoming: Box<dyn IncomingTap>,
         until_end: Option<Box<dyn Any + Send>>,
     ) {
         {
             let mut out = self.out();
-            out.phase = Phase::Head([0; 4], Some(outgoing));
+            out.phase = Phase::Head([0; 4], outgoing);
             out.until_end = until_end;
             if out.tcp.is_none() {
                 self.end(&mut out);

@@ -238,6 +238,15 @@ impl Gate {
         Ok(UnderWay { _permit: permit })
     }
 
+    /// Waits until a user may have one more request under way.
+    ///
+    /// # Errors
+    /// [`Refusal::RateLimited`].
+    pub async fn under_way(&self, who: &Principal) -> Result<UnderWay, Refusal> {
+        let permit = self.turn(&self.user(who).under_way, PATIENCE_OF_CHANGES).await?;
+        Ok(UnderWay { _permit: permit })
+    }
+
     /// Lets a list be read: a few of each user's at a time. The first permit is to be kept until the answer is written, the
     /// second until it is made.
     ///

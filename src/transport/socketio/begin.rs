@@ -9,10 +9,9 @@ use super::engine_query::EngineQuery;
 use crate::transport::conn;
 use crate::transport::upgrade::upgraded;
 
-/// The headers that Socket.IO and the token need.
-const KEPT: [HeaderName; 9] = [
+/// The headers that Socket.IO needs.
+const KEPT: [HeaderName; 8] = [
     header::HOST,
-    header::AUTHORIZATION,
     header::CONNECTION,
     header::UPGRADE,
     header::SEC_WEBSOCKET_KEY,
@@ -26,9 +25,8 @@ const KEPT: [HeaderName; 9] = [
 pub(super) fn go_on(engine: &Engine, mut request: Request) {
     let upgrade = hyper::upgrade::on(&mut request);
     let (mut parts, _) = request.into_parts();
-    // socketioxide keeps the request as long as the client is there. Only its token is needed again.
-    let token = parts.headers.remove(header::AUTHORIZATION);
-    parts.headers = token.into_iter().map(|token| (header::AUTHORIZATION, token)).collect::<HeaderMap>();
+    // socketioxide keeps the request as long as the client is there.
+    parts.headers = HeaderMap::new();
     let request = http::Request::from_parts(parts, ());
     let engine = engine.clone();
     tokio::spawn(async move {
@@ -38,12 +36,11 @@ pub(super) fn go_on(engine: &Engine, mut request: Request) {
     });
 }
 
-/// A copy of the request that shares no memory with hyper's read buffer. socketioxide keeps the parts of a request as long as
-/// the socket lives, and each would keep 16 KiB of buffer.
+/// A copy of the request with what Engine.IO needs of it. socketioxide keeps the parts of a request as long as the socket
+/// lives: a token would stay, and each would keep 16 KiB of hyper's read buffer.
 pub(super) fn unpinned(request: Request, query: &EngineQuery) -> Option<Request> {
     let (mut parts, body) = request.into_parts();
-    let text = query.rewritten(parts.uri.query().unwrap_or_default());
-    let uri: Uri = format!("{}?{text}", parts.uri.path()).parse().ok()?;
+    let uri: Uri = format!("{}?{}", parts.uri.path(), query.rewritten()).parse().ok()?;
     let mut headers = HeaderMap::with_capacity(KEPT.len());
     for name in KEPT {
         if let Some(value) = parts.headers.get(&name) {

@@ -4,8 +4,8 @@ use std::sync::{Arc, Weak};
 
 use super::engine::Engine;
 use super::entry::{Entry, Owner};
+use super::handshake::Caller;
 use super::joining::JoiningClient;
-use super::polling::PollingClients;
 use super::wire::{Direct, Polled};
 use crate::base::error::Refusal;
 use crate::dialect::Dialect;
@@ -16,12 +16,13 @@ use crate::session::resume::begin;
 use crate::session::session::Session;
 use crate::session::wire::Wire;
 use crate::transport::conn;
+use crate::transport::limits::Gate;
 
 /// What the namespaces share.
 pub struct Door {
     pub(super) sessions: Sessions,
-    pub(super) clients: PollingClients,
     pub(super) engine: Engine,
+    pub(super) gate: Arc<Gate>,
 }
 
 /// Why a client does not come in, as its `connect_error` says.
@@ -46,19 +47,20 @@ impl Door {
             joining.leave_default_namespace();
         }
         let app = self.sessions.app();
-        let principal = match joining.token() {
-            None if notices && app.config.legacy_open => Ok(Principal::anonymous()),
-            None => Err(Refusal::Unauthorized("no token was given")),
-            Some(token) => app.auth.verify(&token).await,
+        let principal = match (joining.token(), &joining.caller) {
+            (Some(token), _) => app.auth.verify(&token).await,
+            // Meanwhile the token may have ended.
+            (None, Caller::Verified(who)) => app.auth.recheck(who).map(|()| who.clone()),
+            (None, Caller::Refused(refusal)) => return Err(self.deny(joining, refusal)),
+            (None, Caller::Nobody) if notices && app.config.legacy_open => Ok(Principal::anonymous()),
+            (None, Caller::Nobody) => Err(Refusal::Unauthorized("no token was given")),
         };
         let admitted = match principal {
             Ok(principal) => self.admit(joining, dialect, principal, owner).await,
             Err(refusal) => Err(refusal),
         };
-        // Protocol 3 puts every client into the default namespace first. A client that is refused there may still go on to
-        // another one.
-        if admitted.is_ok() || !notices || !joining.is_eio3 {
-            joining.shaken_hands();
+        if let Ok(entry) = &admitted {
+            joining.joins(&entry.session);
         }
         admitted.map_err(|refusal| self.deny(joining, &refusal))
     }
@@ -79,7 +81,7 @@ impl Door {
             // Clients of Engine.IO 3 cannot keep the id, and an anonymous session belongs to nobody.
             begun.beginning.holder = None;
         }
-        let client = if joining.polls { Some(self.clients.begin(sid)) } else { self.clients.get(sid) };
+        let client = joining.handshake.as_ref().and_then(|handshake| handshake.client.clone());
         let writer = match &client {
             // The client has a WebSocket from the start.
             None => joining.connection.as_ref().and_then(conn::Handle::writer),
@@ -120,7 +122,7 @@ impl Door {
         // Clients do not come back after a refusal. A fault of ours must not look like one, so the connection is cut.
         if matches!(refusal, Refusal::Unavailable | Refusal::Conflict(_) | Refusal::Internal(_)) {
             refusal.log_fault("connect");
-            match self.clients.get(&joining.sid) {
+            match joining.handshake.as_ref().and_then(|handshake| handshake.client.clone()) {
                 None => joining.connection.iter().for_each(conn::Handle::kill),
                 Some(client) => {
                     // The next poll says that the Engine.IO session has ended, and nothing else.

@@ -44,11 +44,13 @@ pub(super) struct EngineQuery {
     pub(super) says_version: bool,
     pub(super) sid: Option<String>,
     pub(super) websocket: bool,
+    /// An Engine.IO 3 client that cannot take binary bodies.
+    base64: bool,
 }
 
 impl EngineQuery {
     pub(super) fn read(method: &Method, query: &str) -> Result<Self, EngineError> {
-        let mut read = Self { eio3: true, says_version: false, sid: None, websocket: false };
+        let mut read = Self { eio3: true, says_version: false, sid: None, websocket: false, base64: false };
         let mut transport = Cow::Borrowed("");
         for (name, value) in parse(query.as_bytes()) {
             match &*name {
@@ -58,6 +60,7 @@ impl EngineQuery {
                 }
                 "sid" => read.sid = Some(value.into_owned()),
                 "transport" => transport = value,
+                "b64" => read.base64 = !value.is_empty(),
                 _ => {}
             }
         }
@@ -73,24 +76,19 @@ impl EngineQuery {
         }
     }
 
-    /// The query as socketioxide has to see it: it reads the first value of a name, does not decode, and knows two versions.
-    pub(super) fn rewritten<'a>(&self, query: &'a str) -> Cow<'a, str> {
-        let first = |name: &str| {
-            query.split('&').filter_map(|pair| pair.split_once('=')).find(|(known, _)| *known == name)
-        };
-        let version = if self.eio3 { "3" } else { "4" };
+    /// The query as socketioxide has to see it, which does not decode and knows two versions. Nothing else is kept: there
+    /// may be a token.
+    pub(super) fn rewritten(&self) -> String {
+        let version = if self.eio3 { 3 } else { 4 };
         let transport = if self.websocket { "websocket" } else { "polling" };
-        let mut wanted = String::new();
-        for (name, value) in
-            [("EIO", Some(version)), ("transport", Some(transport)), ("sid", self.sid.as_deref())]
-        {
-            if let Some(value) = value
-                && first(name).is_none_or(|(_, known)| known != value)
-            {
-                wanted.extend([name, "=", value, "&"]);
-            }
+        let mut query = format!("EIO={version}&transport={transport}");
+        if let Some(sid) = &self.sid {
+            query.extend(["&sid=", sid]);
         }
-        if wanted.is_empty() { Cow::Borrowed(query) } else { Cow::Owned(wanted + query) }
+        if self.base64 {
+            query.push_str("&b64=1");
+        }
+        query
     }
 }
 
@@ -104,17 +102,17 @@ mod tests {
     #[test]
     fn queries() {
         for (query, rewritten) in [
-            ("EIO=4&transport=polling&t=x", "EIO=4&transport=polling&t=x"),
+            ("EIO=4&transport=polling&t=x&token=a.b.c", "EIO=4&transport=polling"),
             ("EIO=4&transport=websocket&sid=a", "EIO=4&transport=websocket&sid=a"),
             ("transport=polling&b64=1", "EIO=3&transport=polling&b64=1"),
-            ("EIO=&transport=polling", "EIO=3&EIO=&transport=polling"),
-            ("EIO=5&transport=polling", "EIO=3&EIO=5&transport=polling"),
-            ("EIO=4&EIO=3&transport=polling", "EIO=3&EIO=4&EIO=3&transport=polling"),
-            ("EIO=%34&transport=poll%69ng", "EIO=4&transport=polling&EIO=%34&transport=poll%69ng"),
-            ("EIO=4&transport=polling&sid=b&sid=a", "sid=a&EIO=4&transport=polling&sid=b&sid=a"),
+            ("EIO=&transport=polling", "EIO=3&transport=polling"),
+            ("EIO=5&transport=polling", "EIO=3&transport=polling"),
+            ("EIO=4&EIO=3&transport=polling", "EIO=3&transport=polling"),
+            ("EIO=%34&transport=poll%69ng", "EIO=4&transport=polling"),
+            ("EIO=4&transport=polling&sid=b&sid=a", "EIO=4&transport=polling&sid=a"),
         ] {
             let Ok(read) = EngineQuery::read(&Method::GET, query) else { panic!("{query}") };
-            assert_eq!(read.rewritten(query), rewritten);
+            assert_eq!(read.rewritten(), rewritten);
         }
         for (method, query, error) in [
             (Method::GET, "EIO=4", EngineError::UnknownTransport),

@@ -1,5 +1,6 @@
-//! Clients that have come in on a WebSocket need little of the protocol from then on, and that is spoken here. socketioxide
-//! keeps 12 KB and three tasks for each client. It is told that the connection has ended, and forgets it.
+//! Clients of Engine.IO 4 on a WebSocket need little of the protocol, and that is spoken here. socketioxide keeps 12 KB and
+//! three tasks for each client, and keeps them for a while when the client is gone. A client that was polling first is taken
+//! over when it has come in: socketioxide is told that the connection has ended, and forgets it.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -7,9 +8,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use smallvec::{SmallVec, smallvec};
+use hyper::upgrade::OnUpgrade;
+use serde_json::json;
+use smallvec::SmallVec;
 use socketioxide_core::packet::{Packet, PacketData};
 use socketioxide_core::parser::{Parse, ParseConfig, ParseError, ParserState};
 use socketioxide_core::{Str, Value};
@@ -23,16 +28,18 @@ use super::decode::is_nameless;
 use super::door::Door;
 use super::entry::{Entry, Owner};
 use super::handler::number;
-use super::joining::{JoiningClient, json_of};
+use super::handshake::{Caller, Handshake};
+use super::joining::{JoiningClient, SID, json_of};
 use super::longest_packet;
 use super::packet::{MAX_ATTACHMENTS, READ_BUFFER, connect_frame, refusal_frame};
 use super::polling::PollingClient;
+use super::{CONNECT_TIMEOUT, MESSAGES_PER_BODY};
 use crate::base::clock::instant;
 use crate::base::config::Limits;
 use crate::dialect::Dialect;
 use crate::session::wire::{Handed, Urgency};
 use crate::transport::conn::{self, Conn, ConnectionWriter, websocket};
-use crate::transport::upgrade::{Ending, read_to_end, speak};
+use crate::transport::upgrade::{Ending, read_to_end, speak, upgraded};
 
 /// A ping, `2`, as a WebSocket frame of the server.
 const PING: Bytes = Bytes::from_static(&[websocket::TEXT, 1, b'2']);
@@ -44,7 +51,7 @@ pub(super) struct Arrival {
     pub(super) door: Arc<Door>,
     /// When the Engine.IO session was opened.
     pub(super) came: Instant,
-    pub(super) token: Option<String>,
+    pub(super) caller: Caller,
     /// The client, if it was polling before.
     pub(super) client: Option<Arc<PollingClient>>,
 }
@@ -59,11 +66,34 @@ impl Establishing {
     /// Serves the connection from now on.
     pub(super) fn go_on(self, conn: Conn, writer: Arc<ConnectionWriter>) {
         let Self { arrival, entry } = self;
-        let Arrival { door, came, token, .. } = *arrival;
-        door.sessions.metrics().established.inc();
-        let client = Client { door, writer, came, token, entries: smallvec![entry], partial: None };
+        let Arrival { door, came, caller, .. } = *arrival;
+        let mut client = Client::new(door, writer, came, caller, None);
+        client.has(entry);
         tokio::spawn(client.serve(conn));
     }
+}
+
+/// Serves a WebSocket of Engine.IO 4 from the start, once the answer to its handshake is written.
+pub(super) fn begin(
+    door: Arc<Door>,
+    writer: Arc<ConnectionWriter>,
+    handshake: Arc<Handshake>,
+    upgrade: OnUpgrade,
+) {
+    tokio::spawn(async move {
+        let Some(stream) = upgraded(upgrade).await else { return };
+        let limits = &door.sessions.app().config.limits;
+        let open = json!({
+            "sid": URL_SAFE_NO_PAD.encode(door.sessions.app().clock.random::<SID>()),
+            "upgrades": [],
+            "pingInterval": limits.ping_interval_ms,
+            "pingTimeout": limits.ping_timeout_ms,
+            "maxPayload": limits.max_message_bytes.saturating_mul(MESSAGES_PER_BODY),
+        });
+        let _ = writer.push(websocket::text(&[b"0", open.to_string().as_bytes()]), Urgency::Reply);
+        let caller = handshake.caller.clone();
+        Client::new(door, writer, instant(), caller, Some(handshake)).serve(stream.into_conn()).await;
+    });
 }
 
 /// A client and the namespaces that it is in.
@@ -72,8 +102,14 @@ struct Client {
     writer: Arc<ConnectionWriter>,
     /// When the Engine.IO session was opened.
     came: Instant,
-    token: Option<String>,
+    caller: Caller,
+    /// How it came, until it is in a namespace.
+    handshake: Option<Arc<Handshake>>,
     entries: SmallVec<[Arc<Entry>; 1]>,
+    /// Since when it has been in no namespace.
+    idle_since: Instant,
+    /// It has been in a namespace.
+    established: bool,
     /// A packet that waits for its attachments.
     partial: Option<Box<ParserState>>,
 }
@@ -84,11 +120,33 @@ impl Drop for Client {
         for entry in &self.entries {
             entry.end(None);
         }
-        self.door.sessions.metrics().established.dec();
+        if self.established {
+            self.door.sessions.metrics().established.dec();
+        }
     }
 }
 
 impl Client {
+    fn new(
+        door: Arc<Door>,
+        writer: Arc<ConnectionWriter>,
+        came: Instant,
+        caller: Caller,
+        handshake: Option<Arc<Handshake>>,
+    ) -> Self {
+        let (entries, idle_since) = (SmallVec::new(), instant());
+        Self { door, writer, came, caller, handshake, entries, idle_since, established: false, partial: None }
+    }
+
+    /// It is in a namespace.
+    fn has(&mut self, entry: Arc<Entry>) {
+        if !std::mem::replace(&mut self.established, true) {
+            self.door.sessions.metrics().established.inc();
+        }
+        self.handshake = None;
+        self.entries.push(entry);
+    }
+
     async fn serve(mut self, conn: Conn) {
         let longest = longest_packet(self.limits());
         let mut socket = speak(conn, READ_BUFFER, longest).await;
@@ -120,15 +178,20 @@ impl Client {
         let (mut next, mut until) = (instant() + interval - Duration::from_millis(since), None);
         let mut drained = false;
         loop {
+            let idle = self.entries.is_empty().then(|| self.idle_since + CONNECT_TIMEOUT);
+            let due = until.unwrap_or(next);
             let message = tokio::select! {
                 biased;
                 message = poll_fn(|cx| poll_message(socket, &self.writer, &mut drained, cx)) => message,
-                () = tokio::time::sleep_until(until.unwrap_or(next)) => {
+                () = tokio::time::sleep_until(idle.map_or(due, |idle| idle.min(due))) => {
                     let now = instant();
                     if until.is_some() && self.entries.iter().any(|entry| entry.inbox.is_held()) {
                         // The answer waits behind requests that are not read yet.
                         until = Some(now + PING_RETRY);
                         continue;
+                    }
+                    if idle.is_some_and(|idle| idle <= now) {
+                        return Ending { name: "no_namespace", close: Some(websocket::GOING_AWAY) };
                     }
                     if until.is_some() {
                         return Ending { name: "heartbeat_timeout", close: Some(websocket::GOING_AWAY) };
@@ -241,6 +304,9 @@ impl Client {
             }
             stays
         });
+        if self.entries.is_empty() {
+            self.idle_since = instant();
+        }
     }
 
     /// Lets the client into another namespace, or again into one that it has left.
@@ -249,10 +315,11 @@ impl Client {
         let let_in = match dialect {
             None => Err("Invalid namespace".to_owned()),
             Some(dialect) => {
-                let joining = JoiningClient::returning(
+                let joining = JoiningClient::on_websocket(
                     &self.door.sessions.app().clock,
                     auth,
-                    self.token.clone(),
+                    self.caller.clone(),
+                    self.handshake.clone(),
                     conn::Handle::of(&self.writer),
                 );
                 self.door.let_in(&joining, dialect, Owner::us()).await.map_err(|denied| denied.to_string())
@@ -261,7 +328,7 @@ impl Client {
         match let_in {
             Ok(entry) => {
                 self.writer.attach(&entry.session);
-                self.entries.push(Arc::clone(&entry));
+                self.has(Arc::clone(&entry));
                 let reply = connect_frame(namespace, &entry.sid, &entry.session);
                 let mut handed = Handed::Taken;
                 entry.enter(|| handed = self.writer.push(reply, Urgency::Reply));

@@ -5,13 +5,14 @@ use std::any::Any;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
+use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
 use tower::Service;
@@ -21,14 +22,15 @@ use super::engine::Engine;
 use super::engine_query::{EngineError, EngineQuery};
 use super::established::Arrival;
 use super::greeting::Greeting;
-use super::handshake::{EndsWithConnection, Handshake};
+use super::handshake::{Caller, Coming, EndsWithConnection, Handshake, Handshakes};
 use super::incoming::Incoming;
 use super::polling::PollingClients;
-use super::{begin, longest_packet, probe};
+use super::{begin, established, lobby, longest_packet, probe};
 use crate::app::App;
-use crate::base::clock::instant;
+use crate::base::address::ClientAddress;
 use crate::base::error::Refusal;
-use crate::transport::token::token_of;
+use crate::transport::http::admission;
+use crate::transport::limits::Gate;
 use crate::transport::{conn, problem, upgrade};
 
 /// The service in front of socketioxide's.
@@ -39,9 +41,16 @@ pub struct Front {
     /// Decides who comes in. `None` in front of a server that is not Ordercast, as the protocol's own test suites have it.
     pub(super) door: Option<Arc<Door>>,
     pub(super) body_limit: usize,
-    /// How many handshakes are under way.
-    handshakes: Arc<AtomicUsize>,
+    handshakes: Handshakes,
 }
+
+/// How often clients are looked for that are in no namespace for too long.
+const LOOK: Duration = Duration::from_secs(1);
+/// What a client may take that has not come in: its session and its messages, in bytes. On a WebSocket socketioxide puts
+/// messages of Engine.IO 3 together.
+const POLLING_BYTES: usize = 8 * 1024;
+const WEBSOCKET_BYTES: usize = 16 * 1024;
+const WEBSOCKET_3_BYTES: usize = 40 * 1024;
 
 /// What is read of the packet that opens an Engine.IO session.
 #[derive(Deserialize)]
@@ -53,11 +62,25 @@ impl Front {
     /// Without a `door` every client may come in. `body_limit` is in bytes.
     #[must_use]
     pub fn new(engine: Engine, clients: PollingClients, door: Option<Arc<Door>>, body_limit: usize) -> Self {
-        Self { engine, clients, door, body_limit, handshakes: Arc::default() }
+        let handshakes = Handshakes::new(clients.clone());
+        Self { engine, clients, door, body_limit, handshakes }
+    }
+
+    /// Closes clients that have been in no namespace for too long. Never returns.
+    pub async fn close_idle(self) {
+        let mut tick = tokio::time::interval(LOOK);
+        loop {
+            tick.tick().await;
+            self.handshakes.close_idle(&self.engine).await;
+        }
     }
 
     fn app(&self) -> Option<&App> {
         self.door.as_ref().map(|door| door.sessions.app())
+    }
+
+    pub(super) fn gate(&self) -> Option<&Gate> {
+        self.door.as_ref().map(|door| &*door.gate)
     }
 
     /// The longest packet that is read as a whole, in bytes.
@@ -81,30 +104,66 @@ impl Front {
     }
 
     /// The longest message of most kinds, in bytes.
-    fn usual(&self) -> usize {
+    pub(super) fn usual(&self) -> usize {
         self.app().map_or(self.body_limit, |app| app.config.limits.max_message_bytes)
+    }
+
+    /// The answer to a client whose last poll arrives after its goodbye: as if it had arrived before.
+    fn last_poll(&self, request: &Request) -> Option<Response> {
+        let query = request.uri().query().filter(|_| request.method() == Method::GET)?;
+        let query = EngineQuery::read(request.method(), query).ok()?;
+        let left = self.clients.have_left(query.sid.as_deref()?);
+        (left && !query.websocket).then(|| Response::new(Body::from("6")))
     }
 
     fn refuse(&self, request: &Request, query: &EngineQuery) -> Option<Response> {
         let app = self.app()?;
-        if query.sid.is_none() {
+        if query.sid.is_none() && !app.is_ready() {
             // This is no `connect_error`, because clients try again by themselves after a 503.
-            let many = self.handshakes.load(Ordering::Acquire) >= app.config.limits.max_handshakes;
-            if many {
-                app.metrics.rejected("too_many_handshakes");
-            }
-            if many || !app.is_ready() {
-                return Some(problem::respond(&Refusal::Unavailable));
-            }
+            return Some(problem::respond(&Refusal::Unavailable));
         }
         upgrade::refuse_foreign(app, request.headers())
     }
 
+    /// Begins the handshake of a new client, if its address and the server have room for it.
+    async fn begin(&self, parts: &Parts, query: &EngineQuery) -> Result<Arc<Handshake>, Refusal> {
+        let (eio3, polls) = (query.eio3, !query.websocket);
+        let connection = parts.extensions.get::<conn::Handle>().cloned();
+        let (mut caller, mut slot) = (Caller::Nobody, None);
+        if let Some(door) = &self.door {
+            caller = Caller::of(&door.sessions.app().auth, parts).await;
+            let address = admission::address_of(&door.gate, parts).ok_or(Refusal::Unavailable)?;
+            if !matches!(caller, Caller::Verified(_)) {
+                door.gate.stranger(address).await?;
+            }
+            let bytes = match (polls, eio3) {
+                (true, _) => POLLING_BYTES,
+                (false, false) => WEBSOCKET_BYTES,
+                (false, true) => WEBSOCKET_3_BYTES,
+            };
+            slot = Some(door.gate.handshake(address, bytes).await?);
+        }
+        Ok(self.handshakes.begin(Coming { eio3, polls, caller, slot, connection }))
+    }
+
     async fn serve(self, request: Request, query: EngineQuery) -> Response {
         let polls = request.method() == Method::GET && !query.websocket;
+        let (parts, body) = request.into_parts();
+        let mut begun = None;
+        if query.sid.is_none() {
+            match self.begin(&parts, &query).await {
+                Ok(handshake) => begun = Some(handshake),
+                Err(refusal) => return problem::respond(&refusal),
+            }
+        }
+        let address = self.door.as_ref().and_then(|door| admission::address_of(&door.gate, &parts));
+        let Some(mut request) = begin::unpinned(Request::from_parts(parts, body), &query) else {
+            return problem::respond(&Refusal::Malformed("the request cannot be read".to_owned()));
+        };
+        request.extensions_mut().extend(extensions(begun, address));
         let sid = match &query.sid {
             _ if query.websocket => return self.upgrade(request, &query),
-            None => return self.open(request, query.eio3).await,
+            None => return self.open(request).await,
             Some(sid) => sid,
         };
         let response = if polls {
@@ -132,17 +191,24 @@ impl Front {
         };
         let client = query.sid.as_ref().and_then(|sid| self.clients.get(sid));
         let handshake = request.extensions().get::<Arc<Handshake>>().cloned();
-        let (parts, body) = request.into_parts();
-        // A client that was polling may have sent its token with its first request only.
-        let token = token_of(&parts).or_else(|| client.as_ref().and_then(|client| client.token()));
-        let came = client.as_ref().and_then(|client| client.came()).unwrap_or_else(instant);
-        let arrival = self.door.clone().map(|door| Arrival { door, came, token, client: client.clone() });
-        let request = Request::from_parts(parts, body);
+        let arrival = self.door.clone().zip(client.clone()).map(|(door, client)| Arrival {
+            door,
+            came: client.came,
+            caller: client.caller.clone(),
+            client: Some(client),
+        });
         let response = match (&query.sid, &client) {
             (None, _) => {
                 let Some(switching) = upgrade::switching(request.headers()) else {
                     return EngineError::BadRequest.answer();
                 };
+                if let (Some(door), Some(handshake), false) = (&self.door, &handshake, query.eio3) {
+                    let incoming = Incoming::new(false, None, [self.longest(), self.usual()], None);
+                    writer.becomes_tapped_websocket(None, Box::new(incoming), None);
+                    let upgrade = hyper::upgrade::on(request);
+                    established::begin(Arc::clone(door), writer, Arc::clone(handshake), upgrade);
+                    return switching;
+                }
                 begin::go_on(&self.engine, request);
                 switching
             }
@@ -159,17 +225,15 @@ impl Front {
             let greeting = Greeting::new(query.eio3, client);
             let until_end =
                 handshake.map(|handshake| Box::new(EndsWithConnection(handshake)) as Box<dyn Any + Send>);
-            writer.becomes_tapped_websocket(Box::new(greeting), Box::new(incoming), until_end);
+            writer.becomes_tapped_websocket(Some(Box::new(greeting)), Box::new(incoming), until_end);
         }
         response
     }
 
     /// The first request of a client that polls.
-    async fn open(&self, request: Request, eio3: bool) -> Response {
-        let handshake = request.extensions().get::<Arc<Handshake>>().map_or_else(Weak::new, Arc::downgrade);
-        let (parts, body) = request.into_parts();
-        let token = token_of(&parts);
-        let response = self.engine.call(Request::from_parts(parts, body)).await;
+    async fn open(&self, request: Request) -> Response {
+        let Some(handshake) = request.extensions().get::<Arc<Handshake>>().cloned() else { return gone() };
+        let response = self.engine.call(request).await;
         if response.status() != StatusCode::OK {
             return response;
         }
@@ -178,9 +242,13 @@ impl Front {
         // Version 3 puts the length of the packet before it.
         let packet = body.iter().position(|byte| *byte == b'{').map_or(&[][..], |begin| &body[begin..]);
         if let Ok(OpenPacket { sid }) = serde_json::from_slice(packet) {
-            let client = self.clients.begin(sid);
-            client.came_with(handshake, token);
-            client.settle_as(eio3);
+            if let Some(client) = &handshake.client {
+                client.came_by(&handshake);
+                client.is_known_as(sid);
+            }
+            if self.door.is_some() && !handshake.eio3 {
+                lobby::enter(&self.engine, &handshake, sid).await;
+            }
         }
         as_node(Response::from_parts(parts, Body::from(body)), false)
     }
@@ -204,6 +272,18 @@ fn as_node(mut response: Response, posted: bool) -> Response {
     }
 }
 
+/// What is known of a request, for those who answer it.
+fn extensions(handshake: Option<Arc<Handshake>>, address: Option<ClientAddress>) -> http::Extensions {
+    let mut extensions = http::Extensions::new();
+    if let Some(handshake) = handshake {
+        extensions.insert(handshake);
+    }
+    if let Some(address) = address {
+        extensions.insert(address);
+    }
+    extensions
+}
+
 /// The answer when a connection or a session is gone.
 pub(super) fn gone() -> Response {
     problem::respond(&Refusal::Unavailable)
@@ -221,17 +301,13 @@ impl Service<Request> for Front {
     fn call(&mut self, request: Request) -> Self::Future {
         let query = match self.read(&request) {
             Ok(query) => query,
-            Err(error) => return Box::pin(std::future::ready(Ok(error.answer()))),
+            Err(error) => {
+                let answer = self.last_poll(&request).unwrap_or_else(|| error.answer());
+                return Box::pin(std::future::ready(Ok(answer)));
+            }
         };
         if let Some(refusal) = self.refuse(&request, &query) {
             return Box::pin(std::future::ready(Ok(refusal)));
-        }
-        let Some(mut request) = begin::unpinned(request, &query) else {
-            let refusal = problem::respond(&Refusal::Malformed("the request cannot be read".to_owned()));
-            return Box::pin(std::future::ready(Ok(refusal)));
-        };
-        if query.sid.is_none() {
-            request.extensions_mut().insert(Arc::new(Handshake::new(&self.handshakes)));
         }
         let front = self.clone();
         Box::pin(async move { Ok(front.serve(request, query).await) })

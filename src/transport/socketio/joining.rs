@@ -11,17 +11,18 @@ use socketioxide::handler::{FromConnectParts, Value};
 use socketioxide::socket::Socket;
 use socketioxide::{ProtocolVersion, TransportType};
 
-use super::handshake::Handshake;
+use super::handshake::{Caller, Handshake};
 use crate::base::clock::Clock;
 use crate::base::error::Refusal;
 use crate::dialect::Dialect;
 use crate::model::WholeNumber;
 use crate::session::resume::Claim;
+use crate::session::session::Session;
 use crate::transport::conn;
-use crate::transport::token::{token_in, token_of};
+use crate::transport::token::token_in;
 
 /// Random bytes of a socket id. socketioxide's ids have as many.
-const SID: usize = 12;
+pub(super) const SID: usize = 12;
 
 /// A client that wants to come into a namespace.
 pub(super) struct JoiningClient {
@@ -31,8 +32,8 @@ pub(super) struct JoiningClient {
     pub(super) polls: bool,
     pub(super) connection: Option<conn::Handle>,
     pub(super) handshake: Option<Arc<Handshake>>,
-    /// The token of its first request.
-    pub(super) token: Option<String>,
+    /// Whose token came with its first request.
+    pub(super) caller: Caller,
     /// The auth payload of its CONNECT: JSON.
     pub(super) auth: Option<String>,
     /// The socket of socketioxide, if it has one.
@@ -47,13 +48,14 @@ impl FromConnectParts<LocalAdapter> for JoiningClient {
         auth: &Option<Value>,
     ) -> Result<Self, Self::Error> {
         let came_with = socket.req_parts();
+        let handshake = came_with.extensions.get::<Arc<Handshake>>().cloned();
         Ok(Self {
             sid: socket.id.to_string(),
             is_eio3: socket.protocol() == ProtocolVersion::V4,
             polls: socket.transport_type() == TransportType::Polling,
             connection: came_with.extensions.get().cloned(),
-            handshake: came_with.extensions.get().cloned(),
-            token: token_of(came_with),
+            caller: handshake.as_ref().map_or(Caller::Nobody, |handshake| handshake.caller.clone()),
+            handshake,
             auth: auth.as_ref().and_then(json_of),
             socket: Arc::downgrade(socket),
         })
@@ -83,11 +85,12 @@ struct AuthPayload<'a> {
 }
 
 impl JoiningClient {
-    /// A client whose connection was taken over. `auth` is from its new CONNECT, and `token` from its first request.
-    pub(super) fn returning(
+    /// A client on a WebSocket of ours. `auth` is from its CONNECT, and the rest from its first request.
+    pub(super) fn on_websocket(
         clock: &Clock,
         auth: Option<String>,
-        token: Option<String>,
+        caller: Caller,
+        handshake: Option<Arc<Handshake>>,
         connection: conn::Handle,
     ) -> Self {
         Self {
@@ -95,8 +98,8 @@ impl JoiningClient {
             is_eio3: false,
             polls: false,
             connection: Some(connection),
-            handshake: None,
-            token,
+            handshake,
+            caller,
             auth,
             socket: Weak::new(),
         }
@@ -111,10 +114,9 @@ impl JoiningClient {
         self.auth.as_deref().and_then(|auth| serde_json::from_str(auth).ok()).unwrap_or_default()
     }
 
-    /// The token from `auth.token` (version 2: the query that it joins with), the `Authorization` header or the `token` query
-    /// parameter, in this order.
+    /// The token that it joins with: `auth.token`, or version 2: of the query. It goes before that of the first request.
     pub(super) fn token(&self) -> Option<String> {
-        self.payload().token.or_else(|| self.query().and_then(token_in)).or_else(|| self.token.clone())
+        self.payload().token.or_else(|| self.query().and_then(token_in))
     }
 
     /// Where its session was, as the client says.
@@ -146,10 +148,10 @@ impl JoiningClient {
         !self.is_eio3 && claim.position.is_none() && (dialect == Dialect::Realtime || recovers())
     }
 
-    /// Ends the handshake.
-    pub(super) fn shaken_hands(&self) {
+    /// The client has this session now, so its handshake is over.
+    pub(super) fn joins(&self, session: &Arc<Session>) {
         if let Some(handshake) = &self.handshake {
-            handshake.ends();
+            handshake.joined(session);
         }
     }
 

@@ -13,6 +13,7 @@ mod handler;
 mod handshake;
 mod incoming;
 mod joining;
+mod lobby;
 pub mod packet;
 pub mod polling;
 mod polls;
@@ -44,6 +45,7 @@ use crate::base::config::Limits;
 use crate::base::error::Refusal;
 use crate::dialect::Dialect;
 use crate::session::Sessions;
+use crate::transport::limits::Gate;
 use crate::transport::problem;
 
 /// The path of the service.
@@ -55,19 +57,20 @@ const MESSAGES_PER_BODY: usize = 8;
 
 /// The Socket.IO service with its namespaces.
 #[must_use]
-pub fn service(sessions: &Sessions, clients: &PollingClients) -> Front {
+pub fn service(sessions: &Sessions, gate: &Arc<Gate>) -> Front {
     let app = sessions.app();
     let limits = &app.config.limits;
     let (service, io) = builder(limits).build_with_inner_svc(service_fn(not_found));
     let engine = Engine::new(service, PATH);
-    let door =
-        Arc::new(Door { sessions: sessions.clone(), clients: clients.clone(), engine: engine.clone() });
+    let clients = PollingClients::new(&app.metrics.polling_clients);
+    let door = Arc::new(Door { sessions: sessions.clone(), engine: engine.clone(), gate: Arc::clone(gate) });
+    lobby::open(&io);
     for dialect in Dialect::ALL {
         if let Some(namespace) = dialect.namespace() {
             serve(&io, &door, dialect, namespace);
         }
     }
-    Front::new(engine, clients.clone(), Some(door), body_limit(limits))
+    Front::new(engine, clients, Some(door), body_limit(limits))
 }
 
 /// The longest polling body that the server sends, and that it tells clients to send.

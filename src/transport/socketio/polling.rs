@@ -1,28 +1,33 @@
 //! Clients that began with polling, by their Engine.IO id: their sessions, and the WebSocket they change to.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
+use prometheus_client::metrics::gauge::Gauge;
 use smallvec::SmallVec;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use super::entry::Entry;
-use super::handshake::Handshake;
+use super::handshake::{Caller, Handshake};
 use super::packet::{SEPARATOR, find, is_step};
 use crate::base::clock::instant;
 use crate::transport::conn::ConnectionWriter;
 
 /// A client that began with polling.
-#[derive(Default)]
 pub(super) struct PollingClient {
+    /// The client speaks Engine.IO 3.
+    eio3: bool,
+    /// When the first request came, and whose token it had.
+    pub(super) came: Instant,
+    pub(super) caller: Caller,
+    /// One body is read at a time.
+    pub(super) posting: Semaphore,
     /// The first ping was answered for the client, which was not shown it.
     pinged: AtomicBool,
     /// Acks with long numbers are among what it polls.
     long_acks: AtomicBool,
-    /// The client speaks Engine.IO 3.
-    eio3: AtomicBool,
     /// Nothing that the client polls has to be changed any more.
     settled: AtomicBool,
     /// We are ending the Engine.IO session.
@@ -36,23 +41,52 @@ pub(super) struct PollingClient {
     /// The client has probed its WebSocket: polls end at once, so that it can stop polling.
     probing: watch::Sender<bool>,
     details: Mutex<Details>,
+    sid: OnceLock<Box<str>>,
+    all: PollingClients,
 }
 
 #[derive(Default)]
 struct Details {
     handshake: Weak<Handshake>,
-    /// When the first request came, and its token.
-    came: Option<Instant>,
-    token: Option<String>,
     /// One for each namespace that the client is in.
     entries: SmallVec<[Weak<Entry>; 1]>,
     /// The WebSocket that the client changes or has changed to.
     writer: Weak<ConnectionWriter>,
-    /// The client had no session at the last sweep.
-    lingers: bool,
 }
 
 impl PollingClient {
+    pub(super) fn new(eio3: bool, caller: Caller, all: PollingClients) -> Self {
+        Self {
+            eio3,
+            came: instant(),
+            caller,
+            posting: Semaphore::new(1),
+            pinged: AtomicBool::default(),
+            long_acks: AtomicBool::default(),
+            // An Engine.IO 3 client gets its packets as they are.
+            settled: AtomicBool::new(eio3),
+            closing: AtomicBool::default(),
+            goodbye: AtomicBool::default(),
+            trying: AtomicBool::default(),
+            steps: AtomicUsize::default(),
+            probing: watch::Sender::default(),
+            details: Mutex::default(),
+            sid: OnceLock::new(),
+            all,
+        }
+    }
+
+    /// The client has an Engine.IO session with this id.
+    pub(super) fn is_known_as(self: &Arc<Self>, sid: &str) {
+        if self.sid.set(sid.into()).is_ok() {
+            self.all.opened(sid, self);
+        }
+    }
+
+    pub(super) fn sid(&self) -> Option<&str> {
+        self.sid.get().map(|sid| &**sid)
+    }
+
     /// Whether the first ping is dealt with.
     pub(super) fn was_pinged(&self) -> bool {
         self.pinged.load(Ordering::Acquire)
@@ -63,19 +97,8 @@ impl PollingClient {
         !self.pinged.swap(true, Ordering::AcqRel)
     }
 
-    pub(super) fn came_with(&self, handshake: Weak<Handshake>, token: Option<String>) {
-        let mut details = self.details();
-        (details.handshake, details.came, details.token) = (handshake, Some(instant()), token);
-    }
-
-    /// When the first request came.
-    pub(super) fn came(&self) -> Option<Instant> {
-        self.details().came
-    }
-
-    /// The token of the first request.
-    pub(super) fn token(&self) -> Option<String> {
-        self.details().token.clone()
+    pub(super) fn came_by(&self, handshake: &Arc<Handshake>) {
+        self.details().handshake = Arc::downgrade(handshake);
     }
 
     /// The handshake, while it is under way.
@@ -129,12 +152,6 @@ impl PollingClient {
         self.settled.store(false, Ordering::Release);
     }
 
-    /// An Engine.IO 3 client gets its packets as they are.
-    pub(super) fn settle_as(&self, eio3: bool) {
-        self.eio3.store(eio3, Ordering::Release);
-        self.settled.store(eio3, Ordering::Release);
-    }
-
     /// An ack with a long number is on its way, and others may follow.
     pub(super) fn has_long_acks(&self) {
         self.long_acks.store(true, Ordering::Release);
@@ -144,8 +161,8 @@ impl PollingClient {
         self.long_acks.load(Ordering::Acquire)
     }
 
-    pub(super) fn is_eio3(&self) -> bool {
-        self.eio3.load(Ordering::Acquire)
+    pub(super) const fn is_eio3(&self) -> bool {
+        self.eio3
     }
 
     /// The CONNECT reply was polled. If the first ping is dealt with as well, nothing has to be changed any more.
@@ -162,9 +179,8 @@ impl PollingClient {
         self.goodbye.store(true, Ordering::Release);
     }
 
-    /// Whether the client has ended its Engine.IO session since it last polled.
     pub(super) fn said_goodbye(&self) -> bool {
-        self.goodbye.swap(false, Ordering::AcqRel)
+        self.goodbye.load(Ordering::Acquire)
     }
 
     /// The client tries a WebSocket. `None` if it is trying one already.
@@ -210,6 +226,14 @@ impl PollingClient {
     }
 }
 
+impl Drop for PollingClient {
+    fn drop(&mut self) {
+        if let Some(sid) = self.sid() {
+            self.all.forget(sid, self.said_goodbye() && !self.eio3);
+        }
+    }
+}
+
 /// A client's try of a WebSocket, as long as it lasts.
 pub(super) struct Trial(Arc<PollingClient>);
 
@@ -220,31 +244,59 @@ impl Drop for Trial {
     }
 }
 
-/// All clients that began with polling.
+/// Clients that said goodbye and may still be polling.
+const FAREWELLS: usize = 256;
+
+/// All clients that began with polling, as long as anything has them: their Engine.IO sessions, or their sessions.
 #[derive(Clone, Default)]
-pub struct PollingClients(Arc<Mutex<HashMap<Box<str>, Arc<PollingClient>>>>);
+pub struct PollingClients {
+    known: Arc<Mutex<Known>>,
+    gauge: Gauge,
+}
+
+#[derive(Default)]
+struct Known {
+    clients: HashMap<Box<str>, Weak<PollingClient>>,
+    /// The ids of those that said goodbye last.
+    farewells: VecDeque<Box<str>>,
+}
 
 impl PollingClients {
-    /// The polling client with this id. It is made by the first of two: its session, or the answer to its first request.
-    pub(super) fn begin(&self, sid: &str) -> Arc<PollingClient> {
-        Arc::clone(self.all().entry(sid.into()).or_default())
+    /// `gauge` says how many there are.
+    #[must_use]
+    pub fn new(gauge: &Gauge) -> Self {
+        Self { known: Arc::default(), gauge: gauge.clone() }
+    }
+
+    fn opened(&self, sid: &str, client: &Arc<PollingClient>) {
+        self.known().clients.insert(sid.into(), Arc::downgrade(client));
+        self.gauge.inc();
+    }
+
+    fn forget(&self, sid: &str, said_goodbye: bool) {
+        let mut known = self.known();
+        let Some((sid, _)) = known.clients.remove_entry(sid) else { return };
+        self.gauge.dec();
+        if said_goodbye {
+            if known.farewells.len() >= FAREWELLS {
+                known.farewells.pop_front();
+            }
+            known.farewells.push_back(sid);
+        }
     }
 
     pub(super) fn get(&self, sid: &str) -> Option<Arc<PollingClient>> {
-        self.all().get(sid).cloned()
+        self.known().clients.get(sid)?.upgrade()
     }
 
-    /// Forgets clients that had no session at the last sweep either. The time between two sweeps has to be longer than a
-    /// handshake may take.
-    pub fn sweep(&self) {
-        self.all().retain(|_, client| {
-            let mut details = client.details();
-            details.entries.iter().any(|entry| entry.strong_count() > 0)
-                || !std::mem::replace(&mut details.lingers, true)
-        });
+    /// Whether a client with this id has just said goodbye. Its last poll may arrive after that; this is true once.
+    pub(super) fn have_left(&self, sid: &str) -> bool {
+        let farewells = &mut self.known().farewells;
+        let at = farewells.iter().position(|gone| **gone == *sid);
+        at.and_then(|at| farewells.remove(at)).is_some()
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<PollingClient>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,7 +7,10 @@ use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::StreamExt;
+use http::request::Parts;
 use http::{StatusCode, header};
+use http_body::Body as _;
+use tokio::sync::SemaphorePermit;
 use tokio::time::{timeout, timeout_at};
 
 use super::decode::{Meaning, REFUSED, meaning};
@@ -16,8 +19,11 @@ use super::packet::event_in;
 use super::polling::PollingClient;
 use super::posted::{Piece, Splitter};
 use super::query;
+use crate::base::address::ClientAddress;
 use crate::base::clock::instant;
-use crate::transport::{body, problem};
+use crate::base::error::Refusal;
+use crate::transport::limits::{Room, UnderWay};
+use crate::transport::{body, conn, problem};
 
 /// The longest time for which a post is held up in all. Clients give up after five seconds, and what they do not know to have
 /// arrived they send again.
@@ -35,8 +41,12 @@ impl Front {
             // Nothing is read for a client that is not known.
             return body::ends(self.engine.call(Request::from_parts(parts, Body::empty())).await);
         };
+        let admitted = match self.admit(&parts, &posted, &client).await {
+            Ok(admitted) => admitted,
+            Err(refusal) => return body::ends(problem::respond(&refusal)),
+        };
         if of_bytes {
-            return match body::read(posted, self.body_limit).await {
+            return match body::read(posted, self.body_limit.min(admitted.limit)).await {
                 Ok(body) => self.engine.call(Request::from_parts(parts, Body::from(body))).await,
                 Err(refusal) => refusal,
             };
@@ -56,8 +66,8 @@ impl Front {
             match bytes {
                 Some(Ok(bytes)) => {
                     length += bytes.len();
-                    if length > LONGEST_POST {
-                        return too_large(LONGEST_POST);
+                    if length > admitted.limit {
+                        return too_large(admitted.limit);
                     }
                     splitter.push(&bytes);
                 }
@@ -90,6 +100,44 @@ impl Front {
                 };
             }
         }
+    }
+}
+
+/// The right to post: one body of a client at a time, a few of a user, and of a stranger only if there is room.
+struct Admitted<'a> {
+    /// The most bytes of the body.
+    limit: usize,
+    _turn: Option<SemaphorePermit<'a>>,
+    _under_way: Option<UnderWay>,
+    _room: Option<Room>,
+}
+
+impl Front {
+    async fn admit<'a>(
+        &self,
+        parts: &Parts,
+        body: &Body,
+        client: &'a PollingClient,
+    ) -> Result<Admitted<'a>, Refusal> {
+        let mut admitted = Admitted { limit: LONGEST_POST, _turn: None, _under_way: None, _room: None };
+        let Some(gate) = self.gate() else { return Ok(admitted) };
+        let turn = timeout(PATIENCE, client.posting.acquire()).await;
+        let Ok(Ok(turn)) = turn else { return Err(Refusal::RateLimited { retry_after_ms: 1_000 }) };
+        admitted._turn = Some(turn);
+        if let Some(entry) = client.entries().first() {
+            if let Some(connection) = parts.extensions.get::<conn::Handle>() {
+                connection.authenticated();
+            }
+            admitted._under_way = Some(gate.under_way(entry.session.principal()).await?);
+            return Ok(admitted);
+        }
+        let address = *parts.extensions.get::<ClientAddress>().ok_or(Refusal::Unavailable)?;
+        gate.stranger(address).await?;
+        // A stranger has nothing to say but a token.
+        admitted.limit = self.usual();
+        let length = usize::try_from(body.size_hint().upper().unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+        admitted._room = Some(gate.room(address, length.min(admitted.limit)).await?);
+        Ok(admitted)
     }
 }
 

@@ -41,6 +41,9 @@ pub(super) fn accept(
         let moved = tokio::time::timeout(PATIENCE, probed(&mut stream, &client)).await;
         if let Ok(Ok(frames)) = moved {
             client.moves_to(&writer);
+            if !client.entries().is_empty() {
+                writer.authenticated();
+            }
             // socketioxide reads these frames again.
             let stream = Rewound::new(frames, stream.into_conn());
             // The token and the rest are known from the first request of the client.
