@@ -30,7 +30,7 @@ pub(super) fn open(io: &SocketIo) {
 /// Lets a client in that has just opened its session. It is not told.
 pub(super) async fn enter(engine: &Engine, handshake: &Handshake, sid: &str) {
     let entering = async {
-        engine.post(sid, 4, CONNECT).await;
+        engine.post(sid, false, CONNECT).await;
         handshake.in_lobby.notified().await;
         // The reply to CONNECT, and perhaps the first ping.
         let Some(polled) = engine.poll(sid).await else { return };

@@ -7,9 +7,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
-use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
-use http_body::Body as _;
 
 use super::front::{Front, gone};
 use super::greeting::{mend_polled, without_close};

@@ -41,7 +41,8 @@ impl Front {
             // Nothing is read for a client that is not known.
             return body::ends(self.engine.call(Request::from_parts(parts, Body::empty())).await);
         };
-        let admitted = match self.admit(&parts, &posted, &client).await {
+        let length = usize::try_from(posted.size_hint().upper().unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+        let admitted = match self.admit(&parts, length, &client).await {
             Ok(admitted) => admitted,
             Err(refusal) => return body::ends(problem::respond(&refusal)),
         };
@@ -108,37 +109,41 @@ struct Admitted<'a> {
     /// The most bytes of the body.
     limit: usize,
     _turn: Option<SemaphorePermit<'a>>,
-    _under_way: Option<UnderWay>,
-    _room: Option<Room>,
+    _share: Option<Share>,
 }
 
 impl Front {
     async fn admit<'a>(
         &self,
         parts: &Parts,
-        body: &Body,
+        length: usize,
         client: &'a PollingClient,
     ) -> Result<Admitted<'a>, Refusal> {
-        let mut admitted = Admitted { limit: LONGEST_POST, _turn: None, _under_way: None, _room: None };
-        let Some(gate) = self.gate() else { return Ok(admitted) };
+        let Some(gate) = self.gate() else {
+            return Ok(Admitted { limit: LONGEST_POST, _turn: None, _share: None });
+        };
         let turn = timeout(PATIENCE, client.posting.acquire()).await;
         let Ok(Ok(turn)) = turn else { return Err(Refusal::RateLimited { retry_after_ms: 1_000 }) };
-        admitted._turn = Some(turn);
-        if let Some(entry) = client.entries().first() {
+        let (limit, share) = if let Some(entry) = client.entries().first() {
             if let Some(connection) = parts.extensions.get::<conn::Handle>() {
                 connection.authenticated();
             }
-            admitted._under_way = Some(gate.under_way(entry.session.principal()).await?);
-            return Ok(admitted);
-        }
-        let address = *parts.extensions.get::<ClientAddress>().ok_or(Refusal::Unavailable)?;
-        gate.stranger(address).await?;
-        // A stranger has nothing to say but a token.
-        admitted.limit = self.usual();
-        let length = usize::try_from(body.size_hint().upper().unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-        admitted._room = Some(gate.room(address, length.min(admitted.limit)).await?);
-        Ok(admitted)
+            (LONGEST_POST, Share::OfUser(gate.under_way(entry.session.principal()).await?))
+        } else {
+            let address = *parts.extensions.get::<ClientAddress>().ok_or(Refusal::Unavailable)?;
+            gate.stranger(address).await?;
+            // A stranger has nothing to say but a token.
+            let limit = self.usual();
+            (limit, Share::OfStranger(gate.room(address, length.min(limit)).await?))
+        };
+        Ok(Admitted { limit, _turn: Some(turn), _share: Some(share) })
     }
+}
+
+/// What a post takes of its client's share, until it is dropped.
+enum Share {
+    OfUser(#[expect(dead_code, reason = "held until the post is answered")] UnderWay),
+    OfStranger(#[expect(dead_code, reason = "held until the body is read")] Room),
 }
 
 /// The packets of one post.
