@@ -12,6 +12,7 @@ use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::rate_limit::Bucket;
 use crate::event::bus::Bus;
+use crate::model::phone_clock::PhoneClock;
 use crate::model::{
     About, Eta, EtaChange, EventKind, Forecast, LiveEvent, LocationReport, Order, OrderEvent, OrderId,
     OrderStatus, PastStatus, Point, UserId, status,
@@ -46,6 +47,8 @@ pub(super) struct DriverState {
     pub postponed: Option<(Box<LocationReport>, Time)>,
     /// When the last fix in the trail was measured.
     pub last_trail_fix: Option<Time>,
+    /// What is known of the clock of the driver's phone.
+    pub clock: PhoneClock,
     pub orders: Vec<CarriedOrder>,
 }
 
@@ -119,6 +122,7 @@ impl Live {
             bucket,
             position: None,
             postponed: None,
+            clock: PhoneClock::default(),
             last_trail_fix: None,
             orders: Vec::new(),
         });

@@ -6,6 +6,7 @@ use sea_orm::{ConnectionTrait, EntityTrait};
 use super::Drivers;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
+use crate::model::status::is_final;
 use crate::model::{Order, OrderId, Overview, Point, Principal, UserId};
 use crate::order::read;
 
@@ -22,13 +23,13 @@ impl Drivers {
         Ok(Overview { order, party, history, position })
     }
 
-    /// The last position of the driver of an order, and when it was measured. Uses the live state first, then the
-    /// database.
+    /// The last position of the driver of an order, and when it was measured; none once the order is over, because the driver
+    /// goes on to others. Uses the live state first, then the database.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn position(&self, order: &Order) -> Result<Option<(Point, Time)>, Refusal> {
-        let Some(driver) = &order.driver else { return Ok(None) };
+        let Some(driver) = order.driver.as_ref().filter(|_| !is_final(order.status)) else { return Ok(None) };
         match self.live.position(&driver.id) {
             Some(position) => Ok(Some(position)),
             None => stored_position(self.db.reader(), &driver.id).await,

@@ -46,6 +46,15 @@ fn carries(driver: &LiveDriver, fix: &LocationReport) -> bool {
     fix.order_id.as_ref().is_none_or(|id| driver.state().orders.iter().any(|carried| carried.id() == id))
 }
 
+/// How a fix reached the server.
+#[derive(Clone, Copy, PartialEq)]
+enum Told {
+    /// By itself, so its lag says something of the phone's clock.
+    AsMeasured,
+    /// Among others that waited.
+    Later,
+}
+
 impl Drivers {
     /// Accepts one fix: publishes it and adds it to the trail.
     ///
@@ -59,7 +68,7 @@ impl Drivers {
             }
             checked => checked?,
         };
-        let recorded_at = self.recorded_at(fix, now)?;
+        let recorded_at = self.recorded_at(driver, fix, now, Told::AsMeasured)?;
         let outcome = self.publish(driver, fix, recorded_at, now)?;
         self.add_to_trail(driver, fix, recorded_at, now, outcome.verdict == Verdict::Shown);
         Ok(outcome)
@@ -69,7 +78,7 @@ impl Drivers {
     /// once the rate allows it, unless a newer one was accepted by then.
     pub fn postpone(&self, driver: &Arc<LiveDriver>, fix: &LocationReport, retry_after_ms: u64) -> Refusal {
         let now = self.clock.now();
-        let recorded_at = match self.recorded_at(fix, now) {
+        let recorded_at = match self.recorded_at(driver, fix, now, Told::Later) {
             Ok(recorded_at) => recorded_at,
             Err(refusal) => return refusal,
         };
@@ -123,7 +132,7 @@ impl Drivers {
                 if !carries(driver, &fix) {
                     return Err(Refusal::NotFound("order"));
                 }
-                let at = self.recorded_at(&fix, now)?;
+                let at = self.recorded_at(driver, &fix, now, Told::Later)?;
                 Ok((fix, at))
             });
             match checked {
@@ -150,9 +159,22 @@ impl Drivers {
         Ok(now)
     }
 
-    /// When a fix was measured. A fix without a time was measured now.
-    fn recorded_at(&self, fix: &LocationReport, now: Time) -> Result<Time, Refusal> {
+    /// When a fix was measured, by our clock. A fix without a time was measured now.
+    fn recorded_at(
+        &self,
+        driver: &LiveDriver,
+        fix: &LocationReport,
+        now: Time,
+        told: Told,
+    ) -> Result<Time, Refusal> {
         let Some(recorded_at) = fix.recorded_at else { return Ok(now) };
+        let recorded_at = {
+            let clock = &mut driver.state().clock;
+            if told == Told::AsMeasured {
+                clock.learn(recorded_at, now);
+            }
+            clock.corrected(recorded_at)
+        };
         let ahead_ms = (recorded_at - now).num_milliseconds();
         if recorded_at - now > self.limits.max_skew {
             return Err(Refusal::ClockSkew { ahead_ms });

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use sea_orm::DatabaseConnection;
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -148,34 +149,58 @@ impl Relay {
 
     /// A handle that is notified of every further event of one order.
     #[must_use]
-    pub fn events_of(&self, order: &OrderId) -> Arc<Notify> {
-        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = waiting.get(order).and_then(Weak::upgrade) {
-            return known;
-        }
-        let notify = Arc::new(Notify::new());
-        waiting.insert(order.clone(), Arc::downgrade(&notify));
-        notify
+    pub fn events_of(&self, order: &OrderId) -> OrderNews {
+        let mut waiting = self.waiting();
+        let known = waiting.get(order).and_then(Weak::upgrade);
+        let notify = known.unwrap_or_else(|| {
+            let notify = Arc::new(Notify::new());
+            waiting.insert(order.clone(), Arc::downgrade(&notify));
+            notify
+        });
+        drop(waiting);
+        OrderNews { relay: self.clone(), order: order.clone(), notify }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<OrderId, Weak<Notify>>> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes every long poll, so that it sees that the server shuts down.
     pub fn release_waiting(&self) {
-        for notify in
-            self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).values().filter_map(Weak::upgrade)
-        {
+        for notify in self.waiting().values().filter_map(Weak::upgrade) {
             notify.notify_waiters();
         }
     }
 
     fn tell_waiting(&self, order: &OrderId) {
-        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.is_empty() {
-            return;
-        }
-        if let Some(notify) = waiting.get(order).and_then(Weak::upgrade) {
+        if let Some(notify) = self.waiting().get(order).and_then(Weak::upgrade) {
             notify.notify_waiters();
         }
-        waiting.retain(|_, notify| notify.strong_count() > 0);
+    }
+}
+
+/// Is notified of every further event of one order. Nothing of it is left when the last one that waits is dropped.
+pub struct OrderNews {
+    relay: Relay,
+    order: OrderId,
+    notify: Arc<Notify>,
+}
+
+impl OrderNews {
+    /// Resolves at the next event.
+    pub fn notified(&self) -> Notified<'_> {
+        self.notify.notified()
+    }
+}
+
+impl Drop for OrderNews {
+    fn drop(&mut self) {
+        let mut waiting = self.relay.waiting();
+        // Dropped under the lock, so that of two that are dropped together one sees that it is the last.
+        drop(std::mem::take(&mut self.notify));
+        if waiting.get(&self.order).is_some_and(|notify| notify.strong_count() == 0) {
+            waiting.remove(&self.order);
+        }
     }
 }
 

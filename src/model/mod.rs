@@ -12,6 +12,7 @@ pub mod id;
 pub mod new_order;
 pub mod order;
 pub mod overview;
+pub mod phone_clock;
 pub mod status;
 pub mod tracking;
 pub mod value;

@@ -51,6 +51,40 @@ on_both_databases! {
         server.stop().await;
     }
 
+    async fn a_phone_whose_clock_is_slow_is_shown_all_the_same(db: TestDb) {
+        let server = Server::start_with_manual_clock(&db, &["--location-rate-per-second", "0"]).await;
+        server.order_with_driver("o1", "in_transit").await;
+        let mut driver = Socket::connect(&server, "driver", Role::Driver).await;
+        driver.ask("driver:location", json!({"latitude": 47.14, "longitude": 9.52})).await;
+        for (slow, from) in [(600, "late"), (18 * 365 * 86_400, "")] {
+            // Told one by one, the fixes show after two seconds that the clock is slow.
+            for (second, verdict) in [(1, from), (2, from), (3, "shown"), (4, "shown")] {
+                server.clock.advance(chrono::TimeDelta::seconds(1));
+                let at = rfc3339(server.clock.now() - chrono::TimeDelta::seconds(slow));
+                let fix = json!({"latitude": 47.14, "longitude": 9.52 + f64::from(second) / 100.0, "recordedAt": at});
+                let answer = driver.ask("driver:location", fix).await;
+                assert_eq!(answer["verdict"].as_str().unwrap_or_default(), verdict, "{answer}");
+            }
+            let tracking = server.admin().get("/orders/o1/tracking").await.body;
+            assert_eq!(tracking["lastLocationUpdate"], rfc3339(server.clock.now()), "{tracking}");
+            // The clock is set.
+            driver.ask("driver:location", json!({"latitude": 47.14, "longitude": 9.52, "recordedAt": rfc3339(server.clock.now())})).await;
+        }
+        // A delivered order does not move with its driver any more.
+        server.admin().status("o1", "delivered").await;
+        let tracking = server.admin().get("/orders/o1/tracking").await;
+        assert_eq!(tracking.body["driverLatitude"], json!(null));
+        driver.ask("driver:location", json!({"latitude": 40, "longitude": 9})).await;
+        assert_eq!(server.admin().get("/orders/o1/tracking").await.header("etag"), tracking.header("etag"));
+        // The seq may also be in a body.
+        server.order("o2").await;
+        server.admin().status("o2", "ready_for_pickup").await;
+        server.admin().post("/orders/o2/assign", assignment("driver")).await;
+        let stale = server.admin().request("DELETE", "/orders/o2/assign").json(&json!({"expectedSeq": 1}));
+        assert_eq!(crate::harness::Api::send(stale).await.status, 409);
+        server.stop().await;
+    }
+
     async fn an_outdated_seq_is_refused_by_every_change(db: TestDb) {
         let server = Server::start(&db, &[]).await;
         let admin = server.admin();

@@ -1,9 +1,14 @@
 //! Checks whether the settings can be used together. Each error is one line for the operator.
 
-use super::{Database, KeySource, Origins, Serve, TokenChecks};
+use super::{Database, KeySource, Limits, Origins, Serve, TokenChecks};
 use crate::base::clock::Clock;
 
 const MIN_SECRET_BYTES: usize = 32;
+const CENTURY_DAYS: u64 = 36_525;
+const CENTURY_HOURS: u64 = CENTURY_DAYS * 24;
+const CENTURY_MS: u64 = CENTURY_HOURS * 3_600_000;
+/// More connections than a machine has addresses and ports for.
+const MAX_CONNECTIONS: u64 = 1 << 24;
 
 /// Checks that an HS256 secret is long enough.
 ///
@@ -79,36 +84,7 @@ impl Serve {
         }
         self.database.url()?;
         self.origins()?;
-        let limits = &self.limits;
-        if !limits.location_rate_per_second.is_finite() || limits.location_rate_per_second < 0.0 {
-            return Err("LOCATION_RATE_PER_SECOND must be 0 or more".to_owned());
-        }
-        for (name, value) in [
-            ("LOCATION_BURST", u64::from(limits.location_burst)),
-            ("PING_INTERVAL_MS", limits.ping_interval_ms),
-            ("PING_TIMEOUT_MS", limits.ping_timeout_ms),
-            ("WRITE_STALL_MS", u64::from(limits.write_stall_ms)),
-            ("ORDER_SERVICE_RETRY_MS", u64::from(limits.order_service_retry_ms)),
-            ("PAGE_LIMIT_MAX", u64::from(limits.page_limit_max)),
-            ("MAX_CONNECTIONS", limits.max_connections as u64),
-            ("PAGE_BYTES_MAX", limits.page_bytes_max as u64),
-        ] {
-            if value == 0 {
-                return Err(format!("{name} must be at least 1"));
-            }
-        }
-        if limits.unauthenticated_bytes < 4 << 20 {
-            return Err("UNAUTHENTICATED_BYTES must be at least 4194304".to_owned());
-        }
-        if limits.max_message_bytes < 1_024 {
-            return Err("MAX_MESSAGE_BYTES must be at least 1024".to_owned());
-        }
-        if limits.max_batch_bytes < limits.max_message_bytes {
-            return Err("MAX_BATCH_BYTES must be at least MAX_MESSAGE_BYTES".to_owned());
-        }
-        if limits.max_socket_buffer < 64 {
-            return Err("MAX_SOCKET_BUFFER must be at least 64".to_owned());
-        }
+        self.limits.check()?;
         Ok(self)
     }
 
@@ -131,6 +107,59 @@ impl Serve {
         Origins::parse(self.cors_origin.as_deref().unwrap_or_default()).map_err(|wrong| {
             format!("CORS_ORIGIN: {wrong:?} is not an origin such as https://example.com, capacitor://localhost or null")
         })
+    }
+}
+
+impl Limits {
+    /// Checks that each limit is one that the server can keep.
+    fn check(&self) -> Result<(), String> {
+        let rate = self.location_rate_per_second;
+        // The time between two fixes has to be one that a clock can count.
+        if rate != 0.0 && !(0.001..=1_000_000.0).contains(&rate) {
+            return Err("LOCATION_RATE_PER_SECOND must be 0, or from 0.001 to 1000000".to_owned());
+        }
+        for (name, value) in [
+            ("LOCATION_BURST", u64::from(self.location_burst)),
+            ("PING_INTERVAL_MS", self.ping_interval_ms),
+            ("PING_TIMEOUT_MS", self.ping_timeout_ms),
+            ("WRITE_STALL_MS", u64::from(self.write_stall_ms)),
+            ("ORDER_SERVICE_RETRY_MS", u64::from(self.order_service_retry_ms)),
+            ("PAGE_LIMIT_MAX", u64::from(self.page_limit_max)),
+            ("MAX_CONNECTIONS", self.max_connections as u64),
+            ("PAGE_BYTES_MAX", self.page_bytes_max as u64),
+        ] {
+            if value == 0 {
+                return Err(format!("{name} must be at least 1"));
+            }
+        }
+        if self.unauthenticated_bytes < 4 << 20 {
+            return Err("UNAUTHENTICATED_BYTES must be at least 4194304".to_owned());
+        }
+        if self.max_message_bytes < 1_024 {
+            return Err("MAX_MESSAGE_BYTES must be at least 1024".to_owned());
+        }
+        if self.max_batch_bytes < self.max_message_bytes {
+            return Err("MAX_BATCH_BYTES must be at least MAX_MESSAGE_BYTES".to_owned());
+        }
+        if self.max_socket_buffer < 64 {
+            return Err("MAX_SOCKET_BUFFER must be at least 64".to_owned());
+        }
+        // Longer times cannot be counted from now.
+        for (name, value, most) in [
+            ("PING_INTERVAL_MS", self.ping_interval_ms, CENTURY_MS),
+            ("PING_TIMEOUT_MS", self.ping_timeout_ms, CENTURY_MS),
+            ("DRAIN_MS", self.drain_ms, CENTURY_MS),
+            ("RECOVERY_WINDOW_MS", u64::try_from(self.recovery_window_ms).unwrap_or(u64::MAX), CENTURY_MS),
+            ("IDEMPOTENCY_HOURS", u64::from(self.idempotency_hours), CENTURY_HOURS),
+            ("POSITION_RETENTION_DAYS", u64::from(self.position_retention_days), CENTURY_DAYS),
+            ("ORDER_RETENTION_DAYS", u64::from(self.order_retention_days), CENTURY_DAYS),
+            ("MAX_CONNECTIONS", self.max_connections as u64, MAX_CONNECTIONS),
+        ] {
+            if value > most {
+                return Err(format!("{name} must be at most {most}"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -160,6 +189,15 @@ mod tests {
             (&[SECRET, "--jwks-url", "ftp://x"], "JWKS_URL"),
             (&[SECRET, "--ping-interval-ms", "0"], "PING_INTERVAL_MS"),
             (&[SECRET, "--location-rate-per-second=-1"], "LOCATION_RATE_PER_SECOND"),
+            (&[SECRET, "--location-rate-per-second=1e-300"], "LOCATION_RATE_PER_SECOND"),
+            (&[SECRET, "--ping-timeout-ms", "18446744073709551615"], "PING_TIMEOUT_MS"),
+            (&[SECRET, "--drain-ms", "18446744073709551615"], "DRAIN_MS"),
+            (&[SECRET, "--recovery-window-ms", "9223372036854775807"], "RECOVERY_WINDOW_MS"),
+            (&[SECRET, "--recovery-window-ms=-1"], "RECOVERY_WINDOW_MS"),
+            (&[SECRET, "--idempotency-hours", "4294967295"], "IDEMPOTENCY_HOURS"),
+            (&[SECRET, "--position-retention-days", "4294967295"], "POSITION_RETENTION_DAYS"),
+            (&[SECRET, "--order-retention-days", "4294967295"], "ORDER_RETENTION_DAYS"),
+            (&[SECRET, "--max-connections", "18446744073709551615"], "MAX_CONNECTIONS"),
             (&[SECRET, "--listen", "nowhere"], "--listen"),
             (&[SECRET, "--trusted-proxies", "10.0.0.0/33"], "--trusted-proxies"),
             (&[SECRET, "--unauthenticated-bytes", "1000"], "UNAUTHENTICATED_BYTES"),

@@ -187,6 +187,13 @@ pub struct UnassignQuery {
     expected_seq: Option<i64>,
 }
 
+/// Some clients send a body with every request that changes something.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Unassignment {
+    expected_seq: Option<WholeNumber>,
+}
+
 /// Take the order from its driver
 #[utoipa::path(
     delete, path = "/orders/{id}/assign", tag = "orders", security(("bearer" = [])),
@@ -201,8 +208,11 @@ pub(super) async fn unassign(
     Caller(who): Caller,
     OrderPath(id): OrderPath,
     Query(query): Query<UnassignQuery>,
+    Body { value, .. }: Body<Unassignment>,
 ) -> Result<Response, Refusal> {
-    let order = site.app.orders.change(&id, &who, Action::Unassign.at(query.expected_seq)).await?;
+    let in_body = value.expected_seq.map(|WholeNumber(seq)| seq);
+    let action = Action::Unassign.at(query.expected_seq.or(in_body));
+    let order = site.app.orders.change(&id, &who, action).await?;
     Ok(answer(&site.app, &order, &who))
 }
 

@@ -126,7 +126,7 @@ for (const [name, door] of Object.entries(RAW).filter(([, { subscribe }]) => sub
   test(`${name}: an error names the wrong member`, async () => {
     const order = await onTheWay(unlimited);
     const line = await door.follow(unlimited, order.rider, order);
-    const wrong = [undefined, null, '', 7, ['a'], {}, 'no spaces', 'x'.repeat(129), '💥'];
+    const wrong = [undefined, null, '', 7.5, ['a'], {}, 'no spaces', 'x'.repeat(129), '💥'];
     for (const message of wrong.flatMap((id) => [door.subscribe(id), door.unsubscribe(id)])) {
       const error = await line.ask(message, 'error');
       assert.deepEqual([error.code, error.member], ['invalid_payload', door.member], JSON.stringify(message).slice(0, 80));

@@ -63,7 +63,7 @@ test('2. A start is refused with an impossible position, by the wrong person and
   const user = rider();
   for (const [more, member] of [[{ dropoff_lat: 90.1 }, 'dropoff_lat'], [{ dropoff_lat: -91 }, 'dropoff_lat'], [{ dropoff_lng: 180.5 }, 'dropoff_lng'],
     [{ dropoff_lng: 'east' }, 'dropoff_lng'], [{ dropoff_lat: null }, 'dropoff_lat'], [{ dropoff_lng: undefined }, 'dropoff_lng'],
-    [{ order_id: 'no spaces' }, 'order_id'], [{ order_id: undefined }, 'order_id'], [{ order_id: 5 }, 'order_id'], [{ phone: {} }, 'phone']]) {
+    [{ order_id: 'no spaces' }, 'order_id'], [{ order_id: undefined }, 'order_id'], [{ order_id: 5.5 }, 'order_id'], [{ phone: {} }, 'phone']]) {
     const order = unheard();
     const { status, body } = await start({ order_id: order, ...more }, user);
     assert.equal(status, 422, JSON.stringify(more));

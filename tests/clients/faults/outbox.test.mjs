@@ -117,7 +117,7 @@ describe('Outbox', { concurrency: 3 }, () => {
     for (const { client, what } of clients) {
       await game.story.check(client, [who.driver.id, 'drivers'], what);
       assert.deepEqual(client.of('(disconnect)'), [], what);
-      rising(client, what);
+      if (!what.startsWith('2')) rising(client, what); // version 2 gets no offsets
     }
   });
 
@@ -179,7 +179,7 @@ describe('Outbox', { concurrency: 3 }, () => {
       assert.equal(fixes().reduce((sum, { conflated }) => sum + 1 + conflated, 0), FIXES, 'each is either shown or counted as skipped');
       assert.ok(await server.metric('conflated_total') >= FIXES - fixes().length);
       assert.deepEqual(reader.of('(disconnect)'), []);
-      rising(reader, 'the reader');
+      if (version !== '2') rising(reader, 'the reader'); // version 2 gets no offsets
 
       // from here on nothing is skipped
       await phone.ask('driver:location', { latitude: 46, longitude: 14, orderId: delivery.id });

@@ -120,7 +120,7 @@ test('REST refuses malformed JSON with 400, wrong members with 422, too much wit
   for (const [body, member] of [
     [{ customer, chef }, /delivery/],
     [{ customer, chef, delivery: { ...delivery, latitude: 91 } }, /delivery\.latitude/],
-    [{ customer: { ...customer, id: 'no spaces' }, chef, delivery }, /customer\.id/],
+    [{ customer: { ...customer, id: 'two\nlines' }, chef, delivery }, /customer\.id/],
     [{ customer, chef, delivery, items: [{ name: 'x', quantity: -1 }] }, /items.*quantity/],
   ]) {
     const answer = await send(JSON.stringify(body));
