@@ -168,8 +168,10 @@ impl Front {
         };
         let response = if polls {
             self.poll(request, sid, query.eio3).await
-        } else {
+        } else if request.method() == Method::POST {
             self.post(request, sid, query.eio3).await
+        } else {
+            return EngineError::BadRequest.answer();
         };
         self.may_have_left(sid).await;
         as_node(response, !polls)
@@ -203,7 +205,7 @@ impl Front {
                     return EngineError::BadRequest.answer();
                 };
                 if let (Some(door), Some(handshake), false) = (&self.door, &handshake, query.eio3) {
-                    let incoming = Incoming::new(false, None, [self.longest(), self.usual()], None);
+                    let incoming = Incoming::new(false, None, [self.longest(), self.usual()], None, true);
                     writer.becomes_tapped_websocket(None, Box::new(incoming), None);
                     let upgrade = hyper::upgrade::on(request);
                     established::begin(Arc::clone(door), writer, Arc::clone(handshake), upgrade);
@@ -220,8 +222,13 @@ impl Front {
             (Some(_), _) => EngineError::BadRequest.answer(),
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let incoming =
-                Incoming::new(query.eio3, client.as_deref(), [self.longest(), self.usual()], arrival);
+            let incoming = Incoming::new(
+                query.eio3,
+                client.as_deref(),
+                [self.longest(), self.usual()],
+                arrival,
+                self.door.is_some(),
+            );
             let greeting = Greeting::new(query.eio3, client);
             let until_end =
                 handshake.map(|handshake| Box::new(EndsWithConnection(handshake)) as Box<dyn Any + Send>);

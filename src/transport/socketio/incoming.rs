@@ -68,19 +68,20 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    /// For a new WebSocket. `client` was polling before. The longest message that is put together, and the longest of most
+    /// For a new WebSocket, which `decides` about packets for Ordercast's own sessions. `client` was polling before. The longest message that is put together, and the longest of most
     /// kinds, are in bytes.
     pub(super) fn new(
         eio3: bool,
         client: Option<&PollingClient>,
         [longest, usual]: [usize; 2],
         arrival: Option<Arrival>,
+        decides: bool,
     ) -> Self {
         let pong = !eio3 && client.is_none_or(|client| !client.was_pinged());
         Self {
             eio3,
             upgrades: client.is_some(),
-            decides: arrival.is_some(),
+            decides,
             pong,
             entries: SmallVec::new(),
             longest,

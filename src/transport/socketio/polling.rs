@@ -179,8 +179,13 @@ impl PollingClient {
         self.goodbye.store(true, Ordering::Release);
     }
 
-    pub(super) fn said_goodbye(&self) -> bool {
+    fn said_goodbye(&self) -> bool {
         self.goodbye.load(Ordering::Acquire)
+    }
+
+    /// Whether a poll that is answered now is the last one of a client that said goodbye. There is only one.
+    pub(super) fn has_last_poll(&self) -> bool {
+        self.goodbye.swap(false, Ordering::AcqRel)
     }
 
     /// The client tries a WebSocket. `None` if it is trying one already.

@@ -33,7 +33,7 @@ impl Front {
         };
         guard.front = None;
         let polled = self.rewritten(polled, &client).await;
-        if client.said_goodbye() && polled.status() == StatusCode::BAD_REQUEST {
+        if client.has_last_poll() && polled.status() == StatusCode::BAD_REQUEST {
             // The client's last poll arrived after its goodbye. It is answered as if it had arrived before.
             return Response::new(Body::from("6"));
         }

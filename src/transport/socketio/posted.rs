@@ -19,6 +19,7 @@ pub(super) enum Piece {
 }
 
 /// Splits one body. Engine.IO 4 has a separator between packets. Version 3 has the length before each, in UTF-16 code units.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own; no two exclude each other")]
 pub(super) struct Splitter {
     eio3: bool,
     /// The longest packet in bytes.
@@ -31,6 +32,8 @@ pub(super) struct Splitter {
     /// The beginning of a packet that is too long, and how much of it has gone by.
     long: Option<(Bytes, usize)>,
     ended: bool,
+    /// Version 4: the last byte taken was a separator, so a packet follows, if only an empty one.
+    follows: bool,
     broken: bool,
 }
 
@@ -44,6 +47,7 @@ impl Splitter {
             units: None,
             long: None,
             ended: false,
+            follows: false,
             broken: false,
         }
     }
@@ -74,11 +78,14 @@ impl Splitter {
             Some(end) => {
                 let packet = self.whole(self.at + end);
                 self.buffer.advance(1);
+                self.follows = true;
                 Some(packet)
             }
             None if self.ended && (!self.buffer.is_empty() || self.long.is_some()) => {
+                self.follows = false;
                 Some(self.whole(self.buffer.len()))
             }
+            None if self.ended && std::mem::take(&mut self.follows) => Some(Piece::Packet(Bytes::new())),
             None => {
                 self.at = self.buffer.len();
                 self.shorten();
@@ -197,6 +204,7 @@ mod tests {
         for size in [1, 2, 3, 7, 299, 10_000] {
             assert_eq!(pieces("", false, size), []);
             assert_eq!(pieces("2\u{1e}4é\u{1e}3", false, size), [packet("2"), packet("4é"), packet("3")]);
+            assert_eq!(pieces("3\u{1e}", false, size), [packet("3"), packet("")]);
             assert_eq!(pieces("2\u{1e}\u{1e}3", false, size), [packet("2"), packet(""), packet("3")]);
             let body = format!("2\u{1e}{huge}\u{1e}3\u{1e}{huge}");
             assert_eq!(pieces(&body, false, size), [packet("2"), long(&huge), packet("3"), long(&huge)]);

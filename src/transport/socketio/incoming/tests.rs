@@ -21,7 +21,7 @@ fn frame(first: u8, text: &str) -> Vec<u8> {
 
 /// What the reader gets of these bytes in pieces of `size`, with room for `room` bytes at a time.
 fn passed(bytes: &[u8], size: usize, room: usize) -> Vec<u8> {
-    let mut incoming = Incoming::new(true, None, [400, 400], None);
+    let mut incoming = Incoming::new(true, None, [400, 400], None, false);
     let mut bytes = bytes.to_vec();
     let mut got = Vec::new();
     let mut space = vec![0; room];
