@@ -124,7 +124,7 @@ class Check {
     const plain = kind === undefined || kind === 'live';
     if (offset === null) {
       // once is enough: a server that gives none gives none at all
-      if (plain && !this.#bare) this.#problem('offset', `${name} came without one`, i, order);
+      if (plain && !this.#bare && !this.who.bare) this.#problem('offset', `${name} came without one`, i, order);
       this.#bare ||= plain;
     } else {
       const at = parseOffset(offset);
@@ -135,7 +135,7 @@ class Check {
       if (after(at, this.#best)) this.#best = at;
     }
     if (name === this.updates) this.#update(item, i);
-    else this.#others.push({ name, order, position: offset === null ? null : parseOffset(offset)[0], i });
+    else this.#others.push({ name, order, position: offset === null ? null : parseOffset(offset)[0], again: this.#coming?.gave !== undefined, i });
   }
 
   #update({ order, seq, kind, status, position, offset }, i) {
@@ -242,12 +242,26 @@ class Check {
       .filter(({ position }) => position > this.#base && !this.#inHole(position)).map((item) => [key(item), item.order]));
     const seen = new Set();
     for (const item of this.#others) {
+      if (item.position === null && this.who.bare) {
+        this.#unplaced(item, due, seen);
+        continue;
+      }
       const what = key(item);
       if (seen.has(what)) this.#problem('repeat', `${what} came before`, item.i, item.order);
       else if (!due.delete(what)) this.#problem('stranger', `${what} is not for this client`, item.i, item.order);
-      seen.add(what);
+      seen.add(what).add(`${item.name} of ${item.order}`);
     }
     for (const [what, order] of due) this.#problem('gap', `${what} never came`, this.who.record.length, order);
+  }
+
+  /** One without an offset: the first that is due. Who came back with a position may be told again what was not done with. */
+  #unplaced({ name, order, again, i }, due, seen) {
+    const what = `${name} of ${order}`;
+    const found = [...due.keys()].find((one) => one.startsWith(`${what} at `));
+    if (found) due.delete(found);
+    else if (!seen.has(what)) this.#problem('stranger', `${what} is not for this client`, i, order);
+    else if (!again) this.#problem('repeat', `${what} came before`, i, order);
+    seen.add(what);
   }
 
   /** Whether a driver lost an order they had asked for, since the last they heard of: then there is nothing to recover. */

@@ -26,12 +26,18 @@ export class Listener {
   /** What is missing of what is `due`: the final seqs, told in events of the name `update`, and the others by position. */
   settle({ finals, others }, ms) {
     const left = new Set([...finals].map(([order, seq]) => `${order} ${seq}`));
-    for (const { name, order, position } of others) left.add(`${name} ${order} ${position}`);
+    // Who gets no offsets cannot say which of several it was.
+    const counted = () => {
+      const counts = new Map();
+      return (what) => { counts.set(what, (counts.get(what) ?? 0) + 1); return `${what} ${counts.get(what)}`; };
+    };
+    const [due, heard] = [counted(), counted()];
+    for (const { name, order, position } of others) left.add(this.bare ? due(`${name} ${order}`) : `${name} ${order} ${position}`);
     return this.awaits(left, ({ at, name, order, since, seq, offset }) => {
       // the answer to a subscription from now on tells how things stand, as its snapshot does
       const told = name === this.update || (at === 'answer' && since === undefined);
       if (told) left.delete(`${order} ${seq}`);
-      else if (at === 'event') left.delete(`${name} ${order} ${offset && parseOffset(offset)[0]}`);
+      else if (at === 'event') left.delete(this.bare ? heard(`${name} ${order}`) : `${name} ${order} ${offset && parseOffset(offset)[0]}`);
     }, ms);
   }
 }

@@ -29,6 +29,8 @@ export class Watcher extends Listener {
   constructor(who, counts, random) {
     super(who, counts, random);
     this.recovers = who.client === '4';
+    // These get no offsets.
+    this.bare = who.client === '2' || who.position === true;
   }
 
   /** Connects, for as long as the test lasts; resolves with the greeting. */
@@ -112,7 +114,7 @@ export class Watcher extends Listener {
       const [position, index] = parseOffset(offset);
       // events of one position come together, the plain one last: only then it is done with
       this.#position = Math.max(this.#position, index === Infinity ? position : position - 1);
-    }
+    } else if (name === UPDATE && item.kind !== 'snapshot') this.#position = Math.max(this.#position, item.position);
     this.#use(item, payload);
   }
 

@@ -183,8 +183,11 @@ async fn a_full_disk_of_postgresql_is_an_outage() {
     let admin = postgres.admin().await;
     for statement in [
         &*format!("CREATE TABLESPACE small LOCATION '{}'", tables.display()),
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'postgres'",
+        // The server connects again at once, and nobody may be connected while the tables move.
+        "ALTER DATABASE postgres ALLOW_CONNECTIONS false",
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = 'postgres'",
         "ALTER DATABASE postgres SET TABLESPACE small",
+        "ALTER DATABASE postgres ALLOW_CONNECTIONS true",
     ] {
         admin.execute_unprepared(statement).await.expect("moved");
     }
