@@ -109,7 +109,7 @@ pub enum Verdict {
     Late,
     /// Latitude and longitude are 0: what a phone sends that has no fix.
     NullIsland,
-    /// Off by more than [`MAX_ACCURACY`].
+    /// Off by more than 200 m.
     Inaccurate,
 }
 
