@@ -18,7 +18,7 @@ use sea_orm::{
 use super::turn::Turn;
 use super::{Erasure, Keeping};
 use crate::base::clock::Time;
-use crate::base::db::{Db, padded};
+use crate::base::db::{AdvisoryLock, Db, padded};
 use crate::base::error::Refusal;
 use crate::event::forgetting;
 use crate::model::UserId;
@@ -36,8 +36,6 @@ const SETTLED: TimeDelta = TimeDelta::seconds(15);
 const SOCKETS_END: TimeDelta = TimeDelta::seconds(2);
 /// How long an erasure stays on record after it was carried out.
 const RECORDED: TimeDelta = TimeDelta::days(1);
-/// The kind of work: see [`Turn`]. `base/db` has advisory locks of its own, and each needs another number.
-const TURN: i64 = 0x6b65_6570_0002;
 
 impl Keeping {
     /// Asks for a person's data to be erased. When this returns, that is on disk.
@@ -86,7 +84,7 @@ impl Keeping {
         if pending.clone().one(db.reader()).await?.is_none() {
             return Ok(());
         }
-        let Some(turn) = Turn::take(db, TURN).await? else { return Ok(()) };
+        let Some(turn) = Turn::take(db, AdvisoryLock::Erasure).await? else { return Ok(()) };
         let outcome = self.carry_out_all(pending.all(db.reader()).await?).await;
         turn.end().await;
         let old = erasure::Entity::delete_many().filter(Column::IsDone.eq(true));

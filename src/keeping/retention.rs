@@ -13,16 +13,13 @@ use sea_orm::{
 use super::Keeping;
 use super::turn::Turn;
 use crate::base::clock::{Time, instant};
-use crate::base::db::Db;
+use crate::base::db::{AdvisoryLock, Db};
 use crate::base::error::Refusal;
 use crate::event::forgetting;
 use crate::model::{OrderStatus, status};
 
 /// Orders in one transaction.
 const BATCH: u64 = 50;
-/// The kind of work: see [`Turn`]. `base/db` has advisory locks of its own, and each needs another number.
-const TURN: i64 = 0x6b65_6570_0001;
-
 impl Keeping {
     /// Deletes finished orders that were kept long enough, until none is left. Returns how many. Does nothing while another
     /// process does it.
@@ -31,7 +28,7 @@ impl Keeping {
     /// Those of the database.
     pub async fn remove_finished(&self) -> Result<u64, Refusal> {
         let Some(before) = self.kept_since() else { return Ok(0) };
-        let Some(turn) = Turn::take(&self.0.db, TURN).await? else { return Ok(0) };
+        let Some(turn) = Turn::take(&self.0.db, AdvisoryLock::Retention).await? else { return Ok(0) };
         let removed = self.remove_all(before).await;
         turn.end().await;
         removed

@@ -2,7 +2,7 @@
 
 use sea_orm::{ConnectionTrait, DatabaseBackend, DatabaseTransaction, Statement};
 
-use crate::base::db::Db;
+use crate::base::db::{AdvisoryLock, Db};
 use crate::base::error::Refusal;
 
 /// The turn of this process, until [`Turn::end`]. On `PostgreSQL` it is an advisory lock, which ends with its connection.
@@ -25,12 +25,12 @@ impl Turn {
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn take(db: &Db, kind: i64) -> Result<Option<Self>, Refusal> {
+    pub async fn take(db: &Db, work: AdvisoryLock) -> Result<Option<Self>, Refusal> {
         if db.writer().get_database_backend() == DatabaseBackend::Sqlite {
             return Ok(Some(Self { lock: None }));
         }
         let tx = db.begin().await?;
-        let sql = format!("SELECT pg_try_advisory_xact_lock({kind}) AS taken");
+        let sql = format!("SELECT pg_try_advisory_xact_lock({}) AS taken", work.number());
         let row = tx.query_one_raw(Statement::from_string(tx.get_database_backend(), sql)).await?;
         let taken = row.map(|row| row.try_get::<bool>("", "taken")).transpose()?.unwrap_or_default();
         if !taken {

@@ -1,6 +1,7 @@
 //! Database connections: one writer and several readers on `SQLite`, one pool on `PostgreSQL`.
 
 mod failure;
+mod locks;
 mod postgres;
 mod sqlite;
 
@@ -15,6 +16,7 @@ use sea_orm::{
 use serde::Serialize;
 
 pub use self::failure::{FailureKind, failure_kind};
+pub use self::locks::AdvisoryLock;
 use self::postgres::Trust;
 use super::clock::instant;
 
@@ -25,8 +27,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const SLOW_STATEMENT: Duration = Duration::from_millis(250);
 /// How long a starting process waits for another one that migrates a `SQLite` database.
 const MIGRATION_WAIT: Duration = Duration::from_secs(60);
-/// The advisory lock of migrations on `PostgreSQL`. Any number that nothing else uses.
-const MIGRATION_LOCK: i64 = 0x006f_7264_6572_0001;
 /// Maximum number of rows in one INSERT.
 const MAX_INSERT_ROWS: usize = 64;
 /// Prepared statements that each connection caches.
@@ -66,8 +66,8 @@ impl Db {
             }
         };
         if tx.get_database_backend() != DatabaseBackend::Sqlite {
-            let lock =
-                format!("SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock({MIGRATION_LOCK})");
+            let number = AdvisoryLock::Migrations.number();
+            let lock = format!("SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock({number})");
             tx.execute_unprepared(&lock).await?;
         }
         Migrator::up(&tx, None).await?;

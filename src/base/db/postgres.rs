@@ -7,7 +7,7 @@ use std::time::Duration;
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr};
 use tokio::time::Instant;
 
-use super::{STATEMENT_CACHE, shared_options};
+use super::{AdvisoryLock, STATEMENT_CACHE, shared_options};
 use crate::base::clock::instant;
 
 const CONNECTIONS: u32 = 20;
@@ -15,8 +15,6 @@ const CONNECTIONS: u32 = 20;
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that was idle for so long is tested before it is used.
 const IDLE_TEST: Duration = Duration::from_secs(30);
-/// The advisory lock that each connection of a running server shares. Any number that nothing else uses.
-const SERVERS: i64 = 0x006f_7264_6572_0002;
 /// The parameters of a URL that sqlx knows, beside `options[…]`. It logs others with their values, which may be secret.
 const PARAMETERS: [&str; 18] = [
     "sslmode",
@@ -109,7 +107,8 @@ fn options(url: &str, trust: Arc<Trust>, server: bool) -> ConnectOptions {
         options.map_sqlx_postgres_pool_opts(|pool| {
             pool.after_connect(|connection, _| {
                 Box::pin(async move {
-                    let mark = sqlx::query("SELECT pg_advisory_lock_shared($1)").bind(SERVERS);
+                    let number = AdvisoryLock::Servers.number();
+                    let mark = sqlx::query("SELECT pg_advisory_lock_shared($1)").bind(number);
                     mark.execute(connection).await?;
                     Ok(())
                 })
@@ -125,7 +124,7 @@ pub(super) async fn alone(db: &DatabaseConnection) -> Result<bool, DbErr> {
     let taken = db
         .query_one_raw(sea_orm::Statement::from_string(
             db.get_database_backend(),
-            format!("SELECT pg_try_advisory_lock({SERVERS}) AS taken"),
+            format!("SELECT pg_try_advisory_lock({}) AS taken", AdvisoryLock::Servers.number()),
         ))
         .await?;
     taken.map_or(Ok(false), |row| row.try_get("", "taken"))

@@ -1,0 +1,23 @@
+//! The advisory locks of `PostgreSQL`. They stand together, because two uses of one number would wait for each other.
+
+/// What a lock is for. Its number is any that nothing else uses; older versions, which may run beside this one, know it.
+#[derive(Clone, Copy, Debug)]
+#[repr(i64)]
+pub enum AdvisoryLock {
+    /// Held while migrations run.
+    Migrations = 0x006f_7264_6572_0001,
+    /// Shared by each connection of a running server.
+    Servers = 0x006f_7264_6572_0002,
+    /// Held by the process that deletes old orders.
+    Retention = 0x6b65_6570_0001,
+    /// Held by the process that erases persons.
+    Erasure = 0x6b65_6570_0002,
+}
+
+impl AdvisoryLock {
+    /// The number in the database.
+    #[must_use]
+    pub const fn number(self) -> i64 {
+        self as i64
+    }
+}
