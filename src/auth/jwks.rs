@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
+use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::key::Key;
@@ -95,14 +96,7 @@ impl Jwks {
         *last_request = Some(instant());
         match downloaded {
             Ok(set) => {
-                let keys: Vec<_> = set
-                    .keys
-                    .iter()
-                    .filter_map(|jwk| {
-                        verification_key(jwk, &self.checks).map(|key| (jwk.common.key_id.clone(), key))
-                    })
-                    .take(MAX_KEYS)
-                    .collect();
+                let keys: Vec<_> = set.usable(&self.checks).take(MAX_KEYS).collect();
                 if keys.is_empty() {
                     tracing::warn!("the key set has no usable key; keeping the keys we have");
                     return;
@@ -116,7 +110,7 @@ impl Jwks {
         }
     }
 
-    async fn download(&self) -> Result<JwkSet, String> {
+    async fn download(&self) -> Result<KeySet, String> {
         let mut response = self
             .http
             .get(&self.url)
@@ -132,6 +126,23 @@ impl Jwks {
             body.extend_from_slice(&chunk);
         }
         serde_json::from_slice(&body).map_err(|error| format!("not a key set: {error}"))
+    }
+}
+
+/// A key set as it arrives. Its keys are read one by one, so that one of an unknown kind costs none of the others
+/// (RFC 7517, section 5).
+#[derive(Deserialize)]
+struct KeySet {
+    keys: Vec<serde_json::Value>,
+}
+
+impl KeySet {
+    /// The keys that can verify tokens, each with its `kid`.
+    fn usable(self, checks: &TokenChecks) -> impl Iterator<Item = (Option<String>, Key)> {
+        self.keys.into_iter().filter_map(move |jwk| {
+            let jwk: Jwk = serde_json::from_value(jwk).ok()?;
+            Some((jwk.common.key_id.clone(), verification_key(&jwk, checks)?))
+        })
     }
 }
 
@@ -173,8 +184,8 @@ mod tests {
         /// Whatever a key server answers: its keys are used or left out, and none of them verifies just any token.
         #[test]
         fn fuzz_key_sets_are_read_or_refused(body in bytes(KEYS)) {
-            let Ok(set) = serde_json::from_slice::<JwkSet>(&body) else { return Ok(()) };
-            for key in set.keys.iter().filter_map(|jwk| verification_key(jwk, &TokenChecks::default())) {
+            let Ok(set) = serde_json::from_slice::<KeySet>(&body) else { return Ok(()) };
+            for (_, key) in set.usable(&TokenChecks::default()) {
                 for token in ["eyJhbGciOiJSUzI1NiJ9.e30.AAAA", "eyJhbGciOiJFUzI1NiJ9.e30.AAAA", "eyJhbGciOiJFZERTQSJ9.e30.AAAA"] {
                     prop_assert!(key.verify(token).is_err());
                 }

@@ -143,8 +143,11 @@ impl Live {
     pub fn eta(&self, order: &Order, now: Time) -> Option<Eta> {
         let driver = order.driver.as_ref().and_then(|driver| self.get(&driver.id));
         match driver {
-            Some(driver) => eta_of(order, &driver.state().orders, now),
-            None => eta_of(order, &[], now),
+            Some(driver) => {
+                let state = driver.state();
+                eta_of(order, &state.orders, state.position, now)
+            }
+            None => eta_of(order, &[], None, now),
         }
     }
 
@@ -186,7 +189,7 @@ impl Live {
             .as_ref()
             .and_then(|driver| if is_carried { Some(self.driver(&driver.id)) } else { self.get(&driver.id) });
         let Some(driver) = driver else {
-            let eta = eta_of(order, &[], now);
+            let eta = eta_of(order, &[], None, now);
             return deliver(event, Forecast { eta, position: None });
         };
         let mut state = driver.state();
@@ -195,7 +198,8 @@ impl Live {
         } else {
             state.orders.retain(|carried| *carried.id() != order.id);
         }
-        let forecast = Forecast { eta: eta_of(order, &state.orders, now), position: state.position };
+        let eta = eta_of(order, &state.orders, state.position, now);
+        let forecast = Forecast { eta, position: state.position };
         deliver(event, forecast);
     }
 
@@ -303,8 +307,13 @@ fn put_order(state: &mut DriverState, order: &Order, history: &[PastStatus], now
     }
 }
 
-/// The ETA of an order, given all orders that its driver carries.
-fn eta_of(order: &Order, carried: &[CarriedOrder], now: Time) -> Option<Eta> {
+/// The ETA of an order, given all orders that its driver carries, and where the driver was last seen.
+fn eta_of(
+    order: &Order,
+    carried: &[CarriedOrder],
+    position: Option<(Point, Time)>,
+    now: Time,
+) -> Option<Eta> {
     if status::is_final(order.status) {
         return None;
     }
@@ -312,5 +321,5 @@ fn eta_of(order: &Order, carried: &[CarriedOrder], now: Time) -> Option<Eta> {
         Some(at) => Some(Eta::overridden(at, now)),
         None => carried.iter().find(|carried| *carried.id() == order.id)?.eta,
     };
-    eta.map(|eta| eta.as_of(now))
+    eta.map(|eta| eta.as_of(now, position.map(|(_, seen_at)| seen_at)))
 }

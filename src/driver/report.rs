@@ -238,7 +238,7 @@ impl Drivers {
                     about: Arc::clone(&carried.about),
                     driver: driver.id.clone(),
                     fix: shown,
-                    eta: carried.eta.map(|eta| eta.as_of(now)),
+                    eta: carried.eta.map(|eta| eta.as_of(now, Some(seen_at))),
                 }));
             }
             if !is_hidden {

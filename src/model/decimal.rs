@@ -12,6 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub const MAX_AMOUNT: f64 = 1_000_000_000_000.0;
 /// An amount as text, as a regular expression, for documents. It has 15 digits or fewer.
 pub const AMOUNT_PATTERN: &str = r"^([0-9]{1,12}(\.[0-9]{1,3})?|[0-9]{1,9}\.[0-9]{4,6})$";
+/// A quantity as text, as a regular expression, for documents.
+pub const QUANTITY_PATTERN: &str =
+    r"^([1-9][0-9]{0,4}(\.[0-9]{1,3})?|0\.([1-9][0-9]{0,2}|0[1-9][0-9]?|00[1-9]))$";
 /// The range of a [`Quantity`].
 pub const MAX_QUANTITY: f64 = 100_000.0;
 
@@ -53,14 +56,7 @@ impl<'de> Deserialize<'de> for Amount {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Amount, E> {
-                let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
-                let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-                let fits = match part.len() {
-                    1..=3 => (1..=12).contains(&whole.len()),
-                    4..=6 => (1..=9).contains(&whole.len()),
-                    _ => false,
-                };
-                let value = text.parse().ok().filter(|_| fits && digits(whole) && digits(part));
+                let value = decimal(text, 12, 3).or_else(|| decimal(text, 9, 6));
                 value.map(Amount).ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
             }
         }
@@ -72,10 +68,18 @@ fn wrong<E: Error>(visitor: &impl serde::de::Expected, value: f64) -> E {
     E::invalid_value(serde::de::Unexpected::Float(value), visitor)
 }
 
-/// How many of an item: 0.001 to 100,000, with up to three decimals.
+/// How many of an item: 0.001 to 100,000, with up to three decimals; a number, or a decimal string such as `"0.75"`.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Deserialize)]
-#[serde(try_from = "f64")]
+#[serde(try_from = "NumberOrText")]
 pub struct Quantity(f64);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum NumberOrText {
+    Number(f64),
+    Text(String),
+    Other(serde::de::IgnoredAny),
+}
 
 impl Quantity {
     /// A quantity that was checked when it was stored.
@@ -91,17 +95,31 @@ impl Quantity {
     }
 }
 
-impl TryFrom<f64> for Quantity {
+impl TryFrom<NumberOrText> for Quantity {
     type Error = &'static str;
 
-    fn try_from(value: f64) -> Result<Self, Self::Error> {
-        let exact = (value * 1_000.0).round() / 1_000.0;
-        if (0.001..=MAX_QUANTITY).contains(&exact) && (exact - value).abs() < 1e-9 {
-            Ok(Self(exact))
-        } else {
-            Err("must be a number from 0.001 to 100000 with up to three decimals")
-        }
+    fn try_from(value: NumberOrText) -> Result<Self, Self::Error> {
+        let value = match value {
+            NumberOrText::Number(value) => Some(value),
+            NumberOrText::Text(text) => decimal(&text, 6, 3),
+            NumberOrText::Other(_) => None,
+        };
+        let exact = |value: f64| (value * 1_000.0).round() / 1_000.0;
+        value
+            .filter(|value| (exact(*value) - value).abs() < 1e-9)
+            .map(exact)
+            .filter(|value| (0.001..=MAX_QUANTITY).contains(value))
+            .map(Self)
+            .ok_or("must be a number from 0.001 to 100000 with up to three decimals")
     }
+}
+
+/// Reads a decimal of up to so many digits before and after its point.
+fn decimal(text: &str, before: usize, after: usize) -> Option<f64> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let digits =
+        |text: &str, most| (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    if digits(whole, before) && digits(part, after) { text.parse().ok() } else { None }
 }
 
 impl Serialize for Quantity {
@@ -162,13 +180,32 @@ mod tests {
 
     #[test]
     fn quantities_have_up_to_three_decimals() {
-        for (sent, written) in
-            [("2", "2"), ("2.0", "2"), ("0.75", "0.75"), ("0.001", "0.001"), ("1e5", "100000")]
-        {
+        for (sent, written) in [
+            ("2", "2"),
+            ("2.0", "2"),
+            ("0.75", "0.75"),
+            ("0.001", "0.001"),
+            ("1e5", "100000"),
+            ("\"2\"", "2"),
+            ("\"0.75\"", "0.75"),
+        ] {
             let quantity: Quantity = serde_json::from_str(sent).expect(sent);
             assert_eq!(serde_json::to_string(&quantity).expect("written"), written);
         }
-        for bad in ["0", "-1", "0.0004", "0.0015", "100000.001", "\"2\"", "null"] {
+        for bad in [
+            "0",
+            "-1",
+            "0.0004",
+            "0.0015",
+            "100000.001",
+            "\"0\"",
+            "\"1e3\"",
+            "\"1,5\"",
+            "\"0.0015\"",
+            "null",
+            "true",
+            "[]",
+        ] {
             assert!(serde_json::from_str::<Quantity>(bad).is_err(), "{bad}");
         }
     }

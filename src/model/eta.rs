@@ -1,5 +1,6 @@
 //! Estimates of arrival without a map: geodesic distance at a constant speed.
 
+use chrono::TimeDelta;
 use geographiclib_rs::{Geodesic, InverseGeodesic};
 
 use super::Point;
@@ -10,6 +11,8 @@ const METRES_PER_SECOND: f64 = 30_000.0 / 3_600.0;
 /// Mean radius of the earth in metres, for great circles.
 const EARTH: f64 = 6_371_000.0;
 const MIN_SECONDS: f64 = 60.0;
+/// An estimate from an older fix is stale.
+const FRESH: TimeDelta = TimeDelta::seconds(60);
 
 /// The source of an ETA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub struct Eta {
     pub minutes: i64,
     pub at: Time,
     pub source: EtaSource,
+    /// Whether the driver has not been heard of for over a minute, so that nobody knows better.
+    pub stale: bool,
 }
 
 impl Eta {
@@ -51,7 +56,7 @@ impl Eta {
             reason = "half the earth at 30 km/h is 2.4 million seconds"
         )]
         let millis = (seconds * 1_000.0).round() as i64;
-        Self::new(now + chrono::TimeDelta::milliseconds(millis), EtaSource::Geodesic, now)
+        Self::new(now + TimeDelta::milliseconds(millis), EtaSource::Geodesic, now)
     }
 
     /// For a time that somebody set by hand.
@@ -60,15 +65,18 @@ impl Eta {
         Self::new(at, EtaSource::Override, now)
     }
 
-    /// The same estimate at a later time: what has not come yet is still to come, so it moves on with the clock.
+    /// The same estimate at a later time: what has not come yet is still to come, so it moves on with the clock. `seen_at` is
+    /// the time of the driver's last fix.
     #[must_use]
-    pub fn as_of(self, now: Time) -> Self {
-        Self::new(self.at.max(now + chrono::TimeDelta::minutes(1)), self.source, now)
+    pub fn as_of(self, now: Time, seen_at: Option<Time>) -> Self {
+        let old = seen_at.is_none_or(|seen_at| now - seen_at > FRESH);
+        let stale = self.source == EtaSource::Geodesic && old;
+        Self { stale, ..Self::new(self.at.max(now + TimeDelta::minutes(1)), self.source, now) }
     }
 
     fn new(at: Time, source: EtaSource, now: Time) -> Self {
         let minutes = ((at - now).num_milliseconds() + 30_000).div_euclid(60_000).max(1);
-        Self { minutes, at, source }
+        Self { minutes, at, source, stale: false }
     }
 }
 

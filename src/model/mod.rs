@@ -31,5 +31,5 @@ pub use id::{OrderId, UserId};
 pub use order::{Chef, Customer, Delivery, Driver, Item, Order, PastStatus};
 pub use overview::Overview;
 pub use tracking::{TrackingId, TrackingSession};
-pub use value::{Latitude, Line, Longitude, Paragraph, Phone, Point, Text, WholeNumber};
+pub use value::{Code, Latitude, Line, Longitude, Paragraph, Point, Text, WholeNumber};
 pub use who::{Principal, Role, TokenId};

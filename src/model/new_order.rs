@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{Amount, Latitude, Line, Longitude, OrderId, Paragraph, Phone, Quantity, Text, UserId};
+use super::{Amount, Code, Latitude, Line, Longitude, OrderId, Paragraph, Quantity, Text, UserId};
 use crate::base::json::optional;
 
 /// An order to be made.
@@ -17,11 +17,11 @@ pub struct NewOrder {
     pub id: Option<OrderId>,
     /// Made here (`RND-YYYYMMDD-NNNN`) when absent; unique.
     #[serde(default, deserialize_with = "optional")]
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, format = "text")]
-    pub order_number: Option<Text<1, 64>>,
+    #[schema(value_type = Option<String>, format = "code")]
+    pub order_number: Option<Code>,
     #[serde(default, deserialize_with = "optional")]
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, format = "text")]
-    pub tracking_number: Option<Text<1, 64>>,
+    #[schema(value_type = Option<String>, format = "code")]
+    pub tracking_number: Option<Code>,
     pub customer: PersonIn,
     pub chef: ChefIn,
     pub delivery: DeliveryIn,
@@ -47,8 +47,8 @@ pub struct PersonIn {
     #[schema(value_type = String, format = "line")]
     pub name: Line,
     #[serde(default, deserialize_with = "optional")]
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, format = "text")]
-    pub phone: Option<Phone>,
+    #[schema(value_type = Option<String>, format = "code")]
+    pub phone: Option<Code>,
 }
 
 /// Who cooks, and where.

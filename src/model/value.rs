@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Text without control characters except line breaks and tabs, as a regular expression, for documents: see [`Text`].
@@ -137,8 +138,39 @@ pub type Line = Text<1, 255>;
 /// A paragraph of text for a person to read.
 pub type Paragraph = Text<0, 2_000>;
 
-/// A telephone number as the other system writes it.
-pub type Phone = Text<1, 64>;
+/// A short text that other systems also send as a number, which is taken as its digits: an order number, a telephone number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Code(pub String);
+
+impl Code {
+    /// The most characters.
+    pub const MAX: usize = 64;
+}
+
+impl<'de> Deserialize<'de> for Code {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Code;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text or a whole number")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Code, E> {
+                let Text(text) = Text::<1, { Code::MAX }>::deserialize(text.into_deserializer())?;
+                Ok(Code(text))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Code, E> {
+                Ok(Code(number.to_string()))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
 
 #[cfg(test)]
 mod tests {

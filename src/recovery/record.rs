@@ -40,6 +40,7 @@ struct Pending {
 }
 
 /// A subscription that is not written yet.
+#[derive(Clone)]
 struct PendingOrder {
     follow: Follow,
     /// The connection that asked for it.
@@ -68,7 +69,7 @@ pub(super) async fn write(recovery: &Recovery, mut changes: mpsc::Receiver<Chang
         for change in batch.drain(..) {
             pending.note(change, recovery.node());
         }
-        let written = pending.write(recovery, beat).await;
+        let written = pending.write_all(recovery, beat).await;
         let failed = written.is_err();
         if let Err(refusal) = &written {
             tracing::warn!(%refusal, "sessions could not be written down; trying again");
@@ -119,7 +120,51 @@ impl Pending {
         }
     }
 
-    async fn write(&mut self, recovery: &Recovery, beat: bool) -> Result<(), Refusal> {
+    /// Writes everything in one transaction. If the database refuses a value of one session, that must not cost the others,
+    /// so each is tried alone and the refused ones are dropped.
+    async fn write_all(&mut self, recovery: &Recovery, beat: bool) -> Result<(), Refusal> {
+        match self.write(recovery, beat).await {
+            Ok(()) => return Ok(()),
+            Err(refusal @ (Refusal::Unavailable | Refusal::Conflict(_))) => return Err(refusal),
+            Err(refusal) => tracing::warn!(%refusal, "sessions are written down one by one"),
+        }
+        let mut refused = Ok(());
+        for one in self.singles() {
+            match one.write(recovery, beat).await {
+                Ok(()) => {}
+                // What is written already is written again: that changes nothing.
+                Err(refusal @ (Refusal::Unavailable | Refusal::Conflict(_))) => return Err(refusal),
+                Err(refusal) => {
+                    tracing::warn!(%refusal, "a session could not be written down");
+                    refused = Err(refusal);
+                }
+            }
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        *self = Self { holders: std::mem::take(&mut self.holders), waiting, ..Self::default() };
+        // Callers that wait may be those of the refused ones. They are told to try again.
+        self.tell(&refused);
+        Ok(())
+    }
+
+    /// Each change alone, in an order in which they can be written: a subscription needs its session.
+    fn singles(&self) -> impl Iterator<Item = Self> {
+        let began = self
+            .began
+            .iter()
+            .map(|(id, row)| Self { began: HashMap::from([(id.clone(), row.clone())]), ..Self::default() });
+        let orders = self.orders.iter().map(|(key, pending)| Self {
+            orders: HashMap::from([(key.clone(), pending.clone())]),
+            ..Self::default()
+        });
+        let ended = self
+            .ended
+            .iter()
+            .map(|(socket, at)| Self { ended: HashMap::from([(socket.clone(), *at)]), ..Self::default() });
+        began.chain(orders).chain(ended)
+    }
+
+    async fn write(&self, recovery: &Recovery, beat: bool) -> Result<(), Refusal> {
         let tx = recovery.db().begin().await?;
         let rows: Vec<_> = self.began.values().cloned().map(socket_session::ActiveModel::from).collect();
         for rows in rows.chunks(BATCH) {

@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use jsonwebtoken::jwk::{Jwk, JwkSet};
+use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use ordercast::base::clock::Clock;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::harness::{Server, TestDb, until};
+use crate::harness::{SECRET, Server, TestDb, until};
 
 /// A private key and its public key, made with openssl.
 struct KeyPair {
@@ -106,16 +106,20 @@ async fn a_key_file_can_rotate_without_a_restart() {
 /// A key server whose keys and failures the test controls.
 struct KeyServer {
     url: String,
-    keys: watch::Sender<JwkSet>,
+    keys: watch::Sender<Value>,
     down: Arc<AtomicBool>,
+    /// How often the keys were asked for.
+    asked: Arc<AtomicU64>,
 }
 
 impl KeyServer {
     async fn start(keys: Vec<Jwk>) -> Self {
-        let (keys, served) = watch::channel(JwkSet { keys });
+        let (keys, served) = watch::channel(json!({"keys": keys}));
         let down = Arc::new(AtomicBool::new(false));
-        let failing = Arc::clone(&down);
+        let asked = Arc::new(AtomicU64::new(0));
+        let (failing, counted) = (Arc::clone(&down), Arc::clone(&asked));
         let answer = move || {
+            counted.fetch_add(1, Ordering::Relaxed);
             let set = served.borrow().clone();
             let failing = failing.load(Ordering::Relaxed);
             async move { if failing { Err(http::StatusCode::BAD_GATEWAY) } else { Ok(axum::Json(set)) } }
@@ -124,8 +128,21 @@ impl KeyServer {
         let url = format!("http://{}/jwks.json", listener.local_addr().expect("address"));
         let router = axum::Router::new().route("/jwks.json", axum::routing::get(answer));
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { url, keys, down }
+        Self { url, keys, down, asked }
     }
+}
+
+#[tokio::test]
+async fn a_critical_header_that_is_not_understood_is_refused() {
+    let db = TestDb::sqlite();
+    let server = Server::start(&db, &[]).await;
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    for (crit, expected) in [(None, 200), (Some(vec!["b64".to_owned()]), 401), (Some(Vec::new()), 401)] {
+        let header = Header { crit, ..Header::default() };
+        let token = jsonwebtoken::encode(&header, &claims(), &key).expect("a token");
+        assert_eq!(status(&server, &token).await, expected, "{header:?}");
+    }
+    server.stop().await;
 }
 
 #[tokio::test]
@@ -163,10 +180,22 @@ async fn a_key_set_can_rotate_and_survives_an_outage() {
     keys.down.store(true, Ordering::Relaxed);
     assert_eq!(status(&server, &rotated.token(Some("new"), &good)).await, 401);
     assert_eq!(status(&server, &pairs[1].token(Some("k1"), &good)).await, 200);
-    // The key server is back with a new key. The server fetches it as soon as a token names it.
-    keys.keys.send_replace(JwkSet { keys: vec![rotated.jwk("new")] });
+    // The key server is back with a new key. The server fetches it as soon as a token names it. Keys of unknown kinds cost
+    // none of the others.
+    let unknown = json!({"kty": "AKP", "alg": "ML-DSA-44", "kid": "later", "pub": "AAAA"});
+    let broken = json!({"kty": "RSA", "kid": 7});
+    keys.keys.send_replace(json!({"keys": [unknown, broken, 5, rotated.jwk("new")]}));
     keys.down.store(false, Ordering::Relaxed);
     until("the key change", async || status(&server, &rotated.token(Some("new"), &good)).await == 200).await;
     assert_eq!(status(&server, &pairs[1].token(Some("k1"), &good)).await, 401, "and the old ones are gone");
+    // A key set without a usable key does not replace good ones.
+    keys.keys.send_replace(json!({"keys": [unknown]}));
+    let before = keys.asked.load(Ordering::Relaxed);
+    until("the key set was asked for again", async || {
+        assert_eq!(status(&server, &pairs[0].token(Some("other"), &good)).await, 401);
+        keys.asked.load(Ordering::Relaxed) > before
+    })
+    .await;
+    assert_eq!(status(&server, &rotated.token(Some("new"), &good)).await, 200);
     server.stop().await;
 }

@@ -35,9 +35,14 @@ on_both_databases! {
         }
         let tracking = server.admin().get("/orders/o1/tracking").await.body;
         assert_eq!((&tracking["driverLatitude"], &tracking["driverLongitude"]), (&json!(47.14), &json!(9.52)));
-        // A minute and more of silence: the ETA moves on.
+        // A minute and more of silence: the ETA is stale, and moves on.
+        assert_eq!(tracking["stale"], json!(null));
+        let fresh = server.admin().get("/orders/o1/tracking").await;
         server.clock.advance(chrono::TimeDelta::minutes(61));
-        let tracking = server.admin().get("/orders/o1/tracking").await.body;
+        let stale = server.admin().get("/orders/o1/tracking").await;
+        assert_ne!(stale.header("etag"), fresh.header("etag"));
+        let tracking = stale.body;
+        assert_eq!(tracking["stale"], true);
         assert!(tracking["estimatedDeliveryTime"].as_str() > Some(&rfc3339(server.clock.now())), "{tracking}");
         let past = json!({"estimatedDeliveryTime": rfc3339(server.clock.now())});
         let refused = server.admin().post("/orders/o1/eta", past).await;

@@ -88,8 +88,14 @@ on_both_databases! {
         order["id"] = json!(1001);
         order["chef"]["id"] = json!(77);
         order["customer"]["id"] = json!("anna+1@x.de / 用户");
+        (order["orderNumber"], order["trackingNumber"]) = (json!(2001), json!(3001));
+        order["customer"]["phone"] = json!(491_701_234);
+        order["items"] = json!([{"name": "Rice", "quantity": "0.75"}]);
         let made = admin.post("/orders", order).await;
         assert_eq!((made.status, &made.body["id"], &made.body["chef"]["id"]), (201, &json!("1001"), &json!("77")));
+        assert_eq!([&made.body["orderNumber"], &made.body["trackingNumber"]], [&json!("2001"), &json!("3001")]);
+        assert_eq!(made.body["customer"]["phone"], "491701234");
+        assert_eq!(made.body["items"][0]["quantity"], 0.75);
         admin.status("1001", "ready_for_pickup").await;
         let assigned = admin.post("/orders/1001/assign", json!({"driver": {"id": 9, "name": "Nine"}})).await;
         assert_eq!(assigned.body["driver"]["id"], "9", "{}", assigned.body);

@@ -2,9 +2,10 @@
 
 use chrono::TimeDelta;
 use ordercast::model::Role;
+use sea_orm::{ConnectionTrait, Database};
 use serde_json::{Value, json};
 
-use crate::harness::{Server, TestDb, assignment};
+use crate::harness::{Server, TestDb, assignment, until};
 use crate::on_both_databases;
 use crate::socket::{Event, Socket};
 
@@ -57,6 +58,27 @@ on_both_databases! {
             let same: Vec<&Value> = live.iter().filter(|event| event.name == "order:status_update").skip(10).map(|event| &event.data).collect();
             assert_eq!(again.iter().map(|event| &event.data).collect::<Vec<_>>(), same);
         }
+        server.stop().await;
+    }
+
+    async fn a_session_that_the_database_refuses_costs_no_other(db: TestDb) {
+        let server = Server::start(&db, &[]).await;
+        server.order("mine").await;
+        let other = Database::connect(db.url()).await.expect("the database");
+        let trap = match &db {
+            TestDb::Sqlite(_) => "CREATE TRIGGER trap BEFORE INSERT ON socket_session WHEN NEW.user_id = 'poison' BEGIN SELECT RAISE(ABORT, 'poison'); END",
+            TestDb::Postgres { .. } => "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'poison'; END $$;
+                CREATE TRIGGER trap BEFORE INSERT ON socket_session FOR EACH ROW WHEN (NEW.user_id = 'poison') EXECUTE FUNCTION poison()",
+        };
+        other.execute_unprepared(trap).await.expect("a trap");
+        let poison = Socket::connect(&server, "poison", Role::Customer).await;
+        let mut socket = Socket::connect(&server, "customer", Role::Customer).await;
+        until("the subscription", async || socket.ask("subscribe:order", json!({"orderId": "mine"})).await["ok"] == true).await;
+        let (mut socket, recovered) = socket.reconnect(&server, &server.token("customer", Role::Customer)).await;
+        assert!(recovered);
+        server.admin().status("mine", "accepted").await;
+        assert_eq!(socket.event("order:status_update").await["status"], "accepted");
+        drop((poison, socket));
         server.stop().await;
     }
 

@@ -9,7 +9,8 @@ use ordercast::model::Role;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::harness::{Answer, Api, Server, TestDb, until};
 use crate::socket::Socket;
@@ -136,6 +137,34 @@ async fn handshakes_are_limited_for_each_address() {
     assert!(refused.iter().all(|answer| answer.header("retry-after").parse::<u32>().is_ok()));
     assert_eq!(from("192.0.2.2").await.status, 200, "another address");
     drop(Socket::connect(&server, "customer", Role::Customer).await);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn websockets_behind_a_proxy_are_counted_for_their_clients() {
+    let db = TestDb::sqlite();
+    let flags = ["--trusted-proxies", "127.0.0.1", "--max-connections-per-address", "3"];
+    let server = Server::start(&db, &flags).await;
+    let token = server.token("customer", Role::Customer);
+    for door in ["socket.io/?EIO=4&transport=websocket&", "ws?"] {
+        let from = async |hop: &'static str| {
+            let url = format!("ws://{}/{door}token={token}", server.address);
+            let mut request = url.into_client_request().expect("a request");
+            request.headers_mut().insert("x-forwarded-for", http::HeaderValue::from_static(hop));
+            tokio_tungstenite::connect_async(request).await.map(|(stream, _)| stream)
+        };
+        let (first, more) = (from("192.0.2.1").await, [from("192.0.2.1").await, from("192.0.2.1").await]);
+        assert!(first.is_ok() && more.iter().all(Result::is_ok), "{door}");
+        let Err(Error::Http(answer)) = from("192.0.2.1").await else {
+            panic!("{door}: one too many came in")
+        };
+        assert_eq!(answer.status(), 503);
+        assert!(answer.headers().contains_key("retry-after"));
+        assert!(from("192.0.2.2").await.is_ok(), "another client");
+        drop(first);
+        until("one is gone", async || from("192.0.2.1").await.is_ok()).await;
+        drop(more);
+    }
     server.stop().await;
 }
 

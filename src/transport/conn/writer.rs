@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use futures_util::task::AtomicWaker;
 use smallvec::SmallVec;
 use socket2::SockRef;
 use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Shared;
 use super::out::{Out, Phase};
@@ -36,6 +37,8 @@ pub struct ConnectionWriter {
     /// No verified token has come here yet: the memory counts as unauthenticated.
     strange: AtomicBool,
     room: Mutex<Option<Box<Room>>>,
+    /// Counts a WebSocket from behind a proxy for its client.
+    of_client: OnceLock<OwnedSemaphorePermit>,
     /// Wakes the library's task that reads.
     pub(super) read_waker: AtomicWaker,
     /// Wakes the library's task that writes.
@@ -63,6 +66,7 @@ impl ConnectionWriter {
             peer,
             strange: AtomicBool::new(true),
             room: Mutex::new(Some(Box::new(room))),
+            of_client: OnceLock::new(),
             read_waker: AtomicWaker::new(),
             write_waker: AtomicWaker::new(),
             dead: AtomicBool::new(false),
@@ -76,6 +80,13 @@ impl ConnectionWriter {
     pub fn authenticated(&self) {
         if self.strange.swap(false, Ordering::AcqRel) {
             self.leave_room();
+        }
+    }
+
+    /// Keeps a permit until the connection is gone.
+    pub fn counts_for_client(&self, permit: Option<OwnedSemaphorePermit>) {
+        if let Some(permit) = permit {
+            let _ = self.of_client.set(permit);
         }
     }
 

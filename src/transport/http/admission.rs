@@ -1,6 +1,7 @@
 //! Lets requests in as fast as their users and addresses may ask: see [`limits`](crate::transport::limits).
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
@@ -12,6 +13,7 @@ use http::{Method, header};
 use http_body::{Frame, SizeHint};
 
 use crate::base::address::ClientAddress;
+use crate::base::error::Refusal;
 use crate::transport::conn;
 use crate::transport::limits::Gate;
 use crate::transport::site::Site;
@@ -19,6 +21,10 @@ use crate::transport::token::token_of;
 
 /// Probes of machines. They cost little, and a server under attack has to be seen to be alive.
 pub(super) const UNLIMITED: [&str; 2] = ["/health", "/ready"];
+
+/// Why the token of a request is refused, for handlers that need one.
+#[derive(Clone)]
+pub(super) struct Refused(pub Arc<Refusal>);
 
 /// The address of a request's client.
 #[must_use]
@@ -37,7 +43,13 @@ pub async fn admit(State(site): State<Site>, request: Request, next: Next) -> Re
     parts.extensions.insert(address);
     let caller = match token_of(&parts) {
         None => None,
-        Some(token) => site.app.auth.verify(&token).await.ok(),
+        Some(token) => match site.app.auth.verify(&token).await {
+            Ok(who) => Some(who),
+            Err(refusal) => {
+                parts.extensions.insert(Refused(Arc::new(refusal)));
+                None
+            }
+        },
     };
     let admitted = match &caller {
         None => gate.stranger(address).await.map(|()| None),

@@ -1,5 +1,7 @@
 //! What handlers take from a request: the caller, and checked input.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::response::Response;
@@ -7,6 +9,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
 
+use super::admission::Refused;
 use crate::base::error::Refusal;
 use crate::base::json::{in_words, read_json, well_formed};
 use crate::model::{OrderId, Principal, UserId};
@@ -25,12 +28,14 @@ impl FromRequestParts<Site> for Caller {
             return Ok(Self(known.clone()));
         }
         let token = token_of(parts).ok_or(Refusal::Unauthorized("a Bearer token is required"))?;
-        let principal = site
-            .app
-            .auth
-            .verify(&token)
-            .await
-            .inspect_err(|refusal| site.app.metrics.rejected(refusal.code()))?;
+        // A token that was refused on the way in is not verified again.
+        let refused =
+            parts.extensions.remove::<Refused>().and_then(|Refused(refusal)| Arc::into_inner(refusal));
+        let verified = match refused {
+            Some(refusal) => Err(refusal),
+            None => site.app.auth.verify(&token).await,
+        };
+        let principal = verified.inspect_err(|refusal| site.app.metrics.rejected(refusal.code()))?;
         Ok(Self(principal))
     }
 }

@@ -7,10 +7,10 @@ use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBui
 
 use super::admission::UNLIMITED;
 use crate::dialect::{orders_track, tracking};
-use crate::model::decimal::{AMOUNT_PATTERN, MAX_AMOUNT, MAX_QUANTITY};
+use crate::model::decimal::{AMOUNT_PATTERN, MAX_AMOUNT, MAX_QUANTITY, QUANTITY_PATTERN};
 use crate::model::id::{MAX_ID, ORDER_ID_PATTERN, USER_ID_PATTERN};
 use crate::model::value::TEXT_PATTERN;
-use crate::model::{Line, Paragraph};
+use crate::model::{Code, Line, Paragraph};
 
 /// Adds shared refusals to each operation: they depend on its token, path, query and body.
 pub(super) fn finish(mut document: OpenApi) -> OpenApi {
@@ -76,6 +76,11 @@ fn constrain_value(object: &mut Object, format: &str) {
             or_be(object, Type::Integer);
             object.minimum = Some(Number::Int(0));
         }
+        "code" => {
+            text(object, Some(1), Some(Code::MAX), TEXT_PATTERN);
+            or_be(object, Type::Integer);
+            object.minimum = Some(Number::Int(0));
+        }
         "text" => text(object, None, None, TEXT_PATTERN),
         "line" => text(object, Some(Line::MIN), Some(Line::MAX), TEXT_PATTERN),
         "paragraph" => text(object, None, Some(Paragraph::MAX), TEXT_PATTERN),
@@ -92,6 +97,8 @@ fn constrain_value(object: &mut Object, format: &str) {
         "quantity" => {
             number(object, Number::Float(0.001), Number::Float(MAX_QUANTITY));
             object.multiple_of = Some(Number::Float(0.001));
+            text(object, Some(1), None, QUANTITY_PATTERN);
+            or_be(object, Type::String);
         }
         _ => {}
     }

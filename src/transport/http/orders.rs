@@ -19,7 +19,7 @@ use crate::dialect::canonical::{OrderView, StatusUpdate, StatusWord, TrackingVie
 use crate::dialect::message::Telling;
 use crate::model::access::party;
 use crate::model::new_order::NewOrder;
-use crate::model::{Order, Overview, Party, Principal, erase};
+use crate::model::{Eta, Order, Overview, Party, Principal, erase};
 use crate::order::create::Idempotency;
 use crate::order::read::Cursor;
 use crate::transport::problem::Problem;
@@ -190,7 +190,7 @@ pub(super) async fn tracking(
     let app = &site.app;
     let tracking = app.drivers.overview(&id, &who).await?;
     let eta = app.drivers.eta(&tracking.order);
-    let tag = tracking_etag(&tracking, eta.map(|eta| eta.minutes));
+    let tag = tracking_etag(&tracking, eta);
     if let Some(unchanged) = not_modified(&headers, &tag) {
         return Ok(unchanged);
     }
@@ -198,13 +198,14 @@ pub(super) async fn tracking(
 }
 
 /// The seq, and the parts that change without one: the driver's position and the ETA.
-fn tracking_etag(tracking: &Overview, eta_minutes: Option<i64>) -> HeaderValue {
+fn tracking_etag(tracking: &Overview, eta: Option<Eta>) -> HeaderValue {
     let seen = tracking.position.map(|(_, at)| at.timestamp_millis());
-    let text = match (seen, eta_minutes) {
+    let text = match (seen, eta) {
         (None, None) => return etag(&tracking.order),
         (seen, eta) => {
             let (seq, marks) = (tracking.order.seq, erase::marks(&tracking.order));
-            format!("\"{seq}{marks}-{}-{}\"", seen.unwrap_or(0), eta.unwrap_or(0))
+            let (minutes, stale) = eta.map_or((0, ""), |eta| (eta.minutes, if eta.stale { "s" } else { "" }));
+            format!("\"{seq}{marks}-{}-{minutes}{stale}\"", seen.unwrap_or(0))
         }
     };
     HeaderValue::from_str(&text).unwrap_or_else(|_| etag(&tracking.order))

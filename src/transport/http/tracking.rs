@@ -16,7 +16,7 @@ use crate::dialect::Dialect;
 use crate::dialect::tracking::{Update, View, WORDS, word};
 use crate::model::access::only_staff;
 use crate::model::{
-    Forecast, Latitude, Longitude, Order, OrderId, Party, Phone, Point, TrackingSession, UserId,
+    Code, Forecast, Latitude, Longitude, Order, OrderId, Party, Point, TrackingSession, UserId,
 };
 use crate::tracking::{self, NewSession};
 use crate::transport::problem::{self, Problem};
@@ -39,9 +39,9 @@ pub struct Start {
     #[schema(value_type = Option<f64>, format = "longitude")]
     dropoff_lng: Option<Longitude>,
     /// The customer's, for an order that is made
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, format = "text")]
+    #[schema(value_type = Option<String>, format = "code")]
     #[serde(default, deserialize_with = "optional")]
-    phone: Option<Phone>,
+    phone: Option<Code>,
 }
 
 async fn forecast(app: &App, order: &Order) -> Result<Forecast, Refusal> {

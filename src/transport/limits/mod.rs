@@ -156,6 +156,27 @@ impl Gate {
         admitted
     }
 
+    /// Counts a WebSocket for the client behind a trusted proxy, once its address has room. A client without a proxy has
+    /// been counted with its connection.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`] if that takes too long.
+    pub async fn proxied_websocket(
+        &self,
+        peer: IpAddr,
+        client: ClientAddress,
+    ) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
+        if client == peer.into() || !self.trusted.contains(peer) {
+            return Ok(None);
+        }
+        let of_address = Arc::clone(&self.addresses.get(&client).connections);
+        let permit = tokio::time::timeout(PATIENCE, acquire(&of_address, 1)).await.ok().flatten();
+        permit.map(Some).ok_or_else(|| {
+            self.metrics.rejected("too_many_connections");
+            Refusal::Unavailable
+        })
+    }
+
     async fn room_of(&self, address: &AddressLimits, bytes: usize) -> Option<Room> {
         let share = acquire(&address.room, kib(bytes)).await?;
         Some(Room { _of_all: acquire(&self.room, kib(bytes)).await?, _of_address: Some(share) })

@@ -157,6 +157,18 @@ impl Front {
             }
         }
         let address = self.door.as_ref().and_then(|door| admission::address_of(&door.gate, &parts));
+        if let (true, Some(door), Some(address), Some(connection)) =
+            (query.websocket, &self.door, address, parts.extensions.get::<conn::Handle>())
+        {
+            match door.gate.proxied_websocket(connection.peer, address).await {
+                Ok(permit) => {
+                    if let Some(writer) = connection.writer() {
+                        writer.counts_for_client(permit);
+                    }
+                }
+                Err(refusal) => return problem::respond(&refusal),
+            }
+        }
         let Some(mut request) = begin::unpinned(Request::from_parts(parts, body), &query) else {
             return problem::respond(&Refusal::Malformed("the request cannot be read".to_owned()));
         };

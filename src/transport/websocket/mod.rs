@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::Message as WsMessage;
 
 use self::admit::{Admitted, Refused, admit};
 use self::wire::Raw;
+use crate::base::address::ClientAddress;
 use crate::base::clock::instant;
 use crate::base::config::Limits;
 use crate::base::error::Refusal;
@@ -78,10 +79,18 @@ async fn open(site: &Site, dialect: Dialect, tracking: Option<String>, mut reque
         return problem::respond(&Refusal::Unavailable);
     }
     let upgrade = hyper::upgrade::on(&mut request);
-    let Some(writer) = request.extensions().get::<conn::Handle>().and_then(conn::Handle::writer) else {
+    let (parts, _) = request.into_parts();
+    let Some((peer, writer)) =
+        parts.extensions.get().and_then(|handle: &conn::Handle| Some((handle.peer, handle.writer()?)))
+    else {
         return problem::respond(&Refusal::Unavailable);
     };
-    let (parts, _) = request.into_parts();
+    if let Some(client) = parts.extensions.get::<ClientAddress>() {
+        match site.connections.gate().proxied_websocket(peer, *client).await {
+            Ok(permit) => writer.counts_for_client(permit),
+            Err(refusal) => return problem::respond(&refusal),
+        }
+    }
     let decision = match admit(app, dialect, tracking.as_deref(), token_of(&parts)).await {
         Ok(decision) => decision,
         Err(refusal) => return problem::respond(&refusal),
