@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -84,7 +85,7 @@ pub fn well_formed(text: &str) -> Cow<'_, str> {
         let digits = text.get(at..at + ESCAPE)?.strip_prefix("\\u")?;
         u16::from_str_radix(digits, 16).ok()
     };
-    let next = |from: usize| text.as_bytes().get(from..)?.iter().position(|byte| *byte == b'\\');
+    let next = |from: usize| memchr(b'\\', text.as_bytes().get(from..)?);
     let (mut mended, mut copied, mut at) = (String::new(), 0, 0);
     while let Some(found) = next(at) {
         let escape = at + found;
