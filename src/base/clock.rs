@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use chrono::{DateTime, Datelike, SecondsFormat, Timelike, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use rand::distr::{Alphanumeric, Distribution, SampleString, StandardUniform};
 use rand::seq::SliceRandom;
 use tokio::time::Instant;
@@ -114,29 +114,65 @@ pub fn from_millis(millis: i64) -> Time {
 /// Formats a time for the wire: RFC 3339 in UTC with milliseconds, for example `2026-11-21T09:00:00.000Z`.
 #[must_use]
 pub fn rfc3339(at: Time) -> String {
-    let year = at.year();
-    if !(0..=9999).contains(&year) {
-        return at.to_rfc3339_opts(SecondsFormat::Millis, true);
-    }
-    // Formatted by hand for speed: every position update contains several timestamps.
-    let mut text = String::with_capacity(24);
-    let mut digits = |mut value: u32, count: u32, after: char| {
-        let mut unit = 10_u32.pow(count - 1);
-        while unit > 0 {
-            text.push(char::from(b'0' + u8::try_from(value / unit).unwrap_or(0)));
-            value %= unit;
-            unit /= 10;
-        }
-        text.push(after);
-    };
-    digits(year.unsigned_abs(), 4, '-');
-    digits(at.month(), 2, '-');
-    digits(at.day(), 2, 'T');
-    digits(at.hour(), 2, ':');
-    digits(at.minute(), 2, ':');
-    digits(at.second(), 2, '.');
-    digits(at.timestamp_subsec_millis().min(999), 3, 'Z');
+    let mut text = String::with_capacity(RFC3339);
+    write_rfc3339(at, &mut text);
     text
+}
+
+/// The length of a time of the years 0 to 9999.
+const RFC3339: usize = "2026-11-21T09:00:00.000Z".len();
+
+/// Appends a time to a text, as [`rfc3339`] has it. By hand, because every position has several times.
+pub fn write_rfc3339(at: Time, text: &mut String) {
+    const DAY: i64 = 86_400_000;
+    let millis = at.timestamp_millis();
+    let (year, month, day) = date(millis.div_euclid(DAY));
+    let Ok(year @ 0..=9_999) = u32::try_from(year) else {
+        return text.push_str(&at.to_rfc3339_opts(SecondsFormat::Millis, true));
+    };
+    // Less than a day.
+    let of_day = u32::try_from(millis.rem_euclid(DAY)).unwrap_or_default();
+    let (second, minute) = (of_day / 1_000, of_day / 60_000);
+    let mut written = *b"0000-00-00T00:00:00.000Z";
+    for (at, value) in [
+        (0, year / 100),
+        (2, year % 100),
+        (5, month),
+        (8, day),
+        (11, minute / 60),
+        (14, minute % 60),
+        (17, second % 60),
+        // The last digit of the three goes over the next place, and is written again.
+        (20, of_day % 1_000 / 10),
+    ] {
+        let [tens, ones] = digits(value);
+        (written[at], written[at + 1]) = (tens, ones);
+    }
+    written[22] = digits(of_day % 10)[1];
+    text.push_str(std::str::from_utf8(&written).unwrap_or_default());
+}
+
+/// The two digits of a number below 100.
+const fn digits(value: u32) -> [u8; 2] {
+    #[expect(clippy::cast_possible_truncation, reason = "below 100")]
+    let value = value as u8;
+    [b'0' + value / 10, b'0' + value % 10]
+}
+
+/// Year, month and day of a day since 1970-01-01, in the Gregorian calendar. Counted in years that begin in March, so that the
+/// leap day is the last one (the method of Howard Hinnant's `civil_from_days`).
+fn date(day: i64) -> (i64, u32, u32) {
+    /// From 0000-03-01 to 1970-01-01, and the days of 400 years.
+    const EPOCH: i64 = 719_468;
+    const ERA: i64 = 146_097;
+    let day = day + EPOCH;
+    let (era, of_era) = (day.div_euclid(ERA), day.rem_euclid(ERA));
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march = (5 * of_year + 2) / 153;
+    let (month, day) = ((march + 2) % 12 + 1, of_year - (153 * march + 2) / 5 + 1);
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, u32::try_from(month).unwrap_or_default(), u32::try_from(day).unwrap_or_default())
 }
 
 /// Serde format of a time as [`rfc3339`] text: `#[serde(with = "clock::wire")]`.
@@ -204,6 +240,11 @@ mod tests {
             [0, 1, 999, 951_782_400_123, 1_795_230_000_045, 253_402_300_799_999, -1, 253_402_300_800_000]
         {
             let at = from_millis(millis);
+            assert_eq!(rfc3339(at), at.to_rfc3339_opts(SecondsFormat::Millis, true));
+        }
+        // Every day of the years -1 to 10001, at some time of it.
+        for day in -719_900_i64..2_933_000 {
+            let at = from_millis(day * 86_400_000 + day.rem_euclid(86_399_999));
             assert_eq!(rfc3339(at), at.to_rfc3339_opts(SecondsFormat::Millis, true));
         }
     }

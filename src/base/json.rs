@@ -15,19 +15,28 @@ use super::strict::Strict;
 /// # Errors
 /// [`Refusal::Malformed`] if it is not JSON; [`Refusal::Invalid`], with the path of the wrong member, if it has not the
 /// expected shape.
-pub fn read_json<'de, T: Deserialize<'de>>(body: &'de [u8], whole: &'static str) -> Result<T, Refusal> {
+pub fn read_json<'de, T: Deserialize<'de>>(body: &'de str, whole: &'static str) -> Result<T, Refusal> {
     // Tracking the path costs time, so only an input that fails is parsed a second time with it.
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let mut deserializer = serde_json::Deserializer::from_str(body);
     if let Ok(value) = T::deserialize(Strict(&mut deserializer))
         && deserializer.end().is_ok()
     {
         return Ok(value);
     }
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let mut deserializer = serde_json::Deserializer::from_str(body);
     let value =
         serde_path_to_error::deserialize(Strict(&mut deserializer)).map_err(|error| refuse(&error, whole))?;
     deserializer.end().map_err(|error| Refusal::Malformed(format!("not JSON: {error}")))?;
     Ok(value)
+}
+
+/// A value that is read from an object only, as [`read_json`] reads it.
+pub struct ObjectOf<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for ObjectOf<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::deserialize(Strict(deserializer)).map(Self)
+    }
 }
 
 fn refuse(error: &serde_path_to_error::Error<serde_json::Error>, whole: &'static str) -> Refusal {
@@ -200,10 +209,10 @@ mod tests {
             (r#"{"number": 1, "inner": {}}"#, "inner.number: is required"),
             ("[1]", "body: must be an object"),
         ] {
-            let refused = read_json::<Shape>(sent.as_bytes(), "body").expect_err(sent);
+            let refused = read_json::<Shape>(sent, "body").expect_err(sent);
             assert_eq!(refused.to_string(), refusal, "{sent}");
         }
-        let empty = read_json::<Shape>(br#"{"number": 1, "inner": ""}"#, "body").expect("read");
+        let empty = read_json::<Shape>(r#"{"number": 1, "inner": ""}"#, "body").expect("read");
         assert!(empty.inner.is_none());
     }
 }

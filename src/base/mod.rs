@@ -7,6 +7,7 @@ pub mod db;
 pub mod error;
 pub mod health;
 pub mod json;
+pub mod json_text;
 pub mod metrics;
 pub mod rate_limit;
 pub mod spawn;

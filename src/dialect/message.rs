@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use crate::base::json_text::Json;
 use bytes::Bytes;
-use serde_json::value::RawValue;
 use smallvec::{SmallVec, smallvec};
 
 use super::tracking::SessionMessage;
@@ -18,7 +18,7 @@ const NOT_CONFLATED: &str = ",\"conflated\":0";
 #[derive(Debug)]
 pub struct Message {
     pub name: Cow<'static, str>,
-    pub json: Box<RawValue>,
+    pub json: Json,
     /// The last argument of a durable event: the client's offset after it.
     pub offset: Option<Box<str>>,
     /// Set when each tracking session renders the message in its own words. `json` is `null` then.
@@ -33,7 +33,7 @@ pub struct Message {
 
 impl Message {
     #[must_use]
-    pub const fn new(name: Cow<'static, str>, json: Box<RawValue>) -> Self {
+    pub const fn new(name: Cow<'static, str>, json: Json) -> Self {
         Self {
             name,
             json,
@@ -47,7 +47,7 @@ impl Message {
 
     /// A message of a raw WebSocket. The JSON itself has the name.
     #[must_use]
-    pub const fn raw(json: Box<RawValue>) -> Self {
+    pub const fn raw(json: Json) -> Self {
         Self::new(Cow::Borrowed(""), json)
     }
 
@@ -61,7 +61,7 @@ impl Message {
     /// A message that each tracking session renders in its own words.
     #[must_use]
     pub fn of_session(message: SessionMessage) -> Self {
-        Self { of_session: Some(Box::new(message)), ..Self::raw(RawValue::NULL.to_owned()) }
+        Self { of_session: Some(Box::new(message)), ..Self::raw(Json::NULL) }
     }
 
     /// The same, as a durable message with this offset.
@@ -88,17 +88,14 @@ impl Message {
             json,
             offset: self.offset.clone(),
             seq: self.seq,
-            ..Self::new(self.name.clone(), RawValue::NULL.to_owned())
+            ..Self::new(self.name.clone(), Json::NULL)
         };
         if let Some(message) = &self.of_session {
             let of_session = Some(Box::new(message.conflated(skipped)));
             return Self { of_session, ..copy(self.json.clone()) };
         }
         // The payload is an object that this crate wrote. If it has a count already, it is the last member.
-        let members = self.json.get().strip_suffix('}').unwrap_or_default();
-        let members = members.strip_suffix(NOT_CONFLATED).unwrap_or(members);
-        let json = RawValue::from_string(format!("{members},\"conflated\":{skipped}}}"));
-        copy(json.unwrap_or_else(|_| self.json.clone()))
+        copy(self.json.ending_in(NOT_CONFLATED, &format!(",\"conflated\":{skipped}")))
     }
 }
 

@@ -14,7 +14,7 @@ pub mod ws;
 
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
+use crate::base::json_text::Json;
 use smallvec::SmallVec;
 
 use self::close::CloseReason;
@@ -287,7 +287,7 @@ impl Dialect {
 
     /// The answer to a request that succeeded; `None` if this dialect has none.
     #[must_use]
-    pub fn answer(self, answer: &Answer<'_>) -> Option<Box<RawValue>> {
+    pub fn answer(self, answer: &Answer<'_>) -> Option<Json> {
         match self {
             Self::Realtime => Some(realtime::answer(answer)),
             Self::Notices => None,
@@ -299,7 +299,7 @@ impl Dialect {
 
     /// The answer to a request that was refused.
     #[must_use]
-    pub fn failure(self, refusal: &Refusal) -> Box<RawValue> {
+    pub fn failure(self, refusal: &Refusal) -> Json {
         match self {
             Self::Realtime | Self::Notices => realtime::failure(refusal),
             Self::OrdersTrack | Self::Ws | Self::Tracking => text::error_message(refusal),

@@ -9,10 +9,10 @@ use smallvec::{SmallVec, smallvec};
 
 use super::message::{ForPublic, LiveAudience, LiveKey, LiveKind, Message, Outgoing, Topic};
 use super::place::Place;
-use super::text::json;
 use super::{Request, canonical};
 use crate::base::clock::{Time, rfc3339};
 use crate::base::error::Refusal;
+use crate::base::json_text::Json;
 use crate::model::access::driver_visible_to_customer;
 use crate::model::{EventKind, Forecast, LiveEvent, Order, OrderEvent, Party, PastStatus, Point, Role};
 
@@ -50,7 +50,7 @@ struct Location {
 }
 
 fn message(name: &'static str, payload: &impl Serialize) -> Message {
-    Message::new(Cow::Borrowed(name), json(payload))
+    Message::new(Cow::Borrowed(name), Json::of(payload))
 }
 
 fn status_notice(event: &OrderEvent) -> Message {

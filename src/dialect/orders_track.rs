@@ -1,13 +1,13 @@
 //! Raw WebSocket `/orders/track` and its REST calls (`000_f33b149f406dd698.txt`): `snake_case`, seven statuses.
 
+use crate::base::json_text::Json;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use serde_with::skip_serializing_none;
 use smallvec::{SmallVec, smallvec};
 use utoipa::ToSchema;
 
 use super::message::{LiveAudience, LiveKey, LiveKind, Message, Outgoing, Topic};
-use super::text::{json, read_typed, to_followers, typed};
+use super::text::{read_typed, to_followers, typed};
 use super::{Answer, Request, canonical};
 use crate::base::clock::rfc3339;
 use crate::base::json::read_json;
@@ -82,7 +82,7 @@ pub fn catch_up(event: &OrderEvent) -> Message {
         seq: i64,
     }
     let order = &event.order;
-    Message::raw(json(&OrderUpdate {
+    Message::raw(Json::of(&OrderUpdate {
         r#type: "order_update",
         order_id: order.id.as_str(),
         order_number: &order.order_number,
@@ -131,7 +131,7 @@ pub fn render_live(event: &LiveEvent) -> Option<Message> {
         eta_seconds: Option<i64>,
     }
     let LiveEvent::Location(location) = event else { return None };
-    Some(Message::raw(json(&DriverLocation {
+    Some(Message::raw(Json::of(&DriverLocation {
         r#type: "driver_location",
         order_id: location.about.order.id.as_str(),
         lat: location.fix.place.lat(),
@@ -159,12 +159,12 @@ pub fn parse(text: &str) -> Request {
         Some(match kind {
             "subscribe" => (
                 "subscribe:order",
-                read_json(text.as_bytes(), "message")
+                read_json(text, "message")
                     .and_then(|Subscribe { order_id, since }| Command::subscribe(order_id, since)),
             ),
             "unsubscribe" => (
                 "unsubscribe:order",
-                read_json(text.as_bytes(), "message")
+                read_json(text, "message")
                     .map(|OrderOnly { order_id }| Command::Unsubscribe { order: order_id }),
             ),
             "ping" => ("ping:latency", Ok(Command::Ping { t: None })),
@@ -175,13 +175,13 @@ pub fn parse(text: &str) -> Request {
 
 /// The answer to a request that succeeded.
 #[must_use]
-pub fn answer(answer: &Answer<'_>) -> Option<Box<RawValue>> {
+pub fn answer(answer: &Answer<'_>) -> Option<Json> {
     #[derive(Serialize)]
     struct OfOrder<'a> {
         r#type: &'static str,
         order_id: &'a str,
     }
-    let of = |r#type, order: &OrderId| Some(json(&OfOrder { r#type, order_id: order.as_str() }));
+    let of = |r#type, order: &OrderId| Some(Json::of(&OfOrder { r#type, order_id: order.as_str() }));
     match answer {
         Answer::Subscribed { tracking, .. } => of("subscribed", &tracking.order.id),
         Answer::Unsubscribed { order } => of("unsubscribed", order),

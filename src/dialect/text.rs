@@ -3,32 +3,24 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::{RawValue, to_raw_value};
 use serde_with::skip_serializing_none;
 use smallvec::{SmallVec, smallvec};
 
 use super::answer::{Answer, Request};
 use super::message::{ForPublic, Message, Outgoing, Topic};
 use crate::base::error::Refusal;
+use crate::base::json_text::Json;
 use crate::model::{Command, OrderEvent};
 
-/// The JSON of an answer or an event. Our own types always serialize; should one fail, clients get `null`.
-pub fn json(value: &impl Serialize) -> Box<RawValue> {
-    to_raw_value(value).unwrap_or_else(|error| {
-        tracing::error!(%error, "a payload could not be written as JSON");
-        RawValue::NULL.to_owned()
-    })
-}
-
 /// A raw WebSocket message with a type and perhaps a text.
-pub(super) fn typed(r#type: &str, message: Option<&str>) -> Box<RawValue> {
+pub(super) fn typed(r#type: &str, message: Option<&str>) -> Json {
     #[derive(Serialize)]
     struct Plain<'a> {
         r#type: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
         message: Option<&'a str>,
     }
-    json(&Plain { r#type, message })
+    Json::of(&Plain { r#type, message })
 }
 
 /// The `type` of a raw WebSocket's message.
@@ -52,7 +44,7 @@ pub(super) fn read_typed(
             Refusal::Malformed("the message is not JSON".to_owned())
         });
     }
-    let kind = match crate::base::json::read_json::<Typed<'_>>(text.as_bytes(), "message") {
+    let kind = match crate::base::json::read_json::<Typed<'_>>(text, "message") {
         Ok(Typed { r#type: Some(kind) }) => kind,
         Ok(Typed { r#type: None }) => return unreadable(Refusal::invalid("type", "is required")),
         Err(refusal) => return unreadable(refusal),
@@ -77,7 +69,7 @@ pub(super) fn to_followers(
 
 /// A refusal as raw WebSockets send it.
 #[must_use]
-pub fn error_message(refusal: &Refusal) -> Box<RawValue> {
+pub fn error_message(refusal: &Refusal) -> Json {
     #[skip_serializing_none]
     #[derive(Serialize)]
     struct Error<'a> {
@@ -97,12 +89,12 @@ pub fn error_message(refusal: &Refusal) -> Box<RawValue> {
         Refusal::RateLimited { retry_after_ms } => error.retry_after_ms = Some(*retry_after_ms),
         _ => {}
     }
-    json(&error)
+    Json::of(&error)
 }
 
 /// The answer to `ping`, the only request that these dialects answer.
 #[must_use]
-pub fn pong(answer: &Answer<'_>) -> Option<Box<RawValue>> {
+pub fn pong(answer: &Answer<'_>) -> Option<Json> {
     match answer {
         Answer::Pong { .. } => Some(typed("pong", None)),
         Answer::Subscribed { .. }

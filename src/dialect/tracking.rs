@@ -1,14 +1,14 @@
 //! Tracking sessions: raw WebSocket `/ws/tracking/{id}` and its REST calls (`003_63c82b99cdd90de3.txt`):
 //! `snake_case`, Unix seconds, four statuses, and an ETA of its own.
 
+use crate::base::json_text::Json;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use serde_with::skip_serializing_none;
 use smallvec::{SmallVec, smallvec};
 use utoipa::ToSchema;
 
 use super::message::{LiveAudience, LiveKey, LiveKind, Message, Outgoing, Topic};
-use super::text::{json, read_typed, to_followers, typed};
+use super::text::{read_typed, to_followers, typed};
 use super::{Request, canonical};
 use crate::base::clock::Time;
 use crate::base::json::read_json;
@@ -195,7 +195,7 @@ fn message(r#type: &'static str, order: &Order, position: Option<(Point, Time)>,
 
 /// A message in the words of one tracking session, with its id, rider, destination and distance.
 #[must_use]
-pub fn text(message: &SessionMessage, session: &TrackingSession) -> Box<RawValue> {
+pub fn text(message: &SessionMessage, session: &TrackingSession) -> Json {
     #[derive(Serialize)]
     struct Envelope<'a> {
         r#type: &'static str,
@@ -225,7 +225,7 @@ pub fn text(message: &SessionMessage, session: &TrackingSession) -> Box<RawValue
         current_location: position.map(LocationView::new),
         updated_at: at.timestamp(),
     };
-    json(&Envelope { r#type, data, conflated: *conflated })
+    Json::of(&Envelope { r#type, data, conflated: *conflated })
 }
 
 /// The current state of a session, for a new socket.
@@ -292,7 +292,7 @@ pub fn parse(text: &str) -> Request {
         Some(match kind {
             "location_update" => (
                 "driver:location",
-                read_json(text.as_bytes(), "message")
+                read_json(text, "message")
                     .map(|LocationUpdate { location }| Command::TrackingUpdate(location.moved())),
             ),
             "ping" => ("ping:latency", Ok(Command::Ping { t: None })),

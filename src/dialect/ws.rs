@@ -9,8 +9,9 @@ use smallvec::{SmallVec, smallvec};
 use super::Request;
 use super::canonical::OrderView;
 use super::message::{ForPublic, Message, Outgoing, Topic};
-use super::text::{json, read_typed, to_followers};
+use super::text::{read_typed, to_followers};
 use crate::base::json::read_json;
+use crate::base::json_text::Json;
 use crate::model::access::driver_visible_to_customer;
 use crate::model::{Command, Eta, EventKind, Order, OrderEvent, OrderId, OrderStatus, Party, Role};
 
@@ -57,7 +58,7 @@ pub fn catch_up(event: &OrderEvent, eta: Option<Eta>, party: Party) -> Message {
         data: OrderView<'a>,
     }
     let id = event.order.id.as_str();
-    Message::raw(json(&Updated {
+    Message::raw(Json::of(&Updated {
         r#type: "order:updated",
         order_id: id,
         data: order(&event.order, eta, party),
@@ -73,7 +74,7 @@ fn changed(order: &Order) -> Message {
         status: &'static str,
     }
     let id = order.id.as_str();
-    Message::raw(json(&Changed { r#type: "orders:changed", order_id: id, status: word(order.status) }))
+    Message::raw(Json::of(&Changed { r#type: "orders:changed", order_id: id, status: word(order.status) }))
 }
 
 /// The order for its subscribers, and a hint for its customer, its chef and admins, subscribed or not.
@@ -105,7 +106,7 @@ struct OrderOnly {
 /// Parses what a client sends.
 #[must_use]
 pub fn parse(text: &str) -> Request {
-    let order = || read_json(text.as_bytes(), "message").map(|OrderOnly { order_id }| order_id);
+    let order = || read_json(text, "message").map(|OrderOnly { order_id }| order_id);
     read_typed(text, |kind| {
         Some(match kind {
             "subscribe" => ("subscribe:order", order().and_then(|order| Command::subscribe(order, None))),

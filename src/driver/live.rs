@@ -2,8 +2,6 @@
 //! the database at start. The relay updates it with each durable event, and each fix updates it too. Handling a fix
 //! never queries the database.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::read::stored_position;
@@ -18,6 +16,7 @@ use crate::model::{
     OrderStatus, PastStatus, Point, UserId, status,
 };
 use crate::order::read;
+use ahash::{AHashMap, RandomState};
 
 /// Number of separately locked maps. More than the number of cores, so that threads rarely wait for a lock.
 const SHARDS: usize = 16;
@@ -26,7 +25,7 @@ const LOAD_PAGE: u64 = 500;
 
 /// All drivers who are connected to this server or carry an order. [`Live::sweep`] removes the others.
 pub struct Live {
-    shards: [Mutex<HashMap<UserId, Arc<LiveDriver>>>; SHARDS],
+    shards: [Mutex<AHashMap<UserId, Arc<LiveDriver>>>; SHARDS],
     hasher: RandomState,
     clock: Clock,
     burst: u32,
@@ -285,7 +284,7 @@ impl Live {
         self.shard(id).get(id).cloned()
     }
 
-    fn shard(&self, id: &UserId) -> MutexGuard<'_, HashMap<UserId, Arc<LiveDriver>>> {
+    fn shard(&self, id: &UserId) -> MutexGuard<'_, AHashMap<UserId, Arc<LiveDriver>>> {
         #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
         let index = self.hasher.hash_one(id) as usize % SHARDS;
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)

@@ -7,15 +7,15 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use entity::driver_position::{self, Column as LastColumn};
 use entity::position_trail;
-use sea_orm::ActiveValue::{NotSet, Set};
+use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::clock::{Clock, Time};
 use crate::base::config::Limits;
-use crate::base::db::Db;
+use crate::base::db::{Db, Sql, rows, stored_time};
 use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
 use crate::model::{Fix, UserId};
@@ -35,6 +35,21 @@ const LAST_POSITION_INTERVAL: Duration = Duration::from_secs(5);
 const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
 /// Rows deleted in one statement. Kept small, so that other writes do not wait long.
 const RETENTION_ROWS: u64 = 3_600;
+
+/// Writes fixes.
+const INSERT: Sql = Sql {
+    sqlite: "INSERT INTO position_trail
+            (driver_id, latitude, longitude, heading, speed, accuracy, recorded_at, received_at)
+        SELECT value->>0, value->>'$[1].latitude', value->>'$[1].longitude', value->>2, value->>3, value->>4,
+            value->>'$[5][0]', value->>'$[5][1]'
+        FROM json_each($1)",
+    postgres: "INSERT INTO position_trail
+            (driver_id, latitude, longitude, heading, speed, accuracy, recorded_at, received_at)
+        SELECT value->>0, CAST(value->1->>'latitude' AS double precision), CAST(value->1->>'longitude' AS double precision),
+            CAST(value->>2 AS double precision), CAST(value->>3 AS double precision),
+            CAST(value->>4 AS double precision), CAST(value->5->>0 AS timestamptz), CAST(value->5->>1 AS timestamptz)
+        FROM json_array_elements(CAST($1 AS json)) AS t (value)",
+};
 
 /// A driver's fix on its way to the database.
 #[derive(Clone, Debug)]
@@ -187,18 +202,13 @@ async fn write_last_positions(db: &Db, newest: &mut NewestFixes) {
 }
 
 async fn insert_fixes(db: &Db, batch: &[TrailPoint]) -> Result<(), Refusal> {
-    let rows = batch.iter().map(|TrailPoint { driver, fix, .. }| position_trail::ActiveModel {
-        id: NotSet,
-        driver_id: Set(driver.to_string()),
-        latitude: Set(fix.place.lat()),
-        longitude: Set(fix.place.lon()),
-        heading: Set(fix.heading),
-        speed: Set(fix.speed),
-        accuracy: Set(fix.accuracy),
-        recorded_at: Set(fix.recorded_at),
-        received_at: Set(fix.received_at),
-    });
-    position_trail::Entity::insert_many(rows).exec_without_returning(db.writer()).await?;
+    let point = |TrailPoint { driver, fix, .. }: &TrailPoint| {
+        let times = [fix.recorded_at, fix.received_at].map(stored_time);
+        (driver.clone(), fix.place, fix.heading, fix.speed, fix.accuracy, times)
+    };
+    let points: Vec<_> = batch.iter().map(point).collect();
+    let db = db.writer();
+    db.execute_raw(INSERT.with(db, [rows(&points)?])).await?;
     Ok(())
 }
 

@@ -1,10 +1,9 @@
 //! Which sessions of this node hear which topic. This is not socketioxide's rooms, because a broadcast there cannot
 //! tell which session missed a message.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ahash::{AHashMap, RandomState};
 use smallvec::SmallVec;
 
 use super::session::Session;
@@ -18,10 +17,10 @@ type Members = SmallVec<[Arc<Session>; 2]>;
 
 /// The sessions of this node by topic. The number of sessions, and the limits of each, bound it.
 pub struct Hub {
-    shards: [Mutex<HashMap<Topic, Members>>; SHARDS],
+    shards: [Mutex<AHashMap<Topic, Members>>; SHARDS],
     hasher: RandomState,
     /// Every session, by its address.
-    all: Mutex<HashMap<usize, Arc<Session>>>,
+    all: Mutex<AHashMap<usize, Arc<Session>>>,
 }
 
 impl Default for Hub {
@@ -51,7 +50,7 @@ impl Hub {
         self.everybody().values().cloned().collect()
     }
 
-    fn everybody(&self) -> MutexGuard<'_, HashMap<usize, Arc<Session>>> {
+    fn everybody(&self) -> MutexGuard<'_, AHashMap<usize, Arc<Session>>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -103,7 +102,7 @@ impl Hub {
         Topic::of_user(user).map(sessions).into_iter().sum()
     }
 
-    fn shard(&self, topic: &Topic) -> MutexGuard<'_, HashMap<Topic, Members>> {
+    fn shard(&self, topic: &Topic) -> MutexGuard<'_, AHashMap<Topic, Members>> {
         #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
         let index = self.hasher.hash_one(topic) as usize % SHARDS;
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)

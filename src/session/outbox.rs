@@ -4,9 +4,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::base::json_text::Json;
 use indexmap::IndexMap;
 use prometheus_client::metrics::gauge::Gauge;
-use serde_json::value::RawValue;
 
 use super::wire::AckNumber;
 use crate::dialect::Dialect;
@@ -102,7 +102,7 @@ impl Latest {
 pub enum Aside {
     Event(Message, Offset),
     /// The answer to the request with this number.
-    Ack(AckNumber, Box<RawValue>),
+    Ack(AckNumber, Json),
 }
 
 impl Aside {

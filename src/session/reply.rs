@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
+use crate::base::json_text::Json;
 
 use super::session::Session;
 use super::wire::AckNumber;
@@ -32,7 +32,7 @@ impl Reply {
         }
     }
 
-    fn answer(&self, ack: AckNumber, json: &RawValue) {
+    fn answer(&self, ack: AckNumber, json: &Json) {
         self.session.app().metrics.events_out_reply.inc();
         self.session.answer(ack, json);
     }

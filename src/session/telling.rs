@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
+use crate::base::json_text::Json;
 
 use super::outbox::{Aside, Latest};
 use super::phase::Phase;
@@ -84,7 +84,7 @@ impl Session {
     }
 
     /// Answers a request.
-    pub fn answer(&self, ack: AckNumber, json: &RawValue) {
+    pub fn answer(&self, ack: AckNumber, json: &Json) {
         let handed = self.state().wire.acknowledge(ack, json);
         if handed == Handed::Full {
             self.close(CloseReason::SlowReader);

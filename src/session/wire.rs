@@ -1,6 +1,6 @@
 //! The connection from a session to its client, as the session sees it.
 
-use serde_json::value::RawValue;
+use crate::base::json_text::Json;
 
 use crate::dialect::close::CloseReason;
 use crate::dialect::message::Message;
@@ -36,7 +36,7 @@ pub trait Wire: Send + Sync {
 
     /// Answers the request with this number.
     #[must_use]
-    fn acknowledge(&self, ack: AckNumber, json: &RawValue) -> Handed;
+    fn acknowledge(&self, ack: AckNumber, json: &Json) -> Handed;
 
     /// Ends the connection. Unless the reason is final, the client comes back by itself.
     fn close(&self, reason: CloseReason);

@@ -18,7 +18,7 @@ use serde::Serialize;
 pub use self::failure::{FailureKind, failure_kind};
 pub use self::locks::AdvisoryLock;
 use self::postgres::Trust;
-use super::clock::instant;
+use super::clock::{Time, instant, rfc3339};
 
 /// How long a caller waits for a free connection.
 pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -192,6 +192,14 @@ impl Sql {
 /// If a row cannot be serialized.
 pub fn rows(rows: &impl Serialize) -> Result<Value, serde_json::Error> {
     Ok(serde_json::to_string(rows)?.into())
+}
+
+/// A time in the rows of a [`Sql`] statement, as `sqlx` writes times into `SQLite`: there they are compared as text.
+#[must_use]
+pub fn stored_time(at: Time) -> String {
+    let text = rfc3339(at);
+    let text = text.strip_suffix('Z').unwrap_or(&text);
+    [text.strip_suffix(".000").unwrap_or(text), "+00:00"].concat()
 }
 
 /// Repeats the last key until the number of keys is a power of two. Statements with a list of keys then have few

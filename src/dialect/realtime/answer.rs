@@ -7,15 +7,15 @@ use serde_with::skip_serializing_none;
 use super::message;
 use crate::base::clock::rfc3339;
 use crate::base::error::Refusal;
+use crate::base::json_text::{Json, Object};
 use crate::dialect::Answer;
 use crate::dialect::canonical::TrackingView;
 use crate::dialect::message::Message;
-use crate::dialect::text::json;
 use crate::model::{Eta, OrderId, OrderStatus, Overview, Verdict};
 
 /// The ack of a request that succeeded.
 #[must_use]
-pub fn answer(answer: &Answer<'_>) -> Box<RawValue> {
+pub fn answer(answer: &Answer<'_>) -> Json {
     match *answer {
         Answer::Subscribed { tracking, eta } => success(Subscribed::new(tracking, eta)),
         Answer::Unsubscribed { .. } | Answer::Updated => success(Nothing {}),
@@ -25,8 +25,13 @@ pub fn answer(answer: &Answer<'_>) -> Box<RawValue> {
         Answer::Tracking { tracking, eta } => success(TrackingView::new(tracking, eta)),
         Answer::Received { at, verdict } => {
             let shown = verdict == Verdict::Shown;
-            let reason = (!shown).then(|| verdict.as_str());
-            success(FixReceived { received_at: rfc3339(at), shown, verdict: verdict.as_str(), reason })
+            let received = Object::with_capacity(128)
+                .flag("ok", true)
+                .time("receivedAt", at)
+                .flag("shown", shown)
+                .text("verdict", verdict.as_str());
+            // Why it is not shown.
+            if shown { received.end() } else { received.text("reason", verdict.as_str()).end() }
         }
         Answer::BatchReceived { accepted, rejected } => {
             let rejected = rejected
@@ -45,8 +50,8 @@ pub fn answer(answer: &Answer<'_>) -> Box<RawValue> {
     }
 }
 
-fn success(answer: impl Serialize) -> Box<RawValue> {
-    json(&Success { ok: true, answer })
+fn success(answer: impl Serialize) -> Json {
+    Json::of(&Success { ok: true, answer })
 }
 
 /// `{ok: true, …}` around an answer.
@@ -132,8 +137,8 @@ impl<'a> Problem<'a> {
 
 /// The ack of a request that was refused.
 #[must_use]
-pub fn failure(refusal: &Refusal) -> Box<RawValue> {
-    json(&Failure { ok: false, error: Problem::new(refusal, None) })
+pub fn failure(refusal: &Refusal) -> Json {
+    Json::of(&Failure { ok: false, error: Problem::new(refusal, None) })
 }
 
 /// The `error` event, for a refused request without an ack callback.
@@ -167,18 +172,6 @@ struct Changed<'a> {
     order_id: &'a OrderId,
     status: OrderStatus,
     seq: i64,
-}
-
-/// The answer to `driver:location`.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct FixReceived {
-    received_at: String,
-    shown: bool,
-    verdict: &'static str,
-    /// Why it is not shown.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
 }
 
 /// The answer to `driver:location_batch`.

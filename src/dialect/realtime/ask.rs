@@ -6,10 +6,20 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::base::error::Refusal;
-use crate::base::json::optional;
+use crate::base::json::{ObjectOf, optional};
 use crate::dialect::Request;
 use crate::dialect::canonical::StatusWord;
 use crate::model::{Command, LocationReport, OrderId, Paragraph, Secret, WholeNumber};
+
+/// How the most frequent event begins, as clients write it.
+const LOCATION: &str = "[\"driver:location\",";
+
+/// The report in `{…}]`, read once. Whatever else it is goes the usual way, which also tells what is wrong.
+fn only_payload(json: &str) -> Option<LocationReport> {
+    let mut values = serde_json::Deserializer::from_str(json).into_iter::<ObjectOf<LocationReport>>();
+    let ObjectOf(report) = values.next()?.ok()?;
+    (json.get(values.byte_offset()..)? == "]").then_some(report)
+}
 
 /// How many characters of an unknown event's name the answer repeats.
 const NAME: usize = 128;
@@ -17,6 +27,9 @@ const NAME: usize = 128;
 /// Parses the JSON array of a Socket.IO event, `["name", payload]`.
 #[must_use]
 pub fn parse(json: &str, batch_max: usize) -> Request {
+    if let Some(report) = json.strip_prefix(LOCATION).and_then(only_payload) {
+        return Request { event: "driver:location", command: Ok(Command::Location(report)) };
+    }
     let Ok(Packet(name, payload)) = serde_json::from_str::<Packet<'_>>(json) else {
         let command = Err(Refusal::Malformed("the event is not JSON".to_owned()));
         return Request { event: "unreadable", command };
@@ -95,7 +108,7 @@ fn read<'de, T: Deserialize<'de>>(payload: &'de str) -> Result<T, Refusal> {
     if !payload.trim_start().starts_with('{') {
         return Err(Refusal::invalid("payload", "must be an object"));
     }
-    crate::base::json::read_json(payload.as_bytes(), "payload")
+    crate::base::json::read_json(payload, "payload")
 }
 
 fn read_or_empty<'de, T: Deserialize<'de>>(payload: &'de str) -> Result<T, Refusal> {

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_with::skip_serializing_none;
 use smallvec::{SmallVec, smallvec};
 
 use super::message;
 use crate::base::clock::{Time, rfc3339};
+use crate::base::json_text::{Json, Object};
 use crate::dialect::canonical::{OrderView, StatusUpdate, age_ms};
 use crate::dialect::message::{
     ForPublic, LiveAudience, LiveKey, LiveKind, Message, Outgoing, Telling, Topic,
@@ -72,14 +72,10 @@ pub fn resync(reason: &'static str) -> Message {
 /// To the driver who sent a fix, beside the ack.
 #[must_use]
 pub fn location_acknowledged(orders: &[OrderId], received_at: Time) -> Message {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Acknowledged<'a> {
-        order_ids: &'a [OrderId],
-        received_at: String,
-    }
-    let received_at = rfc3339(received_at);
-    message("driver:location_acknowledged", &Acknowledged { order_ids: orders, received_at })
+    let payload = Object::with_capacity(64 + 48 * orders.len())
+        .texts("orderIds", orders.iter().map(OrderId::as_str))
+        .time("receivedAt", received_at);
+    Message::new(Cow::Borrowed("driver:location_acknowledged"), payload.end())
 }
 
 /// A status update for one session that catches up.
@@ -218,44 +214,26 @@ pub fn render_live(event: &LiveEvent) -> Message {
         LiveEvent::Location(location) => location_update(location),
         LiveEvent::Eta(change) => eta_update(change),
         LiveEvent::Announcement(Announcement { name, data, .. }) => {
-            Message::new(Cow::Owned(name.clone()), data.clone())
+            Message::new(Cow::Owned(name.clone()), Json::raw(data))
         }
     }
 }
 
 fn location_update(location: &Location) -> Message {
-    #[skip_serializing_none]
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct LocationUpdate<'a> {
-        order_id: &'a str,
-        driver_id: &'a str,
-        latitude: f64,
-        longitude: f64,
-        heading: Option<f64>,
-        speed: Option<f64>,
-        accuracy: Option<f64>,
-        timestamp: String,
-        received_at: String,
-        age_ms: i64,
-        conflated: u32,
-    }
-    message(
-        "driver:location_update",
-        &LocationUpdate {
-            order_id: location.about.order.id.as_str(),
-            driver_id: location.driver.as_str(),
-            latitude: location.fix.place.lat(),
-            longitude: location.fix.place.lon(),
-            heading: location.fix.heading,
-            speed: location.fix.speed,
-            accuracy: location.fix.accuracy,
-            timestamp: rfc3339(location.fix.recorded_at),
-            received_at: rfc3339(location.fix.received_at),
-            age_ms: age_ms(location.fix.recorded_at, location.fix.received_at),
-            conflated: 0,
-        },
-    )
+    let fix = &location.fix;
+    let payload = Object::with_capacity(352)
+        .text("orderId", location.about.order.id.as_str())
+        .text("driverId", location.driver.as_str())
+        .number("latitude", fix.place.lat())
+        .number("longitude", fix.place.lon())
+        .number_if("heading", fix.heading)
+        .number_if("speed", fix.speed)
+        .number_if("accuracy", fix.accuracy)
+        .time("timestamp", fix.recorded_at)
+        .time("receivedAt", fix.received_at)
+        .whole("ageMs", age_ms(fix.recorded_at, fix.received_at))
+        .whole("conflated", 0);
+    Message::new(Cow::Borrowed("driver:location_update"), payload.end())
 }
 
 fn eta_update(change: &EtaChange) -> Message {

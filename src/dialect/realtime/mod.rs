@@ -14,8 +14,8 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
+use crate::base::json_text::Json;
 use crate::dialect::message::Message;
-use crate::dialect::text::json;
 
 /// The namespace.
 pub const NAMESPACE: &str = "/realtime";
@@ -79,5 +79,5 @@ pub fn check_event_name(name: &str) -> Result<(), &'static str> {
 }
 
 fn message(name: &'static str, payload: &impl Serialize) -> Message {
-    Message::new(Cow::Borrowed(name), json(payload))
+    Message::new(Cow::Borrowed(name), Json::of(payload))
 }

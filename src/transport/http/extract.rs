@@ -115,7 +115,7 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     let text = well_formed(text);
     // A body may be absent if all its members are optional.
     let json = if matches!(text.trim_ascii(), "" | "null") { "{}" } else { &*text };
-    read_json(json.as_bytes(), "body")
+    read_json(json, "body")
 }
 
 /// Refuses a compressed body: it is not decompressed here, because a few bytes can become gigabytes.

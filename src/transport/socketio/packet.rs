@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::entry::Entry;
+use crate::base::json_text::{Json, quote};
 use crate::dialect::message::Message;
 use crate::session::session::Session;
 use crate::session::wire::AckNumber;
@@ -117,21 +118,21 @@ pub(super) const BEGINNING: usize = 256;
 /// An event as a WebSocket frame. `offset` is its last argument. It is made once for all clients that get it.
 #[must_use]
 pub fn event_frame(namespace: &str, message: &Message, offset: Option<&str>) -> Bytes {
-    let name = crate::dialect::text::json(&message.name);
+    let mut name = String::with_capacity(message.name.len() + 2);
+    quote(&mut name, &message.name);
     let [namespace, comma] = prefix(namespace);
-    let head = ["42", namespace, comma, "[", name.get(), ",", message.json.get()].concat();
-    match offset {
-        Some(offset) => websocket::text(&[head.as_bytes(), b",\"", offset.as_bytes(), b"\"]"]),
-        None => websocket::text(&[head.as_bytes(), b"]"]),
-    }
+    let [before, offset, after] = offset.map_or(["", "", "]"], |offset| [",\"", offset, "\"]"]);
+    let parts = ["42", namespace, comma, "[", &name, ",", message.json.get(), before, offset, after];
+    websocket::text(&parts.map(str::as_bytes))
 }
 
 /// The ack of a request as a WebSocket frame.
 #[must_use]
-pub fn ack_frame(namespace: &str, ack: AckNumber, json: &RawValue) -> Bytes {
+pub fn ack_frame(namespace: &str, ack: AckNumber, json: &Json) -> Bytes {
     let [namespace, comma] = prefix(namespace);
-    let head = format!("43{namespace}{comma}{ack}[");
-    websocket::text(&[head.as_bytes(), json.get().as_bytes(), b"]"])
+    let mut number = itoa::Buffer::new();
+    let parts = ["43", namespace, comma, number.format(ack), "[", json.get(), "]"];
+    websocket::text(&parts.map(str::as_bytes))
 }
 
 /// The namespace, the ack number and the JSON of an event after its `42`: `/namespace,12["name",…]`. The default namespace is

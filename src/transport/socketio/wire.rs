@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use serde_json::value::RawValue;
 use socketioxide::adapter::LocalAdapter;
 use socketioxide::extract::AckSender;
 use socketioxide::handler::{FromMessageParts, Value};
@@ -14,6 +13,7 @@ use socketioxide::{SendError, SocketError};
 use super::engine::Engine;
 use super::packet::{LONG_ACK, MARK, ack_frame, disconnect_frame, event_frame};
 use super::polling::PollingClient;
+use crate::base::json_text::Json;
 use crate::dialect::close::CloseReason;
 use crate::dialect::message::Message;
 use crate::session::wire::{AckNumber, Handed, Urgency, Wire};
@@ -50,7 +50,7 @@ impl Wire for Direct {
         self.writer.push(bytes, urgency)
     }
 
-    fn acknowledge(&self, ack: AckNumber, json: &RawValue) -> Handed {
+    fn acknowledge(&self, ack: AckNumber, json: &Json) -> Handed {
         self.writer.push(ack_frame(self.namespace, ack, json), Urgency::Reply)
     }
 
@@ -143,13 +143,13 @@ impl Wire for Arc<Polled> {
             return Handed::Full;
         }
         let sent = match message.offset.as_ref().filter(|_| self.offsets) {
-            Some(offset) => socket.emit(&*message.name, &(&*message.json, offset)),
-            None => socket.emit(&*message.name, &*message.json),
+            Some(offset) => socket.emit(&*message.name, &(&message.json, offset)),
+            None => socket.emit(&*message.name, &message.json),
         };
         self.handed(&sent, size)
     }
 
-    fn acknowledge(&self, ack: AckNumber, json: &RawValue) -> Handed {
+    fn acknowledge(&self, ack: AckNumber, json: &Json) -> Handed {
         let Some(socket) = self.socket.upgrade() else { return Handed::Gone };
         let size = json.get().len() + FRAMING;
         if self.bytes.load(Ordering::Acquire) + size > ALL_BYTES {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
+use crate::base::json_text::Json;
 
 use crate::dialect::close::CloseReason;
 use crate::dialect::message::Message;
@@ -31,7 +31,7 @@ impl Wire for Raw {
     }
 
     /// The answer is a message of its own. These dialects have no ack numbers.
-    fn acknowledge(&self, _: AckNumber, json: &RawValue) -> Handed {
+    fn acknowledge(&self, _: AckNumber, json: &Json) -> Handed {
         self.writer.push(websocket::text(&[json.get().as_bytes()]), Urgency::Reply)
     }
 
