@@ -1,6 +1,7 @@
 //! Time and randomness. Only this file asks the machine for either of them. All other code receives a [`Clock`], so
 //! that tests can control the time.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -122,8 +123,23 @@ pub fn rfc3339(at: Time) -> String {
 /// The length of a time of the years 0 to 9999.
 const RFC3339: usize = "2026-11-21T09:00:00.000Z".len();
 
-/// Appends a time to a text, as [`rfc3339`] has it. By hand, because every position has several times.
+/// Appends a time to a text, as [`rfc3339`] has it. By hand, and with the last one kept, because every position has several
+/// times, and most of them are the same.
 pub fn write_rfc3339(at: Time, text: &mut String) {
+    thread_local! {
+        static LAST: RefCell<(Time, String)> = const { RefCell::new((Time::MIN_UTC, String::new())) };
+    }
+    LAST.with_borrow_mut(|(last, written)| {
+        if *last != at || written.is_empty() {
+            written.clear();
+            format_rfc3339(at, written);
+            *last = at;
+        }
+        text.push_str(written);
+    });
+}
+
+fn format_rfc3339(at: Time, text: &mut String) {
     const DAY: i64 = 86_400_000;
     let millis = at.timestamp_millis();
     let (year, month, day) = date(millis.div_euclid(DAY));

@@ -149,23 +149,29 @@ impl Object {
 }
 
 /// Writes a text in quotes.
-pub fn quote(to: &mut String, value: &str) {
+fn quote(to: &mut String, value: &str) {
+    to.push('"');
+    to.push_str(&inside_quotes(value));
+    to.push('"');
+}
+
+/// What stands for a text between quotes.
+#[must_use]
+pub fn inside_quotes(value: &str) -> Cow<'_, str> {
     if is_plain(value) {
-        to.push('"');
-        to.push_str(value);
-        to.push('"');
-    } else {
-        to.push_str(Json::of(&value).get());
+        return Cow::Borrowed(value);
     }
+    let quoted = Json::of(&value);
+    let inside = quoted.get().strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    Cow::Owned(inside.unwrap_or_default().to_owned())
 }
 
 /// Whether a text is the same in JSON.
-#[must_use]
 #[expect(
     clippy::needless_bitwise_bool,
     reason = "without a branch for each byte the compiler looks at many at once"
 )]
-pub fn is_plain(value: &str) -> bool {
+fn is_plain(value: &str) -> bool {
     !value.bytes().fold(false, |escapes, byte| escapes | (byte < 0x20) | (byte == b'"') | (byte == b'\\'))
 }
 

@@ -176,7 +176,7 @@ pub fn render_live(event: &LiveEvent, party: Party) -> Option<Message> {
     let LiveEvent::Location(location) = event else { return None };
     let about = &location.about;
     let place = location.fix.place;
-    let forecast = Forecast { eta: location.eta, position: Some((place, location.fix.recorded_at)) };
+    let forecast = Forecast { eta: location.eta(), position: Some((place, location.fix.recorded_at)) };
     let notice = tracking_notice(&about.order, &about.history, forecast, location.fix.received_at, party);
     Some(notice.as_of(about.order.seq))
 }

@@ -137,7 +137,7 @@ pub fn render_live(event: &LiveEvent) -> Option<Message> {
         lat: location.fix.place.lat(),
         lng: location.fix.place.lon(),
         timestamp: rfc3339(location.fix.recorded_at),
-        eta_seconds: location.eta.map(|eta| (eta.at - location.fix.received_at).num_seconds().max(0)),
+        eta_seconds: location.eta().map(|eta| (eta.at - location.fix.received_at).num_seconds().max(0)),
     })))
 }
 

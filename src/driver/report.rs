@@ -238,7 +238,7 @@ impl Drivers {
                     about: Arc::clone(&carried.about),
                     driver: driver.id.clone(),
                     fix: shown,
-                    eta: carried.eta.map(|eta| eta.as_of(now, Some(seen_at))),
+                    last_eta: carried.eta,
                 }));
             }
             if !is_hidden {

@@ -115,8 +115,17 @@ pub struct Location {
     pub about: Arc<About>,
     pub driver: UserId,
     pub fix: Fix,
+    /// The expected arrival from there, as last estimated: see [`Location::eta`].
+    pub last_eta: Option<Eta>,
+}
+
+impl Location {
     /// The expected arrival from there.
-    pub eta: Option<Eta>,
+    #[must_use]
+    pub fn eta(&self) -> Option<Eta> {
+        let fix = &self.fix;
+        self.last_eta.map(|eta| eta.as_of(fix.received_at, Some(fix.recorded_at)))
+    }
 }
 
 /// The order that a driver carries, as recipients of the driver's position know it.

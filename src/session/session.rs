@@ -4,10 +4,11 @@
 //! is full, or when it was just resumed: then only its place in the log is kept, and it is handed the next events
 //! whenever the wire has room. So nothing is lost, nothing comes twice, and no queue grows.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ahash::AHashMap;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
@@ -60,7 +61,7 @@ pub(super) struct State {
     pub at: Place,
     pub replayed_until: i64,
     /// The orders that the session follows, and whether it was admitted to each.
-    pub orders: HashMap<OrderId, bool>,
+    pub orders: AHashMap<OrderId, bool>,
     pub asides: Option<Box<Asides>>,
     pub latest: Option<Box<Latest>>,
     /// When the token ends.

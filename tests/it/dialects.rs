@@ -179,7 +179,7 @@ fn live_events() -> Vec<(&'static str, LiveEvent)> {
                 recorded_at: at(50),
                 received_at: at(51),
             },
-            eta: full.then(|| Eta::overridden(at(651), at(51))),
+            last_eta: full.then(|| Eta::overridden(at(651), at(51))),
         })
     };
     let announce = |audience, data: &str| {

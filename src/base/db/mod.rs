@@ -28,7 +28,7 @@ const SLOW_STATEMENT: Duration = Duration::from_millis(250);
 /// How long a starting process waits for another one that migrates a `SQLite` database.
 const MIGRATION_WAIT: Duration = Duration::from_secs(60);
 /// Maximum number of rows in one INSERT.
-const MAX_INSERT_ROWS: usize = 64;
+pub const MAX_INSERT_ROWS: usize = 64;
 /// Prepared statements that each connection caches.
 const STATEMENT_CACHE: usize = 256;
 
@@ -194,7 +194,7 @@ pub fn rows(rows: &impl Serialize) -> Result<Value, serde_json::Error> {
     Ok(serde_json::to_string(rows)?.into())
 }
 
-/// A time in the rows of a [`Sql`] statement, as `sqlx` writes times into `SQLite`: there they are compared as text.
+/// A time as a text, as `sqlx` writes times into `SQLite`: there they are compared as text.
 #[must_use]
 pub fn stored_time(at: Time) -> String {
     let text = rfc3339(at);

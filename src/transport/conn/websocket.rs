@@ -28,23 +28,28 @@ pub fn close(code: u16, reason: &str) -> Bytes {
 #[must_use]
 pub fn text(parts: &[&[u8]]) -> Bytes {
     let length: usize = parts.iter().map(|part| part.len()).sum();
-    let mut frame = BytesMut::with_capacity(length + 10);
-    frame.put_u8(TEXT);
+    // With the exact capacity the frame is never copied again.
+    let mut frame;
     match (u8::try_from(length), u16::try_from(length)) {
-        (Ok(length @ 0..=125), _) => frame.put_u8(length),
-        (_, Ok(length)) => {
-            frame.put_u8(126);
-            frame.put_u16(length);
+        (Ok(short @ 0..=125), _) => {
+            frame = Vec::with_capacity(2 + length);
+            frame.extend([TEXT, short]);
+        }
+        (_, Ok(medium)) => {
+            frame = Vec::with_capacity(4 + length);
+            frame.extend([TEXT, 126]);
+            frame.extend(medium.to_be_bytes());
         }
         _ => {
-            frame.put_u8(127);
-            frame.put_u64(length as u64);
+            frame = Vec::with_capacity(10 + length);
+            frame.extend([TEXT, 127]);
+            frame.extend((length as u64).to_be_bytes());
         }
     }
     for part in parts {
-        frame.put_slice(part);
+        frame.extend_from_slice(part);
     }
-    frame.freeze()
+    frame.into()
 }
 
 /// Where the payload of the first frame that a server writes begins and ends. `None` while its head is incomplete.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::entry::Entry;
-use crate::base::json_text::{Json, quote};
+use crate::base::json_text::{Json, inside_quotes};
 use crate::dialect::message::Message;
 use crate::session::session::Session;
 use crate::session::wire::AckNumber;
@@ -118,11 +118,10 @@ pub(super) const BEGINNING: usize = 256;
 /// An event as a WebSocket frame. `offset` is its last argument. It is made once for all clients that get it.
 #[must_use]
 pub fn event_frame(namespace: &str, message: &Message, offset: Option<&str>) -> Bytes {
-    let mut name = String::with_capacity(message.name.len() + 2);
-    quote(&mut name, &message.name);
+    let name = inside_quotes(&message.name);
     let [namespace, comma] = prefix(namespace);
     let [before, offset, after] = offset.map_or(["", "", "]"], |offset| [",\"", offset, "\"]"]);
-    let parts = ["42", namespace, comma, "[", &name, ",", message.json.get(), before, offset, after];
+    let parts = ["42", namespace, comma, "[\"", &name, "\",", message.json.get(), before, offset, after];
     websocket::text(&parts.map(str::as_bytes))
 }
 
