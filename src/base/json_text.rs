@@ -71,12 +71,8 @@ impl Object {
 
     fn key(&mut self, key: &str) -> &mut String {
         let Self(text) = self;
-        if text.len() > 1 {
-            text.push(',');
-        }
-        text.push('"');
-        text.push_str(key);
-        text.push_str("\":");
+        let before = if text.len() > 1 { ",\"" } else { "\"" };
+        push_all(text, [before, key, "\":"]);
         text
     }
 
@@ -86,17 +82,23 @@ impl Object {
         self
     }
 
+    /// A word that is the same in JSON: one of ours, or an id.
     #[must_use]
-    pub fn texts<'a>(mut self, key: &str, values: impl IntoIterator<Item = &'a str>) -> Self {
+    pub fn word(mut self, key: &str, value: &str) -> Self {
+        push_all(self.key(key), ["\"", value, "\""]);
+        self
+    }
+
+    /// A list of such words.
+    #[must_use]
+    pub fn words<'a>(mut self, key: &str, values: impl IntoIterator<Item = &'a str>) -> Self {
         let text = self.key(key);
-        text.push('[');
-        for (index, value) in values.into_iter().enumerate() {
-            if index > 0 {
-                text.push(',');
-            }
-            quote(text, value);
+        let mut before = "[\"";
+        for value in values {
+            push_all(text, [before, value, "\""]);
+            before = ",\"";
         }
-        text.push(']');
+        text.push_str(if before == "[\"" { "[]" } else { "]" });
         self
     }
 
@@ -150,9 +152,13 @@ impl Object {
 
 /// Writes a text in quotes.
 fn quote(to: &mut String, value: &str) {
-    to.push('"');
-    to.push_str(&inside_quotes(value));
-    to.push('"');
+    push_all(to, ["\"", &inside_quotes(value), "\""]);
+}
+
+/// Makes room once for all parts.
+fn push_all(to: &mut String, parts: [&str; 3]) {
+    to.reserve(parts.iter().map(|part| part.len()).sum());
+    parts.iter().for_each(|part| to.push_str(part));
 }
 
 /// What stands for a text between quotes.
@@ -201,10 +207,12 @@ mod tests {
                 .number_if("d", None)
                 .whole("e", whole)
                 .time("f", at)
-                .texts("g", [&*text, ""])
+                .words("g", ["x", ""])
+                .words("h", [])
+                .word("i", "x-y")
                 .end();
             let number = if number.is_finite() { json!(number) } else { json!(null) };
-            let theirs = json!({"a": true, "b": text, "c": number, "e": whole, "f": rfc3339(at), "g": [text, ""]});
+            let theirs = json!({"a": true, "b": text, "c": number, "e": whole, "f": rfc3339(at), "g": ["x", ""], "h": [], "i": "x-y"});
             prop_assert_eq!(ours.get(), theirs.to_string());
             prop_assert_eq!(serde_json::to_string(&ours).expect("JSON"), ours.get());
         }

@@ -41,21 +41,22 @@ const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
 const RETENTION_ROWS: u64 = 3_600;
 
 /// Statements that write 1, 2, 4, … fixes, see [`pieces`]. A connection keeps them prepared.
-static INSERTS: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let insert = |power: u32| {
-        let row = |row: usize| {
-            let values: Vec<_> = (1..=COLUMNS).map(|column| format!("${}", row * COLUMNS + column)).collect();
-            format!("({})", values.join(", "))
+static INSERTS: LazyLock<[Vec<String>; 2]> = LazyLock::new(|| {
+    // `SQLite` looks up names of parameters one by one, so they have none there.
+    [|_| "?".to_owned(), |number| format!("${number}")].map(|parameter: fn(usize) -> String| {
+        let insert = |power: u32| {
+            let row = |row: usize| {
+                let values: Vec<_> = (1..=COLUMNS).map(|column| parameter(row * COLUMNS + column)).collect();
+                format!("({})", values.join(", "))
+            };
+            let rows: Vec<_> = (0..1 << power).map(row).collect();
+            format!("{INSERT} VALUES {}", rows.join(", "))
         };
-        let rows: Vec<_> = (0..1 << power).map(row).collect();
-        format!(
-            "INSERT INTO position_trail (driver_id, latitude, longitude, heading, speed, accuracy, recorded_at, received_at)
-            VALUES {}",
-            rows.join(", ")
-        )
-    };
-    (0..=MAX_INSERT_ROWS.ilog2()).map(insert).collect()
+        (0..=MAX_INSERT_ROWS.ilog2()).map(insert).collect()
+    })
 });
+const INSERT: &str = "INSERT INTO position_trail
+    (driver_id, latitude, longitude, heading, speed, accuracy, recorded_at, received_at)";
 const COLUMNS: usize = 8;
 
 /// A driver's fix on its way to the database.
@@ -212,7 +213,9 @@ async fn insert_fixes(db: &Db, batch: &[TrailPoint]) -> Result<(), Refusal> {
     let tx = db.begin().await?;
     let backend = tx.get_database_backend();
     for piece in pieces(batch.iter().collect()) {
-        let text = &INSERTS[piece.len().ilog2() as usize];
+        let [sqlite, postgres] = &*INSERTS;
+        let texts = if backend == DatabaseBackend::Sqlite { sqlite } else { postgres };
+        let text = &texts[piece.len().ilog2() as usize];
         let values = piece.into_iter().flat_map(|point| values(point, backend));
         tx.execute_raw(Statement::from_sql_and_values(backend, text, values)).await?;
     }

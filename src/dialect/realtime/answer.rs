@@ -29,9 +29,9 @@ pub fn answer(answer: &Answer<'_>) -> Json {
                 .flag("ok", true)
                 .time("receivedAt", at)
                 .flag("shown", shown)
-                .text("verdict", verdict.as_str());
+                .word("verdict", verdict.as_str());
             // Why it is not shown.
-            if shown { received.end() } else { received.text("reason", verdict.as_str()).end() }
+            if shown { received.end() } else { received.word("reason", verdict.as_str()).end() }
         }
         Answer::BatchReceived { accepted, rejected } => {
             let rejected = rejected

@@ -73,7 +73,7 @@ pub fn resync(reason: &'static str) -> Message {
 #[must_use]
 pub fn location_acknowledged(orders: &[OrderId], received_at: Time) -> Message {
     let payload = Object::with_capacity(64 + 48 * orders.len())
-        .texts("orderIds", orders.iter().map(OrderId::as_str))
+        .words("orderIds", orders.iter().map(OrderId::as_str))
         .time("receivedAt", received_at);
     Message::new(Cow::Borrowed("driver:location_acknowledged"), payload.end())
 }
@@ -222,7 +222,7 @@ pub fn render_live(event: &LiveEvent) -> Message {
 fn location_update(location: &Location) -> Message {
     let fix = &location.fix;
     let payload = Object::with_capacity(352)
-        .text("orderId", location.about.order.id.as_str())
+        .word("orderId", location.about.order.id.as_str())
         .text("driverId", location.driver.as_str())
         .number("latitude", fix.place.lat())
         .number("longitude", fix.place.lon())

@@ -95,6 +95,15 @@ impl Out {
             }
             let Some(tcp) = &self.tcp else { return Err(aborted()) };
             let open = if self.open { self.queue.len() } else { 0 };
+            if let (1, true, None) = (open, self.begun.is_empty(), &self.own) {
+                // What is written most often.
+                match send(tcp, &self.queue[0]) {
+                    Ok(written) => self.written(written),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Written::Some),
+                    Err(error) => return Err(error),
+                }
+                continue;
+            }
             let all = [&self.begun].into_iter().chain(&self.own).chain(self.queue.iter().take(open));
             let mut parts = [IoSlice::new(&[]); PARTS];
             let mut count = 0;

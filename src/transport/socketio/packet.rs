@@ -1,5 +1,6 @@
 //! Packets of Socket.IO as bytes: how to tell them apart, and how to write them.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -118,7 +119,11 @@ pub(super) const BEGINNING: usize = 256;
 /// An event as a WebSocket frame. `offset` is its last argument. It is made once for all clients that get it.
 #[must_use]
 pub fn event_frame(namespace: &str, message: &Message, offset: Option<&str>) -> Bytes {
-    let name = inside_quotes(&message.name);
+    let name = match &message.name {
+        // Our own names are the same in JSON.
+        Cow::Borrowed(name) => Cow::Borrowed(*name),
+        Cow::Owned(name) => inside_quotes(name),
+    };
     let [namespace, comma] = prefix(namespace);
     let [before, offset, after] = offset.map_or(["", "", "]"], |offset| [",\"", offset, "\"]"]);
     let parts = ["42", namespace, comma, "[\"", &name, "\",", message.json.get(), before, offset, after];

@@ -117,6 +117,20 @@ impl Load {
         Ok(measured)
     }
 
+    /// Runs a closed loop with one report per driver in flight, until so many reports are sent and everything has arrived.
+    pub fn reports_of_closed_loop(&mut self, reports: u64) -> Result<()> {
+        let end = self.reports() + reports;
+        self.traffic.closed = true;
+        for driver in self.traffic.drivers() {
+            self.traffic.report(&mut self.engine.connections, driver, Instant::now())?;
+        }
+        while self.reports() < end {
+            self.poll()?;
+        }
+        self.traffic.closed = false;
+        self.settle()
+    }
+
     /// Runs an open loop at half the report rate that a closed loop has reached.
     pub fn half(&mut self, measured: &Value, seconds: f64) -> Result<Value> {
         if seconds <= 0.0 {

@@ -4,6 +4,7 @@
 //! program once per server and round, and prints the medians.
 #![expect(clippy::disallowed_methods, reason = "a load generator measures with the machine's own clock")]
 
+mod count;
 mod engine;
 mod idle;
 mod kernel;
@@ -57,6 +58,8 @@ enum Command {
     /// Drivers report positions in a closed loop, and the watchers of their orders receive them. Then an open loop at
     /// half that rate
     Relay(relay::Options),
+    /// Counts the instructions of a server under callgrind while drivers report in a closed loop
+    Count(count::Options),
     /// One driver reports and many sockets watch
     Room(room::Options),
     /// Memory and CPU per idle authenticated socket, and the cost of a connection
@@ -74,6 +77,7 @@ async fn main() -> anyhow::Result<()> {
     let Cli { command, target } = Cli::parse();
     let (name, mut result) = match &command {
         Command::Relay(options) => ("relay", relay::run(&target, options).await?),
+        Command::Count(options) => ("count", count::run(&target, options).await?),
         Command::Room(options) => ("room", room::run(&target, options).await?),
         Command::Idle(options) => ("idle", idle::run(&target, options).await?),
         Command::Status(options) => ("status", status::run(&target, options).await?),
