@@ -158,7 +158,9 @@ fn quote(to: &mut String, value: &str) {
 /// Makes room once for all parts.
 fn push_all(to: &mut String, parts: [&str; 3]) {
     to.reserve(parts.iter().map(|part| part.len()).sum());
-    parts.iter().for_each(|part| to.push_str(part));
+    for part in parts {
+        to.push_str(part);
+    }
 }
 
 /// What stands for a text between quotes.
