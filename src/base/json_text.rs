@@ -60,51 +60,61 @@ impl Serialize for Json {
 #[derive(Debug)]
 pub struct Object(String);
 
+#[expect(
+    clippy::inline_always,
+    reason = "a key that is known where it is written costs a few moves, and no call"
+)]
 impl Object {
     /// An object that will have about so many bytes.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
-        let mut text = String::with_capacity(bytes);
-        text.push('{');
-        Self(text)
+        Self(String::with_capacity(bytes))
     }
 
-    fn key(&mut self, key: &str) -> &mut String {
+    #[inline(always)]
+    fn key(&mut self, key: &'static str) -> &mut String {
         let Self(text) = self;
-        let before = if text.len() > 1 { ",\"" } else { "\"" };
-        push_all(text, [before, key, "\":"]);
+        text.push_str(if text.is_empty() { "{\"" } else { ",\"" });
+        text.push_str(key);
+        text.push_str("\":");
         text
     }
 
     #[must_use]
-    pub fn text(mut self, key: &str, value: &str) -> Self {
-        quote(self.key(key), value);
+    #[inline(always)]
+    pub fn text(mut self, key: &'static str, value: &str) -> Self {
+        quote(self.key(key), &inside_quotes(value));
         self
     }
 
     /// A word that is the same in JSON: one of ours, or an id.
     #[must_use]
-    pub fn word(mut self, key: &str, value: &str) -> Self {
-        push_all(self.key(key), ["\"", value, "\""]);
+    #[inline(always)]
+    pub fn word(mut self, key: &'static str, value: &str) -> Self {
+        quote(self.key(key), value);
         self
     }
 
     /// A list of such words.
     #[must_use]
-    pub fn words<'a>(mut self, key: &str, values: impl IntoIterator<Item = &'a str>) -> Self {
+    #[inline(always)]
+    pub fn words<'a>(mut self, key: &'static str, values: impl IntoIterator<Item = &'a str>) -> Self {
         let text = self.key(key);
-        let mut before = "[\"";
-        for value in values {
-            push_all(text, [before, value, "\""]);
-            before = ",\"";
+        text.push('[');
+        for (index, value) in values.into_iter().enumerate() {
+            if index > 0 {
+                text.push(',');
+            }
+            quote(text, value);
         }
-        text.push_str(if before == "[\"" { "[]" } else { "]" });
+        text.push(']');
         self
     }
 
     /// A finite number. Others are `null`, as JSON has none.
     #[must_use]
-    pub fn number(mut self, key: &str, value: f64) -> Self {
+    #[inline(always)]
+    pub fn number(mut self, key: &'static str, value: f64) -> Self {
         let text = self.key(key);
         if value.is_finite() {
             text.push_str(zmij::Buffer::new().format_finite(value));
@@ -115,7 +125,8 @@ impl Object {
     }
 
     #[must_use]
-    pub fn number_if(self, key: &str, value: Option<f64>) -> Self {
+    #[inline(always)]
+    pub fn number_if(self, key: &'static str, value: Option<f64>) -> Self {
         match value {
             Some(value) => self.number(key, value),
             None => self,
@@ -123,19 +134,22 @@ impl Object {
     }
 
     #[must_use]
-    pub fn whole(mut self, key: &str, value: i64) -> Self {
+    #[inline(always)]
+    pub fn whole(mut self, key: &'static str, value: i64) -> Self {
         self.key(key).push_str(itoa::Buffer::new().format(value));
         self
     }
 
     #[must_use]
-    pub fn flag(mut self, key: &str, value: bool) -> Self {
+    #[inline(always)]
+    pub fn flag(mut self, key: &'static str, value: bool) -> Self {
         self.key(key).push_str(if value { "true" } else { "false" });
         self
     }
 
     #[must_use]
-    pub fn time(mut self, key: &str, at: Time) -> Self {
+    #[inline(always)]
+    pub fn time(mut self, key: &'static str, at: Time) -> Self {
         let text = self.key(key);
         text.push('"');
         write_rfc3339(at, text);
@@ -145,22 +159,16 @@ impl Object {
 
     #[must_use]
     pub fn end(mut self) -> Json {
-        self.0.push('}');
+        self.0.push_str(if self.0.is_empty() { "{}" } else { "}" });
         Json(Cow::Owned(self.0))
     }
 }
 
-/// Writes a text in quotes.
-fn quote(to: &mut String, value: &str) {
-    push_all(to, ["\"", &inside_quotes(value), "\""]);
-}
-
-/// Makes room once for all parts.
-fn push_all(to: &mut String, parts: [&str; 3]) {
-    to.reserve(parts.iter().map(|part| part.len()).sum());
-    for part in parts {
-        to.push_str(part);
-    }
+/// Writes a word in quotes.
+fn quote(to: &mut String, word: &str) {
+    to.push('"');
+    to.push_str(word);
+    to.push('"');
 }
 
 /// What stands for a text between quotes.
@@ -225,6 +233,7 @@ mod tests {
         let object = Object::with_capacity(0).text("a", "x").whole("n", 0).end();
         assert_eq!(object.ending_in(",\"n\":0", ",\"n\":7").get(), r#"{"a":"x","n":7}"#);
         assert_eq!(object.ending_in(",\"m\":0", ",\"m\":7").get(), r#"{"a":"x","n":0,"m":7}"#);
+        assert_eq!(Object::with_capacity(0).end().get(), "{}");
         assert_eq!(Json::NULL.ending_in("", ",\"n\":7").get(), "null");
     }
 }

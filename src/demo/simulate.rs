@@ -117,7 +117,7 @@ async fn drive(app: &App, id: &UserId, order: &OrderId) -> Result<(), Refusal> {
             accuracy: None,
             recorded_at: None,
         };
-        app.drivers.report(&driver, &fix)?;
+        app.drivers.report(&driver, &fix, app.clock.now())?;
         sleep(FIX_INTERVAL).await;
     }
     Ok(())

@@ -56,18 +56,20 @@ enum Told {
 }
 
 impl Drivers {
-    /// Accepts one fix: publishes it and adds it to the trail.
+    /// Accepts one fix that came at `now`: publishes it and adds it to the trail.
     ///
     /// # Errors
     /// [`Refusal::RateLimited`]; [`Refusal::ClockSkew`] for a fix from the future; [`Refusal::NotFound`] if the fix
     /// names an order that this driver does not carry.
-    pub fn report(&self, driver: &Arc<LiveDriver>, fix: &LocationReport) -> Result<ReportOutcome, Refusal> {
-        let now = match self.check_rate(driver) {
-            Err(Refusal::RateLimited { retry_after_ms }) => {
-                return Err(self.postpone(driver, fix, retry_after_ms));
-            }
-            checked => checked?,
-        };
+    pub fn report(
+        &self,
+        driver: &Arc<LiveDriver>,
+        fix: &LocationReport,
+        now: Time,
+    ) -> Result<ReportOutcome, Refusal> {
+        if let Err(retry_after_ms) = self.check_rate(driver, now) {
+            return Err(self.postpone(driver, fix, retry_after_ms, now));
+        }
         let recorded_at = self.recorded_at(driver, fix, now, Told::AsMeasured)?;
         let outcome = self.publish(driver, fix, recorded_at, now)?;
         self.add_to_trail(driver, fix, recorded_at, now, outcome.verdict == Verdict::Shown);
@@ -76,8 +78,13 @@ impl Drivers {
 
     /// Keeps a fix that comes too fast, and returns its refusal. The fix goes to the trail. The newest of several is published
     /// once the rate allows it, unless a newer one was accepted by then.
-    pub fn postpone(&self, driver: &Arc<LiveDriver>, fix: &LocationReport, retry_after_ms: u64) -> Refusal {
-        let now = self.clock.now();
+    pub fn postpone(
+        &self,
+        driver: &Arc<LiveDriver>,
+        fix: &LocationReport,
+        retry_after_ms: u64,
+        now: Time,
+    ) -> Refusal {
         let recorded_at = match self.recorded_at(driver, fix, now, Told::Later) {
             Ok(recorded_at) => recorded_at,
             Err(refusal) => return refusal,
@@ -123,8 +130,9 @@ impl Drivers {
         &self,
         driver: &LiveDriver,
         points: Vec<Result<LocationReport, Refusal>>,
+        now: Time,
     ) -> Result<BatchOutcome, Refusal> {
-        let now = self.check_rate(driver)?;
+        self.check_rate(driver, now).map_err(|retry_after_ms| Refusal::RateLimited { retry_after_ms })?;
         let mut rejected = Vec::new();
         let mut accepted: Vec<(usize, LocationReport, Time)> = Vec::with_capacity(points.len());
         for (index, point) in points.into_iter().enumerate() {
@@ -151,12 +159,10 @@ impl Drivers {
         Ok(BatchOutcome { accepted: accepted.len(), rejected })
     }
 
-    /// Counts a report against the driver's rate limit. Returns the current time.
-    fn check_rate(&self, driver: &LiveDriver) -> Result<Time, Refusal> {
-        let now = self.clock.now();
-        let taken = driver.state().bucket.take(self.limits.rate, self.limits.burst, now);
-        taken.map_err(|retry_after_ms| Refusal::RateLimited { retry_after_ms })?;
-        Ok(now)
+    /// Counts a report against the driver's rate limit. Returns after how many milliseconds the next one may come, if this is
+    /// one too many.
+    fn check_rate(&self, driver: &LiveDriver, now: Time) -> Result<(), u64> {
+        driver.state().bucket.take(self.limits.rate, self.limits.burst, now)
     }
 
     /// When a fix was measured, by our clock. A fix without a time was measured now.

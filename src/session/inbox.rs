@@ -15,7 +15,7 @@ use super::requests;
 use super::session::Session;
 use super::wire::AckNumber;
 use crate::app::App;
-use crate::base::clock::instant;
+use crate::base::clock::{Time, instant};
 use crate::base::error::Refusal;
 use crate::dialect::Request;
 use crate::dialect::close::CloseReason;
@@ -193,7 +193,8 @@ impl Inbox {
         app.metrics.event_in(request.reply.event);
         let mut state = self.state();
         let mut is_flood = false;
-        if let Some(excess) = self.excess(&mut state, &request.command) {
+        let now = app.clock.now();
+        if let Some(excess) = self.excess(&mut state, &request.command, now) {
             app.metrics.over_limit.inc();
             request.retry_after_ms = Some(excess.retry_after_ms);
             state.held_until = state.held_until.max(Some(excess.until));
@@ -201,15 +202,15 @@ impl Inbox {
             is_flood = excess.lasts >= Duration::from_millis(u64::from(app.config.limits.flood_grace_ms));
             state.flooded = is_flood;
         }
-        self.put(state, request);
+        self.put(state, request, now);
         if is_flood {
             self.session.close(CloseReason::Flood);
         }
     }
 
     /// Counts a request against the limits. Returns by how much it is over one of them.
-    fn excess(&self, state: &mut State, command: &Result<Command, Refusal>) -> Option<Excess> {
-        let (limits, now) = (&self.app().config.limits, self.app().clock.now());
+    fn excess(&self, state: &mut State, command: &Result<Command, Refusal>, now: Time) -> Option<Excess> {
+        let limits = &self.app().config.limits;
         let is_refused = matches!(command, Ok(Command::Location(_)));
         let faster = if is_refused { REFUSED } else { CARRIED_OUT };
         let own = state.pace.take(limits.socket_requests_per_second, faster, now).err();
@@ -228,12 +229,12 @@ impl Inbox {
         }
     }
 
-    fn put(self: &Arc<Self>, mut state: MutexGuard<'_, State>, request: WaitingRequest) {
+    fn put(self: &Arc<Self>, mut state: MutexGuard<'_, State>, request: WaitingRequest, now: Time) {
         if !state.busy && is_immediate(&request.command) {
             // Nothing waits before this request and it waits for nothing, so it is carried out on this task.
             drop(state);
             let WaitingRequest { command, retry_after_ms, reply } = request;
-            requests::immediate(&self.session, command, retry_after_ms, reply);
+            requests::immediate(&self.session, command, retry_after_ms, reply, now);
             return;
         }
         if state.waiting.len() >= QUEUE_LIMIT {
@@ -275,7 +276,10 @@ impl Inbox {
                 Ok(command) if !is_immediate_command(&command) => {
                     requests::lasting(&self.session, command, reply).await;
                 }
-                command => requests::immediate(&self.session, command, retry_after_ms, reply),
+                command => {
+                    let now = self.app().clock.now();
+                    requests::immediate(&self.session, command, retry_after_ms, reply, now);
+                }
             }
         }
     }

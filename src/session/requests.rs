@@ -17,21 +17,22 @@ use crate::model::{Action, Command, Forecast, OrderId, Overview, Role, access};
 use crate::recovery::{Follow, ReplayRequest};
 
 /// Carries out requests that need no database. A position that comes too fast for its socket or its user is refused with
-/// `retry_after_ms`, and kept.
+/// `retry_after_ms`, and kept. They came at `now`.
 pub(super) fn immediate(
     session: &Session,
     command: Result<Command, Refusal>,
     retry_after_ms: Option<u64>,
     reply: Reply,
+    now: Time,
 ) {
     let app = session.app();
     match command {
         Ok(Command::Location(fix)) if let Some(retry_after_ms) = retry_after_ms => {
-            let postpone = |driver| app.drivers.postpone(driver, &fix, retry_after_ms);
+            let postpone = |driver| app.drivers.postpone(driver, &fix, retry_after_ms, now);
             reply.send(Err(driver(session).map_or_else(|refusal| refusal, postpone)));
         }
         Ok(Command::Location(fix)) => {
-            match driver(session).and_then(|driver| app.drivers.report(driver, &fix)) {
+            match driver(session).and_then(|driver| app.drivers.report(driver, &fix, now)) {
                 Ok(reported) => {
                     let at = reported.received_at;
                     reply.send(Ok(Answer::Received { at, verdict: reported.verdict }));
@@ -43,7 +44,7 @@ pub(super) fn immediate(
             }
         }
         Ok(Command::LocationBatch(points)) => {
-            match driver(session).and_then(|driver| app.drivers.report_batch(driver, points)) {
+            match driver(session).and_then(|driver| app.drivers.report_batch(driver, points, now)) {
                 Ok(batch) => {
                     let rejected: Vec<_> =
                         batch.rejected.iter().map(|point| (point.index, &point.refusal)).collect();
@@ -52,7 +53,7 @@ pub(super) fn immediate(
                 Err(refusal) => reply.send(Err(refusal)),
             }
         }
-        Ok(Command::Ping { t }) => reply.send(Ok(Answer::Pong { t: t.as_deref(), now: app.clock.now() })),
+        Ok(Command::Ping { t }) => reply.send(Ok(Answer::Pong { t: t.as_deref(), now })),
         Ok(
             Command::Subscribe { .. }
             | Command::Unsubscribe { .. }
@@ -106,7 +107,7 @@ pub(super) async fn lasting(session: &Arc<Session>, command: Command, reply: Rep
             reply.send(refreshed.map(|expires_at| Answer::Refreshed { expires_at }));
         }
         command @ (Command::Location(_) | Command::LocationBatch(_) | Command::Ping { .. }) => {
-            immediate(session, Ok(command), None, reply);
+            immediate(session, Ok(command), None, reply, app.clock.now());
         }
     }
 }

@@ -62,7 +62,7 @@ impl Tracking {
             accuracy: None,
             recorded_at: None,
         };
-        let reported = self.drivers.report(&driver, &fix);
+        let reported = self.drivers.report(&driver, &fix, self.clock.now());
         let Some(to) = asked else {
             reported?;
             return Ok((session, order));

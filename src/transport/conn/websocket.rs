@@ -27,29 +27,35 @@ pub fn close(code: u16, reason: &str) -> Bytes {
 /// A text frame of the server with these parts as its payload.
 #[must_use]
 pub fn text(parts: &[&[u8]]) -> Bytes {
-    let length: usize = parts.iter().map(|part| part.len()).sum();
-    // With the exact capacity the frame is never copied again.
-    let mut frame;
-    match (u8::try_from(length), u16::try_from(length)) {
-        (Ok(short @ 0..=125), _) => {
-            frame = Vec::with_capacity(2 + length);
-            frame.extend([TEXT, short]);
-        }
-        (_, Ok(medium)) => {
-            frame = Vec::with_capacity(4 + length);
-            frame.extend([TEXT, 126]);
-            frame.extend(medium.to_be_bytes());
-        }
-        _ => {
-            frame = Vec::with_capacity(10 + length);
-            frame.extend([TEXT, 127]);
-            frame.extend((length as u64).to_be_bytes());
-        }
-    }
+    let mut frame = begin_text(parts.iter().map(|part| part.len()).sum());
     for part in parts {
         frame.extend_from_slice(part);
     }
     frame.into()
+}
+
+/// The head of a text frame of the server. Its payload of so many bytes is still to be appended. With the exact capacity the
+/// frame is never copied again.
+#[must_use]
+pub fn begin_text(length: usize) -> Vec<u8> {
+    let mut frame;
+    match (u8::try_from(length), u16::try_from(length)) {
+        (Ok(short @ 0..=125), _) => {
+            frame = Vec::with_capacity(2 + length);
+            frame.extend_from_slice(&[TEXT, short]);
+        }
+        (_, Ok(medium)) => {
+            frame = Vec::with_capacity(4 + length);
+            let [high, low] = medium.to_be_bytes();
+            frame.extend_from_slice(&[TEXT, 126, high, low]);
+        }
+        _ => {
+            frame = Vec::with_capacity(10 + length);
+            frame.extend_from_slice(&[TEXT, 127]);
+            frame.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    frame
 }
 
 /// Where the payload of the first frame that a server writes begins and ends. `None` while its head is incomplete.

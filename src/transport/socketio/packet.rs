@@ -124,19 +124,50 @@ pub fn event_frame(namespace: &str, message: &Message, offset: Option<&str>) -> 
         Cow::Borrowed(name) => Cow::Borrowed(*name),
         Cow::Owned(name) => inside_quotes(name),
     };
-    let [namespace, comma] = prefix(namespace);
-    let [before, offset, after] = offset.map_or(["", "", "]"], |offset| [",\"", offset, "\"]"]);
-    let parts = ["42", namespace, comma, "[\"", &name, "\",", message.json.get(), before, offset, after];
-    websocket::text(&parts.map(str::as_bytes))
+    let (json, beside) = (message.json.get(), offset.map_or(0, |offset| offset.len() + 3));
+    let length = head_length(namespace) + name.len() + json.len() + beside + r#"["",]"#.len();
+    let mut frame = begin_packet(*b"42", namespace, length);
+    frame.extend_from_slice(b"[\"");
+    frame.extend_from_slice(name.as_bytes());
+    frame.extend_from_slice(b"\",");
+    frame.extend_from_slice(json.as_bytes());
+    if let Some(offset) = offset {
+        frame.extend_from_slice(b",\"");
+        frame.extend_from_slice(offset.as_bytes());
+        frame.push(b'"');
+    }
+    frame.push(b']');
+    frame.into()
 }
 
 /// The ack of a request as a WebSocket frame.
 #[must_use]
 pub fn ack_frame(namespace: &str, ack: AckNumber, json: &Json) -> Bytes {
-    let [namespace, comma] = prefix(namespace);
     let mut number = itoa::Buffer::new();
-    let parts = ["43", namespace, comma, number.format(ack), "[", json.get(), "]"];
-    websocket::text(&parts.map(str::as_bytes))
+    let (number, json) = (number.format(ack), json.get());
+    let mut frame = begin_packet(*b"43", namespace, head_length(namespace) + number.len() + json.len() + 2);
+    frame.extend_from_slice(number.as_bytes());
+    frame.push(b'[');
+    frame.extend_from_slice(json.as_bytes());
+    frame.push(b']');
+    frame.into()
+}
+
+/// The length of a packet's kind and namespace.
+fn head_length(namespace: &str) -> usize {
+    2 + if namespace == "/" { 0 } else { namespace.len() + 1 }
+}
+
+/// The beginning of a packet of so many bytes as a WebSocket frame: its kind and its namespace. These frames are the most
+/// frequent ones, so they are written in place.
+fn begin_packet(kind: [u8; 2], namespace: &str, length: usize) -> Vec<u8> {
+    let mut frame = websocket::begin_text(length);
+    frame.extend_from_slice(&kind);
+    if namespace != "/" {
+        frame.extend_from_slice(namespace.as_bytes());
+        frame.push(b',');
+    }
+    frame
 }
 
 /// The namespace, the ack number and the JSON of an event after its `42`: `/namespace,12["name",…]`. The default namespace is
