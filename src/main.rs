@@ -89,12 +89,12 @@ async fn serve(config: Serve) -> ExitCode {
         Err(error) => return exit_failure(&format!("the listener has no address: {error}")),
     };
     let stop = CancellationToken::new();
-    let demo = config.demo;
+    let (demo, scheme) = (config.demo, if config.tls_cert.is_some() { "https" } else { "http" });
     let on_started = move || {
         if demo {
-            println!("Ordercast demo: open http://{address} in a browser");
+            println!("Ordercast demo: open {scheme}://{address} in a browser");
         } else {
-            println!("Ordercast listens on http://{address}");
+            println!("Ordercast listens on {scheme}://{address}");
         }
         tracing::info!(%address, "listening");
     };

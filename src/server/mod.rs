@@ -35,7 +35,8 @@ use crate::recovery::Recovery;
 use crate::recovery::store::RecoveryWorker;
 use crate::session::Sessions;
 use crate::session::deliver::deliver;
-use crate::transport::{conn, http, socketio};
+use crate::transport::conn::{self, Identity, Reload};
+use crate::transport::{http, socketio};
 
 /// Why the server could not start, or why it ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -67,12 +68,13 @@ pub async fn run(
     on_started: impl FnOnce(),
 ) -> Result<(), ServerError> {
     let origins = config.origins().map_err(ServerError::Config)?;
+    let identity = identity(&config).map_err(ServerError::Config)?;
     warn_if_legacy_open(&config);
     let (app, background) = wire(config, clock).await?;
     let mut tasks = Tasks::default();
     let sessions = Sessions::new(app.clone());
     background.start(&mut tasks, &app, &sessions, &stop);
-    let drain = serve(&mut tasks, &sessions, listener, origins, &stop);
+    let drain = serve(&mut tasks, &sessions, listener, identity, origins, &stop);
     on_started();
     let failed_task = tasks.first_to_end(&stop).await;
     stop.cancel();
@@ -168,6 +170,7 @@ fn serve(
     tasks: &mut Tasks,
     sessions: &Sessions,
     listener: TcpListener,
+    identity: Option<(Arc<Identity>, Reload)>,
     origins: Origins,
     stop: &CancellationToken,
 ) -> Drain {
@@ -189,10 +192,29 @@ fn serve(
     // process that takes over.
     let stop_listening = if app.config.reuse_port { stop.clone() } else { drain.end.clone() };
     let shared = Arc::clone(&drain.connections);
-    let accept =
-        conn::serve(shared, listener, router, stop_listening, drain.end.clone(), drain.tracker.clone());
+    let (identity, reload) = identity.unzip();
+    if let Some(reload) = reload {
+        tasks.supervise("certificate", until(tasks.background.clone(), reload.forever()));
+    }
+    let accept = conn::serve(
+        shared,
+        listener,
+        identity,
+        router,
+        stop_listening,
+        drain.end.clone(),
+        drain.tracker.clone(),
+    );
     tasks.supervise("accept", accept);
     drain
+}
+
+/// The certificate of the server, if it is to speak TLS.
+fn identity(config: &Serve) -> Result<Option<(Arc<Identity>, Reload)>, String> {
+    match (&config.tls_cert, &config.tls_key) {
+        (Some(certificate), Some(key)) => Identity::open(certificate.clone(), key.clone()).map(Some),
+        _ => Ok(None),
+    }
 }
 
 fn warn_if_legacy_open(config: &Serve) {

@@ -22,6 +22,13 @@ pub struct Serve {
     /// Address to listen on. Port 0 means any free port, which is printed and logged
     #[arg(long, env = "ORDERCAST_LISTEN", default_value = "127.0.0.1:9001")]
     pub listen: SocketAddr,
+    /// PEM file with the server's certificate, and those that lead to its root. The server then speaks TLS only. The file may
+    /// be replaced while the server runs
+    #[arg(long, env = "TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file with the private key of that certificate
+    #[arg(long, env = "TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     #[command(flatten)]
     pub database: Database,
     /// HS256 secret, at least 32 bytes

@@ -1,7 +1,9 @@
 //! TCP connections: how they are accepted, limited, written to and ended. This folder knows no session and no protocol.
 
 mod flusher;
+mod identity;
 mod out;
+mod pipe;
 mod push;
 mod stream;
 pub mod tap;
@@ -9,6 +11,7 @@ pub mod websocket;
 mod writer;
 mod writing;
 
+pub use identity::{Identity, Reload};
 pub use stream::Conn;
 pub use writer::{ConnectionWriter, LAST_WORDS};
 
@@ -30,6 +33,7 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use self::flusher::Flusher;
+use self::pipe::{Input, Pipe, Tls};
 use crate::base::config::Limits;
 use crate::base::metrics::Metrics;
 use crate::transport::limits::{Admission, Gate, PATIENCE};
@@ -40,6 +44,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const HTTP_BUFFER: usize = 16 * 1024;
 /// Memory of a connection that has sent a request, and of its tasks, in bytes: measured.
 const CONNECTION_BYTES: usize = 16 * 1024;
+/// What TLS takes for it besides.
+const TLS_BYTES: usize = 32 * 1024;
 /// Connections that wait until their address, or memory, has room for them.
 const MAX_WAITING: usize = 16_384;
 /// What a connection is told that there is no room for.
@@ -162,12 +168,14 @@ struct Listening {
     router: Router,
     end: CancellationToken,
     tasks: TaskTracker,
+    identity: Option<Arc<Identity>>,
 }
 
-/// Accepts connections until `stop`. They last until `end`. Then each of them finishes its current request.
+/// Accepts connections until `stop`, with TLS if the server has an identity. They last until `end`. Then each of them finishes its current request.
 pub async fn serve(
     shared: Arc<Shared>,
     listener: TcpListener,
+    identity: Option<Arc<Identity>>,
     router: Router,
     stop: CancellationToken,
     end: CancellationToken,
@@ -175,7 +183,8 @@ pub async fn serve(
 ) {
     let places = Arc::new(Semaphore::new(shared.limits.max_connections));
     let waiting = Arc::new(Semaphore::new(MAX_WAITING));
-    let listening = Listening { shared, router, end, tasks };
+    let bytes = if identity.is_some() { CONNECTION_BYTES + TLS_BYTES } else { CONNECTION_BYTES };
+    let listening = Listening { shared, router, end, tasks, identity };
     for number in 0.. {
         let accept = async {
             // The place is taken first, so that connections over the limit wait in the kernel's queue.
@@ -190,13 +199,13 @@ pub async fn serve(
         match accepted {
             Ok((tcp, peer, place)) => {
                 let gate = &listening.shared.gate;
-                if let Some(admission) = gate.try_connection(peer, CONNECTION_BYTES) {
+                if let Some(admission) = gate.try_connection(peer, bytes) {
                     listening.begin(tcp, peer, number, place, admission);
                 } else if let Ok(waits) = Arc::clone(&waiting).try_acquire_owned() {
                     // Nothing is read from it meanwhile, so it costs little.
                     let listening = listening.clone();
                     tokio::spawn(async move {
-                        let admission = listening.shared.gate.connection(peer, CONNECTION_BYTES).await;
+                        let admission = listening.shared.gate.connection(peer, bytes).await;
                         match admission {
                             Some(admission) => listening.begin(tcp, peer, number, place, admission),
                             None => refuse(&tcp).await,
@@ -226,12 +235,17 @@ impl Listening {
         admission: Admission,
     ) {
         prepare(&tcp, &self.shared.limits);
+        let tls = match self.identity.as_ref().map(|identity| identity.accept()).transpose() {
+            Ok(session) => session.map(Tls::new),
+            Err(error) => return tracing::warn!(%error, "TLS cannot begin"),
+        };
         let (read, write) = tcp.into_split();
         let Admission { of_address, room } = admission;
-        let writer = ConnectionWriter::new(write, Arc::clone(&self.shared), peer, room);
+        let pipe = Pipe { tcp: write, tls: tls.clone() };
+        let writer = ConnectionWriter::new(pipe, Arc::clone(&self.shared), peer, room);
         let handle = Handle::of(&writer);
         self.shared.open.handles().insert(number, handle.clone());
-        let conn = Conn::new(read, writer, number, (place, of_address));
+        let conn = Conn::new(Input { tcp: read, tls }, writer, number, (place, of_address));
         self.tasks.spawn(one(conn, handle, self.router.clone(), self.end.clone()));
     }
 }

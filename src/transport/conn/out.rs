@@ -3,13 +3,13 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::net::Shutdown;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use socket2::SockRef;
-use tokio::net::tcp::OwnedWriteHalf;
 
+use super::pipe::Pipe;
 use super::tap::{OutgoingTap, WaitsForRoom};
 use super::websocket;
 
@@ -24,7 +24,7 @@ const WRITES: usize = 16;
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one connection")]
 pub(super) struct Out {
     /// `None` once the connection is gone, so that a writer that is still held keeps no descriptor open.
-    pub tcp: Option<Arc<OwnedWriteHalf>>,
+    pub pipe: Option<Arc<Pipe>>,
     pub phase: Phase,
     /// Sessions may write.
     pub open: bool,
@@ -68,9 +68,9 @@ pub(super) enum Written {
 }
 
 impl Out {
-    pub(super) fn new(tcp: OwnedWriteHalf) -> Self {
+    pub(super) fn new(pipe: Pipe) -> Self {
         Self {
-            tcp: Some(Arc::new(tcp)),
+            pipe: Some(Arc::new(pipe)),
             phase: Phase::Http,
             open: false,
             begun: Bytes::new(),
@@ -93,11 +93,18 @@ impl Out {
             if self.waiting() == 0 {
                 return Ok(Written::All);
             }
-            let Some(tcp) = &self.tcp else { return Err(aborted()) };
+            let Some(pipe) = &self.pipe else { return Err(aborted()) };
+            if pipe.held() > 0 {
+                pipe.flush()?;
+                if pipe.held() > 0 {
+                    return Ok(Written::Some);
+                }
+                continue;
+            }
             let open = if self.open { self.queue.len() } else { 0 };
             if let (1, true, None) = (open, self.begun.is_empty(), &self.own) {
                 // What is written most often.
-                match send(tcp, &self.queue[0]) {
+                match pipe.send(&self.queue[0]) {
                     Ok(written) => self.written(written),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Written::Some),
                     Err(error) => return Err(error),
@@ -111,7 +118,7 @@ impl Out {
                 *part = IoSlice::new(bytes);
                 count += 1;
             }
-            match write_parts(tcp, &parts[..count]) {
+            match write_parts(pipe, &parts[..count]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => self.written(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Written::Some),
@@ -148,7 +155,8 @@ impl Out {
     /// Bytes that wait to be written.
     pub(super) fn waiting(&self) -> usize {
         let queued = if self.open { self.queued } else { 0 };
-        self.begun.len() + self.own.as_ref().map_or(0, Bytes::len) + queued
+        let held = self.pipe.as_ref().map_or(0, |pipe| pipe.held());
+        held + self.begun.len() + self.own.as_ref().map_or(0, Bytes::len) + queued
     }
 
     /// A part of the response's head was written that ends with these bytes.
@@ -184,35 +192,26 @@ impl Out {
 
     /// Ends the write side.
     pub(super) fn shut(&self) {
-        if let Some(tcp) = &self.tcp {
-            let _ = SockRef::from(tcp.as_ref().as_ref()).shutdown(std::net::Shutdown::Write);
+        if let Some(pipe) = &self.pipe {
+            pipe.shut(Shutdown::Write);
         }
     }
 }
 
 /// Writes as much of these parts as the kernel takes. Small parts are copied together first: one piece is written faster
 /// than a list.
-fn write_parts(tcp: &OwnedWriteHalf, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+fn write_parts(pipe: &Pipe, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     match parts {
-        [only] => send(tcp, only),
+        [only] => pipe.send(only),
         parts if parts.iter().map(|part| part.len()).sum::<usize>() <= TOGETHER => {
             let (mut together, mut end) = ([0; TOGETHER], 0);
             for part in parts {
                 together[end..end + part.len()].copy_from_slice(part);
                 end += part.len();
             }
-            send(tcp, &together[..end])
+            pipe.send(&together[..end])
         }
-        parts => tcp.try_write_vectored(parts),
-    }
-}
-
-/// Sends without asking tokio first whether the socket is ready, which would touch memory that nothing else needs. If the
-/// kernel refuses, tokio is told by a second try, so that it can report when the socket is ready again.
-pub(super) fn send(tcp: &OwnedWriteHalf, bytes: &[u8]) -> io::Result<usize> {
-    match SockRef::from(tcp.as_ref()).send(bytes) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => tcp.try_write(bytes),
-        done => done,
+        parts => pipe.send_parts(parts),
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::out::{self, Out, Written};
+use super::out::{Out, Written};
 use super::writer::ConnectionWriter;
 use crate::base::clock::instant;
 use crate::session::wire::{Handed, Urgency};
@@ -25,7 +25,7 @@ impl ConnectionWriter {
     /// Takes a frame of a session, unless there is no room for one of this urgency.
     pub fn push(self: &Arc<Self>, frame: Bytes, urgency: Urgency) -> Handed {
         let mut out = self.out();
-        if out.tcp.is_none() || out.closing {
+        if out.pipe.is_none() || out.closing {
             return Handed::Gone;
         }
         let waiting = out.blocked || !out.open;
@@ -59,7 +59,7 @@ impl ConnectionWriter {
     /// Writes a frame of the protocol before the queue. Returns `false` if another such frame still waits.
     pub fn push_first(self: &Arc<Self>, frame: Bytes) -> bool {
         let mut out = self.out();
-        if out.tcp.is_none() || out.closing || out.own.is_some() {
+        if out.pipe.is_none() || out.closing || out.own.is_some() {
             return false;
         }
         out.passes(frame);
@@ -84,9 +84,9 @@ impl ConnectionWriter {
     }
 
     fn write_now(self: &Arc<Self>, out: &mut Out, frame: Bytes) -> Handed {
-        let Some(tcp) = &out.tcp else { return Handed::Gone };
-        match out::send(tcp, &frame) {
-            Ok(written) if written == frame.len() => return Handed::Taken,
+        let Some(pipe) = &out.pipe else { return Handed::Gone };
+        match pipe.send(&frame) {
+            Ok(written) if written == frame.len() && pipe.held() == 0 => return Handed::Taken,
             Ok(written) => out.begun = frame.slice(written..),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 out.queued += frame.len();
@@ -134,18 +134,26 @@ impl ConnectionWriter {
         }
     }
 
+    /// Writes what TLS has made ready.
+    pub(super) fn write_held(self: &Arc<Self>) {
+        let mut out = self.out();
+        if !out.blocked {
+            self.write(&mut out);
+        }
+    }
+
     /// Writes until nothing is left, or the kernel has taken nothing for too long.
     async fn write_on(self: Arc<Self>) {
         let stall = self.shared.stall;
         let mut deadline = instant() + stall;
         loop {
-            let Some(tcp) = self.out().tcp.clone() else { return };
-            match tokio::time::timeout_at(deadline, tcp.writable()).await {
+            let Some(pipe) = self.out().pipe.clone() else { return };
+            match tokio::time::timeout_at(deadline, pipe.tcp.writable()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return self.fail(&mut self.out(), &error),
                 Err(_) => return self.abort(),
             }
-            drop(tcp);
+            drop(pipe);
             let waiters: SmallVec<[_; 2]> = {
                 let mut out = self.out();
                 let before = out.waiting();

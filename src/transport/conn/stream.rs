@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::pipe::Input;
 use super::tap::IncomingTap;
 use super::writer::ConnectionWriter;
 
@@ -29,7 +29,7 @@ thread_local! {
 pub struct Conn(Option<Stream>);
 
 struct Stream {
-    tcp: OwnedReadHalf,
+    input: Input,
     writer: Arc<ConnectionWriter>,
     /// Bytes that hyper has read and that were not for hyper.
     before: Option<Box<[u8]>>,
@@ -45,9 +45,9 @@ struct Stream {
 pub(super) type Place = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 
 impl Conn {
-    pub(super) fn new(tcp: OwnedReadHalf, writer: Arc<ConnectionWriter>, number: u64, place: Place) -> Self {
+    pub(super) fn new(input: Input, writer: Arc<ConnectionWriter>, number: u64, place: Place) -> Self {
         let strange = STRANGE;
-        Self(Some(Stream { tcp, writer, before: None, tap: None, number, strange, _place: place }))
+        Self(Some(Stream { input, writer, before: None, tap: None, number, strange, _place: place }))
     }
 
     /// Puts bytes back that were read already. They are read again.
@@ -63,7 +63,7 @@ impl Stream {
         let answer = match &mut self.tap {
             Some(tap) => {
                 let mut incoming =
-                    Incoming { tcp: &mut self.tcp, writer: &self.writer, strange: &mut self.strange };
+                    Incoming { input: &mut self.input, writer: &self.writer, strange: &mut self.strange };
                 poll_frames(&mut incoming, &mut self.before, &mut **tap, cx, buf)
             }
             None if self.before.is_some() => {
@@ -73,7 +73,7 @@ impl Stream {
                 self.before = (!later.is_empty()).then(|| later.into());
                 Poll::Ready(Ok(()))
             }
-            None => Pin::new(&mut self.tcp).poll_read(cx, buf),
+            None => self.input.poll_read(cx, buf, &self.writer),
         };
         if let Poll::Ready(Err(error)) = &answer {
             self.writer.fail(&mut self.writer.out(), error);
@@ -87,8 +87,8 @@ impl Stream {
 
 /// Where the frames of a tapped WebSocket are read from.
 struct Incoming<'a> {
-    tcp: &'a mut OwnedReadHalf,
-    writer: &'a ConnectionWriter,
+    input: &'a mut Input,
+    writer: &'a Arc<ConnectionWriter>,
     strange: &'a mut usize,
 }
 
@@ -100,7 +100,7 @@ fn poll_frames(
     cx: &mut Context<'_>,
     buf: &mut ReadBuf<'_>,
 ) -> Poll<io::Result<()>> {
-    let Incoming { tcp, writer, strange } = incoming;
+    let Incoming { input, writer, strange } = incoming;
     let before = buf.filled().len();
     loop {
         let ready = tap.poll_ready(cx, buf);
@@ -121,7 +121,7 @@ fn poll_frames(
         let mut scratch = SCRATCH.take();
         scratch.resize(READ, 0);
         let mut read = ReadBuf::new(&mut scratch);
-        let answer = Pin::new(&mut **tcp).poll_read(cx, &mut read);
+        let answer = input.poll_read(cx, &mut read, writer);
         let bytes = read.filled_mut();
         if **strange > 0 {
             **strange = if writer.is_authenticated() { 0 } else { strange.saturating_sub(bytes.len()) };

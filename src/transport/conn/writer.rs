@@ -8,7 +8,7 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Shutdown};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -16,12 +16,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use smallvec::SmallVec;
-use socket2::SockRef;
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Shared;
 use super::out::{Out, Phase};
+use super::pipe::Pipe;
 use super::tap::{IncomingTap, News, OutgoingTap, WaitsForRoom};
 use crate::transport::limits::Room;
 
@@ -59,9 +58,9 @@ struct ForReader {
 }
 
 impl ConnectionWriter {
-    pub(super) fn new(tcp: OwnedWriteHalf, shared: Arc<Shared>, peer: IpAddr, room: Room) -> Arc<Self> {
+    pub(super) fn new(pipe: Pipe, shared: Arc<Shared>, peer: IpAddr, room: Room) -> Arc<Self> {
         Arc::new(Self {
-            out: Mutex::new(Out::new(tcp)),
+            out: Mutex::new(Out::new(pipe)),
             shared,
             peer,
             strange: AtomicBool::new(true),
@@ -110,7 +109,7 @@ impl ConnectionWriter {
             let mut out = self.out();
             out.phase = Phase::Head([0; 4], outgoing);
             out.until_end = until_end;
-            if out.tcp.is_none() {
+            if out.pipe.is_none() {
                 self.end(&mut out);
             }
         }
@@ -188,7 +187,7 @@ impl ConnectionWriter {
     pub fn finish(self: &Arc<Self>, close: Bytes) {
         {
             let mut out = self.out();
-            if out.tcp.is_none() || std::mem::replace(&mut out.closing, true) {
+            if out.pipe.is_none() || std::mem::replace(&mut out.closing, true) {
                 return;
             }
             if matches!(out.phase, Phase::Frames(_)) {
@@ -214,17 +213,15 @@ impl ConnectionWriter {
     /// Ends a connection that takes nothing. The kernel throws away what it still holds for it.
     pub(super) fn abort(&self) {
         let mut out = self.out();
-        if let Some(tcp) = &out.tcp
-            && let Err(error) = SockRef::from(tcp.as_ref().as_ref()).set_linger(Some(Duration::ZERO))
-        {
-            tracing::debug!(%error, "SO_LINGER cannot be set");
+        if let Some(pipe) = &out.pipe {
+            pipe.forget();
         }
         self.fail(&mut out, &io::ErrorKind::TimedOut.into());
     }
 
     /// Ends a connection that failed. The kernel may be the first to report that nothing was taken for too long.
     pub(super) fn fail(&self, out: &mut Out, error: &io::Error) {
-        if out.tcp.is_some() && error.kind() == io::ErrorKind::TimedOut {
+        if out.pipe.is_some() && error.kind() == io::ErrorKind::TimedOut {
             self.shared.metrics.stalls.inc();
         }
         self.end(out);
@@ -232,8 +229,8 @@ impl ConnectionWriter {
 
     fn end(&self, out: &mut Out) {
         self.dead.store(true, Ordering::Release);
-        if let Some(tcp) = out.tcp.take() {
-            let _ = SockRef::from(tcp.as_ref().as_ref()).shutdown(std::net::Shutdown::Both);
+        if let Some(pipe) = out.pipe.take() {
+            pipe.shut(Shutdown::Both);
         }
         out.until_end = None;
         self.leave_room();

@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use tokio::net::tcp::OwnedWriteHalf;
 
 use super::out::{Out, Phase, aborted, not_whole};
+use super::pipe::Pipe;
 use super::tap::{Fate, Then, Verdict};
 use super::websocket;
 use super::writer::ConnectionWriter;
@@ -21,7 +21,7 @@ impl ConnectionWriter {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let mut out = self.out();
-        let Some(tcp) = out.tcp.clone() else {
+        let Some(pipe) = out.pipe.clone() else {
             // socketioxide keeps a session for ever whose first packet it cannot write. The read side tells it the end.
             return Poll::Ready(match out.phase {
                 Phase::Http => Err(aborted()),
@@ -30,10 +30,10 @@ impl ConnectionWriter {
         };
         let Some(buf) = bufs.iter().find(|buf| !buf.is_empty()) else { return Poll::Ready(Ok(0)) };
         match &mut out.phase {
-            Phase::Http => self.poll_pass(cx, &tcp, bufs),
+            Phase::Http => self.poll_pass(cx, &mut out, &pipe, bufs),
             Phase::Head(tail, _) => {
                 let mut tail = *tail;
-                let written = self.poll_pass(cx, &tcp, &[IoSlice::new(buf)]);
+                let written = self.poll_pass(cx, &mut out, &pipe, &[IoSlice::new(buf)]);
                 if let Poll::Ready(Ok(count)) = written {
                     for byte in &buf[..count] {
                         tail = [tail[1], tail[2], tail[3], *byte];
@@ -56,21 +56,27 @@ impl ConnectionWriter {
 
     /// Writes bytes that are not frames.
     fn poll_pass(
-        &self,
+        self: &Arc<Self>,
         cx: &mut Context<'_>,
-        tcp: &OwnedWriteHalf,
+        out: &mut Out,
+        pipe: &Pipe,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         loop {
-            match tcp.try_write_vectored(bufs) {
+            match pipe.send_parts(bufs) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done),
+                done => {
+                    if pipe.held() > 0 && !out.blocked {
+                        self.write(out);
+                    }
+                    return Poll::Ready(done);
+                }
             }
             self.write_waker.register(cx.waker());
             if self.is_dead() {
                 return Poll::Ready(Err(aborted()));
             }
-            std::task::ready!(tcp.as_ref().poll_write_ready(cx))?;
+            std::task::ready!(pipe.tcp.as_ref().poll_write_ready(cx))?;
         }
     }
 
@@ -142,7 +148,7 @@ impl ConnectionWriter {
     /// Ends the write side once everything is written.
     pub(super) fn poll_shutdown(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         let mut out = self.out();
-        if out.tcp.is_none() {
+        if out.pipe.is_none() {
             return Poll::Ready(Ok(()));
         }
         if out.waiting() > 0 && out.blocked {

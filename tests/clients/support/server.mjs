@@ -107,7 +107,7 @@ export class Server {
       this.child.stdout.on('data', (data) => {
         this.output += data;
         stdout += data;
-        const found = /http:\/\/127\.0\.0\.1:\d+(?=\D)/.exec(stdout);
+        const found = /https?:\/\/127\.0\.0\.1:\d+(?=\D)/.exec(stdout);
         if (found) { clearTimeout(timer); resolve(found[0]); }
       });
     });

@@ -73,7 +73,7 @@ async fn serve(flags: Flags) -> std::io::Result<()> {
     let shared = Shared::new(&limits()?, Metrics::new(Words::default()));
     tokio::spawn(Arc::clone(&shared).flush());
     let never = CancellationToken::new();
-    conn::serve(shared, listener, router, never.clone(), never, TaskTracker::new()).await;
+    conn::serve(shared, listener, None, router, never.clone(), never, TaskTracker::new()).await;
     Ok(())
 }
 
