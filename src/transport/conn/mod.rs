@@ -44,7 +44,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const HTTP_BUFFER: usize = 16 * 1024;
 /// Memory of a connection that has sent a request, and of its tasks, in bytes: measured.
 const CONNECTION_BYTES: usize = 16 * 1024;
-/// What TLS takes for it besides.
+/// What TLS takes for it besides: measured, 12 KiB after the handshake, and more while that goes on.
 const TLS_BYTES: usize = 32 * 1024;
 /// Connections that wait until their address, or memory, has room for them.
 const MAX_WAITING: usize = 16_384;
@@ -208,13 +208,17 @@ pub async fn serve(
                         let admission = listening.shared.gate.connection(peer, bytes).await;
                         match admission {
                             Some(admission) => listening.begin(tcp, peer, number, place, admission),
-                            None => refuse(&tcp).await,
+                            None if listening.identity.is_none() => refuse(&tcp).await,
+                            // There is no TLS yet to say anything in.
+                            None => {}
                         }
                         drop(waits);
                     });
                 } else {
                     listening.shared.metrics.rejected("too_many_connections");
-                    let _ = tcp.try_write(NO_ROOM);
+                    if listening.identity.is_none() {
+                        let _ = tcp.try_write(NO_ROOM);
+                    }
                 }
             }
             Err(error) => {

@@ -16,6 +16,8 @@ use super::writer::ConnectionWriter;
 
 /// The most bytes that are encrypted at a time. What the kernel does not take of them waits here.
 const PIECE: usize = 64 * 1024;
+/// The most bytes that wait here: such a piece, and answers of the protocol.
+const HELD: usize = 2 * PIECE;
 /// How many encrypted bytes are read at a time.
 const READ: usize = 4 * 1024;
 
@@ -129,6 +131,10 @@ impl Input {
             let mut state = tls.state();
             if bytes.filled().is_empty() {
                 state.ended = true;
+            }
+            if state.held() > HELD {
+                // The client asks for answers of the protocol, and reads none.
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
             let decrypted = state.decrypt(bytes.filled());
             // Also why the client is refused.
