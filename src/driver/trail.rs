@@ -8,18 +8,13 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use entity::driver_position::{self, Column as LastColumn};
 use entity::position_trail;
-use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    Statement, Value,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Value};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::clock::{Clock, Time};
 use crate::base::config::Limits;
-use crate::base::db::{Db, MAX_INSERT_ROWS, pieces, stored_time};
+use crate::base::db::{Db, InsertMany, stored_time};
 use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
 use crate::model::{Fix, UserId};
@@ -40,24 +35,22 @@ const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
 /// Rows deleted in one statement. Kept small, so that other writes do not wait long.
 const RETENTION_ROWS: u64 = 3_600;
 
-/// Statements that write 1, 2, 4, … fixes, see [`pieces`]. A connection keeps them prepared.
-static INSERTS: LazyLock<[Vec<String>; 2]> = LazyLock::new(|| {
-    // `SQLite` looks up names of parameters one by one, so they have none there.
-    [|_| "?".to_owned(), |number| format!("${number}")].map(|parameter: fn(usize) -> String| {
-        let insert = |power: u32| {
-            let row = |row: usize| {
-                let values: Vec<_> = (1..=COLUMNS).map(|column| parameter(row * COLUMNS + column)).collect();
-                format!("({})", values.join(", "))
-            };
-            let rows: Vec<_> = (0..1 << power).map(row).collect();
-            format!("{INSERT} VALUES {}", rows.join(", "))
-        };
-        (0..=MAX_INSERT_ROWS.ilog2()).map(insert).collect()
-    })
+static TRAIL: LazyLock<InsertMany<8>> = LazyLock::new(|| {
+    InsertMany::new(
+        "INSERT INTO position_trail
+            (driver_id, latitude, longitude, heading, speed, accuracy, recorded_at, received_at)",
+        "",
+    )
 });
-const INSERT: &str = "INSERT INTO position_trail
-    (driver_id, latitude, longitude, heading, speed, accuracy, recorded_at, received_at)";
-const COLUMNS: usize = 8;
+/// A batch that was collected offline may be older than the stored position.
+static LAST: LazyLock<InsertMany<5>> = LazyLock::new(|| {
+    InsertMany::new(
+        "INSERT INTO driver_position (driver_id, latitude, longitude, recorded_at, received_at)",
+        "ON CONFLICT (driver_id) DO UPDATE SET latitude = excluded.latitude, longitude = excluded.longitude,
+            recorded_at = excluded.recorded_at, received_at = excluded.received_at
+        WHERE driver_position.recorded_at <= excluded.recorded_at",
+    )
+});
 
 /// A driver's fix on its way to the database.
 #[derive(Clone, Debug)]
@@ -191,7 +184,9 @@ async fn flush(db: &Db, metrics: &Metrics, batch: &mut Vec<TrailPoint>, newest: 
 
 /// Writes the last positions of drivers. There is no retry, because newer positions replace them soon.
 async fn write_last_positions(db: &Db, newest: &mut NewestFixes) {
-    let positions: Vec<TrailPoint> = newest.drain().map(|(_, fix)| fix).collect();
+    let mut positions: Vec<TrailPoint> = newest.drain().map(|(_, fix)| fix).collect();
+    // Every process in the same order, so that none waits for another that waits for it.
+    positions.sort_unstable_by(|one, other| one.driver.cmp(&other.driver));
     for chunk in positions.chunks(BATCH_ROWS) {
         match upsert_last_positions(db, chunk).await {
             Ok(()) => {}
@@ -212,57 +207,28 @@ async fn write_last_positions(db: &Db, newest: &mut NewestFixes) {
 async fn insert_fixes(db: &Db, batch: &[TrailPoint]) -> Result<(), Refusal> {
     let tx = db.begin().await?;
     let backend = tx.get_database_backend();
-    for piece in pieces(batch.iter().collect()) {
-        let [sqlite, postgres] = &*INSERTS;
-        let texts = if backend == DatabaseBackend::Sqlite { sqlite } else { postgres };
-        let text = &texts[piece.len().ilog2() as usize];
-        let values = piece.into_iter().flat_map(|point| values(point, backend));
-        tx.execute_raw(Statement::from_sql_and_values(backend, text, values)).await?;
-    }
+    let row = |TrailPoint { driver, fix, .. }: &TrailPoint| {
+        let (latitude, longitude) = (fix.place.lat().into(), fix.place.lon().into());
+        let [heading, speed, accuracy] = [fix.heading, fix.speed, fix.accuracy].map(Value::from);
+        let [recorded_at, received_at] =
+            [fix.recorded_at, fix.received_at].map(|at| stored_time(at, backend));
+        [driver.as_str().into(), latitude, longitude, heading, speed, accuracy, recorded_at, received_at]
+    };
+    TRAIL.execute(&tx, batch.iter().map(row).collect()).await?;
     tx.commit().await?;
     Ok(())
 }
 
-/// The values of a row.
-fn values(TrailPoint { driver, fix, .. }: &TrailPoint, backend: DatabaseBackend) -> [Value; COLUMNS] {
-    let time = |at: Time| match backend {
-        // What `sqlx` would write, in a fraction of its time.
-        DatabaseBackend::Sqlite => stored_time(at).into(),
-        _ => at.into(),
-    };
-    let (latitude, longitude) = (fix.place.lat().into(), fix.place.lon().into());
-    let measured = [fix.heading, fix.speed, fix.accuracy].map(Value::from);
-    let [heading, speed, accuracy] = measured;
-    let [recorded_at, received_at] = [fix.recorded_at, fix.received_at].map(time);
-    [driver.as_str().into(), latitude, longitude, heading, speed, accuracy, recorded_at, received_at]
-}
-
 async fn upsert_last_positions(db: &Db, newest: &[TrailPoint]) -> Result<(), Refusal> {
-    let positions = newest.iter().map(|TrailPoint { driver, fix, .. }| driver_position::ActiveModel {
-        driver_id: Set(driver.to_string()),
-        latitude: Set(fix.place.lat()),
-        longitude: Set(fix.place.lon()),
-        recorded_at: Set(std::cmp::min(fix.recorded_at, fix.received_at)),
-        received_at: Set(fix.received_at),
-    });
-    driver_position::Entity::insert_many(positions)
-        .on_conflict(
-            OnConflict::column(LastColumn::DriverId)
-                .update_columns([
-                    LastColumn::Latitude,
-                    LastColumn::Longitude,
-                    LastColumn::RecordedAt,
-                    LastColumn::ReceivedAt,
-                ])
-                // A batch that was collected offline may be older than the stored position.
-                .action_and_where(
-                    Expr::col((driver_position::Entity, LastColumn::RecordedAt))
-                        .lte(Expr::col(("excluded", "recorded_at"))),
-                )
-                .to_owned(),
-        )
-        .exec_without_returning(db.writer())
-        .await?;
+    let tx = db.begin().await?;
+    let backend = tx.get_database_backend();
+    let row = |TrailPoint { driver, fix, .. }: &TrailPoint| {
+        let times = [std::cmp::min(fix.recorded_at, fix.received_at), fix.received_at];
+        let [recorded_at, received_at] = times.map(|at| stored_time(at, backend));
+        [driver.as_str().into(), fix.place.lat().into(), fix.place.lon().into(), recorded_at, received_at]
+    };
+    LAST.execute(&tx, newest.iter().map(row).collect()).await?;
+    tx.commit().await?;
     Ok(())
 }
 
