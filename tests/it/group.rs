@@ -6,7 +6,7 @@ use ordercast::base::db::Db;
 use ordercast::event::log;
 use ordercast::model::OrderId;
 use ordercast::model::Role;
-use sea_orm::{ConnectionTrait, Database, DatabaseTransaction};
+use sea_orm::{ConnectionTrait, DatabaseTransaction};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -105,13 +105,7 @@ on_both_databases! {
         for index in 0..6 {
             server.order(&format!("o{index}")).await;
         }
-        let other = Database::connect(db.url()).await.expect("the database");
-        let trap = match &db {
-            TestDb::Sqlite(_) => "CREATE TRIGGER trap BEFORE INSERT ON status_history WHEN NEW.note = 'poison' BEGIN SELECT RAISE(ABORT, 'poison'); END",
-            TestDb::Postgres { .. } => "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'poison'; END $$;
-                CREATE TRIGGER trap BEFORE INSERT ON status_history FOR EACH ROW WHEN (NEW.note = 'poison') EXECUTE FUNCTION poison()",
-        };
-        other.execute_unprepared(trap).await.expect("a trap");
+        db.refuse_poison("status_history", "note").await;
         let admin = server.admin();
         let held = hold_log(&db).await;
         let mut requests = ConcurrentRequests(JoinSet::new());

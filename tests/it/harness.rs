@@ -46,6 +46,21 @@ impl TestDb {
         Some(Self::Postgres { base, name })
     }
 
+    /// From now on the database refuses rows of a table in which this column says `poison`.
+    pub async fn refuse_poison(&self, table: &str, column: &str) {
+        let begins = format!("CREATE TRIGGER trap BEFORE INSERT ON {table}");
+        let is_poison = format!("NEW.{column} = 'poison'");
+        let trap = match self {
+            Self::Sqlite(_) => format!("{begins} WHEN {is_poison} BEGIN SELECT RAISE(ABORT, 'poison'); END"),
+            Self::Postgres { .. } => format!(
+                "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'poison'; END $$;
+                {begins} FOR EACH ROW WHEN ({is_poison}) EXECUTE FUNCTION poison()"
+            ),
+        };
+        let db = Database::connect(self.url()).await.expect("the database");
+        db.execute_unprepared(&trap).await.expect("a trap");
+    }
+
     pub fn url(&self) -> String {
         match self {
             Self::Sqlite(folder) => format!("sqlite://{}/test.db?mode=rwc", folder.path().display()),

@@ -2,7 +2,6 @@
 
 use chrono::TimeDelta;
 use ordercast::model::Role;
-use sea_orm::{ConnectionTrait, Database};
 use serde_json::{Value, json};
 
 use crate::harness::{Server, TestDb, assignment, until};
@@ -64,13 +63,7 @@ on_both_databases! {
     async fn a_session_that_the_database_refuses_costs_no_other(db: TestDb) {
         let server = Server::start(&db, &[]).await;
         server.order("mine").await;
-        let other = Database::connect(db.url()).await.expect("the database");
-        let trap = match &db {
-            TestDb::Sqlite(_) => "CREATE TRIGGER trap BEFORE INSERT ON socket_session WHEN NEW.user_id = 'poison' BEGIN SELECT RAISE(ABORT, 'poison'); END",
-            TestDb::Postgres { .. } => "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'poison'; END $$;
-                CREATE TRIGGER trap BEFORE INSERT ON socket_session FOR EACH ROW WHEN (NEW.user_id = 'poison') EXECUTE FUNCTION poison()",
-        };
-        other.execute_unprepared(trap).await.expect("a trap");
+        db.refuse_poison("socket_session", "user_id").await;
         let poison = Socket::connect(&server, "poison", Role::Customer).await;
         let mut socket = Socket::connect(&server, "customer", Role::Customer).await;
         until("the subscription", async || socket.ask("subscribe:order", json!({"orderId": "mine"})).await["ok"] == true).await;
