@@ -69,6 +69,7 @@ pub struct Inner {
     pub slowed: Count,
     pub unauthenticated_bytes: Gauge,
     pub polling_clients: Gauge,
+    pub polls_waiting: Gauge,
     pub events_committed: Count,
     pub log_reads: Count,
     recoveries: Family<OutcomeLabel, Count>,
@@ -101,6 +102,23 @@ pub struct Words {
     pub clients: Vec<&'static str>,
     /// The events that a socket may send.
     pub requests: Vec<&'static str>,
+}
+
+/// Counts something in a gauge as long as it is there.
+#[must_use]
+pub struct Counted(Gauge);
+
+impl Counted {
+    pub fn by(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// How fast a counter grows.
@@ -202,6 +220,8 @@ impl Metrics {
             closed: names.add("sockets_closed", "Sockets gone by reason"),
             orders_removed: names.add("orders_removed", "Finished orders that were kept long enough"),
             persons_erased: names.add("persons_erased", "Persons whose data was erased"),
+            polls_waiting: names
+                .add("polls_waiting", "Requests that are held until there is something to tell"),
             trail_dropped: names.add("trail_dropped", "Positions that did not reach the trail"),
             trail_depth: names.add("trail_depth", "Positions waiting to be written"),
             writes_waiting: names.add("writes_waiting", "Changes that wait for their commit"),

@@ -159,13 +159,15 @@ async fn flush(db: &Db, metrics: &Metrics, batch: &mut Vec<TrailPoint>, newest: 
             tracing::warn!(%error, fixes = batch.len(), "positions could not be written");
         }
         // The database refuses a value of one row, and must not cost the others.
-        Err(_) => {
+        Err(error) => {
+            let before = metrics.trail_dropped.get();
             for point in &*batch {
-                if let Err(error) = insert_fixes(db, std::slice::from_ref(point)).await {
+                if insert_fixes(db, std::slice::from_ref(point)).await.is_err() {
                     metrics.trail_dropped.inc();
-                    tracing::warn!(%error, "a position could not be written");
                 }
             }
+            let fixes = metrics.trail_dropped.get() - before;
+            tracing::warn!(%error, fixes, "positions could not be written");
         }
     }
     for point in batch.drain(..) {
@@ -193,12 +195,13 @@ async fn write_last_positions(db: &Db, newest: &mut NewestFixes) {
             Err(error @ Refusal::Unavailable) => {
                 tracing::warn!(%error, drivers = chunk.len(), "last positions could not be written");
             }
-            Err(_) => {
+            Err(error) => {
+                let mut drivers = 0;
                 for point in chunk {
-                    if let Err(error) = upsert_last_positions(db, std::slice::from_ref(point)).await {
-                        tracing::warn!(%error, "a last position could not be written");
-                    }
+                    drivers +=
+                        u32::from(upsert_last_positions(db, std::slice::from_ref(point)).await.is_err());
                 }
+                tracing::warn!(%error, drivers, "last positions could not be written");
             }
         }
     }

@@ -50,10 +50,10 @@ fn without_case(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Reads an id from text, or from a whole number, which is taken as its digits.
-struct IdVisitor<T>(fn(&str) -> Result<T, &'static str>);
+/// Reads a value from text, or from a whole number, which is taken as its digits.
+pub(super) struct TextOrNumber<T, R>(pub fn(&str) -> Result<T, R>);
 
-impl<T> serde::de::Visitor<'_> for IdVisitor<T> {
+impl<T, R: fmt::Display> serde::de::Visitor<'_> for TextOrNumber<T, R> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -110,7 +110,7 @@ macro_rules! id {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_any(IdVisitor(Self::parse))
+                deserializer.deserialize_any(TextOrNumber(Self::parse))
             }
         }
     };

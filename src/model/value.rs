@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
+
+use super::id::TextOrNumber;
 
 /// Text without control characters except line breaks and tabs, as a regular expression, for documents: see [`Text`].
 pub const TEXT_PATTERN: &str = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$";
@@ -117,17 +118,23 @@ impl<const MIN: usize, const MAX: usize> Text<MIN, MAX> {
     pub const MAX: usize = MAX;
 }
 
-impl<'de, const MIN: usize, const MAX: usize> Deserialize<'de> for Text<MIN, MAX> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let length = text.chars().count();
-        if !(MIN..=MAX).contains(&length) {
-            return Err(serde::de::Error::custom(format!("must have {MIN} to {MAX} characters")));
+impl<const MIN: usize, const MAX: usize> Text<MIN, MAX> {
+    fn check(text: &str) -> Result<(), String> {
+        if !(MIN..=MAX).contains(&text.chars().count()) {
+            return Err(format!("must have {MIN} to {MAX} characters"));
         }
         // PostgreSQL cannot store NUL, and no name needs an escape sequence.
         if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
-            return Err(serde::de::Error::custom("must not contain control characters"));
+            return Err("must not contain control characters".to_owned());
         }
+        Ok(())
+    }
+}
+
+impl<'de, const MIN: usize, const MAX: usize> Deserialize<'de> for Text<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::check(&text).map_err(serde::de::Error::custom)?;
         Ok(Self(text))
     }
 }
@@ -150,25 +157,9 @@ impl Code {
 
 impl<'de> Deserialize<'de> for Code {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-
-        impl serde::de::Visitor<'_> for Visitor {
-            type Value = Code;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("text or a whole number")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Code, E> {
-                let Text(text) = Text::<1, { Code::MAX }>::deserialize(text.into_deserializer())?;
-                Ok(Code(text))
-            }
-
-            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Code, E> {
-                Ok(Code(number.to_string()))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
+        deserializer.deserialize_any(TextOrNumber(|text| {
+            Text::<1, { Self::MAX }>::check(text).map(|()| Self(text.to_owned()))
+        }))
     }
 }
 

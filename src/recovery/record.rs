@@ -128,17 +128,20 @@ impl Pending {
             Err(refusal @ (Refusal::Unavailable | Refusal::Conflict(_))) => return Err(refusal),
             Err(refusal) => tracing::warn!(%refusal, "sessions are written down one by one"),
         }
-        let mut refused = Ok(());
+        let (mut refused, mut count) = (Ok(()), 0);
         for one in self.singles() {
             match one.write(recovery, beat).await {
                 Ok(()) => {}
                 // What is written already is written again: that changes nothing.
                 Err(refusal @ (Refusal::Unavailable | Refusal::Conflict(_))) => return Err(refusal),
                 Err(refusal) => {
-                    tracing::warn!(%refusal, "a session could not be written down");
                     refused = Err(refusal);
+                    count += 1;
                 }
             }
+        }
+        if let Err(refusal) = &refused {
+            tracing::warn!(%refusal, count, "changes of sessions could not be written down");
         }
         let waiting = std::mem::take(&mut self.waiting);
         *self = Self { holders: std::mem::take(&mut self.holders), waiting, ..Self::default() };

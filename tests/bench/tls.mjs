@@ -15,7 +15,7 @@ const [cert, key] = ['cert.pem', 'key.pem'].map((name) => path.join(dir, name));
 execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', '/CN=x',
   '-addext', 'subjectAltName=IP:127.0.0.1', '-keyout', key, '-out', cert], { stdio: 'ignore' });
 
-/** CPU time of a process so far, in seconds: user, and all. */
+/** CPU time of a process so far, in seconds. */
 function cpu({ pid }) {
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ');
   return (Number(fields[11]) + Number(fields[12])) / 100;
@@ -25,7 +25,7 @@ async function measure(tls) {
   const args = ['--location-rate-per-second', '0', '--socket-requests-per-second', '0', ...(tls ? ['--tls-cert', cert, '--tls-key', key] : [])];
   const server = await Server.start({ args });
   const options = tls ? { ca: readFileSync(cert) } : {};
-  let [reports, missing, running] = [0, 0, true];
+  let [reports, before, running] = [0, 0, true];
   const drivers = await Promise.all(Array.from({ length: DRIVERS }, async () => {
     const who = people();
     const { id } = await server.assigned(who);
@@ -51,9 +51,9 @@ async function measure(tls) {
     }
   });
   await new Promise((resolve) => { setTimeout(resolve, 1000); });
-  [reports, missing] = [0, cpu(server.child)];
+  [reports, before] = [0, cpu(server.child)];
   await new Promise((resolve) => { setTimeout(resolve, SECONDS * 1000); });
-  const spent = (cpu(server.child) - missing) / reports * 1e6;
+  const spent = (cpu(server.child) - before) / reports * 1e6;
   running = false;
   await Promise.all(loops);
   closeAll();

@@ -2,6 +2,7 @@
 
 use chrono::TimeDelta;
 use ordercast::model::Role;
+use sea_orm::{ConnectionTrait, Database, Statement};
 use serde_json::{Value, json};
 
 use crate::harness::{Server, TestDb, assignment, until};
@@ -108,19 +109,22 @@ on_both_databases! {
         let mut socket = Socket::connect(&server, "customer", Role::Customer).await;
         assert_eq!(socket.ask("subscribe:order", json!({"orderId": "mine"})).await["ok"], true);
         socket.event("order:status_update").await;
+        let disk = Database::connect(db.url()).await.expect("the database");
+        let is_open = async || {
+            let open = "SELECT id FROM socket_session WHERE ended_at IS NULL";
+            let open = Statement::from_string(disk.get_database_backend(), open);
+            disk.query_one_raw(open).await.expect("an answer").is_some()
+        };
         // The recovery window counts from the disconnect, not from the connect.
         server.clock.advance(TimeDelta::minutes(59));
         socket.ask("token:refresh", json!({"token": customer()})).await;
         let mut later = TimeDelta::zero();
         for (away, comes_back) in [(TimeDelta::hours(24), true), (TimeDelta::hours(24) + TimeDelta::minutes(1), false)] {
-            // The end of the connection must be stored before the clock moves.
+            // Begin and end of the connection must be on disk before the clock moves.
             let (pid, offset) = (socket.pid.clone(), socket.offset.clone());
+            until("the session is open on disk", async || is_open().await).await;
             drop(socket);
-            crate::harness::until("the client is disconnected", async || {
-                server.metrics().await.contains("ordercast_connections{role=\"customer\",client=\"realtime\"} 0")
-            })
-            .await;
-            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            until("its end is on disk", async || !is_open().await).await;
             server.clock.advance(away);
             later += away;
             let auth = json!({"token": customer(), "pid": pid, "offset": offset});

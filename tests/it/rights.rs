@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use crate::harness::{PATIENCE, SECRET, Server, TestDb, assignment, new_order};
+use crate::harness::{PATIENCE, SECRET, Server, TestDb, assignment, new_order, until};
 use crate::on_both_databases;
 use crate::socket::Socket;
 
@@ -138,7 +138,7 @@ on_both_databases! {
         }
         assert_eq!(watcher.get("/users/7/presence").await.body["online"], true);
         assert_eq!(watcher.delete("/users/7/sessions").await.status, 200);
-        crate::harness::until("all roles of the user are disconnected", async || {
+        until("all roles of the user are disconnected", async || {
             watcher.get("/users/7/presence").await.body["connections"] == 0
         })
         .await;
@@ -186,6 +186,12 @@ on_both_databases! {
     }
 }
 
+/// Waits until so many long polls have arrived and wait.
+async fn polls_wait(server: &Server, count: u32) {
+    let line = format!("ordercast_polls_waiting {count}\n");
+    until("the polls wait", async || server.metrics().await.contains(&line)).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_poll_does_not_outlive_its_token() {
     let db = TestDb::sqlite();
@@ -199,8 +205,7 @@ async fn a_long_poll_does_not_outlive_its_token() {
         tokio::spawn(async move { api.get("/orders/mine/events?after=1&wait=30").await })
     };
     let (revoked, waits) = (poll("customer", Role::Customer), poll("chef", Role::Chef));
-    // Nothing tells that a poll waits.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    polls_wait(&server, 2).await;
     assert_eq!(admin.delete("/users/customer/sessions").await.status, 200);
     admin.status("mine", "accepted").await;
     revoked.await.expect("an answer").assert_problem(401, "unauthorized");
@@ -209,7 +214,7 @@ async fn a_long_poll_does_not_outlive_its_token() {
         let api = server.api("root", Role::Admin);
         tokio::spawn(async move { api.get("/orders/mine/events?after=2&wait=30").await })
     };
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    polls_wait(&server, 1).await;
     server.clock.advance(TimeDelta::seconds(3_601));
     server.admin().status("mine", "preparing").await;
     waits.await.expect("an answer").assert_problem(401, "token_expired");
@@ -267,22 +272,26 @@ async fn poll(server: &Server, auth: &Value) {
 async fn nobody_survives_a_revocation_while_connecting() {
     const ROUNDS: usize = 1_000;
     const AT_ONCE: usize = 40;
+    const MOMENTS: usize = 10;
     let db = TestDb::sqlite();
-    let server = Server::start(&db, &[]).await;
+    // The clock stands still: a token that is first seen when it is seconds old may be one of a login after the revocation.
+    let server = Server::start_with_manual_clock(&db, &[]).await;
     server.order_with_driver("watched", "in_transit").await;
     let session = json!({"order_id": "watched", "rider_id": "driver"});
     let started = server.admin().post("/tracking/start", session).await;
     let tracking = started.body["tracking_id"].as_str().expect("a tracking id").to_owned();
-    let admin = server.admin();
+    let (admin, anonymous) = (server.admin(), server.anonymous());
     for first in (0..ROUNDS).step_by(AT_ONCE) {
         let rounds = (first..first + AT_ONCE).map(|round| {
-            let (server, admin, tracking) = (&server, &admin, &tracking);
+            let (server, admin, anonymous, tracking) = (&server, &admin, &anonymous, &tracking);
             async move {
                 let user = format!("u{round}");
                 let token = server.token(&user, Role::Customer);
                 let revoked = async {
-                    // The moments of connecting, one after the other.
-                    tokio::time::sleep(Duration::from_micros(150 * (round as u64 % 40))).await;
+                    // The moments of connecting, one after the other, at each door: as long as so many requests take.
+                    for _ in 0..(round / DOORS.len()) % MOMENTS {
+                        assert_eq!(anonymous.get("/health").await.status, 200);
+                    }
                     admin.delete(&format!("/users/{user}/sessions")).await
                 };
                 let ((), revoked) =
@@ -291,7 +300,7 @@ async fn nobody_survives_a_revocation_while_connecting() {
             }
         });
         futures_util::future::join_all(rounds).await;
-        crate::harness::until("everybody is disconnected", async || {
+        until("everybody is disconnected", async || {
             admin.get("/stats").await.body["connections"]["total"] == 0
         })
         .await;

@@ -15,6 +15,7 @@ use super::extract::{Body, Caller, OrderPath, Query};
 use crate::app::App;
 use crate::base::clock::instant;
 use crate::base::error::Refusal;
+use crate::base::metrics::Counted;
 use crate::dialect::canonical::{OrderView, StatusUpdate, StatusWord, TrackingView};
 use crate::dialect::message::Telling;
 use crate::model::access::party;
@@ -288,6 +289,7 @@ pub(super) async fn events(
             let seq = found.last().map_or(order.seq, |event| event.order.seq);
             return Ok(Json(EventList { events, seq }).into_response());
         }
+        let _waits = Counted::by(&app.metrics.polls_waiting);
         tokio::select! {
             () = notified => {}
             () = tokio::time::sleep_until(deadline) => {}

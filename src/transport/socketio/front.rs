@@ -75,7 +75,7 @@ impl Front {
         }
     }
 
-    fn app(&self) -> Option<&App> {
+    pub(super) fn app(&self) -> Option<&App> {
         self.door.as_ref().map(|door| door.sessions.app())
     }
 

@@ -14,6 +14,7 @@ use super::greeting::{mend_polled, without_close};
 use super::packet::{refusal_of_version_3, write_acks};
 use super::polling::PollingClient;
 use super::posts;
+use crate::base::metrics::Counted;
 
 /// How often in a row socketioxide is asked again when nothing is left of its answer.
 const POLLS: usize = 3;
@@ -26,6 +27,7 @@ impl Front {
             guard.front = None;
             return self.engine.call(request).await;
         };
+        let _waits = self.app().map(|app| Counted::by(&app.metrics.polls_waiting));
         let polled = tokio::select! {
             biased;
             () = client.until_probing() => Response::new(Body::from(if eio3 { "1:6" } else { "6" })),

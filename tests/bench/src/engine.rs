@@ -67,20 +67,22 @@ impl Engine {
 
     /// Whether the server has closed a muted socket. Reads the remaining bytes until the end of the stream, or until
     /// nothing arrives for a second.
-    pub fn is_closed(&mut self, index: usize) -> bool {
-        let mut empty_reads = 0;
-        while empty_reads < 10 {
-            match self.connections.all[index].tcp.read(&mut self.buffer) {
-                Ok(0) => return true,
-                Ok(_) => empty_reads = 0,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    empty_reads += 1;
-                    std::thread::sleep(Duration::from_millis(100));
-                }
-                Err(_) => return true,
+    pub fn is_closed(&mut self, index: usize) -> Result<bool> {
+        let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(1));
+        let tcp = &mut self.connections.all[index].tcp;
+        poll.registry().register(tcp, Token(0), Interest::READABLE)?;
+        loop {
+            match tcp.read(&mut self.buffer) {
+                Ok(0) => return Ok(true),
+                Ok(_) => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => return Ok(true),
+            }
+            poll.poll(&mut events, Some(Duration::from_secs(1)))?;
+            if events.is_empty() {
+                return Ok(false);
             }
         }
-        false
     }
 
     /// Waits for data up to `timeout`, in whole milliseconds. Passes each packet to `on_packet` with the index of its

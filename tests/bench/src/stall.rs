@@ -63,6 +63,6 @@ pub async fn run(target: &Target, options: &Options) -> Result<Value> {
         "flood": flood,
         "healthy": healthy,
         "stalled": stalled,
-        "dropped": load.engine.is_closed(stalling),
+        "dropped": load.engine.is_closed(stalling)?,
     }))
 }

@@ -12,10 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tokio::{
-    task::JoinSet,
-    time::{sleep, sleep_until},
-};
+use tokio::{sync::Notify, task::JoinSet, time::sleep_until};
 
 use crate::{
     Target,
@@ -36,6 +33,9 @@ const CHAIN: [&str; 8] = [
     "in_transit",
     "delivered",
 ];
+
+/// How long the events of watchers may take.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -81,6 +81,20 @@ type RequestTimes = Rc<[Cell<Option<Instant>>; CHAIN.len()]>;
 struct Tally {
     requests: RefCell<Samples>,
     deliveries: RefCell<Samples>,
+    snapshots: Cell<usize>,
+    /// Notified of each event of a watcher.
+    news: Notify,
+}
+
+impl Tally {
+    async fn until(&self, condition: impl Fn() -> bool) -> Result<()> {
+        let met = async {
+            while !condition() {
+                self.news.notified().await;
+            }
+        };
+        Ok(tokio::time::timeout(PATIENCE, met).await?)
+    }
 }
 
 pub async fn run(target: &Target, options: &Options) -> Result<Value> {
@@ -100,8 +114,10 @@ pub async fn run(target: &Target, options: &Options) -> Result<Value> {
         })
     };
     let connections = socket::many(writers, connect).await?;
-    // Waits until the snapshots that follow the subscriptions have arrived.
-    sleep(Duration::from_secs(1)).await;
+    tally
+        .until(|| tally.snapshots.get() >= orders)
+        .await
+        .context("the snapshots that follow the subscriptions")?;
     let fsync = options.fsync_dir.as_deref().map(fsync).transpose()?;
 
     let end = Span::begin(target.pid)?;
@@ -137,7 +153,8 @@ pub async fn run(target: &Target, options: &Options) -> Result<Value> {
         Some(ended) = tasks.join_next() => ended??,
     }
     let span = end()?;
-    sleep(Duration::from_secs(1)).await;
+    let changes = tally.requests.borrow().count();
+    tally.until(|| tally.deliveries.borrow().count() >= changes).await.context("the last deliveries")?;
     let (requests, deliveries) = (tally.requests.borrow(), tally.deliveries.borrow());
     let (changes, delivered) = (requests.count(), deliveries.count());
     ensure!(changes > 0 && delivered == changes, "{delivered} of {changes} changes were delivered");
@@ -179,12 +196,15 @@ async fn watch(mut socket: Socket, requested: RequestTimes, tally: Rc<Tally>) ->
         // The last argument of a durable event is its offset, which is not needed here.
         let mut arguments = serde_json::Deserializer::from_slice(data).into_iter::<Value>();
         let event = arguments.next().context("no payload")??;
-        if event["snapshot"] != true {
+        if event["snapshot"] == true {
+            tally.snapshots.update(|count| count + 1);
+        } else {
             let (status, requested_at) = steps.next().context("more events than requests")?;
             let requested_at = requested_at.get().filter(|_| event["status"] == *status);
             let requested_at = requested_at.with_context(|| format!("out of order: {event}"))?;
             tally.deliveries.borrow_mut().add(now - requested_at);
         }
+        tally.news.notify_one();
     }
 }
 

@@ -70,6 +70,11 @@ class PythonClient(unittest.TestCase):
         with urllib.request.urlopen(request) as response:
             return json.load(response)
 
+    def polls_waiting(self):
+        with urllib.request.urlopen(f"{self.base}/metrics") as response:
+            lines = response.read().decode().splitlines()
+        return int(next(line for line in lines if line.startswith("ordercast_polls_waiting ")).split()[1])
+
     def client(self, transport, **claims):
         client = socketio.SimpleClient()
         self.addCleanup(client.disconnect)
@@ -215,8 +220,9 @@ class PythonClient(unittest.TestCase):
         client.on("connected", greeted, namespace="/realtime")
         client.connect(self.base, namespaces=["/realtime"], transports=[transport], auth=auth, wait_timeout=WAIT)
         wait(1, "the greeting")
-        # The stop has to answer a poll that waits. Nothing tells when it has arrived.
-        time.sleep(0.3)
+        # The stop has to answer a poll that waits.
+        while transport == "polling" and not self.polls_waiting():
+            pass  # each look is a request
         self.kill(signal.SIGTERM)
         life = 2
         self.start(self.port)
