@@ -97,6 +97,8 @@ macro_rules! on_both_databases {
 pub struct Server {
     pub address: SocketAddr,
     pub clock: Clock,
+    /// Shared by everything that asks this server: to make a client takes longer than most requests.
+    http: reqwest::Client,
     stop: CancellationToken,
     running: JoinHandle<Result<(), ServerError>>,
 }
@@ -131,7 +133,7 @@ impl Server {
         let address = listener.local_addr().expect("its address");
         let stop = CancellationToken::new();
         let running = tokio::spawn(server::run(config, clock.clone(), listener, stop.clone(), || ()));
-        let server = Self { address, clock, stop, running };
+        let server = Self { address, clock, http: reqwest::Client::new(), stop, running };
         // The kernel accepts connections before the server is up. The first answer shows that it is up.
         assert_eq!(server.anonymous().get("/ready").await.status, 200);
         server
@@ -156,7 +158,7 @@ impl Server {
     }
 
     pub fn with_token(&self, token: Option<String>) -> Api {
-        Api { base: format!("http://{}", self.address), token, http: reqwest::Client::new() }
+        Api { base: format!("http://{}", self.address), token, http: self.http.clone() }
     }
 
     /// The text of `/metrics`.
