@@ -137,11 +137,16 @@ impl Load {
             return Ok(Value::Null);
         }
         let rate = measured["reports_per_s"].as_f64().context("no rate")? / 2.0;
+        self.at(rate, seconds)
+    }
+
+    /// Runs an open loop at a rate of reports per second.
+    pub fn at(&mut self, rate: f64, seconds: f64) -> Result<Value> {
         let paces = [Pace { drivers: self.traffic.drivers(), rate }];
         self.open(&paces, 0.5)?;
-        let half = self.measure(&paces, seconds)?;
+        let measured = self.measure(&paces, seconds)?;
         self.settle()?;
-        Ok(merged(half, json!({ "rate": rate })))
+        Ok(merged(measured, json!({ "rate": rate })))
     }
 
     /// Runs an open loop for some seconds and returns the measured values.

@@ -28,15 +28,22 @@ pub struct Options {
     /// Seconds of the measurement at half that rate; 0 = none
     #[arg(long, default_value_t = 5.0)]
     half_seconds: f64,
+    /// Reports per second of another measurement, as long as the one at half rate
+    #[arg(long)]
+    rate: Option<f64>,
 }
 
 pub async fn run(target: &Target, options: &Options) -> Result<Value> {
-    let &Options { listeners, window, warm_up, seconds, half_seconds } = options;
+    let &Options { listeners, window, warm_up, seconds, half_seconds, rate } = options;
     let begun = Instant::now();
     let shape = Shape { drivers: 1, orders: 1, watchers: listeners, staff: true };
     let mut load = Load::prepare(target, shape).await?;
     let setup = begun.elapsed().as_secs_f64();
     let measured = load.closed(window, warm_up, seconds)?;
     let half = load.half(&measured, half_seconds)?;
-    Ok(merged(measured, json!({ "listeners": listeners, "window": window, "setup_s": setup, "half": half })))
+    let at_rate = rate.map(|rate| load.at(rate, half_seconds)).transpose()?;
+    let shape = json!({
+        "listeners": listeners, "window": window, "setup_s": setup, "half": half, "at_rate": at_rate,
+    });
+    Ok(merged(measured, shape))
 }
