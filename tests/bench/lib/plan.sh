@@ -1,7 +1,7 @@
 # The plan of a run: what is measured, in which order and for how long.
 # shellcheck shell=bash disable=SC2154,SC2034 # the variables are those of `run` and its other parts
 
-all_servers='ordercast limit bare tungstenite bun node nest fastify python fastapi'
+all_servers="ordercast ${BEFORE:+before }limit bare tungstenite bun node nest fastify python fastapi"
 rounds=${ROUNDS:-5} long=2 half=2 idle=25 stall=13
 if [ -n "${QUICK:-}" ]; then rounds=${ROUNDS:-1} long=1 half=1 idle=3 stall=3; fi
 

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 
 export const titles = {
   ordercast: 'Ordercast',
+  before: 'Ordercast before',
   limit: 'the limit (epoll)',
   bare: 'socketioxide',
   tungstenite: 'tungstenite, raw',

@@ -11,17 +11,22 @@ prefer() {
   if [ "$1" = self ]; then renice -n -15 $$ >/dev/null; fi
 } 2>/dev/null
 
+# is_ordercast NAME: whether it is ours, of today or of before.
+is_ordercast() { [ "$1" = ordercast ] || [ "$1" = before ]; }
+
 # start_server NAME DATABASE ORDERS: sets $server to the process id and $options to the generator's options.
 start_server() {
   local name=$1 database=$2 orders=$3
-  if [ "$name" = ordercast ]; then make_database "$database" "$orders" || return 1; fi
+  if is_ordercast "$name"; then make_database "$database" "$orders" || return 1; fi
   port=$((port + 1))
   options=(--addr "127.0.0.1:$port" --label "$name")
   case $name in tungstenite | fastify | fastapi) options+=(--wire ws) ;; esac
   case $name in
-    ordercast)
+    ordercast | before)
+      local binary=${ordercast[0]}
+      [ "$name" = ordercast ] || binary=$BEFORE
       options+=(--jwt-secret "$secret")
-      run_server "${ordercast[@]}" --listen "127.0.0.1:$port" --database-url "$database_url"
+      run_server "$binary" "${ordercast[@]:1}" --listen "127.0.0.1:$port" --database-url "$database_url"
       ;;
     bare | limit | tungstenite) run_server "$(dirname "$GENERATOR")/$name" ;;
     bun) run_server tests/bench/peers/node_modules/.bin/bun tests/bench/peers/bun.mjs ;;

@@ -41,6 +41,7 @@ export const targets = {
   relay: (lines) => [
     ...[['node', 2.5], ['nest', 4], ['limit', 0.7], ['bare', 1.25]].map(([peer, bound]) =>
       atLeast(`reports, ${peer}`, against(lines, peer, 'reports_per_s'), bound)),
+    atLeast('reports, before', against(lines, 'before', 'reports_per_s'), 1),
     atMost('p99 of a delivery at half load, limit', against(lines, 'limit', 'half.delivery_ms.p99'), 1.5),
   ],
   status: (lines) => unique(lines, 'database').flatMap((database) => unique(lines, 'door').flatMap((door) => {
