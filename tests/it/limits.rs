@@ -159,3 +159,23 @@ async fn a_body_that_does_not_arrive_is_given_up() {
     );
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_sends_too_much_sees_why_it_is_refused() {
+    const SENT: usize = 20_000_000;
+    let db = TestDb::sqlite();
+    let server = Server::start(&db, &[]).await;
+    let token = server.token("customer", Role::Customer);
+    let head = format!(
+        "POST /orders HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {SENT}\r\n\r\n"
+    );
+    let mut tcp = TcpStream::connect(server.address).await.expect("connected");
+    tcp.write_all(head.as_bytes()).await.expect("sent");
+    // The answer is there long before the end of this, and the server has ended its side.
+    tcp.write_all(&vec![b'x'; SENT]).await.expect("all is taken");
+    let mut answer = String::new();
+    tcp.read_to_string(&mut answer).await.expect("the end");
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(answer.contains("\"code\":\"too_large\""), "{answer}");
+    server.stop().await;
+}

@@ -2,6 +2,7 @@
 
 mod flusher;
 mod identity;
+mod linger;
 mod out;
 mod pipe;
 mod push;
@@ -18,6 +19,7 @@ pub use writer::{ConnectionWriter, LAST_WORDS};
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -153,6 +155,13 @@ impl Handle {
         }
     }
 
+    /// The client may still send when its connection ends.
+    fn lingers(&self) {
+        if let Some(writer) = self.writer.upgrade() {
+            writer.lingers.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Ends the connection in both directions. Tasks that read or write it learn that at once.
     pub fn kill(&self) {
         if let Some(writer) = self.writer.upgrade() {
@@ -285,7 +294,14 @@ async fn one(conn: Conn, handle: Handle, router: Router, stop: CancellationToken
     let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(handle.clone());
-        router.clone().call(request)
+        let (response, handle) = (router.clone().call(request), handle.clone());
+        async move {
+            let response = response.await;
+            if response.as_ref().is_ok_and(|response| linger::is_due(response)) {
+                handle.lingers();
+            }
+            response
+        }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::linger::Linger;
 use super::pipe::Input;
 use super::tap::IncomingTap;
 use super::writer::ConnectionWriter;
@@ -35,6 +36,7 @@ struct Stream {
     before: Option<Box<[u8]>>,
     tap: Option<Box<dyn IncomingTap>>,
     number: u64,
+    linger: Option<Linger>,
     /// Bytes of a WebSocket that may still come before a verified token has.
     strange: usize,
     /// The connection counts against the limits of all and of its address until it ends, also as a WebSocket.
@@ -47,7 +49,7 @@ pub(super) type Place = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 impl Conn {
     pub(super) fn new(input: Input, writer: Arc<ConnectionWriter>, number: u64, place: Place) -> Self {
         let strange = STRANGE;
-        Self(Some(Stream { input, writer, before: None, tap: None, number, strange, _place: place }))
+        Self(Some(Stream { input, writer, before: None, tap: None, number, linger: None, strange, _place: place }))
     }
 
     /// Puts bytes back that were read already. They are read again.
@@ -192,9 +194,13 @@ impl AsyncWrite for Conn {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &self.0 {
-            Some(stream) => stream.writer.poll_shutdown(cx),
-            None => Poll::Ready(Ok(())),
+        let Some(stream) = &mut self.get_mut().0 else { return Poll::Ready(Ok(())) };
+        if stream.linger.is_none() {
+            ready!(stream.writer.poll_shutdown(cx))?;
+            if !stream.writer.lingers.load(Ordering::Relaxed) {
+                return Poll::Ready(Ok(()));
+            }
         }
+        stream.linger.get_or_insert_with(Linger::begin).poll(cx, &mut stream.input, &stream.writer).map(Ok)
     }
 }

@@ -48,6 +48,8 @@ pub struct ConnectionWriter {
     news: AtomicBool,
     /// The incoming tap has to answer a ping.
     pub(super) pong_due: AtomicBool,
+    /// The client may still send a request that was refused.
+    pub(super) lingers: AtomicBool,
 }
 
 /// What the read side has to take over from here.
@@ -72,6 +74,7 @@ impl ConnectionWriter {
             for_reader: Mutex::default(),
             news: AtomicBool::new(false),
             pong_due: AtomicBool::new(false),
+            lingers: AtomicBool::new(false),
         })
     }
 
