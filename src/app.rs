@@ -10,6 +10,7 @@ use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::health::Health;
 use crate::base::metrics::Metrics;
+use crate::cluster::Cluster;
 use crate::driver::Drivers;
 use crate::driver::trail::Trail;
 use crate::event::bus::Bus;
@@ -31,6 +32,7 @@ pub struct Infrastructure {
     pub auth: Arc<Auth>,
     pub events: Relay,
     pub bus: Bus,
+    pub cluster: Cluster,
     pub clock: Clock,
     pub metrics: Metrics,
     pub db: Db,
@@ -45,6 +47,8 @@ pub struct AppParts {
     pub events: Relay,
     /// Carries live events.
     pub bus: Bus,
+    /// The other nodes.
+    pub cluster: Cluster,
     pub orders: Orders,
     pub drivers: Drivers,
     pub tracking: Tracking,
@@ -68,7 +72,8 @@ impl App {
     /// Makes the remaining use cases and puts all of them together.
     #[must_use]
     pub fn new(infrastructure: Infrastructure, orders: Orders, trail: Trail, recovery: Recovery) -> Self {
-        let Infrastructure { config, health, auth, events, bus, clock, metrics, db } = infrastructure;
+        let Infrastructure { config, health, auth, events, bus, cluster, clock, metrics, db } =
+            infrastructure;
         let limits = &config.limits;
         let drivers = Drivers::new(db.clone(), clock.clone(), trail, bus.clone(), orders.clone(), limits);
         let keeping = Keeping::new(db.clone(), clock.clone(), limits, metrics.clone());
@@ -79,6 +84,7 @@ impl App {
             auth,
             events,
             bus,
+            cluster,
             orders,
             drivers,
             tracking,

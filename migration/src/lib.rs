@@ -14,6 +14,7 @@ mod m0008_outbox;
 mod m0009_forgetting;
 mod m0010_revoked_tokens;
 mod m0011_quantities;
+mod m0012_nodes;
 
 /// All migrations, oldest first.
 pub struct Migrator;
@@ -33,6 +34,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0009_forgetting::Migration),
             Box::new(m0010_revoked_tokens::Migration),
             Box::new(m0011_quantities::Migration),
+            Box::new(m0012_nodes::Migration),
         ]
     }
 }

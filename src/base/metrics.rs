@@ -70,6 +70,8 @@ pub struct Inner {
     pub unauthenticated_bytes: Gauge,
     pub polling_clients: Gauge,
     pub polls_waiting: Gauge,
+    pub nodes: Gauge,
+    pub clock_offset_millis: Gauge,
     pub events_committed: Count,
     pub log_reads: Count,
     recoveries: Family<OutcomeLabel, Count>,
@@ -222,6 +224,11 @@ impl Metrics {
             persons_erased: names.add("persons_erased", "Persons whose data was erased"),
             polls_waiting: names
                 .add("polls_waiting", "Requests that are held until there is something to tell"),
+            nodes: names.add("nodes", "Nodes that are alive on this database"),
+            clock_offset_millis: names.add(
+                "clock_offset_milliseconds",
+                "How far the clock of the database is ahead of this machine's",
+            ),
             trail_dropped: names.add("trail_dropped", "Positions that did not reach the trail"),
             trail_depth: names.add("trail_depth", "Positions waiting to be written"),
             writes_waiting: names.add("writes_waiting", "Changes that wait for their commit"),

@@ -226,6 +226,7 @@ impl Pending {
             let seen = server_node::ActiveModel {
                 id: Set(recovery.node().to_owned()),
                 seen_at: Set(recovery.now()),
+                ..Default::default()
             };
             let again = OnConflict::column(server_node::Column::Id)
                 .update_column(server_node::Column::SeenAt)

@@ -98,11 +98,16 @@ pub struct ReplayRequest {
 }
 
 impl Recovery {
-    /// Reads the database's signing key, or creates it.
+    /// Reads the database's signing key, or creates it. `node` is the id of this process.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn open(db: Db, clock: Clock, limits: Limits) -> Result<(Self, RecoveryWorker), Refusal> {
+    pub async fn open(
+        db: Db,
+        clock: Clock,
+        limits: Limits,
+        node: String,
+    ) -> Result<(Self, RecoveryWorker), Refusal> {
         let ours = server_key::ActiveModel {
             name: Set("session".to_owned()),
             value: Set(hex::encode(clock.random::<32>())),
@@ -117,7 +122,6 @@ impl Recovery {
         let key = key.ok_or_else(|| Refusal::internal("the session key cannot be read"))?;
         let (changes, changes_out) = mpsc::channel(QUEUE);
         let (questions, questions_out) = mpsc::channel(QUEUE);
-        let node = clock.uuid().to_string();
         let signer = Signer::new(&key);
         let recovery = Self(Arc::new(Parts { db, clock, limits, signer, node, changes, questions }));
         let work =

@@ -44,6 +44,8 @@ impl Drain {
         let app = sessions.app();
         let drain_time = Duration::from_millis(app.config.limits.drain_ms);
         app.health.drain();
+        let delay = Duration::from_millis(app.config.cluster.drain_delay_ms);
+        tokio::time::sleep(delay).await;
         app.events.release_waiting();
         let answered = async {
             while self.in_progress.load(Ordering::Acquire) > 0 {

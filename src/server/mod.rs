@@ -21,6 +21,7 @@ use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::health::Health;
 use crate::base::metrics::{Metrics, Words};
+use crate::cluster::{Cluster, Membership};
 use crate::dialect::Dialect;
 use crate::dialect::realtime::REQUESTS;
 use crate::driver::trail::{Trail, TrailWriter};
@@ -89,16 +90,24 @@ struct Background {
     commits: Commits,
     trail: TrailWriter,
     recovery: RecoveryWorker,
+    membership: Membership,
     order_service: Option<OrderService>,
 }
 
 /// Opens the database, makes the use cases and loads their state.
 async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerError> {
-    let auth = Auth::new(config.key_source(), clock.clone()).map_err(ServerError::Config)?;
     let url = config.database.url().map_err(ServerError::Config)?;
-    let db = Db::open(&url).await.map_err(ServerError::Database)?;
+    let clock = match clock {
+        Clock::System if config.database.is_shared() => Clock::shared(),
+        clock => clock,
+    };
+    let auth = Auth::new(config.key_source(), clock.clone()).map_err(ServerError::Config)?;
+    let connections = config.database.database_max_connections;
+    let db = Db::open(&url, connections).await.map_err(ServerError::Database)?;
     let (health, metrics) = (Arc::new(Health::default()), Metrics::new(words()));
     let limits = config.limits.clone();
+    let joined = Cluster::join(db.clone(), clock.clone(), &config.cluster, metrics.clone()).await;
+    let (cluster, membership) = joined.map_err(ServerError::Start)?;
     let events = Relay::new(db.clone(), Arc::clone(&health), metrics.clone());
     let (writer, commits) =
         Writer::new(db.clone(), clock.clone(), events.clone(), Arc::clone(&health), metrics.clone());
@@ -106,7 +115,7 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
     let orders = Orders::new(db.clone(), clock.clone(), events.clone(), writer, &limits, metrics.clone());
     auth.prepare().await;
     events.begin().await.map_err(ServerError::Start)?;
-    let opened = Recovery::open(db.clone(), clock.clone(), limits.clone()).await;
+    let opened = Recovery::open(db.clone(), clock.clone(), limits.clone(), cluster.id().to_owned()).await;
     let (recovery, recovery_work) = opened.map_err(ServerError::Start)?;
     let order_service = match config.order_service_url.clone() {
         None => None,
@@ -118,12 +127,22 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
         }
     };
     let relay = events.clone();
-    let infrastructure =
-        Infrastructure { config, health, auth, events, bus: Bus::local(), clock, metrics, db: db.clone() };
+    let infrastructure = Infrastructure {
+        config,
+        health,
+        auth,
+        events,
+        bus: Bus::local(),
+        cluster,
+        clock,
+        metrics,
+        db: db.clone(),
+    };
     let app = App::new(infrastructure, orders, trail, recovery);
     app.drivers.load().await.map_err(ServerError::Start)?;
     app.load_revocations().await.map_err(ServerError::Start)?;
-    Ok((app, Background { db, relay, commits, trail: trail_writer, recovery: recovery_work, order_service }))
+    let (trail, recovery) = (trail_writer, recovery_work);
+    Ok((app, Background { db, relay, commits, trail, recovery, membership, order_service }))
 }
 
 /// The labels of metrics.
@@ -140,6 +159,7 @@ impl Background {
     fn start(self, tasks: &mut Tasks, app: &App, sessions: &Sessions, stop: &CancellationToken) {
         let listeners = sessions.clone();
         app.bus.subscribe(move |event| listeners.live(event));
+        app.cluster.tell_figures(upkeep::figures(sessions.clone()));
         let end = tasks.background.clone();
         let receivers = sessions.clone();
         let deliver = move |event| deliver(receivers.clone(), event);
@@ -150,6 +170,7 @@ impl Background {
         if let Some(order_service) = self.order_service {
             tasks.supervise("order service", order_service.run(end.clone()));
         }
+        tasks.supervise("membership", self.membership.run(Arc::clone(&app.health), end.clone()));
         let health = Arc::clone(&app.health);
         tasks.supervise("check of the log", until(end.clone(), writable::check(self.db, health)));
         tasks.supervise("keys", until(end.clone(), upkeep::refresh_keys(app.clone())));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use serde_json::json;
 
 use crate::app::App;
 use crate::base::clock::instant;
@@ -28,6 +29,19 @@ const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(1);
 const RELAY_PATIENCE: Duration = Duration::from_secs(10);
 /// How often revocations of other processes are read. The sockets of a revoked token must end within a second.
 const REVOCATION_POLL_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The figures of this node, for the others and for admins: a JSON object.
+pub(super) fn figures(sessions: Sessions) -> impl Fn() -> String {
+    move || {
+        let app = sessions.app();
+        json!({
+            "connections": app.metrics.connections(),
+            "position": app.events.position(),
+            "drivers": app.drivers.count(),
+        })
+        .to_string()
+    }
+}
 
 /// Ends the sessions of users whose tokens another process has revoked.
 pub(super) async fn apply_revocations(sessions: Sessions) {

@@ -135,8 +135,8 @@ on_both_databases! {
     }
 
     async fn a_sweep_goes_on_until_everything_old_is_gone(db: TestDb) {
-        let database = Db::open(&db.url()).await.expect("database");
-        let (recovery, _work) = Recovery::open(database.clone(), Clock::System, settings(&db, &[]).limits).await.expect("opened");
+        let database = Db::open(&db.url(), 4).await.expect("database");
+        let (recovery, _work) = Recovery::open(database.clone(), Clock::System, settings(&db, &[]).limits, "other".to_owned()).await.expect("opened");
         let at = Clock::System.now() - chrono::TimeDelta::days(2);
         let session = |number: usize| entity::socket_session::ActiveModel {
             id: Set(format!("s{number}")), user_id: Set("u".to_owned()), socket: Set(String::new()), node: Set(String::new()),

@@ -43,12 +43,12 @@ pub struct Db {
 }
 
 impl Db {
-    /// Connects as a running server, and applies pending migrations.
+    /// Connects as a running server with so many connections to `PostgreSQL`, and applies pending migrations.
     ///
     /// # Errors
     /// If the database does not answer or a migration fails.
-    pub async fn open(url: &str) -> Result<Self, DbErr> {
-        let db = Self::connect_as(url, true).await?;
+    pub async fn open(url: &str, connections: u32) -> Result<Self, DbErr> {
+        let db = Self::connect_as(url, Some(connections)).await?;
         db.migrate().await?;
         Ok(db)
     }
@@ -81,7 +81,7 @@ impl Db {
     /// # Errors
     /// If the database does not answer.
     pub async fn connect(url: &str) -> Result<Self, DbErr> {
-        Self::connect_as(url, false).await
+        Self::connect_as(url, None).await
     }
 
     /// Connects if no server runs on this database, and keeps servers from starting as long as this connection is open.
@@ -98,7 +98,7 @@ impl Db {
         Ok(postgres::alone(&db.writer).await?.then_some(db))
     }
 
-    async fn connect_as(url: &str, server: bool) -> Result<Self, DbErr> {
+    async fn connect_as(url: &str, server: Option<u32>) -> Result<Self, DbErr> {
         let trust = Arc::default();
         let (writer, reader) = if is_sqlite(url) {
             sqlite::connect(url).await?

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 use super::{AdvisoryLock, STATEMENT_CACHE, shared_options};
 use crate::base::clock::instant;
 
-const CONNECTIONS: u32 = 20;
+/// Connections of a process that is no server.
+const CONNECTIONS: u32 = 4;
 /// `PostgreSQL` cancels a statement that takes longer.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that was idle for so long is tested before it is used.
@@ -72,11 +73,11 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Opens a pool. A server marks its connections, so that [`alone`] sees that it is alive.
+/// Opens a pool. A server says how many connections it needs, and marks them, so that [`alone`] sees that it is alive.
 pub(super) async fn connect(
     url: &str,
     trust: &Arc<Trust>,
-    server: bool,
+    server: Option<u32>,
 ) -> Result<DatabaseConnection, DbErr> {
     let (url, unknown) = known_parameters(url);
     for name in unknown {
@@ -85,8 +86,8 @@ pub(super) async fn connect(
     Database::connect(options(&url, Arc::clone(trust), server)).await
 }
 
-fn options(url: &str, trust: Arc<Trust>, server: bool) -> ConnectOptions {
-    let mut options = shared_options(url, CONNECTIONS);
+fn options(url: &str, trust: Arc<Trust>, server: Option<u32>) -> ConnectOptions {
+    let mut options = shared_options(url, server.unwrap_or(CONNECTIONS));
     options
         .min_connections(2)
         .test_before_acquire_if_idle_for(IDLE_TEST)
@@ -103,7 +104,7 @@ fn options(url: &str, trust: Arc<Trust>, server: bool) -> ConnectOptions {
             let trusted = trust.trusts(meta.age, trust.now());
             Box::pin(async move { Ok(trusted) })
         });
-    if server {
+    if server.is_some() {
         options.map_sqlx_postgres_pool_opts(|pool| {
             pool.after_connect(|connection, _| {
                 Box::pin(async move {
