@@ -102,7 +102,7 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
         clock => clock,
     };
     let auth = Auth::new(config.key_source(), clock.clone()).map_err(ServerError::Config)?;
-    let connections = config.database.database_max_connections;
+    let connections = config.cluster.database_max_connections;
     let db = Db::open(&url, connections).await.map_err(ServerError::Database)?;
     let (health, metrics) = (Arc::new(Health::default()), Metrics::new(words()));
     let limits = config.limits.clone();

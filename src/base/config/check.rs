@@ -91,9 +91,6 @@ impl Serve {
             return Err("ORDER_SERVICE_URL must begin with https:// or http://".to_owned());
         }
         self.database.url()?;
-        if !(2..=10_000).contains(&self.database.database_max_connections) {
-            return Err("DATABASE_MAX_CONNECTIONS must be from 2 to 10000".to_owned());
-        }
         self.cluster.check(self.database.is_shared())?;
         self.origins()?;
         self.limits.check()?;
@@ -156,6 +153,7 @@ impl Cluster {
                 .to_owned());
         }
         for (name, value, least, most) in [
+            ("DATABASE_MAX_CONNECTIONS", u64::from(self.database_max_connections), 2, 10_000),
             ("CLUSTER_POLL_MS", u64::from(self.cluster_poll_ms), 20, 1_000),
             ("RIGHTS_LEASE_MS", u64::from(self.rights_lease_ms), 100, 60_000),
             ("DRAIN_DELAY_MS", self.drain_delay_ms, 0, 3_600_000),

@@ -92,6 +92,9 @@ pub struct Cluster {
     /// `host:port` under which the other nodes reach that address [default: the address itself]
     #[arg(long, env = "CLUSTER_ADVERTISE", value_name = "HOST:PORT", requires = "cluster_listen")]
     pub cluster_advertise: Option<String>,
+    /// Connections to `PostgreSQL`. All nodes together must not have more than it allows
+    #[arg(long, env = "DATABASE_MAX_CONNECTIONS", default_value_t = 20, value_name = "N")]
+    pub database_max_connections: u32,
     /// How often the logs are read for what other nodes have written
     #[arg(long, env = "CLUSTER_POLL_MS", default_value_t = 250, value_name = "MS")]
     pub cluster_poll_ms: u32,
@@ -277,7 +280,4 @@ pub struct Database {
     /// [default: `sqlite://ordercast.db?mode=rwc`]
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
-    /// Connections to `PostgreSQL`. All nodes together must not have more than it allows
-    #[arg(long, env = "DATABASE_MAX_CONNECTIONS", default_value_t = 20, value_name = "N")]
-    pub database_max_connections: u32,
 }
