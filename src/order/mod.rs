@@ -148,6 +148,11 @@ impl Orders {
         self.snapshots.get(id, || snapshot::read(self.events.log(), &self.metrics, id)).await
     }
 
+    /// An event of any node is being delivered.
+    pub fn learn(&self, event: &OrderEvent) {
+        self.writer.learn(event);
+    }
+
     /// Removes snapshots of an order from before `position`. Called before its event there is delivered.
     pub fn outdate(&self, id: &OrderId, position: i64) {
         self.snapshots.outdate(id, position);

@@ -69,6 +69,7 @@ pub struct Writer {
     /// Requests in the present transaction.
     under_way: Arc<AtomicUsize>,
     events: Relay,
+    known: Arc<Known>,
 }
 
 /// The receiving end of the queue, for [`Commits::run`].
@@ -83,7 +84,7 @@ struct Group {
     db: Db,
     clock: Clock,
     events: Relay,
-    known: Known,
+    known: Arc<Known>,
     health: Arc<Health>,
     metrics: Metrics,
 }
@@ -100,9 +101,15 @@ impl Writer {
     ) -> (Self, Commits) {
         let (queue, requests) = mpsc::channel(QUEUE);
         let under_way = Arc::new(AtomicUsize::new(0));
-        let group = Group { db, clock, events: events.clone(), known: Known::default(), health, metrics };
-        let writer = Self { queue, under_way: Arc::clone(&under_way), events };
+        let known = Arc::<Known>::default();
+        let group = Group { db, clock, events: events.clone(), known: Arc::clone(&known), health, metrics };
+        let writer = Self { queue, under_way: Arc::clone(&under_way), events, known };
         (writer, Commits { requests, under_way, group: Arc::new(group) })
+    }
+
+    /// An event was delivered: the next change of its order need not read it, whichever node changed it last.
+    pub fn learn(&self, event: &OrderEvent) {
+        self.known.learn(event);
     }
 
     /// How many requests wait for their turn or for their commit.
