@@ -76,9 +76,15 @@ impl Health {
         self.draining.load(Ordering::Relaxed)
     }
 
+    /// Whether the log can be read and written.
+    #[must_use]
+    pub fn has_database(&self) -> bool {
+        self.readable.load(Ordering::Relaxed) && self.writable.load(Ordering::Relaxed)
+    }
+
     /// Whether the server accepts new work: the log can be read and written, and the server is not stopping.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.readable.load(Ordering::Relaxed) && self.writable.load(Ordering::Relaxed) && !self.is_draining()
+        self.has_database() && !self.is_draining()
     }
 }

@@ -71,7 +71,9 @@ pub struct Inner {
     pub polling_clients: Gauge,
     pub polls_waiting: Gauge,
     pub nodes: Gauge,
-    pub clock_offset_millis: Gauge,
+    pub clock_offset: Gauge<f64, AtomicU64>,
+    pub ready: Gauge,
+    pub database_up: Gauge,
     pub events_committed: Count,
     pub log_reads: Count,
     recoveries: Family<OutcomeLabel, Count>,
@@ -225,10 +227,12 @@ impl Metrics {
             polls_waiting: names
                 .add("polls_waiting", "Requests that are held until there is something to tell"),
             nodes: names.add("nodes", "Nodes that are alive on this database"),
-            clock_offset_millis: names.add(
-                "clock_offset_milliseconds",
+            clock_offset: names.add(
+                "clock_offset_seconds",
                 "How far the clock of the database is ahead of this machine's",
             ),
+            ready: names.add("ready", "1 if /ready says yes, else 0"),
+            database_up: names.add("database_up", "1 if the log can be read and written, else 0"),
             trail_dropped: names.add("trail_dropped", "Positions that did not reach the trail"),
             trail_depth: names.add("trail_depth", "Positions waiting to be written"),
             writes_waiting: names.add("writes_waiting", "Changes that wait for their commit"),

@@ -166,7 +166,7 @@ impl Membership {
         // It was read half-way, if both ways took as long.
         let middle = before + TimeDelta::from_std(begun.elapsed() / 2).unwrap_or_default();
         let offset = now - middle;
-        self.metrics.clock_offset_millis.set(offset.num_milliseconds());
+        self.metrics.clock_offset.set(offset.as_seconds_f64());
         self.clock.correct(offset.num_milliseconds());
         Ok(())
     }

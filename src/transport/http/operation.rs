@@ -52,6 +52,8 @@ pub(super) async fn metrics(State(site): State<Site>) -> Result<Response, Refusa
     if let Ok(head) = log::head(site.app.events.log()).await {
         metrics.relay_lag.set(head - site.app.events.position());
     }
+    metrics.ready.set(site.app.is_ready().into());
+    metrics.database_up.set(site.app.health.has_database().into());
     metrics.trail_depth.set(gauge(site.app.drivers.trail_depth()));
     metrics.writes_waiting.set(gauge(site.app.orders.writes_waiting()));
     metrics.unauthenticated_bytes.set(gauge(site.connections.gate().unauthenticated_bytes()));
