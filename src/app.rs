@@ -103,6 +103,12 @@ impl App {
         self.health.is_good() && self.auth.is_ready()
     }
 
+    /// What `/ready` says: the server accepts new work, and is not about to stop.
+    #[must_use]
+    pub fn says_ready(&self) -> bool {
+        self.is_ready() && !self.health.is_leaving()
+    }
+
     /// Revokes all tokens of a user that were issued before now.
     ///
     /// # Errors

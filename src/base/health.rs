@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 pub struct Health {
     readable: AtomicBool,
     writable: AtomicBool,
+    leaving: AtomicBool,
     draining: AtomicBool,
     /// Commits that succeeded.
     written: AtomicU64,
@@ -23,6 +24,7 @@ impl Default for Health {
         Self {
             readable: AtomicBool::new(true),
             writable: AtomicBool::new(true),
+            leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             written: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -63,6 +65,18 @@ impl Health {
     #[must_use]
     pub fn writes(&self) -> (u64, u64) {
         (self.written.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
+    }
+
+    /// Says at `/ready` that the server is about to stop. Until [`Health::drain`] it accepts work all the same, for proxies
+    /// need time to notice.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    /// Whether the server is stopping, or about to.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
     }
 
     /// Marks the server as stopping. From now on it accepts no new work.

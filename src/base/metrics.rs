@@ -227,10 +227,8 @@ impl Metrics {
             polls_waiting: names
                 .add("polls_waiting", "Requests that are held until there is something to tell"),
             nodes: names.add("nodes", "Nodes that are alive on this database"),
-            clock_offset: names.add(
-                "clock_offset_seconds",
-                "How far the clock of the database is ahead of this machine's",
-            ),
+            clock_offset: names
+                .add("clock_offset_seconds", "How far the clock of the database is ahead of this machine's"),
             ready: names.add("ready", "1 if /ready says yes, else 0"),
             database_up: names.add("database_up", "1 if the log can be read and written, else 0"),
             trail_dropped: names.add("trail_dropped", "Positions that did not reach the trail"),

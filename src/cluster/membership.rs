@@ -61,7 +61,7 @@ impl Membership {
     pub async fn run(self, health: Arc<Health>, stop: CancellationToken) {
         let mut tick = tokio::time::interval(BEAT);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
-            self.draining.store(health.is_draining(), Ordering::Relaxed);
+            self.draining.store(health.is_leaving(), Ordering::Relaxed);
             if let Err(error) = self.beat().await {
                 tracing::debug!(%error, "this node could not say that it is alive; trying again");
             }

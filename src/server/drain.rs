@@ -43,9 +43,9 @@ impl Drain {
         tracing::info!("draining");
         let app = sessions.app();
         let drain_time = Duration::from_millis(app.config.limits.drain_ms);
+        app.health.leave();
+        tokio::time::sleep(Duration::from_millis(app.config.cluster.drain_delay_ms)).await;
         app.health.drain();
-        let delay = Duration::from_millis(app.config.cluster.drain_delay_ms);
-        tokio::time::sleep(delay).await;
         app.events.release_waiting();
         let answered = async {
             while self.in_progress.load(Ordering::Acquire) > 0 {

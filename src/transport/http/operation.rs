@@ -38,7 +38,7 @@ pub(super) async fn health() -> Json<Health> {
     )
 )]
 pub(super) async fn ready(State(site): State<Site>) -> Result<Json<Health>, Refusal> {
-    if site.app.is_ready() { Ok(well()) } else { Err(Refusal::Unavailable) }
+    if site.app.says_ready() { Ok(well()) } else { Err(Refusal::Unavailable) }
 }
 
 /// Prometheus metrics
@@ -52,7 +52,7 @@ pub(super) async fn metrics(State(site): State<Site>) -> Result<Response, Refusa
     if let Ok(head) = log::head(site.app.events.log()).await {
         metrics.relay_lag.set(head - site.app.events.position());
     }
-    metrics.ready.set(site.app.is_ready().into());
+    metrics.ready.set(site.app.says_ready().into());
     metrics.database_up.set(site.app.health.has_database().into());
     metrics.trail_depth.set(gauge(site.app.drivers.trail_depth()));
     metrics.writes_waiting.set(gauge(site.app.orders.writes_waiting()));
