@@ -77,6 +77,7 @@ pub struct Inner {
     pub events_committed: Count,
     pub log_reads: Count,
     recoveries: Family<OutcomeLabel, Count>,
+    forwarded: Family<OutcomeLabel, Count>,
     pub sessions_behind: Gauge,
     pub established: Gauge,
     pub outbox_depth: Gauge,
@@ -212,6 +213,7 @@ impl Metrics {
             log_reads: names.add("log_reads", "Reads of the event log and of orders to be told"),
             recoveries: names
                 .add("recoveries", "Sockets that came back with a session, by what became of it"),
+            forwarded: names.add("forwarded", "Requests for sessions of other nodes, by what became of them"),
             sessions_behind: names.add("sessions_behind", "Sockets that durable events wait for"),
             established: names.add(
                 "established",
@@ -296,6 +298,11 @@ impl Metrics {
     /// A socket came back with a session.
     pub fn recovery(&self, outcome: &'static str) {
         self.recoveries.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// A request was for a session of another node.
+    pub fn forwarded(&self, outcome: &'static str) {
+        self.forwarded.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// A socket was closed by us or by the other side.

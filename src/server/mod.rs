@@ -36,7 +36,7 @@ use crate::recovery::Recovery;
 use crate::recovery::store::RecoveryWorker;
 use crate::session::Sessions;
 use crate::session::deliver::deliver;
-use crate::transport::conn::{self, Identity, Reload};
+use crate::transport::conn::{self, Callers, Identity, Reload};
 use crate::transport::{http, socketio};
 
 /// Why the server could not start, or why it ended by itself.
@@ -62,7 +62,7 @@ pub enum ServerError {
 /// # Errors
 /// See [`ServerError`].
 pub async fn run(
-    config: Serve,
+    mut config: Serve,
     clock: Clock,
     listener: TcpListener,
     stop: CancellationToken,
@@ -71,11 +71,12 @@ pub async fn run(
     let origins = config.origins().map_err(ServerError::Config)?;
     let identity = identity(&config).map_err(ServerError::Config)?;
     warn_if_legacy_open(&config);
+    let for_nodes = listen_for_nodes(&mut config).await.map_err(ServerError::Config)?;
     let (app, background) = wire(config, clock).await?;
     let mut tasks = Tasks::default();
     let sessions = Sessions::new(app.clone());
     background.start(&mut tasks, &app, &sessions, &stop);
-    let drain = serve(&mut tasks, &sessions, listener, identity, origins, &stop);
+    let drain = serve(&mut tasks, &sessions, (listener, for_nodes), identity, origins, &stop);
     on_started();
     let failed_task = tasks.first_to_end(&stop).await;
     stop.cancel();
@@ -190,7 +191,7 @@ impl Background {
 fn serve(
     tasks: &mut Tasks,
     sessions: &Sessions,
-    listener: TcpListener,
+    (listener, for_nodes): (TcpListener, Option<TcpListener>),
     identity: Option<(Arc<Identity>, Reload)>,
     origins: Origins,
     stop: &CancellationToken,
@@ -200,11 +201,12 @@ fn serve(
     tasks.supervise("flusher", Arc::clone(&connections).flush());
     let in_progress = Arc::new(AtomicUsize::new(0));
     let router = http::router(sessions, Arc::clone(&connections), Arc::clone(&in_progress));
-    let front = socketio::service(sessions, connections.gate());
+    let front = socketio::service(sessions, connections.gate(), stop);
     let end = tasks.background.clone();
     tasks.supervise("handshakes", until(end.clone(), front.clone().close_idle()));
     tasks.supervise("limits", until(end, upkeep::forget_idle(Arc::clone(connections.gate()))));
-    let router = router.route_service("/socket.io/", front.clone()).route_service("/socket.io", front);
+    let router =
+        router.route_service("/socket.io/", front.clone()).route_service("/socket.io", front.clone());
     let router = http::outer(router, origins);
     let router = if app.config.demo { http::demo::for_this_machine_only(router) } else { router };
     let drain =
@@ -217,10 +219,17 @@ fn serve(
     if let Some(reload) = reload {
         tasks.supervise("certificate", until(tasks.background.clone(), reload.forever()));
     }
+    if let Some(listener) = for_nodes {
+        // Sessions are closed one by one while the server drains, so other nodes are served until the end.
+        let (end, tracker) = (drain.end.clone(), drain.tracker.clone());
+        let (shared, router) = (Arc::clone(&shared), front.for_nodes());
+        let accept = conn::serve(shared, listener, Callers::Nodes, router, end.clone(), end, tracker);
+        tasks.supervise("accept from nodes", accept);
+    }
     let accept = conn::serve(
         shared,
         listener,
-        identity,
+        Callers::Clients(identity),
         router,
         stop_listening,
         drain.end.clone(),
@@ -228,6 +237,15 @@ fn serve(
     );
     tasks.supervise("accept", accept);
     drain
+}
+
+/// Listens for other nodes, if that is wanted. Port 0 becomes the port that was free.
+async fn listen_for_nodes(config: &mut Serve) -> Result<Option<TcpListener>, String> {
+    let Some(address) = config.cluster.cluster_listen else { return Ok(None) };
+    let failed = |error| format!("cannot listen on {address} for other nodes (CLUSTER_LISTEN): {error}");
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    config.cluster.cluster_listen = Some(listener.local_addr().map_err(failed)?);
+    Ok(Some(listener))
 }
 
 /// The certificate of the server, if it is to speak TLS.

@@ -129,7 +129,7 @@ on_both_databases! {
 
 on_both_databases! {
     async fn every_node_has_a_number_and_knows_the_others(db: TestDb) {
-        let first = Server::start(&db, &["--cluster-listen", "127.0.0.1:9", "--cluster-advertise", "one.example:9002"]).await;
+        let first = Server::start(&db, &["--cluster-listen", "127.0.0.1:0", "--cluster-advertise", "one.example:9002"]).await;
         let second = Server::start(&db, &[]).await;
         first.api("customer", Role::Customer).get("/cluster").await.assert_problem(403, "forbidden");
         until("the first node sees the second", async || {
