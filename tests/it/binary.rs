@@ -139,7 +139,7 @@ impl RunningServer {
     }
 
     /// Ends it as a crash does.
-    fn kill(mut self) {
+    pub fn kill(mut self) {
         self.child.kill().and_then(|()| self.child.wait()).expect("its end");
     }
 

@@ -7,6 +7,7 @@ mod concurrency;
 mod dialects;
 mod documents;
 mod fixes;
+mod forward;
 mod fuzz;
 mod fuzz_wire;
 mod good_will;
