@@ -76,7 +76,8 @@ impl App {
             infrastructure;
         let limits = &config.limits;
         let drivers = Drivers::new(db.clone(), clock.clone(), trail, bus.clone(), orders.clone(), limits);
-        let keeping = Keeping::new(db.clone(), clock.clone(), limits, metrics.clone());
+        let keeping =
+            Keeping::new(db.clone(), clock.clone(), cluster.control().clone(), limits, metrics.clone());
         let tracking = Tracking::new(db.clone(), clock.clone(), orders.clone(), drivers.clone(), limits);
         Self(Arc::new(AppParts {
             config,
@@ -114,7 +115,7 @@ impl App {
     /// # Errors
     /// Those of the database. Nothing has changed then.
     pub async fn revoke_tokens(&self, user: &UserId) -> Result<(), Refusal> {
-        self.auth.revocations().revoke(&self.db, user, self.clock.now()).await
+        self.auth.revocations().revoke(&self.db, self.cluster.control(), user, self.clock.now()).await
     }
 
     /// Reads the revocations at the start of the process.

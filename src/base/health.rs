@@ -12,6 +12,8 @@ pub struct Health {
     writable: AtomicBool,
     leaving: AtomicBool,
     draining: AtomicBool,
+    /// This node has told its sockets nothing for long, because it may not know who may hear what.
+    mute: AtomicBool,
     /// Commits that succeeded.
     written: AtomicU64,
     /// Writes that failed because the database was away.
@@ -26,6 +28,7 @@ impl Default for Health {
             writable: AtomicBool::new(true),
             leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            mute: AtomicBool::new(false),
             written: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             failure: Notify::new(),
@@ -42,6 +45,11 @@ impl Health {
     /// Stores whether the log can be written.
     pub fn set_writable(&self, writable: bool) {
         self.writable.store(writable, Ordering::Relaxed);
+    }
+
+    /// Stores whether the server has told its sockets nothing for long.
+    pub fn set_mute(&self, mute: bool) {
+        self.mute.store(mute, Ordering::Relaxed);
     }
 
     /// A change was committed.
@@ -99,6 +107,6 @@ impl Health {
     /// Whether the server accepts new work: the log can be read and written, and the server is not stopping.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.has_database() && !self.is_draining()
+        self.has_database() && !self.mute.load(Ordering::Relaxed) && !self.is_draining()
     }
 }

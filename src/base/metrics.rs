@@ -74,6 +74,9 @@ pub struct Inner {
     pub clock_offset: Gauge<f64, AtomicU64>,
     pub ready: Gauge,
     pub database_up: Gauge,
+    pub fresh: Gauge,
+    pub muted_seconds: Counter<f64, AtomicU64>,
+    pub takeovers: Count,
     pub events_committed: Count,
     pub log_reads: Count,
     recoveries: Family<OutcomeLabel, Count>,
@@ -233,6 +236,13 @@ impl Metrics {
                 .add("clock_offset_seconds", "How far the clock of the database is ahead of this machine's"),
             ready: names.add("ready", "1 if /ready says yes, else 0"),
             database_up: names.add("database_up", "1 if the log can be read and written, else 0"),
+            fresh: names.add(
+                "fresh",
+                "1 while this node knows who may hear what, 0 while it tells its sockets nothing",
+            ),
+            muted_seconds: names.add("muted_seconds", "How long this node told its sockets nothing"),
+            takeovers: names
+                .add("takeovers", "Sockets ended because their session was resumed on another node"),
             trail_dropped: names.add("trail_dropped", "Positions that did not reach the trail"),
             trail_depth: names.add("trail_depth", "Positions waiting to be written"),
             writes_waiting: names.add("writes_waiting", "Changes that wait for their commit"),

@@ -24,7 +24,7 @@ use crate::base::metrics::Metrics;
 /// How often a node says that it is alive.
 const BEAT: Duration = Duration::from_secs(2);
 /// A node that has said nothing for so long is dead.
-const DEAD_AFTER: TimeDelta = TimeDelta::seconds(10);
+pub(super) const DEAD_AFTER: Duration = Duration::from_secs(10);
 /// The number of a node that is dead for so long may be given to another one.
 const NUMBER_KEPT: TimeDelta = TimeDelta::seconds(60);
 const NUMBERS: std::ops::RangeInclusive<u16> = 1..=4095;
@@ -83,7 +83,7 @@ impl Membership {
         // A process that was frozen for long may find its number with another one.
         let number = if still_ours.rows_affected == 1 { number } else { self.take_number().await? };
         let roster = self.read_roster().await?;
-        self.metrics.nodes.set(i64::try_from(roster.len()).unwrap_or(i64::MAX));
+        self.metrics.nodes.set(i64::try_from(roster.0.len()).unwrap_or(i64::MAX));
         self.cluster.has(number, roster);
         Ok(())
     }
@@ -138,14 +138,16 @@ impl Membership {
         }
     }
 
-    async fn read_roster(&self) -> Result<Vec<Node>, Refusal> {
+    /// The nodes that are alive, and the lowest number of migrations that one of them knows. Those of older versions, which
+    /// have no number, are not in the list.
+    async fn read_roster(&self) -> Result<(Vec<Node>, i32), Refusal> {
         let rows = Entity::find()
-            .filter(Column::Number.is_not_null())
             .filter(Column::SeenAt.gte(self.clock.now() - DEAD_AFTER))
             .order_by_asc(Column::Number)
             .all(self.db.reader())
             .await?;
-        Ok(rows.into_iter().filter_map(node).collect())
+        let oldest = rows.iter().map(|row| row.schema.unwrap_or_default()).min();
+        Ok((rows.into_iter().filter_map(node).collect(), oldest.unwrap_or_default()))
     }
 
     /// Corrects the clock of this node by that of `PostgreSQL`, which is the same for all. On `SQLite` all processes have one

@@ -1,8 +1,12 @@
 //! The processes ("nodes") that share a database: who they are, how to reach them, and what time it is for all of them.
 
+pub mod control;
+pub mod fresh;
 mod membership;
 
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use entity::server_key;
@@ -10,9 +14,11 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::EntityTrait;
 use sea_orm::sea_query::OnConflict;
 
+use self::control::Control;
+use self::fresh::RightsLease;
 pub use self::membership::Membership;
 use crate::base::clock::{Clock, Time};
-use crate::base::config::Cluster as Settings;
+use crate::base::config::{Cluster as Settings, is_disabled};
 use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
@@ -41,11 +47,14 @@ pub struct Node {
 pub struct Cluster(Arc<Parts>);
 
 struct Parts {
-    id: String,
+    control: Control,
+    lease: RightsLease,
     /// The number changes only if this process was frozen for so long that its number was taken.
     number: RwLock<u16>,
     key: hmac::Key,
     roster: RwLock<Arc<[Node]>>,
+    /// The lowest number of migrations that a living process knows.
+    oldest_schema: AtomicI32,
     /// Fills in this node's figures at each beat.
     figures: RwLock<Option<Box<dyn Fn() -> String + Send + Sync>>>,
 }
@@ -63,10 +72,16 @@ impl Cluster {
     ) -> Result<(Self, Membership), Refusal> {
         let key = shared_key(&db, &clock).await?;
         let cluster = Self(Arc::new(Parts {
-            id: clock.uuid().to_string(),
+            lease: if db.is_shared() && !is_disabled("lease") {
+                RightsLease::new(Duration::from_millis(settings.rights_lease_ms.into()))
+            } else {
+                RightsLease::always()
+            },
+            control: Control::new(db.clone(), clock.clone(), clock.uuid().to_string()),
             number: RwLock::new(0),
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
             roster: RwLock::default(),
+            oldest_schema: AtomicI32::new(0),
             figures: RwLock::default(),
         }));
         let address = settings
@@ -80,7 +95,19 @@ impl Cluster {
     /// The id of this process in the database.
     #[must_use]
     pub fn id(&self) -> &str {
-        &self.0.id
+        self.0.control.node()
+    }
+
+    /// Whether this node knows who may hear what.
+    #[must_use]
+    pub fn lease(&self) -> &RightsLease {
+        &self.0.lease
+    }
+
+    /// What nodes must tell each other.
+    #[must_use]
+    pub fn control(&self) -> &Control {
+        &self.0.control
     }
 
     /// The number of this node.
@@ -107,6 +134,12 @@ impl Cluster {
         self.roster().iter().find(|node| node.number == number).cloned()
     }
 
+    /// Whether every living process knows so many migrations.
+    #[must_use]
+    pub fn all_have(&self, schema: i32) -> bool {
+        self.0.oldest_schema.load(Ordering::Relaxed) >= schema
+    }
+
     /// Sets what fills in this node's figures: a JSON object.
     pub fn tell_figures(&self, figures: impl Fn() -> String + Send + Sync + 'static) {
         *self.0.figures.write().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(figures));
@@ -116,7 +149,9 @@ impl Cluster {
         self.0.figures.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|figures| figures())
     }
 
-    fn has(&self, number: u16, roster: Vec<Node>) {
+    fn has(&self, number: u16, (roster, oldest_schema): (Vec<Node>, i32)) {
+        self.0.oldest_schema.store(oldest_schema, Ordering::Relaxed);
+        self.0.lease.others(roster.len() > 1);
         *self.0.number.write().unwrap_or_else(PoisonError::into_inner) = number;
         *self.0.roster.write().unwrap_or_else(PoisonError::into_inner) = roster.into();
     }

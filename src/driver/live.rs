@@ -9,11 +9,10 @@ use crate::base::clock::{Clock, Time};
 use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::rate_limit::Bucket;
-use crate::event::bus::Bus;
 use crate::model::phone_clock::PhoneClock;
 use crate::model::{
-    About, Eta, EtaChange, EventKind, Forecast, LiveEvent, LocationReport, Order, OrderEvent, OrderId,
-    OrderStatus, PastStatus, Point, UserId, status,
+    About, Eta, EtaChange, EventKind, Forecast, LocationReport, Order, OrderEvent, OrderId, OrderStatus,
+    PastStatus, Point, UserId, status,
 };
 use crate::order::read;
 use ahash::{AHashMap, RandomState};
@@ -202,9 +201,9 @@ impl Live {
         deliver(event, forecast);
     }
 
-    /// Applies an ETA that was set by hand, and publishes it. Does nothing if the order has none.
-    pub fn override_eta(&self, order: &Order, now: Time, bus: &Bus) {
-        let Some(at) = order.estimated_delivery_time else { return };
+    /// Applies an ETA that was set by hand. Returns what to tell; `None` if the order has none.
+    pub fn override_eta(&self, order: &Order, now: Time) -> Option<EtaChange> {
+        let at = order.estimated_delivery_time?;
         let eta = Eta::overridden(at, now);
         if let Some(driver) = order.driver.as_ref().and_then(|driver| self.get(&driver.id)) {
             let mut state = driver.state();
@@ -213,8 +212,7 @@ impl Live {
                 carried.overridden = true;
             }
         }
-        let (order, customer) = (order.id.clone(), order.customer.id.clone());
-        bus.publish(&LiveEvent::Eta(EtaChange { order, customer, eta }));
+        Some(EtaChange { order: order.id.clone(), customer: order.customer.id.clone(), eta })
     }
 
     /// Drops where a driver was, because that was erased.

@@ -18,10 +18,9 @@ use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::health::Health;
 use crate::base::metrics::Metrics;
+use crate::cluster::fresh::{Log, RightsLease};
 use crate::model::{OrderEvent, OrderId};
 
-/// How often the log is read without a wake-up: other nodes write to it too.
-const SWEEP: Duration = Duration::from_secs(1);
 /// The pause after a database failure.
 const RETRY: Duration = Duration::from_millis(200);
 /// A database that takes longer to read a page of the log counts as unavailable until the read ends.
@@ -39,6 +38,9 @@ struct Inner {
     db: Db,
     health: Arc<Health>,
     metrics: Metrics,
+    lease: RightsLease,
+    /// How often the log is read without a wake-up: other nodes write to it too.
+    every: Duration,
     wake: Notify,
     /// What this node has written and the relay has not delivered yet.
     fresh: Mutex<Fresh>,
@@ -59,11 +61,13 @@ struct Fresh {
 impl Relay {
     /// A relay that has delivered nothing yet: see [`Relay::begin`].
     #[must_use]
-    pub fn new(db: Db, health: Arc<Health>, metrics: Metrics) -> Self {
+    pub fn new(db: Db, health: Arc<Health>, metrics: Metrics, lease: RightsLease, every: Duration) -> Self {
         Self(Arc::new(Inner {
             db,
             health,
             metrics,
+            lease,
+            every,
             wake: Notify::new(),
             fresh: Mutex::default(),
             done: watch::Sender::new(0),
@@ -85,6 +89,12 @@ impl Relay {
     #[must_use]
     pub fn log(&self) -> &DatabaseConnection {
         self.0.db.reader()
+    }
+
+    /// Whether this node knows who may hear what.
+    #[must_use]
+    pub fn lease(&self) -> &RightsLease {
+        &self.0.lease
     }
 
     /// Waits until an event after this position was delivered.
@@ -210,9 +220,14 @@ where
     D: Future<Output = ()>,
 {
     let mut swept = true;
+    let mut read_at = instant();
     loop {
         let started = instant();
-        let known = if swept { None } else { relay.next() };
+        // A node that has always something of its own to deliver must read all the same: only that shows that it knows
+        // what others have written.
+        let due = relay.0.lease.binds() && started - read_at >= relay.0.every;
+        let known = if swept || due { None } else { relay.next() };
+        let is_read = known.is_none();
         let page = match known {
             Some(events) => Page { entries: events.into_iter().map(Entry::Event).collect(), is_full: false },
             None => match read(&relay).await {
@@ -240,12 +255,18 @@ where
         }
         // A full page has more behind it. After any other page new events may have been written meanwhile.
         swept = page.is_full;
+        if is_read {
+            read_at = started;
+            if !swept {
+                relay.0.lease.polled(Log::Events, started);
+            }
+        }
         if swept || count > 0 {
             continue;
         }
         tokio::select! {
             () = relay.0.wake.notified() => {}
-            () = tokio::time::sleep(SWEEP) => swept = true,
+            () = tokio::time::sleep(relay.0.every) => swept = true,
             () = stop.cancelled() => return,
         }
     }
@@ -287,7 +308,13 @@ mod tests {
     #[tokio::test]
     async fn from_memory_without_a_gap_or_not_at_all() {
         let db = Db::connect("sqlite::memory:").await.expect("a database");
-        let relay = Relay::new(db, Arc::default(), Metrics::new(Words::default()));
+        let relay = Relay::new(
+            db,
+            Arc::default(),
+            Metrics::new(Words::default()),
+            RightsLease::always(),
+            Duration::from_secs(1),
+        );
         let positions = |relay: &Relay| {
             relay.next().map(|events| events.iter().map(|event| event.position).collect::<Vec<_>>())
         };

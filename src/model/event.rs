@@ -144,15 +144,18 @@ pub struct EtaChange {
 }
 
 /// A custom event for a role or for one user.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Announcement {
     pub audience: Audience,
     pub name: String,
     pub data: Box<RawValue>,
+    #[serde(with = "wire")]
+    pub at: Time,
 }
 
 /// The recipients of an event or an announcement.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Audience {
     Role(Role),
     /// A user, whatever their role.

@@ -143,8 +143,12 @@ impl Orders {
     /// An order as it is now. Concurrent callers share one read.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`]; those of the database.
+    /// [`Refusal::NotFound`]; those of the database; [`Refusal::Unavailable`] while this node may not know who has lost the
+    /// right to see it.
     pub async fn snapshot(&self, id: &OrderId) -> Result<Arc<Snapshot>, Refusal> {
+        if !self.events.lease().is_fresh() {
+            return Err(Refusal::Unavailable);
+        }
         self.snapshots.get(id, || snapshot::read(self.events.log(), &self.metrics, id)).await
     }
 

@@ -1,17 +1,22 @@
 //! Wires the parts of the server together, starts it, and stops it.
 
+mod control;
 mod drain;
+mod lease;
 mod upkeep;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::control::Poller;
 use self::drain::Drain;
 use crate::app::{App, Infrastructure};
 use crate::auth::Auth;
@@ -38,6 +43,9 @@ use crate::session::Sessions;
 use crate::session::deliver::deliver;
 use crate::transport::conn::{self, Callers, Identity, Reload};
 use crate::transport::{http, socketio};
+
+/// How often the log is read on `SQLite` without a wake-up: other processes are there for a moment only.
+const SQLITE_SWEEP: Duration = Duration::from_secs(1);
 
 /// Why the server could not start, or why it ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +100,7 @@ struct Background {
     trail: TrailWriter,
     recovery: RecoveryWorker,
     membership: Membership,
+    control_head: i64,
     order_service: Option<OrderService>,
 }
 
@@ -109,14 +118,27 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
     let limits = config.limits.clone();
     let joined = Cluster::join(db.clone(), clock.clone(), &config.cluster, metrics.clone()).await;
     let (cluster, membership) = joined.map_err(ServerError::Start)?;
-    let events = Relay::new(db.clone(), Arc::clone(&health), metrics.clone());
-    let (writer, commits) =
-        Writer::new(db.clone(), clock.clone(), events.clone(), Arc::clone(&health), metrics.clone());
+    let control = cluster.control().clone();
+    // Before anything is read from the tables that its entries are about.
+    let control_head = control.head().await.map_err(ServerError::Start)?;
+    let every = match db.is_shared() {
+        true => Duration::from_millis(config.cluster.cluster_poll_ms.into()),
+        false => SQLITE_SWEEP,
+    };
+    let events = Relay::new(db.clone(), Arc::clone(&health), metrics.clone(), cluster.lease().clone(), every);
+    let (writer, commits) = Writer::new(
+        db.clone(),
+        clock.clone(),
+        events.clone(),
+        control.clone(),
+        Arc::clone(&health),
+        metrics.clone(),
+    );
     let (trail, trail_writer) = Trail::new(db.clone(), clock.clone(), &limits, metrics.clone());
     let orders = Orders::new(db.clone(), clock.clone(), events.clone(), writer, &limits, metrics.clone());
     auth.prepare().await;
     events.begin().await.map_err(ServerError::Start)?;
-    let opened = Recovery::open(db.clone(), clock.clone(), limits.clone(), cluster.id().to_owned()).await;
+    let opened = Recovery::open(db.clone(), clock.clone(), limits.clone(), control).await;
     let (recovery, recovery_work) = opened.map_err(ServerError::Start)?;
     let order_service = match config.order_service_url.clone() {
         None => None,
@@ -143,7 +165,9 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
     app.drivers.load().await.map_err(ServerError::Start)?;
     app.load_revocations().await.map_err(ServerError::Start)?;
     let (trail, recovery) = (trail_writer, recovery_work);
-    Ok((app, Background { db, relay, commits, trail, recovery, membership, order_service }))
+    let background =
+        Background { db, relay, commits, trail, recovery, membership, control_head, order_service };
+    Ok((app, background))
 }
 
 /// The labels of metrics.
@@ -178,9 +202,13 @@ impl Background {
         tasks.supervise("housekeeping", until(end.clone(), upkeep::delete_expired(sessions.clone())));
         tasks.supervise("retention", until(end.clone(), upkeep::remove_finished(sessions.clone())));
         tasks.supervise("erasure", until(end.clone(), upkeep::erase(app.clone())));
-        tasks.supervise("forgetting", until(end.clone(), upkeep::forget_erased(sessions.clone())));
+        let erasures = Arc::new(Notify::new());
+        let forgetting = upkeep::forget_erased(sessions.clone(), Arc::clone(&erasures));
+        tasks.supervise("forgetting", until(end.clone(), forgetting));
+        let poller = Poller::new(sessions.clone(), self.control_head, erasures);
+        tasks.supervise("control", until(end.clone(), poller.run()));
         tasks.supervise("tokens", until(end.clone(), sessions.clone().end_tokens()));
-        tasks.supervise("revocations", until(end, upkeep::apply_revocations(sessions.clone())));
+        tasks.supervise("lease", until(end, lease::watch(sessions.clone())));
         if app.config.demo {
             tasks.supervise("demo", until(stop.clone(), crate::demo::simulate::run(app.clone())));
         }

@@ -15,16 +15,20 @@ use crate::app::App;
 use crate::base::clock::instant;
 use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
+use crate::cluster::control::Takeover;
+use crate::cluster::fresh::RightsLease;
 use crate::dialect::Dialect;
 use crate::dialect::close::CloseReason;
 use crate::dialect::message::{Message, Topic};
 use crate::model::{Forecast, LiveEvent, OrderEvent, Party, UserId};
-use crate::recovery::Recovery;
+use crate::recovery::{Recovery, SessionOwner};
 
 /// Clients that the database is read for at the same time, when they need more than the window has.
 const READERS: usize = 4;
 /// One in so many live events is timed.
 const TIMED: usize = 16;
+/// Sessions that go on in one piece of work after this node was silent.
+const PUMPED: usize = 256;
 
 /// All sessions of this node. Cheap to clone.
 #[derive(Clone)]
@@ -32,6 +36,7 @@ pub struct Sessions(Arc<Parts>);
 
 struct Parts {
     app: App,
+    lease: RightsLease,
     hub: Hub,
     window: Window,
     deadlines: Mutex<Deadlines>,
@@ -49,6 +54,7 @@ impl Sessions {
         let limits = &app.config.limits;
         let window = Window::new(app.events.position(), limits.window_events, limits.window_bytes);
         Self(Arc::new(Parts {
+            lease: app.cluster.lease().clone(),
             app,
             hub: Hub::default(),
             window,
@@ -83,6 +89,25 @@ impl Sessions {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.0.app.metrics
+    }
+
+    /// Whether this node knows who may hear what. If it does not, what is held back is told later: see [`Sessions::go_on`].
+    #[must_use]
+    pub(super) fn may_tell(&self) -> bool {
+        self.0.lease.may_tell()
+    }
+
+    /// Goes on with the sessions that were told nothing, if this node knows again who may hear what.
+    pub async fn go_on(&self) {
+        if !self.0.lease.is_fresh() || !self.0.lease.take_withheld() {
+            return;
+        }
+        for (number, session) in self.all().into_iter().enumerate() {
+            session.pump();
+            if number % PUMPED == PUMPED - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
     }
 
     /// Hands on a durable event. The relay calls this in the log's order. The window gets the event before any
@@ -136,7 +161,7 @@ impl Sessions {
             let message = &message;
             match &audience.key {
                 Some(key) => session.live(message, key, session.has_room(&audience.topics)),
-                None => session.announce(message),
+                None => session.announce(message, event),
             }
         }
     }
@@ -175,6 +200,23 @@ impl Sessions {
             session.close(CloseReason::Revoked);
         }
         sessions.len()
+    }
+
+    /// Ends a session that is with another connection by now. Returns whether it was here.
+    #[must_use]
+    pub fn supersede(&self, takeover: &Takeover) -> bool {
+        let ends = |held: &SessionOwner| {
+            *held.pid == *takeover.pid
+                && (held.held_at, &*held.socket) < (takeover.held_at, &*takeover.socket)
+        };
+        let mut ended = false;
+        for session in self.hub().listeners(&Topic::of_user(&takeover.user)) {
+            if !session.is_closing() && session.holder().is_some_and(ends) {
+                session.close(CloseReason::Superseded);
+                ended = true;
+            }
+        }
+        ended
     }
 
     /// Ends the sockets that watch tracking sessions of a customer: they have in memory where those go.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use chrono::TimeDelta;
+
 use crate::base::json_text::Json;
 
 use super::outbox::{Aside, Latest};
@@ -13,8 +15,12 @@ use crate::dialect::close::CloseReason;
 use crate::dialect::message::{LiveKey, Message, Outgoing, Telling, Topic};
 use crate::dialect::place::{Offset, Place};
 use crate::model::access::driver_visible_to_customer;
-use crate::model::{OrderId, Role};
+use crate::model::{LiveEvent, OrderId, Role};
 use crate::recovery::Follow;
+
+/// How far the clocks of two nodes may differ, once each goes by the database's. Until then a client may be told an
+/// announcement from just before it came.
+const CLOCKS_DIFFER: TimeDelta = TimeDelta::milliseconds(100);
 
 impl Session {
     /// Tells an event that just happened. The relay calls this in the log's order.
@@ -40,7 +46,7 @@ impl Session {
         }
         let metrics = self.sessions.metrics();
         // Durable events go first, because a live event may describe the order after them.
-        if state.phase == Phase::Live && state.latest.is_none() {
+        if state.phase == Phase::Live && state.latest.is_none() && self.sessions.may_tell() {
             match state.wire.hand(message, Urgency::Live) {
                 Handed::Taken => {
                     metrics.events_out_live.inc();
@@ -58,8 +64,14 @@ impl Session {
         };
     }
 
-    /// Hands over an announcement. It is stored nowhere, so it must fit or the socket is closed.
-    pub fn announce(&self, message: &Arc<Message>) {
+    /// Hands over an announcement. It is stored nowhere, so it must fit or the socket is closed. A client that came later than
+    /// it is not told.
+    pub fn announce(&self, message: &Arc<Message>, event: &LiveEvent) {
+        if let LiveEvent::Announcement(announcement) = event
+            && announcement.at + CLOCKS_DIFFER < self.made_at
+        {
+            return;
+        }
         let state = self.state();
         if !state.phase.is_in() || self.is_expired() {
             return;
@@ -106,7 +118,7 @@ impl Session {
     }
 
     pub(super) fn pump_locked(self: &Arc<Self>, state: &mut State) {
-        if !state.phase.is_in() || self.pauses.any() {
+        if !state.phase.is_in() || self.pauses.any() || !self.sessions.may_tell() {
             return;
         }
         if state.phase == Phase::Behind {
@@ -185,8 +197,11 @@ impl Session {
         }
     }
 
-    /// Tells one event of the log. Returns `false` when the wire did not take all of it.
+    /// Tells one event of the log. Returns `false` when the wire did not take all of it, or this node must be silent.
     pub(super) fn tell(self: &Arc<Self>, state: &mut State, rendered: &RenderedEvent) -> bool {
+        if !self.sessions.may_tell() {
+            return false;
+        }
         let position = rendered.event.position;
         if let Some(latest) = &mut state.latest {
             let event = &rendered.event;

@@ -4,6 +4,7 @@
 mod auth;
 mod binary;
 mod concurrency;
+mod control;
 mod dialects;
 mod documents;
 mod fixes;
@@ -16,6 +17,7 @@ mod harness;
 mod hostile;
 mod keeping;
 mod layers;
+mod lease;
 mod limits;
 mod location;
 mod mutate;

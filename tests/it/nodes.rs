@@ -3,6 +3,7 @@
 use chrono::TimeDelta;
 use ordercast::base::clock::{Clock, from_millis};
 use ordercast::base::db::Db;
+use ordercast::cluster::control::Control;
 use ordercast::dialect::Dialect;
 use ordercast::model::{OrderId, Principal, Role, TokenId, UserId};
 use ordercast::recovery::pid::Pid;
@@ -44,9 +45,14 @@ async fn log_as_newer_version(db: &Db, order: &str, edit: impl FnOnce(&mut Value
 }
 
 async fn recovery(db: &Db, clock: &Clock, limits: &TestDb) -> (Recovery, RecoveryWorker) {
-    Recovery::open(db.clone(), clock.clone(), settings(limits, &[]).limits, clock.uuid().to_string())
-        .await
-        .expect("opened")
+    Recovery::open(
+        db.clone(),
+        clock.clone(),
+        settings(limits, &[]).limits,
+        Control::new(db.clone(), clock.clone(), clock.uuid().to_string()),
+    )
+    .await
+    .expect("opened")
 }
 
 on_both_databases! {
@@ -105,12 +111,12 @@ on_both_databases! {
         let (later, later_work) = recovery(&database, &clock, &db).await;
         let made = Pid { position: 0, made_at: clock.now() };
         let pid = later.signer().make(&who, Dialect::Realtime, made, clock.random());
-        let owner = |socket: &str| SessionOwner { pid: pid.as_str().into(), socket: socket.into() };
+        let owner = |socket: &str| SessionOwner { pid: pid.as_str().into(), socket: socket.into(), held_at: clock.now() };
         let order = OrderId::stored("o1");
-        waits.began(Some(&owner("first")), &who, Dialect::Realtime);
+        waits.began(Some(&owner("first")), &who, Dialect::Realtime, false);
         waits.note(Some(&owner("first")), &order, Follow::No);
         clock.advance(TimeDelta::seconds(3));
-        later.began(Some(&owner("second")), &who, Dialect::Realtime);
+        later.began(Some(&owner("second")), &who, Dialect::Realtime, true);
         let stop = CancellationToken::new();
         let later_runs = tokio::spawn(later_work.run(stop.clone()));
         later.set(Some(&owner("second")), &order, Follow::Yes(None)).await.expect("written");

@@ -162,6 +162,10 @@ impl Cluster {
                 return Err(format!("{name} must be from {least} to {most}"));
             }
         }
+        // A node that reads as often as it should must not fall silent because one read takes a moment longer.
+        if self.rights_lease_ms < self.cluster_poll_ms * 2 {
+            return Err("RIGHTS_LEASE_MS must be at least twice CLUSTER_POLL_MS".to_owned());
+        }
         Ok(())
     }
 }

@@ -16,6 +16,15 @@ use clap::builder::BoolishValueParser;
 
 use super::address::Networks;
 
+/// Whether a test has switched off one of the guards `lease`, `fence`, `tag` and `beat`, to show that something fails without it.
+/// They are words in the variable `ORDERCAST_TEST_DISABLE`, which release builds do not read.
+#[must_use]
+pub fn is_disabled(guard: &str) -> bool {
+    cfg!(debug_assertions)
+        && std::env::var("ORDERCAST_TEST_DISABLE")
+            .is_ok_and(|words| words.split([',', ' ']).any(|word| word == guard))
+}
+
 /// Flags of `serve`, each with its environment variable.
 #[derive(Clone, Debug, Args)]
 pub struct Serve {

@@ -1,5 +1,6 @@
 //! Database connections: one writer and several readers on `SQLite`, one pool on `PostgreSQL`.
 
+mod beside;
 mod failure;
 mod locks;
 mod many;
@@ -57,7 +58,8 @@ impl Db {
     /// nothing left to do.
     ///
     /// # Errors
-    /// If a migration fails, or another process holds the database for more than a minute.
+    /// If a migration fails, another process holds the database for more than a minute, or a node of an older version runs that
+    /// could not go on afterwards.
     pub async fn migrate(&self) -> Result<(), DbErr> {
         let deadline = instant() + MIGRATION_WAIT;
         let tx = loop {
@@ -72,6 +74,7 @@ impl Db {
             let lock = format!("SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock({number})");
             tx.execute_unprepared(&lock).await?;
         }
+        beside::check(&tx).await?;
         Migrator::up(&tx, None).await?;
         tx.commit().await
     }
@@ -113,6 +116,12 @@ impl Db {
     /// Those of `SQLite` have no other end that could fail.
     pub fn renew(&self) {
         self.trust.renew();
+    }
+
+    /// Whether several machines may use it.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.writer.get_database_backend() != DatabaseBackend::Sqlite
     }
 
     /// For statements that only read.

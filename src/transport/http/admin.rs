@@ -15,10 +15,11 @@ use crate::base::clock::instant;
 use crate::base::error::Refusal;
 use crate::base::json::optional;
 use crate::base::spawn::uninterrupted;
+use crate::cluster::control::Notice;
 use crate::dialect::Dialect;
 use crate::dialect::realtime::check_event_name;
 use crate::model::access::only_staff;
-use crate::model::{Announcement, Audience, LiveEvent, Role, UserId};
+use crate::model::{Announcement, Audience, Role, UserId};
 use crate::transport::site::Site;
 
 /// To a role or to a user: one of the two.
@@ -71,7 +72,8 @@ pub(super) async fn announce(
     };
     let data = value.data.unwrap_or_else(|| RawValue::NULL.to_owned());
     let name = value.event.clone();
-    site.app.bus.publish(&LiveEvent::Announcement(Announcement { audience, name, data }));
+    let announcement = Announcement { audience, name, data, at: site.app.clock.now() };
+    site.app.cluster.control().tell(Notice::Announcement(announcement)).await?;
     Ok((StatusCode::ACCEPTED, Json(Announced { ok: true, event: value.event })).into_response())
 }
 
