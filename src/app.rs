@@ -75,7 +75,15 @@ impl App {
         let Infrastructure { config, health, auth, events, bus, cluster, clock, metrics, db } =
             infrastructure;
         let limits = &config.limits;
-        let drivers = Drivers::new(db.clone(), clock.clone(), trail, bus.clone(), orders.clone(), limits);
+        let drivers = Drivers::new(
+            db.clone(),
+            clock.clone(),
+            trail,
+            bus.clone(),
+            orders.clone(),
+            limits,
+            metrics.clone(),
+        );
         let keeping =
             Keeping::new(db.clone(), clock.clone(), cluster.control().clone(), limits, metrics.clone());
         let tracking = Tracking::new(db.clone(), clock.clone(), orders.clone(), drivers.clone(), limits);

@@ -31,6 +31,12 @@ label!(CodeLabel, code);
 label!(ReasonLabel, reason);
 label!(OutcomeLabel, outcome);
 
+/// One of the Redis servers, counted from 0.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShardLabel {
+    shard: u32,
+}
+
 /// Who is connected, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SocketLabel {
@@ -77,6 +83,15 @@ pub struct Inner {
     pub fresh: Gauge,
     pub muted_seconds: Counter<f64, AtomicU64>,
     pub takeovers: Count,
+    bus_up: Family<ShardLabel, Gauge>,
+    beat_age: Family<ShardLabel, Gauge<f64, AtomicU64>>,
+    pub bus_published: Count,
+    pub bus_received: Count,
+    pub bus_conflated: Count,
+    pub bus_forged: Count,
+    pub bus_dropped: Count,
+    pub bus_lag: Histogram,
+    pub interest: Gauge,
     pub events_committed: Count,
     pub log_reads: Count,
     recoveries: Family<OutcomeLabel, Count>,
@@ -169,6 +184,7 @@ impl Names {
 impl Metrics {
     /// Every metric at zero, with labels of these words.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "one place has all metrics and their help")]
     pub fn new(words: Words) -> Self {
         let mut names = Names(Registry::with_prefix("ordercast"));
         let connections: Family<SocketLabel, Gauge> =
@@ -243,6 +259,21 @@ impl Metrics {
             muted_seconds: names.add("muted_seconds", "How long this node told its sockets nothing"),
             takeovers: names
                 .add("takeovers", "Sockets ended because their session was resumed on another node"),
+            bus_up: names.add("bus_up", "Whether this node hears itself over a Redis server"),
+            beat_age: names
+                .add("beat_age_seconds", "Time since this node last heard itself over a Redis server"),
+            bus_published: names.add("bus_published", "Live events of this node handed to Redis"),
+            bus_received: names.add("bus_received", "Frames of nodes that came from Redis"),
+            bus_conflated: names
+                .add("bus_conflated", "Live events between nodes that a newer one took the place of"),
+            bus_forged: names.add("bus_forged", "Messages from Redis that no node of this cluster wrote"),
+            bus_dropped: names.add(
+                "bus_dropped",
+                "Live events between nodes that were dropped: too old, repeated, or not of this driver here",
+            ),
+            bus_lag: names
+                .seconds("bus_lag", "From the sending of a live event to its arrival at sessions here"),
+            interest: names.add("interest", "Orders that are heard from other nodes"),
             trail_dropped: names.add("trail_dropped", "Positions that did not reach the trail"),
             trail_depth: names.add("trail_depth", "Positions waiting to be written"),
             writes_waiting: names.add("writes_waiting", "Changes that wait for their commit"),
@@ -286,6 +317,12 @@ impl Metrics {
     #[must_use]
     pub fn connections_by(&self, client: &'static str) -> i64 {
         self.roles.iter().map(|role| self.count(role, client)).sum()
+    }
+
+    /// Whether this node hears itself over a Redis server, and how long ago it last did.
+    pub fn bus_heard(&self, shard: u32, up: bool, age: Duration) {
+        self.bus_up.get_or_create(&ShardLabel { shard }).set(up.into());
+        self.beat_age.get_or_create(&ShardLabel { shard }).set(age.as_secs_f64());
     }
 
     /// The order service was told of a delivery.

@@ -56,6 +56,14 @@ pub(super) struct CarriedOrder {
     pub eta: Option<Eta>,
     /// Whether the ETA was set by hand. Fixes do not change it then.
     pub overridden: bool,
+    pub heard: Heard,
+}
+
+/// When the newest events of other nodes about an order were sent. What is not newer is dropped: it may be a repetition.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Heard {
+    pub moved: Option<Time>,
+    pub expected: Option<Time>,
 }
 
 impl CarriedOrder {
@@ -65,6 +73,7 @@ impl CarriedOrder {
             about: Arc::new(About { order: order.clone(), history: history.to_vec() }),
             eta: overridden.or(eta),
             overridden: overridden.is_some(),
+            heard: Heard::default(),
         }
     }
 
@@ -212,7 +221,8 @@ impl Live {
                 carried.overridden = true;
             }
         }
-        Some(EtaChange { order: order.id.clone(), customer: order.customer.id.clone(), eta })
+        let driver = order.driver.as_ref().map(|driver| driver.id.clone());
+        Some(EtaChange { order: order.id.clone(), customer: order.customer.id.clone(), driver, eta })
     }
 
     /// Drops where a driver was, because that was erased.
@@ -278,7 +288,30 @@ impl Live {
         self.len() == 0
     }
 
-    fn get(&self, id: &UserId) -> Option<Arc<LiveDriver>> {
+    /// Calls `look` with each order that is carried now.
+    pub fn each_carried(&self, mut look: impl FnMut(&Order)) {
+        for shard in &self.shards {
+            // The map is not locked meanwhile: a driver's lock may be held for a while.
+            let drivers: Vec<_> =
+                shard.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+            for driver in drivers {
+                driver.state().orders.iter().for_each(|carried| look(&carried.about.order));
+            }
+        }
+    }
+
+    /// Number of drivers who are connected here and carry no order.
+    #[must_use]
+    pub fn idle(&self) -> usize {
+        let idle = |shard: &Mutex<AHashMap<UserId, Arc<LiveDriver>>>| {
+            let drivers: Vec<_> =
+                shard.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+            drivers.iter().filter(|driver| driver.state().orders.is_empty()).count()
+        };
+        self.shards.iter().map(idle).sum()
+    }
+
+    pub(super) fn get(&self, id: &UserId) -> Option<Arc<LiveDriver>> {
         self.shard(id).get(id).cloned()
     }
 
@@ -298,7 +331,8 @@ fn put_order(state: &mut DriverState, order: &Order, history: &[PastStatus], now
         Some(index) if state.orders[index].about.order.seq > order.seq => {}
         Some(index) => {
             let eta = to.and(state.orders[index].eta.or(computed));
-            state.orders[index] = CarriedOrder::new(order, history, now, eta);
+            let heard = state.orders[index].heard;
+            state.orders[index] = CarriedOrder { heard, ..CarriedOrder::new(order, history, now, eta) };
         }
         None => state.orders.push(CarriedOrder::new(order, history, now, computed)),
     }

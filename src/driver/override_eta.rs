@@ -25,7 +25,8 @@ impl Drivers {
         uninterrupted(async move {
             let order = drivers.orders.change(&id, &who, Action::OverrideEta { at }.at(expected_seq)).await?;
             if let Some(change) = drivers.live.override_eta(&order, drivers.clock.now()) {
-                drivers.bus.publish(&LiveEvent::Eta(change));
+                // Other nodes are told by the control log.
+                drivers.bus.tell(&LiveEvent::Eta(change));
             }
             Ok(order)
         })

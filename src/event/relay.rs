@@ -1,9 +1,10 @@
 //! Delivers every event of the log in position order. Events of this node come from memory. Earlier ones that are
 //! missing there were written by other nodes and are read from the log. Writers wake the relay, and a regular sweep
-//! finds what no writer announced.
+//! finds what no writer announced. Other nodes tell of what they have written over the bus.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::bus::Bus;
 use super::log::{self, Entry, Page};
 use crate::base::clock::instant;
 use crate::base::db::Db;
@@ -42,6 +44,8 @@ struct Inner {
     /// How often the log is read without a wake-up: other nodes write to it too.
     every: Duration,
     wake: Notify,
+    /// The newest position that this node has written.
+    written: AtomicI64,
     /// What this node has written and the relay has not delivered yet.
     fresh: Mutex<Fresh>,
     /// Position up to which this node has delivered every event.
@@ -69,6 +73,7 @@ impl Relay {
             lease,
             every,
             wake: Notify::new(),
+            written: AtomicI64::new(0),
             fresh: Mutex::default(),
             done: watch::Sender::new(0),
             waiting: Mutex::default(),
@@ -105,6 +110,9 @@ impl Relay {
 
     /// These events were committed.
     pub fn wake(&self, events: Vec<OrderEvent>) {
+        if let Some(last) = events.last() {
+            self.0.written.fetch_max(last.position, Ordering::AcqRel);
+        }
         {
             let mut fresh = self.fresh();
             if fresh.events.len() + events.len() > FRESH {
@@ -214,18 +222,26 @@ impl Drop for OrderNews {
     }
 }
 
-/// Delivers events in log order with `deliver`, one at a time, until `stop`.
-pub async fn run<D>(relay: Relay, deliver: impl Fn(Entry) -> D, stop: CancellationToken)
+/// Delivers events in log order with `deliver`, one at a time, until `stop`. Tells other nodes over `bus` what this one has
+/// written, and looks into the log when they do.
+pub async fn run<D>(relay: Relay, bus: Bus, deliver: impl Fn(Entry) -> D, stop: CancellationToken)
 where
     D: Future<Output = ()>,
 {
     let mut swept = true;
     let mut read_at = instant();
+    let (mut announced, mut news) = (0, bus.log_news());
     loop {
         let started = instant();
+        let written = relay.0.written.load(Ordering::Acquire);
+        if written > announced {
+            bus.wake_log(written);
+            announced = written;
+        }
+        let every = bus.poll(relay.0.every);
         // A node that has always something of its own to deliver must read all the same: only that shows that it knows
         // what others have written.
-        let due = relay.0.lease.binds() && started - read_at >= relay.0.every;
+        let due = relay.0.lease.binds() && started - read_at >= every;
         let known = if swept || due { None } else { relay.next() };
         let is_read = known.is_none();
         let page = match known {
@@ -266,7 +282,9 @@ where
         }
         tokio::select! {
             () = relay.0.wake.notified() => {}
-            () = tokio::time::sleep(relay.0.every) => swept = true,
+            // Each position is looked for once: if it is not there, the next sweep is soon enough.
+            Ok(()) = news.changed() => swept = *news.borrow_and_update() > relay.position(),
+            () = tokio::time::sleep(every) => swept = true,
             () = stop.cancelled() => return,
         }
     }

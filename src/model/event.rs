@@ -140,6 +140,8 @@ pub struct About {
 pub struct EtaChange {
     pub order: OrderId,
     pub customer: UserId,
+    /// Who carries it.
+    pub driver: Option<UserId>,
     pub eta: Eta,
 }
 

@@ -105,8 +105,7 @@ impl Writer {
         let (queue, requests) = mpsc::channel(QUEUE);
         let under_way = Arc::new(AtomicUsize::new(0));
         let (known, relay) = (Arc::<Known>::default(), events.clone());
-        let group =
-            Group { db, clock, events: relay, known: Arc::clone(&known), control, health, metrics };
+        let group = Group { db, clock, events: relay, known: Arc::clone(&known), control, health, metrics };
         let writer = Self { queue, under_way: Arc::clone(&under_way), events, known };
         (writer, Commits { requests, under_way, group: Arc::new(group) })
     }

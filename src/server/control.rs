@@ -60,14 +60,19 @@ impl Poller {
     /// Reads the log, for ever.
     pub async fn run(mut self) {
         let sessions = self.sessions.clone();
-        let control = sessions.app().cluster.control();
+        let (control, bus) = (sessions.app().cluster.control(), &sessions.app().bus);
+        let mut news = bus.control_news();
         loop {
             match self.step().await {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(error) => tracing::debug!(%error, "the control log could not be read; trying again"),
             }
-            let _ = tokio::time::timeout(self.every, control.woken()).await;
+            tokio::select! {
+                () = control.woken() => {}
+                Ok(()) = news.changed() => {}
+                () = tokio::time::sleep(bus.poll(self.every)) => {}
+            }
         }
     }
 

@@ -41,6 +41,7 @@ use crate::recovery::Recovery;
 use crate::recovery::store::RecoveryWorker;
 use crate::session::Sessions;
 use crate::session::deliver::deliver;
+use crate::session::interest::keep_listening;
 use crate::transport::conn::{self, Callers, Identity, Reload};
 use crate::transport::{http, socketio};
 
@@ -118,12 +119,15 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
     let limits = config.limits.clone();
     let joined = Cluster::join(db.clone(), clock.clone(), &config.cluster, metrics.clone()).await;
     let (cluster, membership) = joined.map_err(ServerError::Start)?;
+    let bus = Bus::new(cluster.clone(), &config.cluster, clock.clone(), metrics.clone());
+    let bus = bus.map_err(ServerError::Config)?;
     let control = cluster.control().clone();
     // Before anything is read from the tables that its entries are about.
     let control_head = control.head().await.map_err(ServerError::Start)?;
-    let every = match db.is_shared() {
-        true => Duration::from_millis(config.cluster.cluster_poll_ms.into()),
-        false => SQLITE_SWEEP,
+    let every = if db.is_shared() {
+        Duration::from_millis(config.cluster.cluster_poll_ms.into())
+    } else {
+        SQLITE_SWEEP
     };
     let events = Relay::new(db.clone(), Arc::clone(&health), metrics.clone(), cluster.lease().clone(), every);
     let (writer, commits) = Writer::new(
@@ -150,17 +154,8 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
         }
     };
     let relay = events.clone();
-    let infrastructure = Infrastructure {
-        config,
-        health,
-        auth,
-        events,
-        bus: Bus::local(),
-        cluster,
-        clock,
-        metrics,
-        db: db.clone(),
-    };
+    let infrastructure =
+        Infrastructure { config, health, auth, events, bus, cluster, clock, metrics, db: db.clone() };
     let app = App::new(infrastructure, orders, trail, recovery);
     app.drivers.load().await.map_err(ServerError::Start)?;
     app.load_revocations().await.map_err(ServerError::Start)?;
@@ -188,7 +183,11 @@ impl Background {
         let end = tasks.background.clone();
         let receivers = sessions.clone();
         let deliver = move |event| deliver(receivers.clone(), event);
-        tasks.supervise("relay", relay::run(self.relay, deliver, end.clone()));
+        tasks.supervise("relay", relay::run(self.relay, app.bus.clone(), deliver, end.clone()));
+        tasks.supervise("bus", upkeep::hear_others(sessions.clone(), end.clone()));
+        if app.bus.is_connected() {
+            tasks.supervise("interest", until(end.clone(), keep_listening(sessions.clone())));
+        }
         tasks.supervise("writer", self.commits.run(end.clone()));
         tasks.supervise("trail", self.trail.run(end.clone()));
         tasks.supervise("sessions", self.recovery.run(end.clone()));
@@ -205,6 +204,9 @@ impl Background {
         let erasures = Arc::new(Notify::new());
         let forgetting = upkeep::forget_erased(sessions.clone(), Arc::clone(&erasures));
         tasks.supervise("forgetting", until(end.clone(), forgetting));
+        let (bus, clock) = (app.bus.clone(), app.clock.clone());
+        // The nodes look into the log itself: that something is new is all that they have to be told.
+        app.cluster.control().on_append(move || bus.wake_control(clock.now().timestamp_millis()));
         let poller = Poller::new(sessions.clone(), self.control_head, erasures);
         tasks.supervise("control", until(end.clone(), poller.run()));
         tasks.supervise("tokens", until(end.clone(), sessions.clone().end_tokens()));

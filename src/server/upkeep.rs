@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use serde_json::json;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::base::clock::instant;
@@ -16,6 +16,7 @@ use crate::keeping::Erasure;
 use crate::model::UserId;
 use crate::recovery;
 use crate::session::Sessions;
+use crate::transport::http::figures::Figures;
 use crate::transport::limits::Gate;
 
 /// How often expired data is deleted.
@@ -33,15 +34,15 @@ const ERASURE_RETRY: Duration = Duration::from_millis(500);
 
 /// The figures of this node, for the others and for admins: a JSON object.
 pub(super) fn figures(sessions: Sessions) -> impl Fn() -> String {
-    move || {
-        let app = sessions.app();
-        json!({
-            "connections": app.metrics.connections(),
-            "position": app.events.position(),
-            "drivers": app.drivers.count(),
-        })
-        .to_string()
-    }
+    move || serde_json::to_string(&Figures::of(sessions.app())).unwrap_or_default()
+}
+
+/// Hands what other nodes say to the drivers and sessions of this one.
+pub(super) async fn hear_others(sessions: Sessions, stop: CancellationToken) {
+    let (app, asked) = (sessions.app().clone(), sessions.clone());
+    let drivers = app.drivers.clone();
+    let apply = move |event, sent| drivers.hear(event, sent);
+    app.bus.clone().run(apply, move |question| asked.answer(question), stop).await;
 }
 
 /// Forgets addresses and users that have asked nothing lately.

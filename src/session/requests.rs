@@ -153,6 +153,7 @@ async fn follow(
     let app = session.app();
     let newest = app.orders.snapshot(order).await?;
     session.party(&newest.order).ok_or(Refusal::NotFound("order"))?;
+    app.bus.hear(order);
     // So that the session's place is not before the order's creation.
     app.events.handed_on(newest.position()).await;
     let (place, number) = loop {

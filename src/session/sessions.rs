@@ -20,6 +20,7 @@ use crate::cluster::fresh::RightsLease;
 use crate::dialect::Dialect;
 use crate::dialect::close::CloseReason;
 use crate::dialect::message::{Message, Topic};
+use crate::event::bus::Question;
 use crate::model::{Forecast, LiveEvent, OrderEvent, Party, UserId};
 use crate::recovery::{Recovery, SessionOwner};
 
@@ -164,6 +165,27 @@ impl Sessions {
                 None => session.announce(message, event),
             }
         }
+    }
+
+    /// Whether a session here speaks this dialect.
+    pub(super) fn speaks_any(&self, dialect: Dialect) -> bool {
+        self.0.speaking[dialect as usize].load(Ordering::Relaxed) > 0
+    }
+
+    /// Answers another node.
+    #[must_use]
+    pub fn answer(&self, question: Question) -> u64 {
+        let count = match question {
+            Question::Presence(user) => self.hub().count(&user),
+            Question::Revoked(user) => self.revoke(&user),
+            Question::Watchers(id) => {
+                let watches = |session: &Arc<Session>| {
+                    session.watched().is_some_and(|watched| watched.id.as_str() == id)
+                };
+                self.all().into_iter().filter(watches).count()
+            }
+        };
+        count as u64
     }
 
     /// Waits for permission to read the database for one client. `None` once the server stops.

@@ -3,6 +3,7 @@
 
 mod auth;
 mod binary;
+mod bus;
 mod concurrency;
 mod control;
 mod dialects;

@@ -23,9 +23,9 @@ pub(super) async fn check(tx: &DatabaseTransaction) -> Result<(), DbErr> {
         return Ok(());
     }
     let pending = Migrator::get_pending_migrations(tx).await?;
-    let contract =
-        pending.iter().rev().map(|migration| migration.name()).find(|name| CONTRACTS.contains(name));
+    let contract = pending.iter().rev().find(|migration| CONTRACTS.contains(&migration.name()));
     let Some(contract) = contract else { return Ok(()) };
+    let contract = contract.name();
     let needed = Migrator::migrations().iter().position(|migration| migration.name() == contract);
     let needed = needed.and_then(|index| i32::try_from(index + 1).ok()).unwrap_or(i32::MAX);
     let alive = Column::SeenAt.gt(now(tx).await? - DEAD_AFTER);

@@ -5,6 +5,7 @@ pub mod admission;
 mod api_v1;
 pub mod demo;
 mod extract;
+pub mod figures;
 mod nodes;
 mod openapi;
 pub mod operation;
