@@ -90,8 +90,8 @@ impl<'a> Polling<'a> {
         let token = self.nodes[0].token(user, role);
         let mut auth = more;
         auth["token"] = json!(token);
-        let (v3, v4) = (format!("40/realtime?token={token},"), format!("40/realtime,{auth}"));
-        assert_eq!(self.post(if self.version == 4 { v4 } else { v3 }).await, 200);
+        let old = format!("40/realtime?token={token},");
+        assert_eq!(self.post(if self.version == 4 { format!("40/realtime,{auth}") } else { old }).await, 200);
         let reply = self.packet("40/realtime").await;
         self.pid =
             reply.split("\"pid\":\"").nth(1).and_then(|rest| rest.split('"').next()).map(str::to_owned);
@@ -266,14 +266,14 @@ async fn the_listener_for_nodes_takes_what_a_node_has_signed_and_nothing_else() 
     let good = forger.header("POST", &path, 0, "203.0.113.1");
     // What is sent is the same each time but for the header.
     assert_eq!(forger.send("POST", &path, Some(&good)).await.0, 200);
-    let forged = good.replace("203.0.113.1", "203.0.113.2");
+    let altered = good.replace("203.0.113.1", "203.0.113.2");
     let old = forger.header("POST", &path, 11_000, "203.0.113.1");
     let ahead = forger.header("POST", &path, -11_000, "203.0.113.1");
     let of_a_poll = forger.header("GET", &path, 0, "203.0.113.1");
     for (what, header) in [
         ("none", None),
         ("garbage", Some("v1,1,1,1,1")),
-        ("forged", Some(&*forged)),
+        ("altered", Some(&*altered)),
         ("old", Some(&*old)),
         ("ahead", Some(&*ahead)),
         ("of another request", Some(&*of_a_poll)),

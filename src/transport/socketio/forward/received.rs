@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
-use http::{StatusCode, header};
+use http::header;
 
 use super::signature::{FORWARDED, Forwarded, KNOWN, REFUSED};
 use crate::base::error::Refusal;
@@ -52,7 +52,7 @@ impl Front {
         let front = self.clone();
         let mut response = self.serve(request, query).await;
         let is_in = front.clients.get(&sid).is_some_and(|client| !client.entries().is_empty());
-        if is_in && response.status() != StatusCode::BAD_REQUEST {
+        if is_in {
             response.headers_mut().insert(FORWARDED, KNOWN);
         }
         response
