@@ -1,7 +1,6 @@
 //! Clients that poll, with several nodes and no sticky sessions: a request for a session of another node is forwarded there.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use aws_lc_rs::hmac;
 use futures_util::future::join_all;
@@ -10,164 +9,19 @@ use ordercast::base::db::Db;
 use ordercast::model::Role;
 use sea_orm::EntityTrait;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::binary::RunningServer;
-use crate::harness::{PATIENCE, SECRET, Server, TestDb, until};
+use crate::harness::{SECRET, Server, TestDb, until};
 use crate::on_both_databases;
+use crate::poller::{Polling, event, message, text};
 
 const NODE: [&str; 2] = ["--cluster-listen", "127.0.0.1:0"];
 const HEADER: &str = "x-ordercast-forwarded";
-type WebSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 async fn node(db: &TestDb, more: &[&str]) -> Server {
     Server::start(db, &[&NODE, more].concat()).await
-}
-
-/// A client that sends each request to the next node.
-struct Polling<'a> {
-    nodes: &'a [&'a Server],
-    turn: AtomicUsize,
-    version: usize,
-    sid: String,
-    pid: Option<String>,
-    packets: VecDeque<String>,
-}
-
-impl<'a> Polling<'a> {
-    /// Opens a session at the first node.
-    async fn open(nodes: &'a [&'a Server], version: usize) -> Self {
-        let (turn, sid, packets) = (AtomicUsize::new(0), String::new(), VecDeque::new());
-        let mut client = Self { nodes, turn, version, sid, pid: None, packets };
-        let (status, body) = client.request("GET", String::new()).await;
-        assert_eq!(status, 200, "{body}");
-        let [packet] = &client.packets_of(&body)[..] else { panic!("one packet: {body}") };
-        let open: Value = serde_json::from_str(&packet[1..]).expect("JSON");
-        open["sid"].as_str().expect("an id").clone_into(&mut client.sid);
-        client
-    }
-
-    fn next_node(&self) -> &'a Server {
-        self.nodes[self.turn.fetch_add(1, Ordering::Relaxed) % self.nodes.len()]
-    }
-
-    fn path(&self) -> String {
-        let sid = if self.sid.is_empty() { String::new() } else { format!("&sid={}", self.sid) };
-        format!("/socket.io/?EIO={}&transport=polling{sid}", self.version)
-    }
-
-    async fn request(&self, method: &str, body: String) -> (u16, String) {
-        let request = self.next_node().anonymous().request(method, &self.path());
-        let request = request.header("content-type", "text/plain;charset=UTF-8").body(body);
-        let answer =
-            tokio::time::timeout(PATIENCE, request.send()).await.expect("in time").expect("an answer");
-        (answer.status().as_u16(), answer.text().await.expect("text"))
-    }
-
-    fn packets_of(&self, body: &str) -> Vec<String> {
-        if self.version == 4 {
-            return body.split('\u{1e}').filter(|packet| !packet.is_empty()).map(str::to_owned).collect();
-        }
-        let (mut packets, mut rest) = (Vec::new(), body);
-        while let Some((length, after)) = rest.split_once(':') {
-            let length = length.parse().expect("a length");
-            packets.push(after.chars().take(length).collect::<String>());
-            rest = &after[packets.last().map_or(0, String::len)..];
-        }
-        packets
-    }
-
-    async fn post(&self, packet: String) -> u16 {
-        let body = if self.version == 4 { packet } else { format!("{}:{packet}", packet.chars().count()) };
-        self.request("POST", body).await.0
-    }
-
-    /// Joins `/realtime`. `more` is said beside the token. Returns the greeting.
-    async fn join(&mut self, user: &str, role: Role, more: Value) -> Value {
-        let token = self.nodes[0].token(user, role);
-        let mut auth = more;
-        auth["token"] = json!(token);
-        let old = format!("40/realtime?token={token},");
-        assert_eq!(self.post(if self.version == 4 { format!("40/realtime,{auth}") } else { old }).await, 200);
-        let reply = self.packet("40/realtime").await;
-        self.pid =
-            reply.split("\"pid\":\"").nth(1).and_then(|rest| rest.split('"').next()).map(str::to_owned);
-        event(&self.packet("42/realtime,[\"connected\"").await)[1].clone()
-    }
-
-    /// Polls until the order has this status. Returns the event.
-    async fn hears(&mut self, status: &str) -> Value {
-        loop {
-            let event = event(&self.packet("42/realtime,[\"order:status_update\"").await);
-            if event[1]["status"] == status {
-                return event;
-            }
-        }
-    }
-
-    /// Polls until a packet begins with this.
-    async fn packet(&mut self, begins: &str) -> String {
-        loop {
-            while let Some(packet) = self.packets.pop_front() {
-                if packet.starts_with(begins) {
-                    return packet;
-                }
-                if packet == "2" {
-                    assert_eq!(self.post("3".to_owned()).await, 200);
-                }
-            }
-            let (status, body) = self.request("GET", String::new()).await;
-            assert_eq!(status, 200, "{body}");
-            self.packets.extend(self.packets_of(&body));
-        }
-    }
-
-    async fn ask(&mut self, event: &str, payload: Value) -> String {
-        assert_eq!(self.post(format!("42/realtime,7{}", json!([event, payload]))).await, 200);
-        self.packet("43/realtime,7[").await
-    }
-
-    fn url(&self, node: &Server) -> String {
-        let Self { version, sid, .. } = self;
-        format!("ws://{}/socket.io/?EIO={version}&transport=websocket&sid={sid}", node.address)
-    }
-
-    /// Changes to a WebSocket at this node.
-    async fn upgrade(&mut self, node: &Server) -> WebSocket {
-        let (mut socket, _) = tokio_tungstenite::connect_async(self.url(node)).await.expect("a WebSocket");
-        socket.send(Message::text("2probe")).await.expect("sent");
-        assert_eq!(text(&mut socket).await, "3probe");
-        // The poll that waits is ended for the upgrade.
-        self.packet("6").await;
-        socket.send(Message::text("5")).await.expect("sent");
-        socket
-    }
-}
-
-/// The arguments of an event of `/realtime`.
-fn event(packet: &str) -> Value {
-    serde_json::from_str(packet.strip_prefix("42/realtime,").expect("an event")).expect("JSON")
-}
-
-async fn text(socket: &mut WebSocket) -> String {
-    let message = tokio::time::timeout(PATIENCE, socket.next()).await.expect("in time");
-    message.expect("a message").expect("no error").into_text().expect("text").to_string()
-}
-
-/// Reads until a message begins with this.
-async fn message(socket: &mut WebSocket, begins: &str) -> String {
-    loop {
-        let text = text(socket).await;
-        if text == "2" {
-            socket.send(Message::text("3")).await.expect("sent");
-        }
-        if text.starts_with(begins) {
-            return text;
-        }
-    }
 }
 
 async fn count(server: &Server, outcome: &str) -> u64 {

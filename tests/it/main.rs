@@ -24,6 +24,7 @@ mod location;
 mod mutate;
 mod nodes;
 mod outage;
+mod poller;
 mod postgres;
 mod realtime;
 mod recovery;
