@@ -1,11 +1,12 @@
 //! What other nodes tell of drivers. It is handled like a fix that came here, but is not written to the trail again. What this node's
 //! own log does not allow is dropped, so nobody hears of a driver who does not carry the order any more.
 
+use std::sync::Arc;
+
 use super::Drivers;
 use crate::base::clock::Time;
 use crate::event::bus::{Expected, Moved, Remote};
 use crate::model::{Eta, EtaChange, EtaSource, LiveEvent, Location};
-use std::sync::Arc;
 
 impl Drivers {
     /// Takes a live event of another node, which was sent at this time.

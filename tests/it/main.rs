@@ -28,6 +28,7 @@ mod poller;
 mod postgres;
 mod realtime;
 mod recovery;
+mod redis_server;
 mod rest;
 mod restart;
 mod rights;
