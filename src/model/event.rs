@@ -151,8 +151,6 @@ pub struct Announcement {
     pub audience: Audience,
     pub name: String,
     pub data: Box<RawValue>,
-    #[serde(with = "wire")]
-    pub at: Time,
 }
 
 /// The recipients of an event or an announcement.

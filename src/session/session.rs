@@ -33,7 +33,6 @@ pub struct Session {
     dialect: Dialect,
     holder: Option<SessionOwner>,
     recovered: bool,
-    pub(super) made_at: Time,
     pub(super) began: Place,
     /// The orders that the session followed when it was resumed, and has followed since.
     pub(super) kept: Mutex<Vec<OrderId>>,
@@ -81,7 +80,7 @@ impl Session {
     ) -> Arc<Self> {
         let driver = (principal.role == Role::Driver).then(|| sessions.app().drivers.driver(&principal.id));
         let kept = Mutex::new(beginning.orders.clone());
-        let (watched, made_at) = (beginning.watched, sessions.app().clock.now());
+        let watched = beginning.watched;
         let state = State {
             wire,
             phase: Phase::New,
@@ -101,7 +100,6 @@ impl Session {
             dialect,
             holder: beginning.holder,
             recovered: beginning.recovered,
-            made_at,
             began: beginning.place,
             kept,
             driver,

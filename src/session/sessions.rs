@@ -162,7 +162,7 @@ impl Sessions {
             let message = &message;
             match &audience.key {
                 Some(key) => session.live(message, key, session.has_room(&audience.topics)),
-                None => session.announce(message, event),
+                None => session.announce(message),
             }
         }
     }

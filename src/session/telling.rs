@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use chrono::TimeDelta;
-
 use crate::base::json_text::Json;
 
 use super::outbox::{Aside, Latest};
@@ -15,12 +13,8 @@ use crate::dialect::close::CloseReason;
 use crate::dialect::message::{LiveKey, Message, Outgoing, Telling, Topic};
 use crate::dialect::place::{Offset, Place};
 use crate::model::access::driver_visible_to_customer;
-use crate::model::{LiveEvent, OrderId, Role};
+use crate::model::{OrderId, Role};
 use crate::recovery::Follow;
-
-/// How far the clocks of two nodes may differ, once each goes by the database's. Until then a client may be told an
-/// announcement from just before it came.
-const CLOCKS_DIFFER: TimeDelta = TimeDelta::milliseconds(100);
 
 impl Session {
     /// Tells an event that just happened. The relay calls this in the log's order.
@@ -64,14 +58,8 @@ impl Session {
         };
     }
 
-    /// Hands over an announcement. It is stored nowhere, so it must fit or the socket is closed. A client that came later than
-    /// it is not told.
-    pub fn announce(&self, message: &Arc<Message>, event: &LiveEvent) {
-        if let LiveEvent::Announcement(announcement) = event
-            && announcement.at + CLOCKS_DIFFER < self.made_at
-        {
-            return;
-        }
+    /// Hands over an announcement. It is stored nowhere, so it must fit or the socket is closed.
+    pub fn announce(&self, message: &Arc<Message>) {
         let state = self.state();
         if !state.phase.is_in() || self.is_expired() {
             return;

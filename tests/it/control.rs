@@ -54,7 +54,7 @@ on_both_databases! {
             driver.ask("driver:location", json!({"latitude": 47.14, "longitude": 9.53})).await["shown"] == true
         })
         .await;
-        customer.event("order:eta_update").await;
+        customer.events_so_far().await;
         let at = "2036-01-01T00:00:00.000Z";
         assert_eq!(a.admin().post("/orders/o1/eta", json!({"estimatedDeliveryTime": at})).await.status, 200);
         let told = customer.event("order:eta_update").await;

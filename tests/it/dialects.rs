@@ -184,7 +184,7 @@ fn live_events() -> Vec<(&'static str, LiveEvent)> {
     };
     let announce = |audience, data: &str| {
         let data = serde_json::from_str(data).expect("JSON");
-        LiveEvent::Announcement(Announcement { audience, name: "menu:changed".to_owned(), data, at: at(51) })
+        LiveEvent::Announcement(Announcement { audience, name: "menu:changed".to_owned(), data })
     };
     vec![
         ("a position, with everything", location(true, OrderStatus::InTransit)),

@@ -84,7 +84,7 @@ async fn a_node_that_is_cut_off_tells_nobody_anything() {
     let cut_off = Server::start(&way.db, &["--location-rate-per-second", "0"]).await;
     let other = Server::start(&db, &[]).await;
     until_they_know_each_other(&[&cut_off, &other]).await;
-    other.order_with_driver("o1", "in_transit").await;
+    other.order_with_driver("o1", "picked_up").await;
     let mut driver = Socket::connect(&cut_off, "driver", Role::Driver).await;
     let mut customer = Socket::connect(&cut_off, "customer", Role::Customer).await;
     let mut chef = Socket::connect(&cut_off, "chef", Role::Chef).await;
@@ -106,7 +106,7 @@ async fn a_node_that_is_cut_off_tells_nobody_anything() {
     way.set(false);
     until_fresh_is(&cut_off, 0).await;
     assert_eq!(other.admin().delete("/users/customer/sessions").await.status, 200);
-    assert_eq!(other.admin().status("o1", "near_destination").await["seq"], 6);
+    assert_eq!(other.admin().status("o1", "in_transit").await["seq"], 5);
     // The driver reports as before: it needs no database.
     assert_eq!(driver.ask("driver:location", fix(47.141)).await["ok"], true);
     assert_eq!(driver.ask("driver:location", fix(47.142)).await["ok"], true);
@@ -136,7 +136,7 @@ async fn a_node_that_is_cut_off_tells_nobody_anything() {
     }
     assert!(seen.is_empty(), "{seen:?}");
     let told = chef.event("order:status_update").await;
-    assert_eq!((&told["seq"], &told["status"]), (&json!(6), &json!("near_destination")));
+    assert_eq!((&told["seq"], &told["status"]), (&json!(5), &json!("in_transit")));
     let place = chef.event("driver:location_update").await;
     assert_eq!((&place["latitude"], &place["conflated"]), (&json!(47.142), &json!(1)));
     until_fresh_is(&cut_off, 1).await;

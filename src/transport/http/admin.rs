@@ -73,7 +73,7 @@ pub(super) async fn announce(
     };
     let data = value.data.unwrap_or_else(|| RawValue::NULL.to_owned());
     let name = value.event.clone();
-    let announcement = Announcement { audience, name, data, at: site.app.clock.now() };
+    let announcement = Announcement { audience, name, data };
     site.app.cluster.control().tell(Notice::Announcement(announcement)).await?;
     Ok((StatusCode::ACCEPTED, Json(Announced { ok: true, event: value.event })).into_response())
 }
