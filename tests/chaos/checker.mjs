@@ -269,7 +269,7 @@ class Check {
     if (this.who.role !== 'driver') return false;
     return [...this.#orders].some(([order, { asked }]) => asked && this.log.get(order)?.events.some((event, i, events) => (
       i > 0 && events[i - 1].driver === this.who.user && event.driver !== this.who.user
-        && event.position > this.#best[0] && event.time <= time)));
+        && event.position > this.#best[0] && event.time <= time + (this.who.skewMs ?? 0))));
   }
 }
 
