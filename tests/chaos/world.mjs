@@ -54,12 +54,12 @@ export class World {
   }
 
   /** Resolves when some more changes were acknowledged; trouble that is over must not go on. */
-  async goesOn(what) {
+  async goesOn(what, ms = RECOVERED_MS) {
     const enough = this.acknowledged.length + RECOVERED_CHANGES;
-    const deadline = Date.now() + RECOVERED_MS;
+    const deadline = Date.now() + ms;
     while (this.acknowledged.length < enough && this.faults.length === 0) {
       if (Date.now() > deadline) {
-        this.fault(`no change was acknowledged in ${RECOVERED_MS} ms after ${what}`);
+        this.fault(`no change was acknowledged in ${ms} ms after ${what}`);
         return;
       }
       await new Promise((resolve) => { this.noticedChange = resolve; setTimeout(resolve, 1000).unref(); });

@@ -1,5 +1,5 @@
 // The test of several nodes; `tests/cluster/run --help` says what it is and starts it.
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -14,7 +14,7 @@ import { Net } from './lib/net.mjs';
 import { HaProxy, postgres, Redis } from './lib/services.mjs';
 
 const SCENARIOS = [
-  'doors', 'announcements', 'polling', 'deaths', 'redis', 'database', 'cuts', 'rights', 'migrations', 'clocks', 'takeover', 'hopping',
+  'doors', 'announcements', 'polling', 'deaths', 'redis', 'database', 'cuts', 'rights', 'gained', 'migrations', 'clocks', 'takeover', 'hopping',
 ];
 const SCENARIO_MS = { short: 60_000, long: 30 * 60_000 };
 
@@ -71,18 +71,17 @@ class Test {
     closeAll();
     hangUpAll();
     await postgres.go();
-    for (const cluster of this.#clusters.splice(0)) {
-      await cluster.close();
-      this.check('the nodes ended when and as they were told', cluster.faults);
-      if (this.failed) this.#evidence(cluster);
-    }
+    for (const cluster of this.#clusters) await cluster.close();
+    this.check('the nodes ended when and as they were told', this.#clusters.flatMap(({ faults }) => faults));
+    if (this.failed) this.#evidence(this.#clusters.flatMap(({ nodes }) => nodes));
     await Promise.all(redis.map((one) => one.revive()));
   }
 
-  #evidence({ nodes }) {
+  #evidence(nodes) {
     const dir = path.join(tmpdir(), `ordercast-cluster-${this.seed}`, this.name);
+    rmSync(dir, { recursive: true, force: true });
     mkdirSync(dir, { recursive: true });
-    for (const { name, log } of nodes) writeFileSync(path.join(dir, `${name}.log`), log);
+    for (const { name, log } of nodes) appendFileSync(path.join(dir, `${name}.log`), log);
     for (const [i, { name, record }] of this.#kept.entries()) {
       writeFileSync(path.join(dir, `${i}.jsonl`), [JSON.stringify({ name }), ...record.map((item) => JSON.stringify(item))].join('\n'));
     }

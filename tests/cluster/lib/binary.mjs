@@ -18,6 +18,7 @@ export const NEEDS_CLUSTER = [
   ['redis', 'there is nothing to lose: it knows no Redis'],
   ['cuts', 'there is no Redis to be cut off from, and nothing that ends a transaction of a node that is cut off'],
   ['rights', 'a node that is cut off from the database goes on telling what it hears itself'],
+  ['gained', 'a node that has not heard of an assignment yet denies what it allows'],
   ['clocks', 'the times are those of each node'],
   ['takeover', 'nobody tells a node that its session was taken over'],
   ['hopping', 'the rate of a driver is counted by each node for itself'],

@@ -19,6 +19,12 @@ const ENV = {
   RUST_LOG: process.env.RUST_LOG ?? 'info',
 };
 
+/** An order that no writer has made is part of the log too, and staff follow it as any other. */
+export function adopt(world, order, { customer, chef }) {
+  world?.orders.set(order, { customer: customer.id, chef: chef.id });
+  world?.created(order, [customer.id, chef.id]);
+}
+
 class Node extends Server {
   /** Set while its end is ours. */
   told = false;
@@ -101,8 +107,9 @@ export class Cluster {
   }
 
   /** An order of these people at a driver, and so that fixes of that driver are shown. */
-  async assigned({ customer, chef, driver, delivery }) {
+  async assigned({ customer, chef, driver, delivery }, world) {
     const order = await this.ok('POST', '/orders', { customer, chef, delivery }, SERVICE);
+    adopt(world, order.id, { customer, chef });
     await this.ok('PATCH', `/orders/${order.id}/status`, { status: 'ready_for_pickup' });
     return this.ok('POST', `/orders/${order.id}/assign`, { driver });
   }
