@@ -108,11 +108,17 @@ async function bought(kind) {
 const MEASURES = {
   async tax() {
     const { alone, apart, tax } = await bought('ordercast');
-    result('tax', { 'µs/report': tax, 'one node': alone.us_per_report, 'two nodes': apart.us_per_report, 'Redis µs/report': apart.redis_us_per_report, missed: apart.missed, 'idle µs/s of two': apart.idle_us_per_s });
+    result('tax', {
+      'µs/report': tax, 'one node': alone.us_per_report, 'two nodes': apart.us_per_report,
+      'Redis µs/report': apart.redis_us_per_report, missed: apart.missed, 'idle µs/s of two': apart.idle_us_per_s,
+    });
   },
   async spread() {
     const found = await rounds(...[1, 2, 3].map((n) => () => relay('ordercast', n, (i) => i % n, (i, w) => (i * 7 + w) % n, costs)));
-    found.forEach((one, i) => result('spread', { nodes: i + 1, 'µs/delivery': one.us_per_delivery, 'Redis µs/report': one.redis_us_per_report, missed: one.missed, 'generator late ms': one.generator_lag_ms }));
+    found.forEach((one, i) => result('spread', {
+      nodes: i + 1, 'µs/delivery': one.us_per_delivery, 'Redis µs/report': one.redis_us_per_report,
+      missed: one.missed, 'generator late ms': one.generator_lag_ms,
+    }));
   },
   async latency() {
     const measure = async (load) => {
@@ -152,7 +158,10 @@ const MEASURES = {
     const gone = lost.filter(({ socket }) => socket.lostAt);
     const back = await Promise.all(gone.map(async (client) => ({ ...await client.next('connected'), after: performance.now() - killed })));
     const times = back.map(({ after }) => after).sort((a, b) => a - b);
-    result('return', { clients: RETURNING, lost: gone.length, recovered: back.filter(({ recovered }) => recovered).length, 'p50 ms': quantile(times, 0.5), 'p99 ms': quantile(times, 0.99), 'last ms': times.at(-1) });
+    result('return', {
+      clients: RETURNING, lost: gone.length, recovered: back.filter(({ recovered }) => recovered).length,
+      'p50 ms': quantile(times, 0.5), 'p99 ms': quantile(times, 0.99), 'last ms': times.at(-1),
+    });
     closeAll();
     await stop(nodes[1].process);
     await stop(proxy.process);
@@ -160,7 +169,10 @@ const MEASURES = {
   async adapters() {
     for (const kind of ['classic', 'sharded']) {
       const { alone, apart, tax } = await bought(kind);
-      result('adapters', { adapter: kind, 'tax µs/report': tax, 'one node': alone.us_per_report, 'two nodes µs/delivery': apart.us_per_delivery, 'Redis µs/report': apart.redis_us_per_report, missed: apart.missed });
+      result('adapters', {
+        adapter: kind, 'tax µs/report': tax, 'one node': alone.us_per_report, 'two nodes µs/delivery': apart.us_per_delivery,
+        'Redis µs/report': apart.redis_us_per_report, missed: apart.missed,
+      });
     }
   },
   async restart() {
@@ -181,7 +193,11 @@ const MEASURES = {
           if (load.deliveries > at) first = performance.now() - up;
         }
         const { expected, deliveries } = await running;
-        result('restart', { kind, missed: expected - deliveries, of: expected, 'away ms': OUTAGE_MS, 'first delivery after ms': first ?? 'never', 'missed, in ms of traffic': (expected - deliveries) / (RATE * SHAPE.watchers) * 1000 });
+        const missed = expected - deliveries;
+        result('restart', {
+          kind, missed, of: expected, 'away ms': OUTAGE_MS, 'first delivery after ms': first ?? 'never',
+          'missed, in ms of traffic': missed / (RATE * SHAPE.watchers) * 1000,
+        });
       });
     }
   },
@@ -189,7 +205,8 @@ const MEASURES = {
 
 /** So many writers without a pause; groups are counted by the row that each of them locks. */
 async function changing(nodes, writers) {
-  const counted = () => query(nodes[0].database, "SELECT (SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'log_head'), (SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'order_event')");
+  const of = (column, table) => `(SELECT ${column} FROM pg_stat_user_tables WHERE relname = '${table}')`;
+  const counted = () => query(nodes[0].database, `SELECT ${of('n_tup_upd', 'log_head')}, ${of('n_tup_ins', 'order_event')}`);
   const orders = await each(Array.from({ length: writers }), async (_, i) => (await nodes[i % nodes.length].assigned(people())).id);
   const spare = [people().driver, people().driver];
   let running = true;

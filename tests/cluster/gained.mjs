@@ -25,7 +25,8 @@ async function one(cluster, admins, i) {
     elsewhere.call('GET', `/orders/${order}`, undefined, rider).then(({ status }) => status === 200 || `GET /orders/{id}: ${status}`),
     begin(by, rider, order).then(async ({ tracking_id: session }) => {
       const line = await dial(elsewhere, `/ws/tracking/${session}`);
-      return line.until(() => line.of('initial_state').length > 0 || (line.of('(close)').length > 0 && `a new tracking session: ${line.of('(close)')[0].reason}`), 'an answer');
+      const [state, close] = [() => line.of('initial_state').length > 0, () => line.of('(close)')[0]];
+      return line.until(() => state() || (close() && `a new tracking session: ${close().reason}`), 'an answer');
     }),
     driver.request('driver:location', { orderId: order, latitude: 45, longitude: 13 }).then(({ ok, error }) => ok || `driver:location: ${error.code}`),
   ]);

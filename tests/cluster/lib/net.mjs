@@ -19,7 +19,7 @@ export class Net {
    * would be an error of its own, which no network makes.
    */
   async deafen(from, to) {
-    const rule = ['-n', to, 'rule', 'add', 'pref', '1', 'from', ADDRESS[from], 'iif', 'eth0', 'blackhole'];
+    const rule = ['-n', to, 'rule', 'add', 'pref', '1', 'from', ADDRESS[from], 'dev', 'eth0', 'blackhole'];
     if (this.#cuts.has(`${from} ${to}`)) return;
     this.#cuts.set(`${from} ${to}`, rule.with(3, 'del'));
     await run('ip', rule);

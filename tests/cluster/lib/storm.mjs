@@ -51,11 +51,16 @@ export async function storm(t, who, { writers = WRITERS, think, skewMs = 0 }, ac
   const { counts, acknowledged, watchers } = world;
   const shown = Object.entries(counts).filter(([, n]) => n > 0).map(([name, n]) => `${name} ${n}`);
   t.say(`acknowledged ${acknowledged.length}, orders ${world.orders.size}, ${shown.join(', ')}`);
-  t.check(`${acknowledged.length} acknowledged changes are in the log, it has no gap, and all nodes have the same`, [...problems, ...checkLog(log, acknowledged)],
-    (problem) => (typeof problem === 'string' ? problem : explain(problem)));
+  t.check(
+    `${acknowledged.length} acknowledged changes are in the log, it has no gap, and all nodes have the same`,
+    [...problems, ...checkLog(log, acknowledged)], (problem) => (typeof problem === 'string' ? problem : explain(problem)),
+  );
   t.check('nothing was refused without need', world.faults);
   const wrong = watchers.flatMap((app) => checkApp(app, log).map((problem) => ({ app, problem })));
-  t.check(`${watchers.length} clients have heard what was theirs, in order, once: ${counts.events} events`, wrong, ({ app, problem }) => explain(problem, app, log));
+  t.check(
+    `${watchers.length} clients have heard what was theirs, in order, once: ${counts.events} events`,
+    wrong, ({ app, problem }) => explain(problem, app, log),
+  );
   t.enough({ changes: [acknowledged.length, writers], events: [counts.events, watchers.length] });
   return { world, log };
 }
