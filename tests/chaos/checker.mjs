@@ -81,7 +81,8 @@ class Check {
   }
 
   on_connected(item, i) {
-    const { recovered, gave } = this.#coming;
+    if (this.#coming === null) this.#problem('greeting', 'it came before the connection', i);
+    const { recovered, gave } = this.#coming ?? item;
     if (this.who.recovers && item.recovered !== recovered) {
       this.#problem('greeting', `connected.recovered is ${item.recovered}, socket.recovered ${recovered}`, i);
     }

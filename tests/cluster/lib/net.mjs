@@ -1,5 +1,6 @@
 // The machines of net.sh, and cuts between them.
 import { execFile } from 'node:child_process';
+import { setTimeout as pause } from 'node:timers/promises';
 import { promisify } from 'node:util';
 
 const run = promisify(execFile);
@@ -10,6 +11,20 @@ export const ADDRESS = Object.fromEntries(Object.entries(NUMBERS).map(([name, nu
 /** The command that runs a program on that machine, as the same process. */
 export const on = (machine) => ['nsenter', `--net=/run/netns/${machine}`, '--'];
 export const pidsOn = async (machine) => (await run('ip', ['netns', 'pids', machine])).stdout.split('\n').filter(Boolean).map(Number);
+
+/** Ends what runs on the machines, except PostgreSQL, and heals what is cut. */
+export async function clearMachines() {
+  for (const machine of Object.keys(NUMBERS)) {
+    await run('ip', ['-n', machine, 'rule', 'flush', 'pref', '1']).catch(() => {});
+    if (machine === 'postgres') continue;
+    for (let left = await pidsOn(machine); left.length > 0; left = await pidsOn(machine)) {
+      for (const pid of left) {
+        try { process.kill(pid, 'SIGKILL'); } catch { /* it has ended meanwhile */ }
+      }
+      await pause(10);
+    }
+  }
+}
 
 export class Net {
   #cuts = new Map();

@@ -48,13 +48,6 @@ export class Redis {
   stop() { this.child.kill('SIGSTOP'); }
   go() { this.child.kill('SIGCONT'); }
 
-  /** Up again and as it was, whatever a scenario has done to it. */
-  async revive() {
-    if (this.child.exitCode !== null || this.child.signalCode !== null) await this.start();
-    this.go();
-    await this.ask('CONFIG', 'SET', 'maxmemory', '0');
-  }
-
   /** One command. */
   async ask(...args) {
     const resp = await Resp.open(this.host);

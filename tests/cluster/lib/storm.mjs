@@ -13,6 +13,7 @@ import { World } from '../../chaos/world.mjs';
 import { Writer } from '../../chaos/writer.mjs';
 
 const APPS = { '/realtime': Watcher, '/': Page, '/orders/track': Track, '/ws': Orders, '/ws/tracking': Tracker };
+const CONNECT_MS = 15_000;
 const SETTLE_MS = 20_000;
 const SAME_MS = 10_000;
 const AGAIN_MS = 100;
@@ -37,7 +38,12 @@ export async function storm(t, who, { writers = WRITERS, think, skewMs = 0 }, ac
   const world = new World({ cast: who.cast, server: cluster });
   world.watchers = who.clients.map((client) => Object.assign(new APPS[client.door](client, world.counts, random.fork(client.name)), { skewMs }));
   t.keep(world.watchers);
-  await Promise.all(world.watchers.map((app) => app.connect(cluster.base)));
+  const outside = new Set(world.watchers);
+  await Promise.race([
+    Promise.all(world.watchers.map((app) => app.connect(cluster.base).then(() => outside.delete(app)))),
+    pause(CONNECT_MS, undefined, { ref: false }),
+  ]);
+  if (outside.size > 0) throw new Error(`not connected in ${CONNECT_MS} ms: ${[...outside].map(({ name }) => name).join('; ')}`);
   const writing = Array.from({ length: writers }, (_, i) => new Writer(world, random.fork(`writer ${i}`), `w${i}`, think))
     .map((writer) => writer.run().catch((error) => world.fault(`${writer.name}: ${error.message}`)));
   try {
