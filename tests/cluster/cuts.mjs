@@ -12,7 +12,7 @@ export const what = 'cuts between node and database, Redis, node and proxy, one-
 const OTHERS_MS = 8_000;
 /** A transaction of a node that is away has ended by then. */
 const ENDED_MS = 5_000;
-const HOLD_MS = 500;
+const HOLD_MS = 250;
 const HOLD_LONG_MS = 20_000;
 
 /** A session of psql that has the head of the log, until it is told to give it back. */

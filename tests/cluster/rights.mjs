@@ -9,9 +9,9 @@ import { place, timed } from './lib/live.mjs';
 export const what = 'who lost a right hears nothing a second later, on any node';
 
 const RIGHT_MS = 1_000;
-const LISTEN_MS = 700;
+const LISTEN_MS = 500;
 /** How long things have failed when the right is lost. */
-const BEFORE_MS = 300;
+const BEFORE_MS = 200;
 const PULSE_MS = 50;
 /** The victim is on this node too, and it is the one that fails; the others do the work. */
 const CUT = 1;

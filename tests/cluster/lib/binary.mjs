@@ -19,6 +19,7 @@ export const NEEDS_CLUSTER = [
   ['cuts', 'there is no Redis to be cut off from, and nothing that ends a transaction of a node that is cut off'],
   ['rights', 'a node that is cut off from the database goes on telling what it hears itself'],
   ['gained', 'a node that has not heard of an assignment yet denies what it allows'],
+  ['behind', 'a node that is behind tells new connections how things stood'],
   ['clocks', 'the times are those of each node'],
   ['takeover', 'nobody tells a node that its session was taken over'],
   ['hopping', 'the rate of a driver is counted by each node for itself'],
