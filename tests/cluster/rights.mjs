@@ -89,7 +89,7 @@ class Case {
     const before = revoked.filter(({ heard }) => heard.some(isOf([victims.order]))).length;
     const after = control.reduce((sum, { heard }) => sum + heard.filter((item) => item.at > end && isOf([others.order])(item)).length, 0);
     this.t.check(`${this.name}: nothing is heard a second later`, problems);
-    this.t.enough({ 'doors that had heard something before': [before, 8], 'events that others heard meanwhile': [after, 10] });
+    this.t.enough({ 'doors that had heard something before': [before, 8], 'events that others heard meanwhile': [after, 5] });
   }
 }
 
