@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::auth::Auth;
 use crate::base::clock::Clock;
@@ -14,12 +15,16 @@ use crate::cluster::Cluster;
 use crate::driver::Drivers;
 use crate::driver::trail::Trail;
 use crate::event::bus::Bus;
+use crate::event::log;
 use crate::event::relay::Relay;
 use crate::keeping::Keeping;
 use crate::model::UserId;
 use crate::order::Orders;
 use crate::recovery::Recovery;
 use crate::tracking::Tracking;
+
+/// How long the head of the log may take to be read for somebody who comes in.
+const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// All use cases. Sessions and transports share it; cheap to clone.
 #[derive(Clone)]
@@ -118,6 +123,16 @@ impl App {
         self.is_ready() && !self.health.is_leaving()
     }
 
+    /// Delivers what other nodes have written until now. Somebody who comes from another node must not be told of a time before
+    /// what they have heard there. Without the database it goes on from what is known.
+    pub async fn catch_up(&self) {
+        if self.cluster.has_others()
+            && let Ok(Ok(head)) = tokio::time::timeout(CATCH_UP, log::head(self.events.log())).await
+        {
+            self.events.reach(head).await;
+        }
+    }
+
     /// Revokes all tokens of a user that were issued before now.
     ///
     /// # Errors
@@ -131,7 +146,7 @@ impl App {
     /// # Errors
     /// Those of the database.
     pub async fn load_revocations(&self) -> Result<(), Refusal> {
-        self.auth.revocations().load(&self.db, self.clock.now()).await
+        self.auth.revocations().load(&self.db, self.cluster.id(), self.clock.now()).await
     }
 
     /// Deletes what is not needed any more to tell which tokens are revoked.

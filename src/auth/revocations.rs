@@ -78,14 +78,20 @@ impl Revocations {
         }
     }
 
-    /// Reads the revocations at the start of a process.
+    /// Reads the revocations at the start of a process, which has this id.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn load(&self, db: &Db, now: Time) -> Result<(), Refusal> {
+    pub async fn load(&self, db: &Db, own: &str, now: Time) -> Result<(), Refusal> {
         // What another process has seen is known here only if it is in the database.
         let lately = server_node::Column::SeenAt.gt(now - CLOCK_TOLERANCE * 2);
-        if server_node::Entity::find().filter(lately).count(db.reader()).await? > 0 {
+        if server_node::Entity::find()
+            .filter(lately)
+            .filter(server_node::Column::Id.ne(own))
+            .count(db.reader())
+            .await?
+            > 0
+        {
             self.seen.missed(now);
         }
         self.poll(db).await.map(drop)

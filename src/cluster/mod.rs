@@ -128,6 +128,12 @@ impl Cluster {
         Arc::clone(&self.0.roster.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether there are other nodes.
+    #[must_use]
+    pub fn has_others(&self) -> bool {
+        self.roster().len() > 1
+    }
+
     /// The node with this number, if it is alive.
     #[must_use]
     pub fn node(&self, number: u16) -> Option<Node> {

@@ -165,6 +165,15 @@ impl Relay {
         }
     }
 
+    /// Reads what other nodes have written until the event at this position was delivered, for a limited time.
+    pub async fn reach(&self, position: i64) {
+        if self.position() < position {
+            self.fresh().missed = true;
+            self.0.wake.notify_one();
+            self.handed_on(position).await;
+        }
+    }
+
     /// A handle that is notified of every further event of one order.
     #[must_use]
     pub fn events_of(&self, order: &OrderId) -> OrderNews {

@@ -120,7 +120,12 @@ async fn subscribe(session: &Arc<Session>, order: &OrderId, since: Option<i64>, 
         Role::Customer | Role::Chef | Role::Driver | Role::Anonymous => limits.max_subscriptions,
     };
     let refusal = if session.follow(order, limit) {
-        let followed = follow(session, order, since, reply.ack).await;
+        let mut followed = follow(session, order, since, reply.ack).await;
+        if matches!(followed, Err(Refusal::NotFound(_))) && session.app().cluster.has_others() {
+            // The right may be so new that only another node has told of it.
+            session.app().catch_up().await;
+            followed = follow(session, order, since, reply.ack).await;
+        }
         // A session that followed the order before keeps following it, unless it lost the right.
         if let Err(refusal) = &followed
             && (matches!(refusal, Refusal::NotFound(_)) || !session.follows(order))

@@ -79,6 +79,7 @@ pub async fn begin(
     socket: &str,
 ) -> Result<Begun, Refusal> {
     let app = sessions.app();
+    app.catch_up().await;
     if let Some(pid) = &claim.pid {
         let held_at = app.clock.now();
         let holder = SessionOwner { pid: pid.as_str().into(), socket: socket.into(), held_at };

@@ -331,7 +331,7 @@ async fn nothing_is_listened_to_when_nobody_listens() {
 async fn what_other_nodes_write_is_told_at_once() {
     let Some(db) = TestDb::postgres().await else { return };
     let Some(redis) = Redis::start() else { return };
-    let flags = ["--redis-url", &redis.url(), "--cluster-poll-ms", "1000"];
+    let flags = ["--redis-url", &redis.url(), "--cluster-poll-ms", "1000", "--rights-lease-ms", "5000"];
     let (a, b) = (Server::start(&db, &flags).await, Server::start(&db, &flags).await);
     hears_itself(&a).await;
     hears_itself(&b).await;

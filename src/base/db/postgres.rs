@@ -14,6 +14,8 @@ use crate::base::clock::instant;
 const CONNECTIONS: u32 = 4;
 /// `PostgreSQL` cancels a statement that takes longer.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// `PostgreSQL` ends a transaction in which nothing is asked for so long, in milliseconds.
+const IDLE_IN_TRANSACTION: &str = "2000";
 /// A connection that was idle for so long is tested before it is used.
 const IDLE_TEST: Duration = Duration::from_secs(30);
 /// The parameters of a URL that sqlx knows, beside `options[…]`. It logs others with their values, which may be secret.
@@ -95,10 +97,13 @@ fn options(url: &str, trust: Arc<Trust>, server: Option<u32>) -> ConnectOptions 
         .map_sqlx_postgres_opts(|postgres| {
             // Every statement has an index. Without this setting, PostgreSQL keeps a plan that it made while a table
             // was small and goes on reading the whole table when it is large. JIT is off because compiling a plan takes
-            // longer than running any of these statements.
-            postgres
-                .statement_cache_capacity(STATEMENT_CACHE)
-                .options([("enable_seqscan", "off"), ("jit", "off")])
+            // longer than running any of these statements. A node that is cut off in the middle of a transaction would
+            // keep its locks, that of the log too, until TCP gives up: all nodes would stand still.
+            postgres.statement_cache_capacity(STATEMENT_CACHE).options([
+                ("enable_seqscan", "off"),
+                ("jit", "off"),
+                ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION),
+            ])
         })
         .map_sqlx_postgres_before_acquire(move |_, meta| {
             let trusted = trust.trusts(meta.age, trust.now());
