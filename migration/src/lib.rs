@@ -1,5 +1,6 @@
 //! The history of the schema: one migration per file, each with `up` and `down`.
 
+pub use sea_orm_migration::migrator::Migration;
 use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::{MigrationStatus, SchemaManager, prelude::MigratorTrait};
 

@@ -124,11 +124,8 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
     let control = cluster.control().clone();
     // Before anything is read from the tables that its entries are about.
     let control_head = control.head().await.map_err(ServerError::Start)?;
-    let every = if db.is_shared() {
-        Duration::from_millis(config.cluster.cluster_poll_ms.into())
-    } else {
-        SQLITE_SWEEP
-    };
+    let every = Duration::from_millis(config.cluster.cluster_poll_ms.into());
+    let every = if db.is_shared() { every } else { SQLITE_SWEEP };
     let events = Relay::new(db.clone(), Arc::clone(&health), metrics.clone(), cluster.lease().clone(), every);
     let (writer, commits) = Writer::new(
         db.clone(),

@@ -154,7 +154,6 @@ async fn a_revocation_ends_the_sockets_of_all_nodes() {
     assert_eq!(a.admin().delete("/users/bob/sessions").await.status, 200);
     there.until_closed().await;
     assert!(asked.elapsed() < std::time::Duration::from_secs(1), "{:?}", asked.elapsed());
-    // A login made afterwards stays, also when the log is read that tells of the revocation.
     a.stop().await;
     b.stop().await;
 }

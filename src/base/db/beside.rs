@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use entity::server_node::{Column, Entity};
-use migration::{CONTRACTS, Migrator, MigratorTrait, SchemaManager};
+use migration::{CONTRACTS, Migration, Migrator, MigratorTrait, SchemaManager};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseBackend, DatabaseTransaction, DbErr, EntityTrait, ExprTrait,
     QueryFilter, QuerySelect, Statement,
@@ -23,9 +23,9 @@ pub(super) async fn check(tx: &DatabaseTransaction) -> Result<(), DbErr> {
         return Ok(());
     }
     let pending = Migrator::get_pending_migrations(tx).await?;
-    let contract = pending.iter().rev().find(|migration| CONTRACTS.contains(&migration.name()));
+    let mut names = pending.iter().rev().map(Migration::name);
+    let contract = names.find(|name| CONTRACTS.contains(name));
     let Some(contract) = contract else { return Ok(()) };
-    let contract = contract.name();
     let needed = Migrator::migrations().iter().position(|migration| migration.name() == contract);
     let needed = needed.and_then(|index| i32::try_from(index + 1).ok()).unwrap_or(i32::MAX);
     let alive = Column::SeenAt.gt(now(tx).await? - DEAD_AFTER);
@@ -40,8 +40,8 @@ pub(super) async fn check(tx: &DatabaseTransaction) -> Result<(), DbErr> {
     match older.len() {
         0 => Ok(()),
         count => Err(DbErr::Custom(format!(
-            "{count} running nodes are of a version that cannot go on after the migration {contract}: stop them first (nodes that \
-             were killed count for {} seconds)",
+            "the migration {contract} changes what running nodes of older versions use ({count} of them); stop them first \
+             (a node that was killed counts for {} s)",
             DEAD_AFTER.num_seconds()
         ))),
     }
