@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::membership::DEAD_AFTER;
@@ -67,8 +68,12 @@ struct Inner {
     ends: AtomicU64,
     /// Something was not told because the lease had ended.
     withheld: AtomicBool,
+    /// Notified when the lease may have become longer.
+    renewed: Notify,
 }
 
+/// How long a request waits for a node that has not read the logs lately.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// No lease: it never ends.
 const NEVER: u64 = u64::MAX;
 
@@ -79,14 +84,20 @@ impl RightsLease {
         let lease = Lease::new(length);
         let ends = AtomicU64::new(micros(lease.ends()));
         let lease = Some(Mutex::new(lease));
-        Self(Arc::new(Inner { start: instant(), lease, ends, withheld: AtomicBool::new(false) }))
+        Self(Arc::new(Inner {
+            start: instant(),
+            lease,
+            ends,
+            withheld: AtomicBool::new(false),
+            renewed: Notify::new(),
+        }))
     }
 
     /// For processes that have their database on the same machine, and nothing between.
     #[must_use]
     pub fn always() -> Self {
         let (ends, withheld) = (AtomicU64::new(NEVER), AtomicBool::new(false));
-        Self(Arc::new(Inner { start: instant(), lease: None, ends, withheld }))
+        Self(Arc::new(Inner { start: instant(), lease: None, ends, withheld, renewed: Notify::new() }))
     }
 
     /// Whether there is a lease that may end.
@@ -100,6 +111,21 @@ impl RightsLease {
     pub fn is_fresh(&self) -> bool {
         let ends = self.0.ends.load(Ordering::Relaxed);
         ends == NEVER || micros(self.0.start.elapsed()) < ends
+    }
+
+    /// Waits until this node knows who may hear what. Returns whether it does. For requests, which had better wait for a moment than
+    /// be refused by a node that is only slow.
+    pub async fn until_fresh(&self) -> bool {
+        let renewed = async {
+            loop {
+                let renewed = self.0.renewed.notified();
+                if self.is_fresh() {
+                    return;
+                }
+                renewed.await;
+            }
+        };
+        self.is_fresh() || tokio::time::timeout(PATIENCE, renewed).await.is_ok()
     }
 
     /// The same, for somebody who has something to tell now: if they may not, [`RightsLease::take_withheld`] says so later.
@@ -133,6 +159,8 @@ impl RightsLease {
         let mut lease = lease.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut lease);
         self.0.ends.store(micros(lease.ends()), Ordering::Relaxed);
+        drop(lease);
+        self.0.renewed.notify_waiters();
     }
 }
 

@@ -166,12 +166,15 @@ impl Live {
     }
 
     /// If an event assigns an order to a driver without a known position, loads the position from the database. The
-    /// driver may have sent no fix since the server started.
+    /// driver may have sent no fix since the server started. With other nodes (`others`) every event of an order with a driver
+    /// does so: the driver may report to a node from which this one hears nothing now.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn load_position(&self, db: &Db, event: &OrderEvent) -> Result<(), Refusal> {
-        if let (EventKind::Assigned, Some(driver)) = (event.kind, &event.order.driver)
+    pub async fn load_position(&self, db: &Db, event: &OrderEvent, others: bool) -> Result<(), Refusal> {
+        if let Some(driver) = &event.order.driver
+            && (others || event.kind == EventKind::Assigned)
+            && !status::is_final(event.order.status)
             && self.position(&driver.id).is_none()
             && let Some(stored) = stored_position(db.reader(), &driver.id).await?
         {

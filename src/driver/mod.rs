@@ -97,7 +97,7 @@ impl Drivers {
 
     /// Applies a durable event to the live state and passes it on to `deliver`: see [`Live::apply`].
     pub async fn apply(&self, event: OrderEvent, deliver: impl FnOnce(OrderEvent, Forecast)) {
-        if let Err(error) = self.live.load_position(&self.db, &event).await {
+        if let Err(error) = self.live.load_position(&self.db, &event, self.bus.has_others()).await {
             // Not fatal: the driver's next fix brings a position.
             tracing::debug!(%error, "the last position of a driver cannot be read");
         }

@@ -146,7 +146,7 @@ impl Orders {
     /// [`Refusal::NotFound`]; those of the database; [`Refusal::Unavailable`] while this node may not know who has lost the
     /// right to see it.
     pub async fn snapshot(&self, id: &OrderId) -> Result<Arc<Snapshot>, Refusal> {
-        if !self.events.lease().is_fresh() {
+        if !self.events.lease().until_fresh().await {
             return Err(Refusal::Unavailable);
         }
         self.snapshots.get(id, || snapshot::read(self.events.log(), &self.metrics, id)).await
