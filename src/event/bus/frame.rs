@@ -129,7 +129,7 @@ pub fn write(frame: &Frame, channel: &str, key: &hmac::Key, out: &mut Vec<u8>) {
 /// Reads the first of the frames in these bytes. Returns it, if its kind is known here, and what follows it.
 ///
 /// # Errors
-/// [`Forged`] if the bytes are not a frame that a node of this cluster wrote for this channel.
+/// An error if the bytes are not a frame that a node of this cluster wrote for this channel.
 pub fn read<'a>(
     bytes: &'a [u8],
     channel: &str,
