@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::auth::Auth;
 use crate::base::clock::Clock;
@@ -10,15 +11,20 @@ use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::health::Health;
 use crate::base::metrics::Metrics;
+use crate::cluster::Cluster;
 use crate::driver::Drivers;
 use crate::driver::trail::Trail;
 use crate::event::bus::Bus;
+use crate::event::log;
 use crate::event::relay::Relay;
 use crate::keeping::Keeping;
 use crate::model::UserId;
 use crate::order::Orders;
 use crate::recovery::Recovery;
 use crate::tracking::Tracking;
+
+/// How long the head of the log may take to be read for somebody who comes in.
+const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// All use cases. Sessions and transports share it; cheap to clone.
 #[derive(Clone)]
@@ -31,6 +37,7 @@ pub struct Infrastructure {
     pub auth: Arc<Auth>,
     pub events: Relay,
     pub bus: Bus,
+    pub cluster: Cluster,
     pub clock: Clock,
     pub metrics: Metrics,
     pub db: Db,
@@ -45,6 +52,8 @@ pub struct AppParts {
     pub events: Relay,
     /// Carries live events.
     pub bus: Bus,
+    /// The other nodes.
+    pub cluster: Cluster,
     pub orders: Orders,
     pub drivers: Drivers,
     pub tracking: Tracking,
@@ -68,10 +77,20 @@ impl App {
     /// Makes the remaining use cases and puts all of them together.
     #[must_use]
     pub fn new(infrastructure: Infrastructure, orders: Orders, trail: Trail, recovery: Recovery) -> Self {
-        let Infrastructure { config, health, auth, events, bus, clock, metrics, db } = infrastructure;
+        let Infrastructure { config, health, auth, events, bus, cluster, clock, metrics, db } =
+            infrastructure;
         let limits = &config.limits;
-        let drivers = Drivers::new(db.clone(), clock.clone(), trail, bus.clone(), orders.clone(), limits);
-        let keeping = Keeping::new(db.clone(), clock.clone(), limits, metrics.clone());
+        let drivers = Drivers::new(
+            db.clone(),
+            clock.clone(),
+            trail,
+            bus.clone(),
+            orders.clone(),
+            limits,
+            metrics.clone(),
+        );
+        let keeping =
+            Keeping::new(db.clone(), clock.clone(), cluster.control().clone(), limits, metrics.clone());
         let tracking = Tracking::new(db.clone(), clock.clone(), orders.clone(), drivers.clone(), limits);
         Self(Arc::new(AppParts {
             config,
@@ -79,6 +98,7 @@ impl App {
             auth,
             events,
             bus,
+            cluster,
             orders,
             drivers,
             tracking,
@@ -97,12 +117,28 @@ impl App {
         self.health.is_good() && self.auth.is_ready()
     }
 
+    /// What `/ready` says: the server accepts new work, and is not about to stop.
+    #[must_use]
+    pub fn says_ready(&self) -> bool {
+        self.is_ready() && !self.health.is_leaving()
+    }
+
+    /// Delivers what other nodes have written until now. Somebody who comes from another node must not be told of a time before
+    /// what they have heard there. Without the database it goes on from what is known.
+    pub async fn catch_up(&self) {
+        if self.cluster.has_others()
+            && let Ok(Ok(head)) = tokio::time::timeout(CATCH_UP, log::head(self.events.log())).await
+        {
+            self.events.reach(head).await;
+        }
+    }
+
     /// Revokes all tokens of a user that were issued before now.
     ///
     /// # Errors
     /// Those of the database. Nothing has changed then.
     pub async fn revoke_tokens(&self, user: &UserId) -> Result<(), Refusal> {
-        self.auth.revocations().revoke(&self.db, user, self.clock.now()).await
+        self.auth.revocations().revoke(&self.db, self.cluster.control(), user, self.clock.now()).await
     }
 
     /// Reads the revocations at the start of the process.
@@ -110,7 +146,7 @@ impl App {
     /// # Errors
     /// Those of the database.
     pub async fn load_revocations(&self) -> Result<(), Refusal> {
-        self.auth.revocations().load(&self.db, self.clock.now()).await
+        self.auth.revocations().load(&self.db, self.cluster.id(), self.clock.now()).await
     }
 
     /// Deletes what is not needed any more to tell which tokens are revoked.

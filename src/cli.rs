@@ -1,5 +1,7 @@
 //! The command line: subcommands with their flags.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::Resettable;
@@ -52,12 +54,24 @@ fn without_environment(arg: Arg) -> Arg {
 pub enum Subcommand {
     /// Run the server (the default)
     Serve(Serve),
+    /// Ask the server on this machine whether it is ready: exit code 0 or 1. For health checks of containers
+    Health(HealthArgs),
     /// Print a JWT signed with `JWT_SECRET`
     Token(TokenArgs),
     /// Apply, revert or list database migrations
     Migrate(MigrateArgs),
     /// Print the `OpenAPI` document
     Openapi,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct HealthArgs {
+    /// Address that the server listens on
+    #[arg(long, env = "ORDERCAST_LISTEN", default_value = "127.0.0.1:9001")]
+    pub listen: SocketAddr,
+    /// The server's certificate, if it speaks TLS
+    #[arg(long, env = "TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -10,6 +10,8 @@ pub mod base;
 
 pub mod model;
 
+pub mod cluster;
+
 pub mod auth;
 pub mod dialect;
 pub mod event;

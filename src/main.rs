@@ -1,8 +1,9 @@
 //! The `ordercast` binary: handles flags, logs, signals and exit codes.
 
 use std::io::{IsTerminal, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait};
 use ordercast::auth::mint;
@@ -10,7 +11,7 @@ use ordercast::base::clock::Clock;
 use ordercast::base::config::{Serve, check_secret};
 use ordercast::base::db::Db;
 use ordercast::base::telemetry;
-use ordercast::cli::{Cli, Direction, MigrateArgs, Subcommand, TokenArgs};
+use ordercast::cli::{Cli, Direction, HealthArgs, MigrateArgs, Subcommand, TokenArgs};
 use ordercast::server::{self, ServerError};
 use ordercast::transport;
 use tokio::net::{TcpListener, TcpSocket};
@@ -22,6 +23,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Exit code for invalid settings.
 const BAD_CONFIG: u8 = 2;
+/// How long the server may take to say that it is ready.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that may wait to be accepted. Large, because many clients reconnect at the same time.
 const BACKLOG: u32 = 4_096;
 
@@ -30,8 +33,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
             let text = error.to_string();
-            let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-            return exit_bad_config(line);
+            // The flags that are missing stand in lines of their own.
+            let lines: Vec<_> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+            return exit_bad_config(lines.join(" ").trim_start_matches("error: "));
         }
         // --help and --version arrive here.
         Err(error) => return if error.print().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE },
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
         match cli.command {
             None => serve(cli.serve).await,
             Some(Subcommand::Serve(serve)) => self::serve(serve).await,
+            Some(Subcommand::Health(args)) => health(&args).await,
             Some(Subcommand::Token(args)) => print_token(&args),
             Some(Subcommand::Migrate(args)) => migrate(args).await,
             Some(Subcommand::Openapi) => print_openapi(),
@@ -131,6 +136,34 @@ async fn stop_signal() {
     tokio::select! {
         () = sigterm => {}
         _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+/// Asks `/ready` of the server on this machine.
+async fn health(args: &HealthArgs) -> ExitCode {
+    let mut address = args.listen;
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() {
+            Ipv4Addr::LOCALHOST.into()
+        } else {
+            Ipv6Addr::LOCALHOST.into()
+        });
+    }
+    let scheme = if args.tls_cert.is_some() { "https" } else { "http" };
+    // The certificate is for a name, and this asks an address of this machine.
+    let client = reqwest::Client::builder()
+        .danger_accept_invalid_certs(true)
+        .no_proxy()
+        .timeout(HEALTH_TIMEOUT)
+        .build();
+    let answer = match client {
+        Ok(client) => client.get(format!("{scheme}://{address}/ready")).send().await,
+        Err(error) => Err(error),
+    };
+    match answer {
+        Ok(answer) if answer.status().is_success() => ExitCode::SUCCESS,
+        Ok(answer) => exit_failure(&format!("the server is not ready: {}", answer.status())),
+        Err(error) => exit_failure(&format!("the server does not answer: {error}")),
     }
 }
 

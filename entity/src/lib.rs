@@ -4,6 +4,8 @@
 //! they are written. So both databases return exactly what was stored, and the text order of times in `SQLite` is
 //! chronological.
 
+pub mod control;
+pub mod control_head;
 pub mod driver_assignment;
 pub mod driver_position;
 pub mod erasure;

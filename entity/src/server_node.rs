@@ -1,4 +1,4 @@
-//! The time when each server process was last known to be alive.
+//! The server processes on this database, and when each was last known to be alive.
 
 use sea_orm::entity::prelude::*;
 
@@ -9,6 +9,17 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: String,
     pub seen_at: ChronoDateTimeUtc,
+    /// The number by which the ids of polling clients name their node, from 1 to 4095. Empty: of an older version, or dead
+    /// for so long that another node may have the number.
+    pub number: Option<i32>,
+    /// `host:port` for requests of other nodes.
+    pub address: Option<String>,
+    pub version: Option<String>,
+    /// How many migrations it knows.
+    pub schema: Option<i32>,
+    pub draining: bool,
+    /// Its figures as JSON, for `GET /cluster` and `GET /stats`.
+    pub figures: Option<String>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -1,7 +1,8 @@
 //! The history of the schema: one migration per file, each with `up` and `down`.
 
+pub use sea_orm_migration::migrator::Migration;
 use sea_orm_migration::prelude::*;
-pub use sea_orm_migration::{MigrationStatus, prelude::MigratorTrait};
+pub use sea_orm_migration::{MigrationStatus, SchemaManager, prelude::MigratorTrait};
 
 mod m0001_orders;
 mod m0002_event_log;
@@ -14,9 +15,17 @@ mod m0008_outbox;
 mod m0009_forgetting;
 mod m0010_revoked_tokens;
 mod m0011_quantities;
+mod m0012_nodes;
+mod m0013_control;
 
 /// All migrations, oldest first.
 pub struct Migrator;
+
+/// Migrations that older versions cannot run beside: they remove or rewrite what those use. All others only add something.
+///
+/// A new version adds, the one after it uses that, and the third one may remove what nobody uses any more: see
+/// `docs/operations.md`.
+pub const CONTRACTS: [&str; 2] = ["m0007_stretches", "m0011_quantities"];
 
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
@@ -33,6 +42,8 @@ impl MigratorTrait for Migrator {
             Box::new(m0009_forgetting::Migration),
             Box::new(m0010_revoked_tokens::Migration),
             Box::new(m0011_quantities::Migration),
+            Box::new(m0012_nodes::Migration),
+            Box::new(m0013_control::Migration),
         ]
     }
 }

@@ -22,6 +22,7 @@ use super::seen::{SeenToken, SeenTokens};
 use crate::base::clock::Time;
 use crate::base::db::Db;
 use crate::base::error::Refusal;
+use crate::cluster::control::{Control, Notice};
 use crate::model::{Principal, TokenId, UserId};
 
 /// Maximum assumed difference between our clock and an issuer's, or between the clocks of two processes.
@@ -77,14 +78,20 @@ impl Revocations {
         }
     }
 
-    /// Reads the revocations at the start of a process.
+    /// Reads the revocations at the start of a process, which has this id.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn load(&self, db: &Db, now: Time) -> Result<(), Refusal> {
+    pub async fn load(&self, db: &Db, own: &str, now: Time) -> Result<(), Refusal> {
         // What another process has seen is known here only if it is in the database.
         let lately = server_node::Column::SeenAt.gt(now - CLOCK_TOLERANCE * 2);
-        if server_node::Entity::find().filter(lately).count(db.reader()).await? > 0 {
+        if server_node::Entity::find()
+            .filter(lately)
+            .filter(server_node::Column::Id.ne(own))
+            .count(db.reader())
+            .await?
+            > 0
+        {
             self.seen.missed(now);
         }
         self.poll(db).await.map(drop)
@@ -94,7 +101,7 @@ impl Revocations {
     ///
     /// # Errors
     /// Those of the database. Nothing has changed then.
-    pub async fn revoke(&self, db: &Db, user: &UserId, now: Time) -> Result<(), Refusal> {
+    pub async fn revoke(&self, db: &Db, control: &Control, user: &UserId, now: Time) -> Result<(), Refusal> {
         let unseen_from = (now - CLOCK_TOLERANCE).max(self.seen.incomplete_before().min(now));
         let tx = db.begin().await?;
         let row = revocation::ActiveModel {
@@ -107,12 +114,15 @@ impl Revocations {
             .to_owned();
         revocation::Entity::insert(row).on_conflict(replace).exec_without_returning(&tx).await?;
         record(&tx, user, &self.seen.of(user, now)).await?;
+        control.append(&tx, &[Notice::Revocation { user: user.clone() }]).await?;
         tx.commit().await?;
         let mut list = self.write();
         let earlier = list.take_seen(user, now);
         // Includes those that were verified while the revocation was written.
         let seen = self.seen.of(user, Time::MAX_UTC).iter().map(|seen| seen.id).chain(earlier).collect();
         list.by_user.insert(user.clone(), Revocation { at: now, unseen_from, seen });
+        drop(list);
+        control.appended();
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Addresses of clients as limits count them, and networks of proxies.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -21,6 +22,12 @@ impl From<IpAddr> for ClientAddress {
                 IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !host))
             }
         })
+    }
+}
+
+impl fmt::Display for ClientAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

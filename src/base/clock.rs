@@ -22,6 +22,8 @@ const TIME_RULE: &str = "must be a time as RFC 3339 has it, such as 2026-11-21T0
 pub enum Clock {
     /// The clock of the machine.
     System,
+    /// The clock that all processes on one database share: the machine's, corrected by so many milliseconds.
+    Shared(Arc<AtomicI64>),
     /// A clock that a test moves; in milliseconds since the Unix epoch.
     Manual(Arc<AtomicI64>),
 }
@@ -33,12 +35,26 @@ impl Clock {
         Self::Manual(Arc::new(AtomicI64::new(start.timestamp_millis())))
     }
 
+    /// Makes a clock that goes as the machine's until it is corrected.
+    #[must_use]
+    pub fn shared() -> Self {
+        Self::Shared(Arc::default())
+    }
+
+    /// Corrects a shared clock: it is so many milliseconds ahead of the machine's. Has no effect on others.
+    pub fn correct(&self, millis: i64) {
+        if let Self::Shared(offset) = self {
+            offset.store(millis, Ordering::Release);
+        }
+    }
+
     /// The current time in whole milliseconds, which both databases store without loss.
     #[must_use]
     pub fn now(&self) -> Time {
         #[expect(clippy::disallowed_methods, reason = "only this file may ask the machine")]
         let millis = match self {
             Self::System => Utc::now().timestamp_millis(),
+            Self::Shared(offset) => Utc::now().timestamp_millis() + offset.load(Ordering::Acquire),
             Self::Manual(at) => at.load(Ordering::Acquire),
         };
         from_millis(millis)

@@ -10,7 +10,10 @@ use tokio::sync::Notify;
 pub struct Health {
     readable: AtomicBool,
     writable: AtomicBool,
+    leaving: AtomicBool,
     draining: AtomicBool,
+    /// This node has told its sockets nothing for long, because it may not know who may hear what.
+    mute: AtomicBool,
     /// Commits that succeeded.
     written: AtomicU64,
     /// Writes that failed because the database was away.
@@ -23,7 +26,9 @@ impl Default for Health {
         Self {
             readable: AtomicBool::new(true),
             writable: AtomicBool::new(true),
+            leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            mute: AtomicBool::new(false),
             written: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             failure: Notify::new(),
@@ -40,6 +45,11 @@ impl Health {
     /// Stores whether the log can be written.
     pub fn set_writable(&self, writable: bool) {
         self.writable.store(writable, Ordering::Relaxed);
+    }
+
+    /// Stores whether the server has told its sockets nothing for long.
+    pub fn set_mute(&self, mute: bool) {
+        self.mute.store(mute, Ordering::Relaxed);
     }
 
     /// A change was committed.
@@ -65,6 +75,18 @@ impl Health {
         (self.written.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
     }
 
+    /// Says at `/ready` that the server is about to stop. Until [`Health::drain`] it accepts work all the same, for proxies
+    /// need time to notice.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    /// Whether the server is stopping, or about to.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
     /// Marks the server as stopping. From now on it accepts no new work.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
@@ -76,9 +98,15 @@ impl Health {
         self.draining.load(Ordering::Relaxed)
     }
 
+    /// Whether the log can be read and written.
+    #[must_use]
+    pub fn has_database(&self) -> bool {
+        self.readable.load(Ordering::Relaxed) && self.writable.load(Ordering::Relaxed)
+    }
+
     /// Whether the server accepts new work: the log can be read and written, and the server is not stopping.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.readable.load(Ordering::Relaxed) && self.writable.load(Ordering::Relaxed) && !self.is_draining()
+        self.has_database() && !self.mute.load(Ordering::Relaxed) && !self.is_draining()
     }
 }

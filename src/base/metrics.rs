@@ -31,6 +31,12 @@ label!(CodeLabel, code);
 label!(ReasonLabel, reason);
 label!(OutcomeLabel, outcome);
 
+/// One of the Redis servers, counted from 0.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShardLabel {
+    shard: u32,
+}
+
 /// Who is connected, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SocketLabel {
@@ -70,9 +76,26 @@ pub struct Inner {
     pub unauthenticated_bytes: Gauge,
     pub polling_clients: Gauge,
     pub polls_waiting: Gauge,
+    pub nodes: Gauge,
+    pub clock_offset: Gauge<f64, AtomicU64>,
+    pub ready: Gauge,
+    pub database_up: Gauge,
+    pub fresh: Gauge,
+    pub muted_seconds: Counter<f64, AtomicU64>,
+    pub takeovers: Count,
+    bus_up: Family<ShardLabel, Gauge>,
+    beat_age: Family<ShardLabel, Gauge<f64, AtomicU64>>,
+    pub bus_published: Count,
+    pub bus_received: Count,
+    pub bus_conflated: Count,
+    pub bus_forged: Count,
+    pub bus_dropped: Count,
+    pub bus_lag: Histogram,
+    pub interest: Gauge,
     pub events_committed: Count,
     pub log_reads: Count,
     recoveries: Family<OutcomeLabel, Count>,
+    forwarded: Family<OutcomeLabel, Count>,
     pub sessions_behind: Gauge,
     pub established: Gauge,
     pub outbox_depth: Gauge,
@@ -161,6 +184,7 @@ impl Names {
 impl Metrics {
     /// Every metric at zero, with labels of these words.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "one place has all metrics and their help")]
     pub fn new(words: Words) -> Self {
         let mut names = Names(Registry::with_prefix("ordercast"));
         let connections: Family<SocketLabel, Gauge> =
@@ -208,6 +232,7 @@ impl Metrics {
             log_reads: names.add("log_reads", "Reads of the event log and of orders to be told"),
             recoveries: names
                 .add("recoveries", "Sockets that came back with a session, by what became of it"),
+            forwarded: names.add("forwarded", "Requests for sessions of other nodes, by what became of them"),
             sessions_behind: names.add("sessions_behind", "Sockets that durable events wait for"),
             established: names.add(
                 "established",
@@ -222,6 +247,33 @@ impl Metrics {
             persons_erased: names.add("persons_erased", "Persons whose data was erased"),
             polls_waiting: names
                 .add("polls_waiting", "Requests that are held until there is something to tell"),
+            nodes: names.add("nodes", "Nodes that are alive on this database"),
+            clock_offset: names
+                .add("clock_offset_seconds", "How far the clock of the database is ahead of this machine's"),
+            ready: names.add("ready", "1 if /ready says yes, else 0"),
+            database_up: names.add("database_up", "1 if the log can be read and written, else 0"),
+            fresh: names.add(
+                "fresh",
+                "1 while this node knows who may hear what, 0 while it tells its sockets nothing",
+            ),
+            muted_seconds: names.add("muted_seconds", "How long this node told its sockets nothing"),
+            takeovers: names
+                .add("takeovers", "Sockets ended because their session was resumed on another node"),
+            bus_up: names.add("bus_up", "Whether this node hears itself over a Redis server"),
+            beat_age: names
+                .add("beat_age_seconds", "Time since this node last heard itself over a Redis server"),
+            bus_published: names.add("bus_published", "Live events of this node handed to Redis"),
+            bus_received: names.add("bus_received", "Frames of nodes that came from Redis"),
+            bus_conflated: names
+                .add("bus_conflated", "Live events between nodes that a newer one took the place of"),
+            bus_forged: names.add("bus_forged", "Messages from Redis that no node of this cluster wrote"),
+            bus_dropped: names.add(
+                "bus_dropped",
+                "Live events between nodes that were dropped: too old, repeated, or not of this driver here",
+            ),
+            bus_lag: names
+                .seconds("bus_lag", "From the sending of a live event to its arrival at sessions here"),
+            interest: names.add("interest", "Orders that are heard from other nodes"),
             trail_dropped: names.add("trail_dropped", "Positions that did not reach the trail"),
             trail_depth: names.add("trail_depth", "Positions waiting to be written"),
             writes_waiting: names.add("writes_waiting", "Changes that wait for their commit"),
@@ -267,6 +319,12 @@ impl Metrics {
         self.roles.iter().map(|role| self.count(role, client)).sum()
     }
 
+    /// Whether this node hears itself over a Redis server, and how long ago it last did.
+    pub fn bus_heard(&self, shard: u32, up: bool, age: Duration) {
+        self.bus_up.get_or_create(&ShardLabel { shard }).set(up.into());
+        self.beat_age.get_or_create(&ShardLabel { shard }).set(age.as_secs_f64());
+    }
+
     /// The order service was told of a delivery.
     pub fn order_service_call(&self, outcome: &'static str) {
         self.order_service.get_or_create(&OutcomeLabel { outcome }).inc();
@@ -287,6 +345,11 @@ impl Metrics {
     /// A socket came back with a session.
     pub fn recovery(&self, outcome: &'static str) {
         self.recoveries.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// A request was for a session of another node.
+    pub fn forwarded(&self, outcome: &'static str) {
+        self.forwarded.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// A socket was closed by us or by the other side.

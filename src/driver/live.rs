@@ -9,11 +9,10 @@ use crate::base::clock::{Clock, Time};
 use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::rate_limit::Bucket;
-use crate::event::bus::Bus;
 use crate::model::phone_clock::PhoneClock;
 use crate::model::{
-    About, Eta, EtaChange, EventKind, Forecast, LiveEvent, LocationReport, Order, OrderEvent, OrderId,
-    OrderStatus, PastStatus, Point, UserId, status,
+    About, Eta, EtaChange, EventKind, Forecast, LocationReport, Order, OrderEvent, OrderId, OrderStatus,
+    PastStatus, Point, UserId, status,
 };
 use crate::order::read;
 use ahash::{AHashMap, RandomState};
@@ -57,6 +56,14 @@ pub(super) struct CarriedOrder {
     pub eta: Option<Eta>,
     /// Whether the ETA was set by hand. Fixes do not change it then.
     pub overridden: bool,
+    pub heard: Heard,
+}
+
+/// When the newest events of other nodes about an order were sent. What is not newer is dropped: it may be a repetition.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Heard {
+    pub moved: Option<Time>,
+    pub expected: Option<Time>,
 }
 
 impl CarriedOrder {
@@ -66,6 +73,7 @@ impl CarriedOrder {
             about: Arc::new(About { order: order.clone(), history: history.to_vec() }),
             eta: overridden.or(eta),
             overridden: overridden.is_some(),
+            heard: Heard::default(),
         }
     }
 
@@ -158,12 +166,15 @@ impl Live {
     }
 
     /// If an event assigns an order to a driver without a known position, loads the position from the database. The
-    /// driver may have sent no fix since the server started.
+    /// driver may have sent no fix since the server started. With other nodes (`others`) every event of an order with a driver
+    /// does so: the driver may report to a node from which this one hears nothing now.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn load_position(&self, db: &Db, event: &OrderEvent) -> Result<(), Refusal> {
-        if let (EventKind::Assigned, Some(driver)) = (event.kind, &event.order.driver)
+    pub async fn load_position(&self, db: &Db, event: &OrderEvent, others: bool) -> Result<(), Refusal> {
+        if let Some(driver) = &event.order.driver
+            && (others || event.kind == EventKind::Assigned)
+            && !status::is_final(event.order.status)
             && self.position(&driver.id).is_none()
             && let Some(stored) = stored_position(db.reader(), &driver.id).await?
         {
@@ -202,9 +213,9 @@ impl Live {
         deliver(event, forecast);
     }
 
-    /// Applies an ETA that was set by hand, and publishes it. Does nothing if the order has none.
-    pub fn override_eta(&self, order: &Order, now: Time, bus: &Bus) {
-        let Some(at) = order.estimated_delivery_time else { return };
+    /// Applies an ETA that was set by hand. Returns what to tell; `None` if the order has none.
+    pub fn override_eta(&self, order: &Order, now: Time) -> Option<EtaChange> {
+        let at = order.estimated_delivery_time?;
         let eta = Eta::overridden(at, now);
         if let Some(driver) = order.driver.as_ref().and_then(|driver| self.get(&driver.id)) {
             let mut state = driver.state();
@@ -213,8 +224,8 @@ impl Live {
                 carried.overridden = true;
             }
         }
-        let (order, customer) = (order.id.clone(), order.customer.id.clone());
-        bus.publish(&LiveEvent::Eta(EtaChange { order, customer, eta }));
+        let driver = order.driver.as_ref().map(|driver| driver.id.clone());
+        Some(EtaChange { order: order.id.clone(), customer: order.customer.id.clone(), driver, eta })
     }
 
     /// Drops where a driver was, because that was erased.
@@ -280,7 +291,30 @@ impl Live {
         self.len() == 0
     }
 
-    fn get(&self, id: &UserId) -> Option<Arc<LiveDriver>> {
+    /// Calls `look` with each order that is carried now.
+    pub fn each_carried(&self, mut look: impl FnMut(&Order)) {
+        for shard in &self.shards {
+            // The map is not locked meanwhile: a driver's lock may be held for a while.
+            let drivers: Vec<_> =
+                shard.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+            for driver in drivers {
+                driver.state().orders.iter().for_each(|carried| look(&carried.about.order));
+            }
+        }
+    }
+
+    /// Number of drivers who are connected here and carry no order.
+    #[must_use]
+    pub fn idle(&self) -> usize {
+        let idle = |shard: &Mutex<AHashMap<UserId, Arc<LiveDriver>>>| {
+            let drivers: Vec<_> =
+                shard.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+            drivers.iter().filter(|driver| driver.state().orders.is_empty()).count()
+        };
+        self.shards.iter().map(idle).sum()
+    }
+
+    pub(super) fn get(&self, id: &UserId) -> Option<Arc<LiveDriver>> {
         self.shard(id).get(id).cloned()
     }
 
@@ -300,7 +334,8 @@ fn put_order(state: &mut DriverState, order: &Order, history: &[PastStatus], now
         Some(index) if state.orders[index].about.order.seq > order.seq => {}
         Some(index) => {
             let eta = to.and(state.orders[index].eta.or(computed));
-            state.orders[index] = CarriedOrder::new(order, history, now, eta);
+            let heard = state.orders[index].heard;
+            state.orders[index] = CarriedOrder { heard, ..CarriedOrder::new(order, history, now, eta) };
         }
         None => state.orders.push(CarriedOrder::new(order, history, now, computed)),
     }

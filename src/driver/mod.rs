@@ -3,6 +3,7 @@
 pub mod live;
 mod override_eta;
 mod read;
+mod remote;
 pub mod report;
 pub mod trail;
 
@@ -16,6 +17,7 @@ use crate::base::clock::Clock;
 use crate::base::config::Limits;
 use crate::base::db::Db;
 use crate::base::error::Refusal;
+use crate::base::metrics::Metrics;
 use crate::event::bus::Bus;
 use crate::model::{Eta, Forecast, Order, OrderEvent, UserId};
 use crate::order::{Orders, read as read_order};
@@ -30,6 +32,7 @@ pub struct Drivers {
     bus: Bus,
     orders: Orders,
     limits: ReportLimits,
+    metrics: Metrics,
 }
 
 /// Limits for the reports of one driver.
@@ -47,7 +50,15 @@ struct ReportLimits {
 
 impl Drivers {
     #[must_use]
-    pub fn new(db: Db, clock: Clock, trail: Trail, bus: Bus, orders: Orders, limits: &Limits) -> Self {
+    pub fn new(
+        db: Db,
+        clock: Clock,
+        trail: Trail,
+        bus: Bus,
+        orders: Orders,
+        limits: &Limits,
+        metrics: Metrics,
+    ) -> Self {
         let limits = ReportLimits {
             rate: limits.location_rate_per_second,
             burst: limits.location_burst,
@@ -55,7 +66,7 @@ impl Drivers {
             max_age: TimeDelta::days(i64::from(limits.position_retention_days)),
         };
         let live = Arc::new(Live::new(clock.clone(), limits.burst));
-        Self { db, clock, live, trail, bus, orders, limits }
+        Self { db, clock, live, trail, bus, orders, limits, metrics }
     }
 
     /// Builds the live state from the database.
@@ -86,7 +97,7 @@ impl Drivers {
 
     /// Applies a durable event to the live state and passes it on to `deliver`: see [`Live::apply`].
     pub async fn apply(&self, event: OrderEvent, deliver: impl FnOnce(OrderEvent, Forecast)) {
-        if let Err(error) = self.live.load_position(&self.db, &event).await {
+        if let Err(error) = self.live.load_position(&self.db, &event, self.bus.has_others()).await {
             // Not fatal: the driver's next fix brings a position.
             tracing::debug!(%error, "the last position of a driver cannot be read");
         }
@@ -117,6 +128,17 @@ impl Drivers {
     #[must_use]
     pub fn count(&self) -> usize {
         self.live.len()
+    }
+
+    /// Number of drivers who are connected here and carry no order. Every node knows all that carry one.
+    #[must_use]
+    pub fn idle(&self) -> usize {
+        self.live.idle()
+    }
+
+    /// Calls `look` with each order that a driver carries now.
+    pub fn each_carried(&self, look: impl FnMut(&Order)) {
+        self.live.each_carried(look);
     }
 
     /// Number of fixes that wait to be written to the trail.

@@ -4,7 +4,8 @@ use super::Drivers;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
 use crate::base::spawn::uninterrupted;
-use crate::model::{Action, Order, OrderId, Principal};
+use crate::model::{Action, EtaChange, LiveEvent, Order, OrderId, Principal, status};
+use crate::order::read;
 
 impl Drivers {
     /// Replaces the computed ETA of an order by the time `at`, and publishes it to the clients that follow the order.
@@ -23,9 +24,23 @@ impl Drivers {
         // Not interrupted: once the change is on disk, it must also be published.
         uninterrupted(async move {
             let order = drivers.orders.change(&id, &who, Action::OverrideEta { at }.at(expected_seq)).await?;
-            drivers.live.override_eta(&order, drivers.clock.now(), &drivers.bus);
+            if let Some(change) = drivers.live.override_eta(&order, drivers.clock.now()) {
+                // Other nodes are told by the control log.
+                drivers.bus.tell(&LiveEvent::Eta(change));
+            }
             Ok(order)
         })
         .await
+    }
+
+    /// Takes over an ETA that was set by hand on another node. Returns what to tell the clients of this node; `None` if the
+    /// order is gone, finished, or has no such ETA by now.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn take_over_eta(&self, id: &OrderId) -> Result<Option<EtaChange>, Refusal> {
+        let order = read::load(self.db.reader(), id).await?;
+        let order = order.filter(|order| !status::is_final(order.status));
+        Ok(order.and_then(|order| self.live.override_eta(&order, self.clock.now())))
     }
 }

@@ -6,6 +6,7 @@ use sea_orm::{ConnectionTrait, EntityTrait};
 use super::Drivers;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
+use crate::event::bus::Remote;
 use crate::model::status::is_final;
 use crate::model::{Order, OrderId, Overview, Point, Principal, UserId};
 use crate::order::read;
@@ -23,13 +24,22 @@ impl Drivers {
         Ok(Overview { order, party, history, position })
     }
 
+    /// Brings the live state of an order up to what other nodes know, unless it is kept so anyhow because somebody here listens
+    /// to the order. Costs nothing without other nodes.
+    pub async fn ask_others(&self, order: &OrderId) {
+        if let Some((moved, sent)) = self.bus.last(order).await {
+            self.hear(Remote::Moved(moved), sent);
+        }
+    }
+
     /// The last position of the driver of an order, and when it was measured; none once the order is over, because the driver
-    /// goes on to others. Uses the live state first, then the database.
+    /// goes on to others. Uses the live state first, which another node may know better, then the database.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn position(&self, order: &Order) -> Result<Option<(Point, Time)>, Refusal> {
         let Some(driver) = order.driver.as_ref().filter(|_| !is_final(order.status)) else { return Ok(None) };
+        self.ask_others(&order.id).await;
         match self.live.position(&driver.id) {
             Some(position) => Ok(Some(position)),
             None => stored_position(self.db.reader(), &driver.id).await,

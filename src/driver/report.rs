@@ -230,7 +230,8 @@ impl Drivers {
                     if changed {
                         let order = &carried.about.order;
                         let (order, customer) = (order.id.clone(), order.customer.id.clone());
-                        etas.push(LiveEvent::Eta(EtaChange { order, customer, eta }));
+                        let driver = Some(driver.id.clone());
+                        etas.push(LiveEvent::Eta(EtaChange { order, customer, driver, eta }));
                     }
                 }
                 if fix.order_id.as_ref().is_some_and(|id| id != carried.id()) {

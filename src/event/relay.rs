@@ -1,9 +1,10 @@
 //! Delivers every event of the log in position order. Events of this node come from memory. Earlier ones that are
 //! missing there were written by other nodes and are read from the log. Writers wake the relay, and a regular sweep
-//! finds what no writer announced.
+//! finds what no writer announced. Other nodes tell of what they have written over the bus.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -12,16 +13,16 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::bus::Bus;
 use super::log::{self, Entry, Page};
 use crate::base::clock::instant;
 use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::health::Health;
 use crate::base::metrics::Metrics;
+use crate::cluster::fresh::{Log, RightsLease};
 use crate::model::{OrderEvent, OrderId};
 
-/// How often the log is read without a wake-up: other nodes write to it too.
-const SWEEP: Duration = Duration::from_secs(1);
 /// The pause after a database failure.
 const RETRY: Duration = Duration::from_millis(200);
 /// A database that takes longer to read a page of the log counts as unavailable until the read ends.
@@ -39,7 +40,12 @@ struct Inner {
     db: Db,
     health: Arc<Health>,
     metrics: Metrics,
+    lease: RightsLease,
+    /// How often the log is read without a wake-up: other nodes write to it too.
+    every: Duration,
     wake: Notify,
+    /// The newest position that this node has written.
+    written: AtomicI64,
     /// What this node has written and the relay has not delivered yet.
     fresh: Mutex<Fresh>,
     /// Position up to which this node has delivered every event.
@@ -59,12 +65,15 @@ struct Fresh {
 impl Relay {
     /// A relay that has delivered nothing yet: see [`Relay::begin`].
     #[must_use]
-    pub fn new(db: Db, health: Arc<Health>, metrics: Metrics) -> Self {
+    pub fn new(db: Db, health: Arc<Health>, metrics: Metrics, lease: RightsLease, every: Duration) -> Self {
         Self(Arc::new(Inner {
             db,
             health,
             metrics,
+            lease,
+            every,
             wake: Notify::new(),
+            written: AtomicI64::new(0),
             fresh: Mutex::default(),
             done: watch::Sender::new(0),
             waiting: Mutex::default(),
@@ -87,6 +96,12 @@ impl Relay {
         self.0.db.reader()
     }
 
+    /// Whether this node knows who may hear what.
+    #[must_use]
+    pub fn lease(&self) -> &RightsLease {
+        &self.0.lease
+    }
+
     /// Waits until an event after this position was delivered.
     pub async fn beyond(&self, position: i64) {
         // The channel cannot close, because `self` holds its sender.
@@ -95,6 +110,9 @@ impl Relay {
 
     /// These events were committed.
     pub fn wake(&self, events: Vec<OrderEvent>) {
+        if let Some(last) = events.last() {
+            self.0.written.fetch_max(last.position, Ordering::AcqRel);
+        }
         {
             let mut fresh = self.fresh();
             if fresh.events.len() + events.len() > FRESH {
@@ -144,6 +162,15 @@ impl Relay {
         let wait = done.wait_for(|handed| *handed >= position);
         if tokio::time::timeout(RELAY_WAIT, wait).await.is_err() {
             tracing::warn!(position, "an event is slow to be handed on");
+        }
+    }
+
+    /// Reads what other nodes have written until the event at this position was delivered, for a limited time.
+    pub async fn reach(&self, position: i64) {
+        if self.position() < position {
+            self.fresh().missed = true;
+            self.0.wake.notify_one();
+            self.handed_on(position).await;
         }
     }
 
@@ -204,15 +231,28 @@ impl Drop for OrderNews {
     }
 }
 
-/// Delivers events in log order with `deliver`, one at a time, until `stop`.
-pub async fn run<D>(relay: Relay, deliver: impl Fn(Entry) -> D, stop: CancellationToken)
+/// Delivers events in log order with `deliver`, one at a time, until `stop`. Tells other nodes over `bus` what this one has
+/// written, and looks into the log when they do.
+pub async fn run<D>(relay: Relay, bus: Bus, deliver: impl Fn(Entry) -> D, stop: CancellationToken)
 where
     D: Future<Output = ()>,
 {
     let mut swept = true;
+    let mut read_at = instant();
+    let (mut announced, mut news) = (0, bus.log_news());
     loop {
         let started = instant();
-        let known = if swept { None } else { relay.next() };
+        let written = relay.0.written.load(Ordering::Acquire);
+        if written > announced {
+            bus.wake_log(written);
+            announced = written;
+        }
+        let every = bus.poll(relay.0.every);
+        // A node that has always something of its own to deliver must read all the same: only that shows that it knows
+        // what others have written.
+        let due = relay.0.lease.binds() && started - read_at >= every;
+        let known = if swept || due { None } else { relay.next() };
+        let is_read = known.is_none();
         let page = match known {
             Some(events) => Page { entries: events.into_iter().map(Entry::Event).collect(), is_full: false },
             None => match read(&relay).await {
@@ -240,12 +280,20 @@ where
         }
         // A full page has more behind it. After any other page new events may have been written meanwhile.
         swept = page.is_full;
+        if is_read {
+            read_at = started;
+            if !swept {
+                relay.0.lease.polled(Log::Events, started);
+            }
+        }
         if swept || count > 0 {
             continue;
         }
         tokio::select! {
             () = relay.0.wake.notified() => {}
-            () = tokio::time::sleep(SWEEP) => swept = true,
+            // Each position is looked for once: if it is not there, the next sweep is soon enough.
+            Ok(()) = news.changed() => swept = *news.borrow_and_update() > relay.position(),
+            () = tokio::time::sleep(every) => swept = true,
             () = stop.cancelled() => return,
         }
     }
@@ -287,7 +335,13 @@ mod tests {
     #[tokio::test]
     async fn from_memory_without_a_gap_or_not_at_all() {
         let db = Db::connect("sqlite::memory:").await.expect("a database");
-        let relay = Relay::new(db, Arc::default(), Metrics::new(Words::default()));
+        let relay = Relay::new(
+            db,
+            Arc::default(),
+            Metrics::new(Words::default()),
+            RightsLease::always(),
+            Duration::from_secs(1),
+        );
         let positions = |relay: &Relay| {
             relay.next().map(|events| events.iter().map(|event| event.position).collect::<Vec<_>>())
         };

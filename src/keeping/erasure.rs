@@ -20,6 +20,7 @@ use super::{Erasure, Keeping};
 use crate::base::clock::Time;
 use crate::base::db::{AdvisoryLock, Db, padded};
 use crate::base::error::Refusal;
+use crate::cluster::control::Notice;
 use crate::event::forgetting;
 use crate::model::UserId;
 use crate::model::erase::{ERASED, erase};
@@ -53,8 +54,9 @@ impl Keeping {
         let again = OnConflict::column(Column::UserId)
             .update_columns([Column::RequestedAt, Column::RedactedAt, Column::IsDone])
             .to_owned();
-        let asked = erasure::Entity::insert(asked).on_conflict(again);
-        asked.exec_without_returning(self.0.db.writer()).await?;
+        let tx = self.0.db.begin().await?;
+        erasure::Entity::insert(asked).on_conflict(again).exec_without_returning(&tx).await?;
+        self.tell(tx, user).await?;
         self.0.asked.notify_one();
         Ok(())
     }
@@ -118,13 +120,22 @@ impl Keeping {
         } else {
             erasure::ActiveModel { is_done: Set(true), ..Default::default() }
         };
+        let tx = db.begin().await?;
         // Unless it was asked for again meanwhile.
         erasure::Entity::update_many()
             .set(done)
             .filter(Column::UserId.eq(user.as_str()))
             .filter(Column::RequestedAt.eq(erasure.requested_at))
-            .exec(db.writer())
+            .exec(&tx)
             .await?;
+        self.tell(tx, &user).await
+    }
+
+    /// Commits a change of an erasure, and tells every node of it.
+    async fn tell(&self, tx: DatabaseTransaction, user: &UserId) -> Result<(), Refusal> {
+        self.0.control.append(&tx, &[Notice::Erasure { user: user.clone() }]).await?;
+        tx.commit().await?;
+        self.0.control.appended();
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ use crate::base::clock::{Clock, Time};
 use crate::base::config::Limits;
 use crate::base::db::Db;
 use crate::base::metrics::Metrics;
+use crate::cluster::control::Control;
 
 pub use entity::erasure::Model as Erasure;
 
@@ -23,6 +24,7 @@ pub struct Keeping(Arc<Parts>);
 struct Parts {
     db: Db,
     clock: Clock,
+    control: Control,
     metrics: Metrics,
     /// How long finished orders are kept; `None` for ever.
     retention: Option<TimeDelta>,
@@ -32,10 +34,10 @@ struct Parts {
 
 impl Keeping {
     #[must_use]
-    pub fn new(db: Db, clock: Clock, limits: &Limits, metrics: Metrics) -> Self {
+    pub fn new(db: Db, clock: Clock, control: Control, limits: &Limits, metrics: Metrics) -> Self {
         let days = i64::from(limits.order_retention_days);
         let retention = (days > 0).then(|| TimeDelta::days(days));
-        Self(Arc::new(Parts { db, clock, metrics, retention, asked: Notify::new() }))
+        Self(Arc::new(Parts { db, clock, control, metrics, retention, asked: Notify::new() }))
     }
 
     /// Finished orders that changed last before this time are not kept; `None` if all are.

@@ -30,6 +30,8 @@ impl Turn {
             return Ok(Some(Self { lock: None }));
         }
         let tx = db.begin().await?;
+        // Nothing is asked in this transaction while the work is done on other connections.
+        tx.execute_unprepared("SET LOCAL idle_in_transaction_session_timeout = 0").await?;
         let sql = format!("SELECT pg_try_advisory_xact_lock({}) AS taken", work.number());
         let row = tx.query_one_raw(Statement::from_string(tx.get_database_backend(), sql)).await?;
         let taken = row.map(|row| row.try_get::<bool>("", "taken")).transpose()?.unwrap_or_default();

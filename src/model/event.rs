@@ -140,11 +140,13 @@ pub struct About {
 pub struct EtaChange {
     pub order: OrderId,
     pub customer: UserId,
+    /// Who carries it.
+    pub driver: Option<UserId>,
     pub eta: Eta,
 }
 
 /// A custom event for a role or for one user.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Announcement {
     pub audience: Audience,
     pub name: String,
@@ -152,7 +154,8 @@ pub struct Announcement {
 }
 
 /// The recipients of an event or an announcement.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Audience {
     Role(Role),
     /// A user, whatever their role.

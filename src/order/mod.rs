@@ -143,9 +143,18 @@ impl Orders {
     /// An order as it is now. Concurrent callers share one read.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`]; those of the database.
+    /// [`Refusal::NotFound`]; those of the database; [`Refusal::Unavailable`] while this node may not know who has lost the
+    /// right to see it.
     pub async fn snapshot(&self, id: &OrderId) -> Result<Arc<Snapshot>, Refusal> {
+        if !self.events.lease().until_fresh().await {
+            return Err(Refusal::Unavailable);
+        }
         self.snapshots.get(id, || snapshot::read(self.events.log(), &self.metrics, id)).await
+    }
+
+    /// An event of any node is being delivered.
+    pub fn learn(&self, event: &OrderEvent) {
+        self.writer.learn(event);
     }
 
     /// Removes snapshots of an order from before `position`. Called before its event there is delivered.

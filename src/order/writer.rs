@@ -22,9 +22,10 @@ use crate::base::db::{ACQUIRE_TIMEOUT, Db};
 use crate::base::error::Refusal;
 use crate::base::health::Health;
 use crate::base::metrics::Metrics;
+use crate::cluster::control::{Control, Notice};
 use crate::event::log;
 use crate::event::relay::Relay;
-use crate::model::{Asked, Order, OrderEvent, OrderId, Principal};
+use crate::model::{Action, Asked, Order, OrderEvent, OrderId, Principal};
 
 /// Requests that may wait. Further callers wait to get into the queue.
 const QUEUE: usize = 1024;
@@ -69,6 +70,7 @@ pub struct Writer {
     /// Requests in the present transaction.
     under_way: Arc<AtomicUsize>,
     events: Relay,
+    known: Arc<Known>,
 }
 
 /// The receiving end of the queue, for [`Commits::run`].
@@ -83,7 +85,8 @@ struct Group {
     db: Db,
     clock: Clock,
     events: Relay,
-    known: Known,
+    known: Arc<Known>,
+    control: Control,
     health: Arc<Health>,
     metrics: Metrics,
 }
@@ -95,14 +98,21 @@ impl Writer {
         db: Db,
         clock: Clock,
         events: Relay,
+        control: Control,
         health: Arc<Health>,
         metrics: Metrics,
     ) -> (Self, Commits) {
         let (queue, requests) = mpsc::channel(QUEUE);
         let under_way = Arc::new(AtomicUsize::new(0));
-        let group = Group { db, clock, events: events.clone(), known: Known::default(), health, metrics };
-        let writer = Self { queue, under_way: Arc::clone(&under_way), events };
+        let (known, relay) = (Arc::<Known>::default(), events.clone());
+        let group = Group { db, clock, events: relay, known: Arc::clone(&known), control, health, metrics };
+        let writer = Self { queue, under_way: Arc::clone(&under_way), events, known };
         (writer, Commits { requests, under_way, group: Arc::new(group) })
+    }
+
+    /// An event was delivered: the next change of its order need not read it, whichever node changed it last.
+    pub fn learn(&self, event: &OrderEvent) {
+        self.known.learn(event);
     }
 
     /// How many requests wait for their turn or for their commit.
@@ -245,12 +255,17 @@ impl Group {
         let mut draft = Draft::read(&tx, &orders, &self.known, self.clock.now()).await?;
         // Each with the number of events up to its own last one, if it has any.
         let mut answers = Vec::with_capacity(requests.len());
+        // ETAs that are set by hand are no events, and other nodes have to know them all the same.
+        let mut etas = Vec::new();
         for request in requests {
             answers.push(match &request.work {
                 Work::Change { who, asked } => {
                     let before = draft.events.len();
                     let order = draft.change(&request.order, who, asked);
                     let after = draft.events.len();
+                    if order.is_ok() && matches!(asked.action, Action::OverrideEta { .. }) {
+                        etas.push(Notice::Eta { order: request.order.clone() });
+                    }
                     Some(order.map(|order| (order, (after > before).then_some(after))))
                 }
                 Work::Other(_) => None,
@@ -266,7 +281,7 @@ impl Group {
                 *answer = Some(in_savepoint(&tx, work, &mut events).await?);
             }
         }
-        self.log_and_commit(tx, &mut events).await?;
+        self.log_and_commit(tx, &mut events, &etas).await?;
         self.known.keep(draft.into_orders());
         let placed = |(order, events_up_to): (Order, Option<usize>)| {
             let last = events_up_to.and_then(|count| events.get(count - 1));
@@ -282,13 +297,20 @@ impl Group {
         &self,
         tx: DatabaseTransaction,
         events: &mut [OrderEvent],
+        etas: &[Notice],
     ) -> Result<(), Refusal> {
-        if events.is_empty() {
+        if events.is_empty() && etas.is_empty() {
             return Ok(tx.commit().await?);
         }
-        log::append(&tx, events).await?;
+        if !events.is_empty() {
+            log::append(&tx, events).await?;
+        }
+        self.control.append(&tx, etas).await?;
         let started = instant();
         tx.commit().await?;
+        if !etas.is_empty() {
+            self.control.appended();
+        }
         self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
         self.metrics.events_committed.inc_by(events.len() as u64);
         self.health.wrote();

@@ -61,7 +61,7 @@ async fn look_up(recovery: &Recovery, asked: &[Question]) -> Result<(HashMap<Str
             // No departure is recorded: the session is on this node, or its process died.
             if row.node == recovery.node() { Some(recovery.now()) } else { nodes.get(&row.node).copied() }
         });
-        found.insert(row.id, Stored { left_at, ..Stored::default() });
+        found.insert(row.id, Stored { left_at, held_at: row.held_at, ..Stored::default() });
     }
     for row in orders {
         let stored = found.entry(row.session).or_default();

@@ -7,6 +7,7 @@ pub mod pid;
 mod record;
 pub mod store;
 mod sweep;
+mod takeover;
 
 pub use store::{Follow, Recovery, ReplayRequest, SessionOwner, Stored};
 pub use sweep::sweep;

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bound;
 use super::store::{BATCH, Change, Follow, QUEUE, Recovery, SessionOwner};
+use super::takeover;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
 
@@ -34,6 +35,8 @@ struct Pending {
     /// The connection that has each session on this node.
     holders: HashMap<Arc<str>, Arc<str>>,
     began: HashMap<String, socket_session::Model>,
+    /// Those of them that another node may have had before.
+    resumed: BTreeSet<String>,
     ended: HashMap<String, Time>,
     orders: HashMap<(String, String), PendingOrder>,
     waiting: Vec<oneshot::Sender<Result<(), Refusal>>>,
@@ -87,7 +90,7 @@ pub(super) async fn write(recovery: &Recovery, mut changes: mpsc::Receiver<Chang
 impl Pending {
     fn note(&mut self, change: Change, node: &str) {
         match change {
-            Change::Began { holder: SessionOwner { pid, socket }, user, at, held_at } => {
+            Change::Began { holder: SessionOwner { pid, socket, held_at }, user, at, is_resumed } => {
                 let row = socket_session::Model {
                     id: pid.to_string(),
                     user_id: user.to_string(),
@@ -97,16 +100,19 @@ impl Pending {
                     held_at: Some(held_at),
                     ended_at: None,
                 };
+                if is_resumed {
+                    self.resumed.insert(row.id.clone());
+                }
                 self.began.insert(row.id.clone(), row);
                 self.holders.insert(pid, socket);
             }
-            Change::Ended { holder: SessionOwner { pid, socket }, at } => {
+            Change::Ended { holder: SessionOwner { pid, socket, .. }, at } => {
                 if self.holders.get(&pid) == Some(&socket) {
                     self.holders.remove(&pid);
                 }
                 self.ended.insert(socket.to_string(), at);
             }
-            Change::Order { holder: SessionOwner { pid, socket }, order, follow, done } => {
+            Change::Order { holder: SessionOwner { pid, socket, .. }, order, follow, done } => {
                 if self.holders.get(&pid) != Some(&socket) {
                     if let Some(done) = done {
                         let _ = done.send(Err(Refusal::Unavailable));
@@ -152,10 +158,11 @@ impl Pending {
 
     /// Each change alone, in an order in which they can be written: a subscription needs its session.
     fn singles(&self) -> impl Iterator<Item = Self> {
-        let began = self
-            .began
-            .iter()
-            .map(|(id, row)| Self { began: HashMap::from([(id.clone(), row.clone())]), ..Self::default() });
+        let began = self.began.iter().map(|(id, row)| Self {
+            began: HashMap::from([(id.clone(), row.clone())]),
+            resumed: self.resumed.get(id).cloned().into_iter().collect(),
+            ..Self::default()
+        });
         let orders = self.orders.iter().map(|(key, pending)| Self {
             orders: HashMap::from([(key.clone(), pending.clone())]),
             ..Self::default()
@@ -169,19 +176,14 @@ impl Pending {
 
     async fn write(&self, recovery: &Recovery, beat: bool) -> Result<(), Refusal> {
         let tx = recovery.db().begin().await?;
+        let before = takeover::holders(&tx, &self.resumed).await?;
         let rows: Vec<_> = self.began.values().cloned().map(socket_session::ActiveModel::from).collect();
         for rows in rows.chunks(BATCH) {
             use socket_session::Column;
             let again = OnConflict::column(Column::Id)
                 .update_columns([Column::Socket, Column::Node, Column::HeldAt, Column::EndedAt])
                 // The change may have waited for the database while the client came back on another node.
-                .action_and_where(
-                    Expr::col((socket_session::Entity, Column::HeldAt)).is_null().or(Expr::col((
-                        socket_session::Entity,
-                        Column::HeldAt,
-                    ))
-                    .lte(Expr::col(("excluded", "held_at")))),
-                )
+                .action_and_where(takeover::is_later())
                 .to_owned();
             let rows = rows.iter().cloned().map(sea_orm::IntoActiveModel::into_active_model);
             socket_session::Entity::insert_many(rows).on_conflict(again).exec_without_returning(&tx).await?;
@@ -226,13 +228,19 @@ impl Pending {
             let seen = server_node::ActiveModel {
                 id: Set(recovery.node().to_owned()),
                 seen_at: Set(recovery.now()),
+                ..Default::default()
             };
             let again = OnConflict::column(server_node::Column::Id)
                 .update_column(server_node::Column::SeenAt)
                 .to_owned();
             server_node::Entity::insert(seen).on_conflict(again).exec_without_returning(&tx).await?;
         }
+        let takeovers = takeover::notices(&tx, recovery.node(), &self.began, &self.resumed, &before).await?;
+        recovery.control().append(&tx, &takeovers).await?;
         tx.commit().await?;
+        if !takeovers.is_empty() {
+            recovery.control().appended();
+        }
         Ok(())
     }
 
@@ -296,6 +304,7 @@ impl Pending {
         self.orders.retain(|_, pending| written.is_err() && !pending.waited);
         if written.is_ok() || self.began.len() + self.ended.len() + self.orders.len() > QUEUE {
             self.began.clear();
+            self.resumed.clear();
             self.ended.clear();
             self.orders.clear();
         }

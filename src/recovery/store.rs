@@ -16,6 +16,7 @@ use crate::base::clock::{Clock, Time};
 use crate::base::config::Limits;
 use crate::base::db::Db;
 use crate::base::error::Refusal;
+use crate::cluster::control::Control;
 use crate::dialect::Dialect;
 use crate::dialect::place::Place;
 use crate::model::{OrderId, Principal, UserId};
@@ -34,7 +35,7 @@ struct Parts {
     clock: Clock,
     limits: Limits,
     signer: Signer,
-    node: String,
+    control: Control,
     changes: mpsc::Sender<Change>,
     questions: mpsc::Sender<Question>,
 }
@@ -52,8 +53,8 @@ pub(super) enum Change {
         user: UserId,
         /// When the session began.
         at: Time,
-        /// When this connection got it.
-        held_at: Time,
+        /// Whether another node may have had it before.
+        is_resumed: bool,
     },
     Ended {
         holder: SessionOwner,
@@ -73,6 +74,8 @@ pub(super) enum Change {
 pub struct SessionOwner {
     pub pid: Arc<str>,
     pub socket: Arc<str>,
+    /// When it got the session. Of two connections, the later one has it.
+    pub held_at: Time,
 }
 
 /// A session's relation to an order.
@@ -102,7 +105,12 @@ impl Recovery {
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn open(db: Db, clock: Clock, limits: Limits) -> Result<(Self, RecoveryWorker), Refusal> {
+    pub async fn open(
+        db: Db,
+        clock: Clock,
+        limits: Limits,
+        control: Control,
+    ) -> Result<(Self, RecoveryWorker), Refusal> {
         let ours = server_key::ActiveModel {
             name: Set("session".to_owned()),
             value: Set(hex::encode(clock.random::<32>())),
@@ -117,9 +125,8 @@ impl Recovery {
         let key = key.ok_or_else(|| Refusal::internal("the session key cannot be read"))?;
         let (changes, changes_out) = mpsc::channel(QUEUE);
         let (questions, questions_out) = mpsc::channel(QUEUE);
-        let node = clock.uuid().to_string();
         let signer = Signer::new(&key);
-        let recovery = Self(Arc::new(Parts { db, clock, limits, signer, node, changes, questions }));
+        let recovery = Self(Arc::new(Parts { db, clock, limits, signer, control, changes, questions }));
         let work =
             RecoveryWorker { recovery: recovery.clone(), changes: changes_out, questions: questions_out };
         Ok((recovery, work))
@@ -139,7 +146,11 @@ impl Recovery {
 
     /// The id of this process in the database.
     pub(super) fn node(&self) -> &str {
-        &self.0.node
+        self.0.control.node()
+    }
+
+    pub(super) fn control(&self) -> &Control {
+        &self.0.control
     }
 
     #[must_use]
@@ -158,14 +169,14 @@ impl Recovery {
         answer.await.unwrap_or(Err(Refusal::Unavailable))
     }
 
-    /// A connection got a new session. It is recorded later: until then the signed id is enough.
-    pub fn began(&self, holder: Option<&SessionOwner>, who: &Principal, dialect: Dialect) {
+    /// A connection got a session: a new one, or one that another connection had before. It is recorded later: until then the
+    /// signed id is enough.
+    pub fn began(&self, holder: Option<&SessionOwner>, who: &Principal, dialect: Dialect, is_resumed: bool) {
         let made =
             holder.and_then(|holder| Some((holder.clone(), self.signer().read(who, dialect, &holder.pid)?)));
         let Some((holder, made)) = made else { return };
         // The start of a session is the time in its id, also after it came back.
-        let (user, held_at) = (who.id.clone(), self.now());
-        let began = Change::Began { holder, user, at: made.made_at, held_at };
+        let began = Change::Began { holder, user: who.id.clone(), at: made.made_at, is_resumed };
         self.must_send(began);
     }
 
@@ -228,6 +239,8 @@ impl RecoveryWorker {
 pub struct Stored {
     /// When it left, or when its process was last alive; `None` if no record has it.
     pub left_at: Option<Time>,
+    /// When its last connection got it.
+    pub held_at: Option<Time>,
     /// Its subscriptions, and the replays that it asked for with them.
     pub orders: Vec<(OrderId, Option<ReplayRequest>)>,
     /// Position of the last event that took a subscribed order from its user.

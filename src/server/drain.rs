@@ -43,6 +43,8 @@ impl Drain {
         tracing::info!("draining");
         let app = sessions.app();
         let drain_time = Duration::from_millis(app.config.limits.drain_ms);
+        app.health.leave();
+        tokio::time::sleep(Duration::from_millis(app.config.cluster.drain_delay_ms)).await;
         app.health.drain();
         app.events.release_waiting();
         let answered = async {

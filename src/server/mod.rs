@@ -1,17 +1,22 @@
 //! Wires the parts of the server together, starts it, and stops it.
 
+mod control;
 mod drain;
+mod lease;
 mod upkeep;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::control::Poller;
 use self::drain::Drain;
 use crate::app::{App, Infrastructure};
 use crate::auth::Auth;
@@ -21,6 +26,7 @@ use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::health::Health;
 use crate::base::metrics::{Metrics, Words};
+use crate::cluster::{Cluster, Membership};
 use crate::dialect::Dialect;
 use crate::dialect::realtime::REQUESTS;
 use crate::driver::trail::{Trail, TrailWriter};
@@ -35,8 +41,12 @@ use crate::recovery::Recovery;
 use crate::recovery::store::RecoveryWorker;
 use crate::session::Sessions;
 use crate::session::deliver::deliver;
-use crate::transport::conn::{self, Identity, Reload};
+use crate::session::interest::keep_listening;
+use crate::transport::conn::{self, Callers, Identity, Reload};
 use crate::transport::{http, socketio};
+
+/// How often the log is read on `SQLite` without a wake-up: other processes are there for a moment only.
+const SQLITE_SWEEP: Duration = Duration::from_secs(1);
 
 /// Why the server could not start, or why it ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +71,7 @@ pub enum ServerError {
 /// # Errors
 /// See [`ServerError`].
 pub async fn run(
-    config: Serve,
+    mut config: Serve,
     clock: Clock,
     listener: TcpListener,
     stop: CancellationToken,
@@ -70,11 +80,12 @@ pub async fn run(
     let origins = config.origins().map_err(ServerError::Config)?;
     let identity = identity(&config).map_err(ServerError::Config)?;
     warn_if_legacy_open(&config);
+    let for_nodes = listen_for_nodes(&mut config).await.map_err(ServerError::Config)?;
     let (app, background) = wire(config, clock).await?;
     let mut tasks = Tasks::default();
     let sessions = Sessions::new(app.clone());
     background.start(&mut tasks, &app, &sessions, &stop);
-    let drain = serve(&mut tasks, &sessions, listener, identity, origins, &stop);
+    let drain = serve(&mut tasks, &sessions, (listener, for_nodes), identity, origins, &stop);
     on_started();
     let failed_task = tasks.first_to_end(&stop).await;
     stop.cancel();
@@ -89,24 +100,46 @@ struct Background {
     commits: Commits,
     trail: TrailWriter,
     recovery: RecoveryWorker,
+    membership: Membership,
+    control_head: i64,
     order_service: Option<OrderService>,
 }
 
 /// Opens the database, makes the use cases and loads their state.
 async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerError> {
-    let auth = Auth::new(config.key_source(), clock.clone()).map_err(ServerError::Config)?;
     let url = config.database.url().map_err(ServerError::Config)?;
-    let db = Db::open(&url).await.map_err(ServerError::Database)?;
+    let clock = match clock {
+        Clock::System if config.database.is_shared() => Clock::shared(),
+        clock => clock,
+    };
+    let auth = Auth::new(config.key_source(), clock.clone()).map_err(ServerError::Config)?;
+    let connections = config.cluster.database_max_connections;
+    let db = Db::open(&url, connections).await.map_err(ServerError::Database)?;
     let (health, metrics) = (Arc::new(Health::default()), Metrics::new(words()));
     let limits = config.limits.clone();
-    let events = Relay::new(db.clone(), Arc::clone(&health), metrics.clone());
-    let (writer, commits) =
-        Writer::new(db.clone(), clock.clone(), events.clone(), Arc::clone(&health), metrics.clone());
+    let joined = Cluster::join(db.clone(), clock.clone(), &config.cluster, metrics.clone()).await;
+    let (cluster, membership) = joined.map_err(ServerError::Start)?;
+    let bus = Bus::new(cluster.clone(), &config.cluster, clock.clone(), metrics.clone());
+    let bus = bus.map_err(ServerError::Config)?;
+    let control = cluster.control().clone();
+    // Before anything is read from the tables that its entries are about.
+    let control_head = control.head().await.map_err(ServerError::Start)?;
+    let every = Duration::from_millis(config.cluster.cluster_poll_ms.into());
+    let every = if db.is_shared() { every } else { SQLITE_SWEEP };
+    let events = Relay::new(db.clone(), Arc::clone(&health), metrics.clone(), cluster.lease().clone(), every);
+    let (writer, commits) = Writer::new(
+        db.clone(),
+        clock.clone(),
+        events.clone(),
+        control.clone(),
+        Arc::clone(&health),
+        metrics.clone(),
+    );
     let (trail, trail_writer) = Trail::new(db.clone(), clock.clone(), &limits, metrics.clone());
     let orders = Orders::new(db.clone(), clock.clone(), events.clone(), writer, &limits, metrics.clone());
     auth.prepare().await;
     events.begin().await.map_err(ServerError::Start)?;
-    let opened = Recovery::open(db.clone(), clock.clone(), limits.clone()).await;
+    let opened = Recovery::open(db.clone(), clock.clone(), limits.clone(), control).await;
     let (recovery, recovery_work) = opened.map_err(ServerError::Start)?;
     let order_service = match config.order_service_url.clone() {
         None => None,
@@ -119,11 +152,14 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
     };
     let relay = events.clone();
     let infrastructure =
-        Infrastructure { config, health, auth, events, bus: Bus::local(), clock, metrics, db: db.clone() };
+        Infrastructure { config, health, auth, events, bus, cluster, clock, metrics, db: db.clone() };
     let app = App::new(infrastructure, orders, trail, recovery);
     app.drivers.load().await.map_err(ServerError::Start)?;
     app.load_revocations().await.map_err(ServerError::Start)?;
-    Ok((app, Background { db, relay, commits, trail: trail_writer, recovery: recovery_work, order_service }))
+    let (trail, recovery) = (trail_writer, recovery_work);
+    let background =
+        Background { db, relay, commits, trail, recovery, membership, control_head, order_service };
+    Ok((app, background))
 }
 
 /// The labels of metrics.
@@ -140,25 +176,38 @@ impl Background {
     fn start(self, tasks: &mut Tasks, app: &App, sessions: &Sessions, stop: &CancellationToken) {
         let listeners = sessions.clone();
         app.bus.subscribe(move |event| listeners.live(event));
+        app.cluster.tell_figures(upkeep::figures(sessions.clone()));
         let end = tasks.background.clone();
         let receivers = sessions.clone();
         let deliver = move |event| deliver(receivers.clone(), event);
-        tasks.supervise("relay", relay::run(self.relay, deliver, end.clone()));
+        tasks.supervise("relay", relay::run(self.relay, app.bus.clone(), deliver, end.clone()));
+        tasks.supervise("bus", upkeep::hear_others(sessions.clone(), end.clone()));
+        if app.bus.is_connected() {
+            tasks.supervise("interest", until(end.clone(), keep_listening(sessions.clone())));
+        }
         tasks.supervise("writer", self.commits.run(end.clone()));
         tasks.supervise("trail", self.trail.run(end.clone()));
         tasks.supervise("sessions", self.recovery.run(end.clone()));
         if let Some(order_service) = self.order_service {
             tasks.supervise("order service", order_service.run(end.clone()));
         }
+        tasks.supervise("membership", self.membership.run(Arc::clone(&app.health), end.clone()));
         let health = Arc::clone(&app.health);
         tasks.supervise("check of the log", until(end.clone(), writable::check(self.db, health)));
         tasks.supervise("keys", until(end.clone(), upkeep::refresh_keys(app.clone())));
         tasks.supervise("housekeeping", until(end.clone(), upkeep::delete_expired(sessions.clone())));
         tasks.supervise("retention", until(end.clone(), upkeep::remove_finished(sessions.clone())));
         tasks.supervise("erasure", until(end.clone(), upkeep::erase(app.clone())));
-        tasks.supervise("forgetting", until(end.clone(), upkeep::forget_erased(sessions.clone())));
+        let erasures = Arc::new(Notify::new());
+        let forgetting = upkeep::forget_erased(sessions.clone(), Arc::clone(&erasures));
+        tasks.supervise("forgetting", until(end.clone(), forgetting));
+        let (bus, clock) = (app.bus.clone(), app.clock.clone());
+        // The nodes look into the log itself: that something is new is all that they have to be told.
+        app.cluster.control().on_append(move || bus.wake_control(clock.now().timestamp_millis()));
+        let poller = Poller::new(sessions.clone(), self.control_head, erasures);
+        tasks.supervise("control", until(end.clone(), poller.run()));
         tasks.supervise("tokens", until(end.clone(), sessions.clone().end_tokens()));
-        tasks.supervise("revocations", until(end, upkeep::apply_revocations(sessions.clone())));
+        tasks.supervise("lease", until(end, lease::watch(sessions.clone())));
         if app.config.demo {
             tasks.supervise("demo", until(stop.clone(), crate::demo::simulate::run(app.clone())));
         }
@@ -169,7 +218,7 @@ impl Background {
 fn serve(
     tasks: &mut Tasks,
     sessions: &Sessions,
-    listener: TcpListener,
+    (listener, for_nodes): (TcpListener, Option<TcpListener>),
     identity: Option<(Arc<Identity>, Reload)>,
     origins: Origins,
     stop: &CancellationToken,
@@ -179,11 +228,12 @@ fn serve(
     tasks.supervise("flusher", Arc::clone(&connections).flush());
     let in_progress = Arc::new(AtomicUsize::new(0));
     let router = http::router(sessions, Arc::clone(&connections), Arc::clone(&in_progress));
-    let front = socketio::service(sessions, connections.gate());
+    let front = socketio::service(sessions, connections.gate(), stop);
     let end = tasks.background.clone();
     tasks.supervise("handshakes", until(end.clone(), front.clone().close_idle()));
     tasks.supervise("limits", until(end, upkeep::forget_idle(Arc::clone(connections.gate()))));
-    let router = router.route_service("/socket.io/", front.clone()).route_service("/socket.io", front);
+    let router =
+        router.route_service("/socket.io/", front.clone()).route_service("/socket.io", front.clone());
     let router = http::outer(router, origins);
     let router = if app.config.demo { http::demo::for_this_machine_only(router) } else { router };
     let drain =
@@ -196,10 +246,17 @@ fn serve(
     if let Some(reload) = reload {
         tasks.supervise("certificate", until(tasks.background.clone(), reload.forever()));
     }
+    if let Some(listener) = for_nodes {
+        // Sessions are closed one by one while the server drains, so other nodes are served until the end.
+        let (end, tracker) = (drain.end.clone(), drain.tracker.clone());
+        let (shared, router) = (Arc::clone(&shared), front.for_nodes());
+        let accept = conn::serve(shared, listener, Callers::Nodes, router, end.clone(), end, tracker);
+        tasks.supervise("accept from nodes", accept);
+    }
     let accept = conn::serve(
         shared,
         listener,
-        identity,
+        Callers::Clients(identity),
         router,
         stop_listening,
         drain.end.clone(),
@@ -207,6 +264,15 @@ fn serve(
     );
     tasks.supervise("accept", accept);
     drain
+}
+
+/// Listens for other nodes, if that is wanted. Port 0 becomes the port that was free.
+async fn listen_for_nodes(config: &mut Serve) -> Result<Option<TcpListener>, String> {
+    let Some(address) = config.cluster.cluster_listen else { return Ok(None) };
+    let failed = |error| format!("cannot listen on {address} for other nodes (CLUSTER_LISTEN): {error}");
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    config.cluster.cluster_listen = Some(listener.local_addr().map_err(failed)?);
+    Ok(Some(listener))
 }
 
 /// The certificate of the server, if it is to speak TLS.

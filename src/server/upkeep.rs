@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::base::clock::instant;
@@ -14,6 +16,7 @@ use crate::keeping::Erasure;
 use crate::model::UserId;
 use crate::recovery;
 use crate::session::Sessions;
+use crate::transport::http::figures::Figures;
 use crate::transport::limits::Gate;
 
 /// How often expired data is deleted.
@@ -26,24 +29,20 @@ const ERASURE_INTERVAL: Duration = Duration::from_secs(1);
 const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(1);
 /// How long the relay may take to deliver what is in the log.
 const RELAY_PATIENCE: Duration = Duration::from_secs(10);
-/// How often revocations of other processes are read. The sockets of a revoked token must end within a second.
-const REVOCATION_POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// How soon an erasure is looked at again that this process could not carry out in memory.
+const ERASURE_RETRY: Duration = Duration::from_millis(500);
 
-/// Ends the sessions of users whose tokens another process has revoked.
-pub(super) async fn apply_revocations(sessions: Sessions) {
-    let mut tick = tokio::time::interval(REVOCATION_POLL_INTERVAL);
-    loop {
-        tick.tick().await;
-        match sessions.app().poll_revocations().await {
-            Ok(users) => {
-                for user in users {
-                    let sockets = sessions.revoke(&user);
-                    tracing::info!(%user, sockets, "tokens were revoked by another process");
-                }
-            }
-            Err(error) => tracing::debug!(%error, "revocations could not be read; trying again"),
-        }
-    }
+/// The figures of this node, for the others and for admins: a JSON object.
+pub(super) fn figures(sessions: Sessions) -> impl Fn() -> String {
+    move || serde_json::to_string(&Figures::of(sessions.app())).unwrap_or_default()
+}
+
+/// Hands what other nodes say to the drivers and sessions of this one.
+pub(super) async fn hear_others(sessions: Sessions, stop: CancellationToken) {
+    let (app, asked) = (sessions.app().clone(), sessions.clone());
+    let drivers = app.drivers.clone();
+    let apply = move |event, sent| drivers.hear(event, sent);
+    app.bus.clone().run(apply, move |question| asked.answer(question), stop).await;
 }
 
 /// Forgets addresses and users that have asked nothing lately.
@@ -93,14 +92,19 @@ pub(super) async fn erase(app: App) {
 }
 
 /// Ends the sockets of persons whose data is erased by any process, and drops what this process has in memory once it is
-/// gone from disk.
-pub(super) async fn forget_erased(sessions: Sessions) {
+/// gone from disk. Reads the table of erasures at each of these `news`.
+pub(super) async fn forget_erased(sessions: Sessions, news: Arc<Notify>) {
     let app = sessions.app();
-    let mut tick = tokio::time::interval(REVOCATION_POLL_INTERVAL);
     let mut known: HashMap<String, Erasure> = HashMap::new();
     let mut since = app.clock.now() - CLOCK_SKEW;
+    let mut done = true;
     loop {
-        tick.tick().await;
+        if done {
+            news.notified().await;
+        } else {
+            let _ = tokio::time::timeout(ERASURE_RETRY, news.notified()).await;
+        }
+        done = false;
         let now = app.clock.now();
         let erasures = match app.keeping.erasures_since(since).await {
             Ok(erasures) => erasures,
@@ -109,7 +113,7 @@ pub(super) async fn forget_erased(sessions: Sessions) {
                 continue;
             }
         };
-        let mut done = true;
+        done = true;
         for erasure in erasures {
             let user = UserId::stored(&erasure.user_id);
             let before = known.get(&erasure.user_id);
@@ -159,6 +163,9 @@ pub(super) async fn delete_expired(sessions: Sessions) {
         }
         if let Err(error) = app.orders.sweep().await {
             tracing::warn!(%error, "old idempotency keys could not be deleted");
+        }
+        if let Err(error) = app.cluster.control().sweep().await {
+            tracing::warn!(%error, "old entries of the control log could not be deleted");
         }
         if let Err(error) = app.sweep_revocations().await {
             tracing::warn!(%error, "revoked tokens that have ended could not be deleted");

@@ -12,6 +12,7 @@ pub async fn deliver(sessions: Sessions, entry: Entry) {
         // Nobody can be told of it here, but what was known of its order is outdated.
         Entry::Unreadable { position, order } => return app.orders.outdate(&order, position),
     };
+    app.orders.learn(&event);
     let (order, position) = (event.order.id.clone(), event.position);
     app.drivers
         .apply(event, |event, forecast| {

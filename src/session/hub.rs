@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::session::Session;
 use crate::dialect::message::Topic;
-use crate::model::UserId;
+use crate::model::{OrderId, UserId};
 
 /// Locks of the registry. There are more of them than cores, so that a task rarely waits for one.
 const SHARDS: usize = 64;
@@ -100,6 +100,28 @@ impl Hub {
     pub fn count(&self, user: &UserId) -> usize {
         let sessions = |topic| self.shard(&topic).get(&topic).map_or(0, SmallVec::len);
         Topic::of_user(user).map(sessions).into_iter().sum()
+    }
+
+    /// Whether a session that hears one of the topics is like this.
+    #[must_use]
+    pub fn any(&self, topics: &[Topic], is_like: impl Fn(&Session) -> bool) -> bool {
+        topics.iter().any(|topic| {
+            self.shard(topic).get(topic).is_some_and(|members| members.iter().any(|session| is_like(session)))
+        })
+    }
+
+    /// The orders that sessions here follow.
+    #[must_use]
+    pub fn followed(&self) -> Vec<OrderId> {
+        let mut orders = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            orders.extend(shard.keys().filter_map(|topic| match topic {
+                Topic::Order(order) => Some(order.clone()),
+                Topic::User(..) | Topic::Role(_) => None,
+            }));
+        }
+        orders
     }
 
     fn shard(&self, topic: &Topic) -> MutexGuard<'_, AHashMap<Topic, Members>> {

@@ -5,6 +5,7 @@ mod catch_up;
 pub mod deliver;
 pub mod hub;
 pub mod inbox;
+pub mod interest;
 pub mod outbox;
 mod pace;
 mod phase;

@@ -120,7 +120,12 @@ async fn subscribe(session: &Arc<Session>, order: &OrderId, since: Option<i64>, 
         Role::Customer | Role::Chef | Role::Driver | Role::Anonymous => limits.max_subscriptions,
     };
     let refusal = if session.follow(order, limit) {
-        let followed = follow(session, order, since, reply.ack).await;
+        let mut followed = follow(session, order, since, reply.ack).await;
+        if matches!(followed, Err(Refusal::NotFound(_))) && session.app().cluster.has_others() {
+            // The right may be so new that only another node has told of it.
+            session.app().catch_up().await;
+            followed = follow(session, order, since, reply.ack).await;
+        }
         // A session that followed the order before keeps following it, unless it lost the right.
         if let Err(refusal) = &followed
             && (matches!(refusal, Refusal::NotFound(_)) || !session.follows(order))
@@ -153,6 +158,7 @@ async fn follow(
     let app = session.app();
     let newest = app.orders.snapshot(order).await?;
     session.party(&newest.order).ok_or(Refusal::NotFound("order"))?;
+    app.bus.hear(order);
     // So that the session's place is not before the order's creation.
     app.events.handed_on(newest.position()).await;
     let (place, number) = loop {

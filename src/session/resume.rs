@@ -1,6 +1,10 @@
 //! Resuming a session: a client that lost its connection shows its session id and its last offset, and goes on from
 //! there. This is Socket.IO's connection state recovery. The state is in the database, so it survives the process.
 
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+
 use super::Sessions;
 use super::beginning::Beginning;
 use super::outbox::Replay;
@@ -75,9 +79,11 @@ pub async fn begin(
     socket: &str,
 ) -> Result<Begun, Refusal> {
     let app = sessions.app();
+    app.catch_up().await;
     if let Some(pid) = &claim.pid {
-        let holder = SessionOwner { pid: pid.as_str().into(), socket: socket.into() };
-        match resume(sessions, who, dialect, &holder, claim).await? {
+        let held_at = app.clock.now();
+        let holder = SessionOwner { pid: pid.as_str().into(), socket: socket.into(), held_at };
+        match resume(sessions, who, dialect, holder, claim).await? {
             Ok(beginning) => {
                 app.metrics.recovery("recovered");
                 return Ok(Begun { beginning, resync: None });
@@ -103,6 +109,7 @@ pub async fn begin(
         holder: Some(SessionOwner {
             pid: sessions.recovery().signer().make(who, dialect, made, app.clock.random()).into(),
             socket: socket.into(),
+            held_at: app.clock.now(),
         }),
         recovered: false,
         place: Place::after(place),
@@ -126,10 +133,11 @@ async fn resume(
     sessions: &Sessions,
     who: &Principal,
     dialect: Dialect,
-    holder: &SessionOwner,
+    mut holder: SessionOwner,
     claim: &Claim,
 ) -> Result<Result<Beginning, Lost>, Refusal> {
-    let (app, recovery, pid) = (sessions.app(), sessions.recovery(), &*holder.pid);
+    let (app, recovery, pid) = (sessions.app(), sessions.recovery(), Arc::clone(&holder.pid));
+    let pid = &*pid;
     let Some(made) = recovery.signer().read(who, dialect, pid) else { return Ok(Err(Lost::Forged)) };
     let began = Offset { place: Place::after(made.position), replay: None };
     let offset = match claim.offset.as_deref().map(Offset::parse) {
@@ -154,6 +162,10 @@ async fn resume(
         before.close(CloseReason::Superseded);
     }
     let stored = recovery.find(pid, &who.id).await?;
+    // Later than whoever had it, also if the clock of their node is ahead.
+    if let Some(before) = stored.held_at {
+        holder.held_at = holder.held_at.max(before + TimeDelta::milliseconds(1));
+    }
     let away = app.clock.now() - stored.left_at.unwrap_or(made.made_at);
     if away.num_milliseconds() > app.config.limits.recovery_window_ms
         || stored.made_after.is_some_and(|thrown_away| made.made_at <= thrown_away)
@@ -197,15 +209,15 @@ async fn resume(
         return Ok(Err(Lost::TooMany));
     }
     replays.sort_by_key(|replay| replay.number);
-    recovery.began(Some(holder), who, dialect);
+    recovery.began(Some(&holder), who, dialect, true);
     for Replay { order, after, number, .. } in &replays {
         // From now on they are replayed at the session's present place.
         let asked = ReplayRequest { since: *after, place: offset.place, number: *number };
-        recovery.set(Some(holder), order, Follow::Yes(Some(asked))).await?;
+        recovery.set(Some(&holder), order, Follow::Yes(Some(asked))).await?;
     }
     let numbers = stored.orders.iter().filter_map(|(_, asked)| asked.as_ref()).map(|asked| asked.number);
     Ok(Ok(Beginning {
-        holder: Some(holder.clone()),
+        holder: Some(holder),
         recovered: true,
         place: offset.place,
         replayed_until,

@@ -237,6 +237,9 @@ impl Session {
             return;
         }
         state.phase = Phase::Behind;
+        for order in state.orders.keys() {
+            self.app().bus.hear(order);
+        }
         let orders = state.orders.keys().cloned().map(Topic::Order).collect::<Vec<_>>();
         self.sessions.hub().enter(self);
         for topic in self.rooms().into_iter().chain(orders) {

@@ -15,16 +15,21 @@ use crate::app::App;
 use crate::base::clock::instant;
 use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
+use crate::cluster::control::Takeover;
+use crate::cluster::fresh::RightsLease;
 use crate::dialect::Dialect;
 use crate::dialect::close::CloseReason;
 use crate::dialect::message::{Message, Topic};
+use crate::event::bus::Question;
 use crate::model::{Forecast, LiveEvent, OrderEvent, Party, UserId};
-use crate::recovery::Recovery;
+use crate::recovery::{Recovery, SessionOwner};
 
 /// Clients that the database is read for at the same time, when they need more than the window has.
 const READERS: usize = 4;
 /// One in so many live events is timed.
 const TIMED: usize = 16;
+/// Sessions that go on in one piece of work after this node was silent.
+const PUMPED: usize = 256;
 
 /// All sessions of this node. Cheap to clone.
 #[derive(Clone)]
@@ -32,6 +37,7 @@ pub struct Sessions(Arc<Parts>);
 
 struct Parts {
     app: App,
+    lease: RightsLease,
     hub: Hub,
     window: Window,
     deadlines: Mutex<Deadlines>,
@@ -49,6 +55,7 @@ impl Sessions {
         let limits = &app.config.limits;
         let window = Window::new(app.events.position(), limits.window_events, limits.window_bytes);
         Self(Arc::new(Parts {
+            lease: app.cluster.lease().clone(),
             app,
             hub: Hub::default(),
             window,
@@ -83,6 +90,25 @@ impl Sessions {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.0.app.metrics
+    }
+
+    /// Whether this node knows who may hear what. If it does not, what is held back is told later: see [`Sessions::go_on`].
+    #[must_use]
+    pub(super) fn may_tell(&self) -> bool {
+        self.0.lease.may_tell()
+    }
+
+    /// Goes on with the sessions that were told nothing, if this node knows again who may hear what.
+    pub async fn go_on(&self) {
+        if !self.0.lease.is_fresh() || !self.0.lease.take_withheld() {
+            return;
+        }
+        for (number, session) in self.all().into_iter().enumerate() {
+            session.pump();
+            if number % PUMPED == PUMPED - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
     }
 
     /// Hands on a durable event. The relay calls this in the log's order. The window gets the event before any
@@ -141,6 +167,27 @@ impl Sessions {
         }
     }
 
+    /// Whether a session here speaks this dialect.
+    pub(super) fn speaks_any(&self, dialect: Dialect) -> bool {
+        self.0.speaking[dialect as usize].load(Ordering::Relaxed) > 0
+    }
+
+    /// Answers another node.
+    #[must_use]
+    pub fn answer(&self, question: Question) -> u64 {
+        let count = match question {
+            Question::Presence(user) => self.hub().count(&user),
+            Question::Revoked(user) => self.revoke(&user),
+            Question::Watchers(id) => {
+                let watches = |session: &Arc<Session>| {
+                    session.watched().is_some_and(|watched| watched.id.as_str() == id)
+                };
+                self.all().into_iter().filter(watches).count()
+            }
+        };
+        count as u64
+    }
+
     /// Waits for permission to read the database for one client. `None` once the server stops.
     pub(super) async fn reader(&self) -> Option<SemaphorePermit<'_>> {
         self.0.readers.acquire().await.ok()
@@ -175,6 +222,23 @@ impl Sessions {
             session.close(CloseReason::Revoked);
         }
         sessions.len()
+    }
+
+    /// Ends a session that is with another connection by now. Returns whether it was here.
+    #[must_use]
+    pub fn supersede(&self, takeover: &Takeover) -> bool {
+        let ends = |held: &SessionOwner| {
+            *held.pid == *takeover.pid
+                && (held.held_at, &*held.socket) < (takeover.held_at, &*takeover.socket)
+        };
+        let mut ended = false;
+        for session in self.hub().listeners(&Topic::of_user(&takeover.user)) {
+            if !session.is_closing() && session.holder().is_some_and(ends) {
+                session.close(CloseReason::Superseded);
+                ended = true;
+            }
+        }
+        ended
     }
 
     /// Ends the sockets that watch tracking sessions of a customer: they have in memory where those go.

@@ -40,7 +40,7 @@ impl Session {
         }
         let metrics = self.sessions.metrics();
         // Durable events go first, because a live event may describe the order after them.
-        if state.phase == Phase::Live && state.latest.is_none() {
+        if state.phase == Phase::Live && state.latest.is_none() && self.sessions.may_tell() {
             match state.wire.hand(message, Urgency::Live) {
                 Handed::Taken => {
                     metrics.events_out_live.inc();
@@ -106,7 +106,7 @@ impl Session {
     }
 
     pub(super) fn pump_locked(self: &Arc<Self>, state: &mut State) {
-        if !state.phase.is_in() || self.pauses.any() {
+        if !state.phase.is_in() || self.pauses.any() || !self.sessions.may_tell() {
             return;
         }
         if state.phase == Phase::Behind {
@@ -185,8 +185,11 @@ impl Session {
         }
     }
 
-    /// Tells one event of the log. Returns `false` when the wire did not take all of it.
+    /// Tells one event of the log. Returns `false` when the wire did not take all of it, or this node must be silent.
     pub(super) fn tell(self: &Arc<Self>, state: &mut State, rendered: &RenderedEvent) -> bool {
+        if !self.sessions.may_tell() {
+            return false;
+        }
         let position = rendered.event.position;
         if let Some(latest) = &mut state.latest {
             let event = &rendered.event;

@@ -11,14 +11,16 @@ import { CAST, CLIENTS } from './cast.mjs';
 import { explain } from './checker.mjs';
 import { checkApp } from './doors-checker.mjs';
 import { Orders, Track } from './followers.mjs';
-import { checkLog, expected, readLog } from './log.mjs';
+import { checkLog, readLog } from './log.mjs';
 import { Disk, Machines } from './machines.mjs';
 import { Network } from './network.mjs';
 import { Page } from './page.mjs';
 import { Proxy } from './proxy.mjs';
 import { Random } from './random.mjs';
 import { Tracker } from './tracker.mjs';
+import { Results, settle } from './verdict.mjs';
 import { Watcher } from './watcher.mjs';
+import { World } from './world.mjs';
 import { Writer } from './writer.mjs';
 
 const ALL_FAULTS = ['cut', 'stall', 'kill', 'terminate', 'disk', 'postgres', 'none'];
@@ -39,12 +41,6 @@ const LONG = { kills: 200, cuts: 10_000, ms: 45 * 60_000 };
 const FAULTS_PER_SECOND = 30;
 const PROGRESS_MS = 5_000;
 const SETTLE_MS = 30_000;
-/** After trouble with the database, its faults may still show for so long. */
-const AFTERMATH_MS = 1_500;
-/** After trouble with the database so many changes must be acknowledged within this time, before more happens. */
-const RECOVERED_CHANGES = 10;
-const RECOVERED_MS = 20_000;
-const SHOWN = 3;
 
 function usage(what) {
   console.error(`${what}; see tests/chaos/run --help`);
@@ -56,62 +52,8 @@ const random = new Random(Number(flags.seed));
 const postgres = flags.database === 'postgres';
 const kinds = new Set(flags.faults.split(','));
 for (const kind of kinds) if (!ALL_FAULTS.includes(kind)) usage(`--faults knows no '${kind}'`);
-const counts = {
-  kills: 0, terminations: 0, cuts: 0, midframe: 0, stalls: 0, diskFull: 0, 'postgres immediate': 0, 'postgres fast': 0,
-  recovered: 0, fresh: 0, returned: 0, events: 0, live: 0, conflated: 0, refused: 0, retries: 0,
-};
-const faults = [];
-
-const world = {
-  cast: CAST,
-  counts,
-  postgres,
-  orders: new Map(),
-  /** Tracking sessions by order and driver: of each there is one. */
-  sessions: new Map(),
-  acknowledged: [],
-  closing: false,
-  watchers: [],
-  fault(text) { faults.push(text); },
-  /** Tells the apps of those people and of staff, which know of orders by other ways, of a new one. */
-  created(order, people) {
-    for (const app of this.watchers) if (['admin', 'service'].includes(app.role) || people.includes(app.user)) app.follow?.(order);
-  },
-  assigned(order, driver) {
-    for (const app of this.watchers) app.assigned?.(this, order, driver);
-  },
-  troubles: 0,
-  lastTrouble: 0,
-  troubled() { return this.troubles > 0 || Date.now() - this.lastTrouble < AFTERMATH_MS; },
-  /** Runs what is trouble to the database. */
-  async trouble(act) {
-    this.troubles += 1;
-    try {
-      await act();
-    } finally {
-      this.troubles -= 1;
-      this.lastTrouble = Date.now();
-    }
-  },
-  acknowledge(change) {
-    this.acknowledged.push(change);
-    this.noticedChange?.();
-  },
-  /** Resolves when some more changes were acknowledged; trouble that is over must not go on. */
-  async goesOn(what) {
-    const enough = this.acknowledged.length + RECOVERED_CHANGES;
-    const deadline = Date.now() + RECOVERED_MS;
-    while (this.acknowledged.length < enough && faults.length === 0) {
-      if (Date.now() > deadline) return this.fault(`no change was acknowledged in ${RECOVERED_MS} ms after ${what}`);
-      await new Promise((resolve) => { this.noticedChange = resolve; setTimeout(resolve, 1000).unref(); });
-    }
-  },
-  nextRefusal() { return new Promise((resolve) => { this.noticed = resolve; }); },
-  refused(status) {
-    counts.refused += 1;
-    this.noticed?.(status);
-  },
-};
+const world = new World({ cast: CAST, postgres });
+const { counts, faults } = world;
 
 /** Below the ports that outgoing connections get, or a proxy might take the server's while it is down. */
 async function freePort() {
@@ -185,37 +127,14 @@ async function storm(machines, network) {
   return deck;
 }
 
-/** Every client has heard the last of every order, or has been given the time to. */
-async function settle(log) {
-  const late = await Promise.all(world.watchers.map(async (app) => {
-    const due = expected(log, app);
-    const finals = new Map([...due.updates].map(([order, seqs]) => [order, seqs.at(-1)]));
-    const missing = await app.settle({ finals, others: due.others, log }, SETTLE_MS);
-    await app.flush();
-    return missing.length > 0 ? `${app.name}: ${missing.length}, as ${missing.slice(0, 3).join('; ')}` : [];
-  }));
-  if (late.flat().length > 0) console.log(`# after ${SETTLE_MS} ms still awaited by\n#   ${late.flat().join('\n#   ')}`);
-}
-
-const results = { passed: 0, failed: 0 };
-function result(what, problems, tellProblem = String) {
-  const good = problems.length === 0;
-  results[good ? 'passed' : 'failed'] += 1;
-  console.log(`${good ? 'ok' : 'not ok'} ${results.passed + results.failed} - ${what}`);
-  for (const [i, problem] of problems.slice(0, SHOWN).entries()) {
-    const text = tellProblem(problem);
-    // what came before and after helps with the first; the others tend to follow from it
-    console.log((i === 0 ? text : text.split('\n')[0]).replace(/^/gm, '    '));
-  }
-  if (problems.length > SHOWN) console.log(`    … and ${problems.length - SHOWN} more`);
-}
+const results = new Results();
 
 function judge(log, deck) {
-  result(`${world.acknowledged.length} acknowledged changes are in the log, and it has no gap`, checkLog(log, world.acknowledged), explain);
-  result('the server ended when and as it was told, and refused nothing without need', faults);
+  results.add(`${world.acknowledged.length} acknowledged changes are in the log, and it has no gap`, checkLog(log, world.acknowledged), explain);
+  results.add('the server ended when and as it was told, and refused nothing without need', faults);
   for (const app of world.watchers) {
     const received = app.record.filter((item) => item.at === 'event').length;
-    result(`${app.name}: ${received} events`, checkApp(app, log), (problem) => explain(problem, app, log));
+    results.add(`${app.name}: ${received} events`, checkApp(app, log), (problem) => explain(problem, app, log));
   }
   if (faults.length > 0) return; // it was cut short
   // a storm that did not blow proves nothing
@@ -232,7 +151,7 @@ function judge(log, deck) {
     'PostgreSQL restarts': [counts['postgres fast'] + counts['postgres immediate'], deck.includes('restartPostgres') ? 1 : 0],
     'live events': [counts.live, 1],
   };
-  result('there was enough of everything', Object.entries(wanted).filter(([, [n, min]]) => n < min).map(([what, [n, min]]) => `${what}: ${n}, not ${min}`));
+  results.add('there was enough of everything', Object.entries(wanted).filter(([, [n, min]]) => n < min).map(([what, [n, min]]) => `${what}: ${n}, not ${min}`));
 }
 
 function keepEvidence() {
@@ -264,14 +183,14 @@ let log = new Map();
 try {
   const deck = await storm(machines, new Network(world.watchers.map(({ proxy }) => proxy), random.fork('network'), counts));
   log = await readLog(world.server, world.orders);
-  await settle(log);
+  await settle(world.watchers, log, SETTLE_MS);
   judge(log, deck);
 } catch (error) {
-  result('the test came to its end', [error.stack]);
+  results.add('the test came to its end', [error.stack]);
 }
 if (results.failed > 0) keepEvidence();
 machines.expectEnd();
 await world.server.close();
 if (results.failed > 0) console.log(`# again: tests/chaos/run --seed ${flags.seed} --database ${flags.database}${flags.long ? ' --long' : ` --seconds ${flags.seconds}`}`);
-console.log(`# pass ${results.passed}\n# fail ${results.failed}\n${results.passed} passed, ${results.failed} failed`);
+results.end();
 process.exit(results.failed > 0 ? 1 : 0);

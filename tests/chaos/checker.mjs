@@ -81,7 +81,8 @@ class Check {
   }
 
   on_connected(item, i) {
-    const { recovered, gave } = this.#coming;
+    if (this.#coming === null) this.#problem('greeting', 'it came before the connection', i);
+    const { recovered, gave } = this.#coming ?? item;
     if (this.who.recovers && item.recovered !== recovered) {
       this.#problem('greeting', `connected.recovered is ${item.recovered}, socket.recovered ${recovered}`, i);
     }
@@ -269,7 +270,7 @@ class Check {
     if (this.who.role !== 'driver') return false;
     return [...this.#orders].some(([order, { asked }]) => asked && this.log.get(order)?.events.some((event, i, events) => (
       i > 0 && events[i - 1].driver === this.who.user && event.driver !== this.who.user
-        && event.position > this.#best[0] && event.time <= time)));
+        && event.position > this.#best[0] && event.time <= time + (this.who.skewMs ?? 0))));
   }
 }
 

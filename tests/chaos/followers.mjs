@@ -84,6 +84,8 @@ class Follower extends Listener {
     return this.awaits(left, ({ order, seq }) => left.delete(`${order} ${seq}`), ms);
   }
 
+  leave() { this.line?.leave(); }
+
   /** What is on its way comes before the answer to this. */
   async flush() {
     if (!this.line.open) return;

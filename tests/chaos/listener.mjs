@@ -7,6 +7,9 @@ export class Listener {
 
   constructor(who, counts, random) { Object.assign(this, who, { counts, random }); }
 
+  /** Goes, and does not come back. */
+  leave() { this.app?.close(); }
+
   note(item) {
     this.record.push(item);
     this.#look(item);

@@ -38,7 +38,7 @@ export class Disk {
 }
 
 /** pg_ctl of the PostgreSQL that tests/lib/postgres.sh has started in $WORK. */
-const pgCtl = (...args) => run('bash', ['-c',
+export const pgCtl = (...args) => run('bash', ['-c',
   '. tests/lib/postgres.sh && cd "$PG_DIR" && as_postgres "$(pg_program pg_ctl)" -D "$PG_DIR/data" -w -t 30 -l "$PG_DIR/log" "$@" >/dev/null 2>&1',
   'pg_ctl', ...args]);
 

@@ -11,7 +11,7 @@ const PATIENCE_MS = 40_000;
 
 export class Tracker extends Listener {
   #starting = new Set();
-  #over = new Set();
+  #lines = new Set();
 
   /** Remembers where; there is nothing to connect to yet. */
   async connect(base) { this.base = base; }
@@ -66,6 +66,7 @@ export class Tracker extends Listener {
         if (how.reason === EXPIRED) this.#leave(session, line);
       },
     });
+    this.#lines.add(line);
   }
 
   /** Nothing comes after that. */
@@ -73,7 +74,7 @@ export class Tracker extends Listener {
 
   #leave(session, line) {
     line.leave();
-    this.#over.add(session);
+    this.#lines.delete(line);
     this.note({ at: 'leave', session });
   }
 
@@ -86,6 +87,8 @@ export class Tracker extends Listener {
     } else if (type === 'error' && message === 'Tracking session expired') this.note({ at: 'expired', session });
     else if (type !== 'error' || !LATER.has(code)) this.note({ at: 'fault', text: `${type} ${message}` });
   }
+
+  leave() { for (const line of this.#lines) line.leave(); }
 
   /** Which sessions are not over. All orders are, by now. */
   async settle(due, ms) {

@@ -61,7 +61,7 @@ export class Watcher extends Listener {
     socket.on('connect', () => this.#connected());
     socket.on('disconnect', (reason) => this.note({ at: 'disconnect', reason }));
     socket.on(this.client === '2' ? 'error' : 'connect_error', (error) => this.#refused(error));
-    if (this.drives) setInterval(() => this.#drive(), DRIVE_MS);
+    if (this.drives) this.driving = setInterval(() => this.#drive(), DRIVE_MS);
     await greeted;
   }
 
@@ -184,6 +184,11 @@ export class Watcher extends Listener {
   }
 
   // ---- the end
+
+  leave() {
+    clearInterval(this.driving);
+    super.leave();
+  }
 
   /** What is on its way comes before the answer to this. */
   async flush() {

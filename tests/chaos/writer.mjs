@@ -22,9 +22,9 @@ function life(random, drivers) {
 }
 
 export class Writer {
-  /** `world`: what all of the test share, see chaos.mjs. */
-  constructor(world, random, name) {
-    Object.assign(this, { world, random, name });
+  /** `world`: what all of the test share; `think`: shortest and longest time in ms between two changes. */
+  constructor(world, random, name, think = THINK_MS) {
+    Object.assign(this, { world, random, name, think });
     this.made = 0;
   }
 
@@ -41,7 +41,7 @@ export class Writer {
     }
   }
 
-  #think() { return new Promise((resolve) => { setTimeout(resolve, this.random.between(...THINK_MS)); }); }
+  #think() { return new Promise((resolve) => { setTimeout(resolve, this.random.between(...this.think)); }); }
 
   async #create() {
     this.made += 1;

@@ -10,7 +10,7 @@ use migration::MigratorTrait;
 use ordercast::model::Role;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::harness::{SECRET, assignment, new_order, until};
+use crate::harness::{SECRET, Server, TestDb, assignment, new_order, until};
 use crate::on_both_databases;
 
 fn ordercast(args: &[&str]) -> Command {
@@ -46,6 +46,21 @@ fn an_invalid_setting_is_refused_in_one_line() {
             "database",
         ),
         (&["--jwt-public-key-file", "/nowhere.pem"], "/nowhere.pem"),
+        (&["--jwt-secret", SECRET, "--redis-url", "redis://:secret-word@127.0.0.1"], "PostgreSQL"),
+        (
+            &["--jwt-secret", SECRET, "--redis-url", "http://127.0.0.1", "--database-url", "postgres://x"],
+            "REDIS_URL",
+        ),
+        (&["--jwt-secret", SECRET, "--redis-prefix", "a b"], "REDIS_PREFIX"),
+        (&["--jwt-secret", SECRET, "--cluster-listen", "0.0.0.0:9002"], "CLUSTER_ADVERTISE"),
+        (&["--jwt-secret", SECRET, "--cluster-advertise", "host:1"], "--cluster-listen"),
+        (
+            &["--jwt-secret", SECRET, "--cluster-listen", "127.0.0.1:9002", "--cluster-advertise", "host"],
+            "CLUSTER_ADVERTISE",
+        ),
+        (&["--jwt-secret", SECRET, "--rights-lease-ms", "0"], "RIGHTS_LEASE_MS"),
+        (&["--jwt-secret", SECRET, "--database-max-connections", "1"], "DATABASE_MAX_CONNECTIONS"),
+        (&["--jwt-secret", SECRET, "--tls-cert", "/nowhere.pem"], "--tls-key"),
         (&["--no-such-flag"], "--no-such-flag"),
         (&["token", "--sub", "u1", "--role", "king", "--jwt-secret", SECRET], "--role"),
         (&["token", "--sub", "u1", "--role", "driver"], "JWT_SECRET"),
@@ -55,6 +70,7 @@ fn an_invalid_setting_is_refused_in_one_line() {
         assert_eq!(output.status.code(), Some(2), "{args:?}: {error}");
         assert_eq!(error.trim_end().lines().count(), 1, "{error}");
         assert!(error.contains(names) && !error.contains(SECRET), "{args:?}: {error}");
+        assert!(!error.contains("secret-word"), "{error}");
         assert!(output.stdout.is_empty());
     }
 }
@@ -123,7 +139,7 @@ impl RunningServer {
     }
 
     /// Ends it as a crash does.
-    fn kill(mut self) {
+    pub fn kill(mut self) {
         self.child.kill().and_then(|()| self.child.wait()).expect("its end");
     }
 
@@ -188,6 +204,23 @@ async fn logs_hold_the_request_and_nothing_private() {
     for private in [token, SECRET, "555 0100", "555 0199", "Linden Lane", "Market Street", "ring twice"] {
         assert!(!log.contains(private), "{private} is in the log");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_says_whether_the_server_is_ready() {
+    let server = Server::start(&TestDb::sqlite(), &[]).await;
+    let listen = server.address.to_string();
+    let ask = async |listen: &str| {
+        let listen = listen.to_owned();
+        tokio::task::spawn_blocking(move || run(&["health", "--listen", &listen])).await.expect("it runs")
+    };
+    assert_eq!(ask(&listen).await.status.code(), Some(0));
+    let everywhere = format!("0.0.0.0:{}", server.address.port());
+    assert_eq!(ask(&everywhere).await.status.code(), Some(0));
+    server.stop().await;
+    let gone = ask(&listen).await;
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&gone.stderr).contains("does not answer"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -195,6 +195,7 @@ fn live_events() -> Vec<(&'static str, LiveEvent)> {
             LiveEvent::Eta(EtaChange {
                 order: OrderId::stored("ord-1"),
                 customer: UserId::stored("ann"),
+                driver: None,
                 eta: Eta::overridden(at(651), at(51)),
             }),
         ),

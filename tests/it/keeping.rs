@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 use ordercast::base::clock::Clock;
 use ordercast::base::db::Db;
 use ordercast::base::metrics::{Metrics, Words};
+use ordercast::cluster::control::Control;
 use ordercast::keeping::Keeping;
 use ordercast::model::{Role, UserId};
 use ordercast::recovery::{self, Recovery};
@@ -46,7 +47,8 @@ async fn dump(db: &Db) -> String {
 
 fn keeping(db: &Db, clock: &Clock, of: &TestDb, flags: &[&str]) -> Keeping {
     let limits = settings(of, flags).limits;
-    Keeping::new(db.clone(), clock.clone(), &limits, Metrics::new(Words::default()))
+    let control = Control::new(db.clone(), clock.clone(), "test".to_owned());
+    Keeping::new(db.clone(), clock.clone(), control, &limits, Metrics::new(Words::default()))
 }
 
 /// What is a person's in the order of [`personal`], and what of the driver's was reported.
@@ -135,8 +137,8 @@ on_both_databases! {
     }
 
     async fn a_sweep_goes_on_until_everything_old_is_gone(db: TestDb) {
-        let database = Db::open(&db.url()).await.expect("database");
-        let (recovery, _work) = Recovery::open(database.clone(), Clock::System, settings(&db, &[]).limits).await.expect("opened");
+        let database = Db::open(&db.url(), 4).await.expect("database");
+        let (recovery, _work) = Recovery::open(database.clone(), Clock::System, settings(&db, &[]).limits, Control::new(database.clone(), Clock::System, "other".to_owned())).await.expect("opened");
         let at = Clock::System.now() - chrono::TimeDelta::days(2);
         let session = |number: usize| entity::socket_session::ActiveModel {
             id: Set(format!("s{number}")), user_id: Set("u".to_owned()), socket: Set(String::new()), node: Set(String::new()),

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The layers from bottom to top. Modules of one layer do not import each other.
-const LAYERS: [&[&str]; 12] = [
+const LAYERS: [&[&str]; 13] = [
     &["base"],
     &["model"],
+    &["cluster"],
     &["auth", "event", "dialect"],
     &["keeping", "order", "outbox", "recovery"],
     &["driver"],

@@ -3,6 +3,7 @@
 use chrono::TimeDelta;
 use ordercast::base::clock::{Clock, from_millis};
 use ordercast::base::db::Db;
+use ordercast::cluster::control::Control;
 use ordercast::dialect::Dialect;
 use ordercast::model::{OrderId, Principal, Role, TokenId, UserId};
 use ordercast::recovery::pid::Pid;
@@ -44,12 +45,19 @@ async fn log_as_newer_version(db: &Db, order: &str, edit: impl FnOnce(&mut Value
 }
 
 async fn recovery(db: &Db, clock: &Clock, limits: &TestDb) -> (Recovery, RecoveryWorker) {
-    Recovery::open(db.clone(), clock.clone(), settings(limits, &[]).limits).await.expect("opened")
+    Recovery::open(
+        db.clone(),
+        clock.clone(),
+        settings(limits, &[]).limits,
+        Control::new(db.clone(), clock.clone(), clock.uuid().to_string()),
+    )
+    .await
+    .expect("opened")
 }
 
 on_both_databases! {
     async fn processes_that_start_together_take_turns_at_migrating(db: TestDb) {
-        let starting: Vec<_> = (0..4).map(|_| { let url = db.url(); tokio::spawn(async move { Db::open(&url).await }) }).collect();
+        let starting: Vec<_> = (0..4).map(|_| { let url = db.url(); tokio::spawn(async move { Db::open(&url, 4).await }) }).collect();
         for opened in starting {
             let opened = opened.await.expect("no panic").expect("migrated");
             assert!(entity::order::Entity::find().one(opened.reader()).await.expect("the table").is_none());
@@ -96,19 +104,19 @@ on_both_databases! {
 
     // The client left a process that could not write that it was there, and is with another one by now.
     async fn what_waited_for_the_database_does_not_undo_what_came_later(db: TestDb) {
-        let database = Db::open(&db.url()).await.expect("database");
+        let database = Db::open(&db.url(), 4).await.expect("database");
         let clock = Clock::manual(from_millis(1_800_000_000_000));
         let who = Principal { id: UserId::stored("customer"), role: Role::Customer, expires_at: clock.now(), issued_at: None, token: TokenId::default() };
         let (waits, its_work) = recovery(&database, &clock, &db).await;
         let (later, later_work) = recovery(&database, &clock, &db).await;
         let made = Pid { position: 0, made_at: clock.now() };
         let pid = later.signer().make(&who, Dialect::Realtime, made, clock.random());
-        let owner = |socket: &str| SessionOwner { pid: pid.as_str().into(), socket: socket.into() };
+        let owner = |socket: &str| SessionOwner { pid: pid.as_str().into(), socket: socket.into(), held_at: clock.now() };
         let order = OrderId::stored("o1");
-        waits.began(Some(&owner("first")), &who, Dialect::Realtime);
+        waits.began(Some(&owner("first")), &who, Dialect::Realtime, false);
         waits.note(Some(&owner("first")), &order, Follow::No);
         clock.advance(TimeDelta::seconds(3));
-        later.began(Some(&owner("second")), &who, Dialect::Realtime);
+        later.began(Some(&owner("second")), &who, Dialect::Realtime, true);
         let stop = CancellationToken::new();
         let later_runs = tokio::spawn(later_work.run(stop.clone()));
         later.set(Some(&owner("second")), &order, Follow::Yes(None)).await.expect("written");
@@ -122,6 +130,32 @@ on_both_databases! {
         let orders = entity::session_order::Entity::find().all(database.reader()).await.expect("read");
         assert_eq!(orders.len(), 1, "it still follows the order");
         database.close().await;
+    }
+}
+
+on_both_databases! {
+    async fn every_node_has_a_number_and_knows_the_others(db: TestDb) {
+        let first = Server::start(&db, &["--cluster-listen", "127.0.0.1:0", "--cluster-advertise", "one.example:9002"]).await;
+        let second = Server::start(&db, &[]).await;
+        first.api("customer", Role::Customer).get("/cluster").await.assert_problem(403, "forbidden");
+        until("the first node sees the second", async || {
+            first.admin().get("/cluster").await.body["nodes"].as_array().is_some_and(|nodes| nodes.len() == 2)
+        })
+        .await;
+        let seen = second.admin().get("/cluster").await.body;
+        assert_eq!((&seen["this"], &seen["nodes"][0]["number"], &seen["nodes"][1]["number"]), (&json!(2), &json!(1), &json!(2)));
+        assert_eq!((&seen["nodes"][0]["address"], &seen["nodes"][1]["address"]), (&json!("one.example:9002"), &Value::Null));
+        assert_eq!(seen["nodes"][0]["version"], env!("CARGO_PKG_VERSION"));
+        first.stop().await;
+        until("the second node is alone", async || {
+            second.admin().get("/cluster").await.body["nodes"].as_array().is_some_and(|nodes| nodes.len() == 1)
+        })
+        .await;
+        // The number is free again, because its node has left.
+        let third = Server::start(&db, &[]).await;
+        assert_eq!(third.admin().get("/cluster").await.body["this"], 1);
+        second.stop().await;
+        third.stop().await;
     }
 }
 

@@ -1,9 +1,13 @@
 # A PostgreSQL of our own: a free port, a temporary folder, gone at the end.
 # shellcheck shell=bash
 
+# Where it listens. Elsewhere than on loopback it is for a network of machines: PG_BEFORE is the command that enters its own.
+PG_HOST=${PG_HOST:-127.0.0.1} PG_BEFORE=${PG_BEFORE:-}
+
 # PostgreSQL refuses to run as root, so root steps down to the user that Debian's package makes.
 as_postgres() {
-  if [ "$(id -u)" = 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi
+  # shellcheck disable=SC2086 # it is a command and its arguments
+  if [ "$(id -u)" = 0 ]; then $PG_BEFORE runuser -u postgres -- "$@"; else "$@"; fi
 }
 
 PG_DIR=$WORK/postgres
@@ -19,12 +23,13 @@ start_postgres() {
   [ "$(id -u)" != 0 ] || chown -R postgres "$PG_DIR"
   (cd "$PG_DIR" && as_postgres "$(pg_program initdb)" -D "$PG_DIR/data" -U ordercast -A scram-sha-256 \
     --pwfile="$PG_DIR/password" -E UTF8 --locale=C) || return 1
+  [ "$PG_HOST" = 127.0.0.1 ] || echo 'host all all samenet scram-sha-256' >>"$PG_DIR/data/pg_hba.conf"
   port=$(free_port)
   (cd "$PG_DIR" && as_postgres "$(pg_program pg_ctl)" -D "$PG_DIR/data" -w -t 60 -l "$PG_DIR/log" \
-    -o "-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories=$PG_DIR -c max_connections=200" start) \
+    -o "-p $port -c listen_addresses=$PG_HOST -c unix_socket_directories=$PG_DIR -c max_connections=200" start) \
     || { cat "$PG_DIR/log"; return 1; }
   # The tests make a database each, below this address.
-  echo "postgres://ordercast:$password@127.0.0.1:$port/" >"$WORK/postgres.url"
+  echo "postgres://ordercast:$password@$PG_HOST:$port/" >"$WORK/postgres.url"
 }
 
 stop_postgres() {

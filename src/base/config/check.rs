@@ -1,6 +1,6 @@
 //! Checks whether the settings can be used together. Each error is one line for the operator.
 
-use super::{Database, KeySource, Limits, Origins, Serve, TokenChecks};
+use super::{Cluster, Database, KeySource, Limits, Origins, Serve, TokenChecks};
 use crate::base::clock::Clock;
 
 const MIN_SECRET_BYTES: usize = 32;
@@ -36,6 +36,14 @@ impl Database {
         } else {
             Err("DATABASE_URL must begin with sqlite: or postgres://".to_owned())
         }
+    }
+}
+
+impl Database {
+    /// Whether several machines may use it.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.database_url.as_ref().is_some_and(|url| !url.starts_with("sqlite:"))
     }
 }
 
@@ -83,6 +91,7 @@ impl Serve {
             return Err("ORDER_SERVICE_URL must begin with https:// or http://".to_owned());
         }
         self.database.url()?;
+        self.cluster.check(self.database.is_shared())?;
         self.origins()?;
         self.limits.check()?;
         Ok(self)
@@ -107,6 +116,57 @@ impl Serve {
         Origins::parse(self.cors_origin.as_deref().unwrap_or_default()).map_err(|wrong| {
             format!("CORS_ORIGIN: {wrong:?} is not an origin such as https://example.com, capacitor://localhost or null")
         })
+    }
+}
+
+impl Cluster {
+    /// The Redis servers, in the order of the setting.
+    #[must_use]
+    pub fn redis_urls(&self) -> Vec<String> {
+        let urls = self.redis_url.as_deref().unwrap_or_default().split(',');
+        urls.map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// Checks the settings of several nodes, whose database may be a shared one.
+    fn check(&self, is_shared: bool) -> Result<(), String> {
+        let urls = self.redis_urls();
+        // The URL is never repeated: it may contain a password.
+        if urls.iter().any(|url| !(url.starts_with("redis://") || url.starts_with("rediss://"))) {
+            return Err(
+                "REDIS_URL must be one or several URLs that begin with redis:// or rediss://".to_owned()
+            );
+        }
+        if !urls.is_empty() && !is_shared {
+            return Err("REDIS_URL is for several nodes, which need PostgreSQL: set DATABASE_URL".to_owned());
+        }
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+        if !(1..=64).contains(&self.redis_prefix.len()) || !self.redis_prefix.bytes().all(plain) {
+            return Err("REDIS_PREFIX must have 1 to 64 letters, digits or -_.:".to_owned());
+        }
+        if let Some(address) = &self.cluster_advertise {
+            let port = address.rsplit_once(':').map(|(host, port)| (host.is_empty(), port.parse::<u16>()));
+            if !matches!(port, Some((false, Ok(1..)))) || address.len() > 255 {
+                return Err("CLUSTER_ADVERTISE must be host:port".to_owned());
+            }
+        } else if self.cluster_listen.is_some_and(|listen| listen.ip().is_unspecified()) {
+            return Err("CLUSTER_LISTEN is every address of this machine; set CLUSTER_ADVERTISE to the one for other nodes"
+                .to_owned());
+        }
+        for (name, value, least, most) in [
+            ("DATABASE_MAX_CONNECTIONS", u64::from(self.database_max_connections), 2, 10_000),
+            ("CLUSTER_POLL_MS", u64::from(self.cluster_poll_ms), 20, 1_000),
+            ("RIGHTS_LEASE_MS", u64::from(self.rights_lease_ms), 100, 60_000),
+            ("DRAIN_DELAY_MS", self.drain_delay_ms, 0, 3_600_000),
+        ] {
+            if !(least..=most).contains(&value) {
+                return Err(format!("{name} must be from {least} to {most}"));
+            }
+        }
+        // A node that reads as often as it should must not fall silent because one read takes a moment longer.
+        if self.rights_lease_ms < self.cluster_poll_ms * 2 {
+            return Err("RIGHTS_LEASE_MS must be at least twice CLUSTER_POLL_MS".to_owned());
+        }
+        Ok(())
     }
 }
 

@@ -16,6 +16,15 @@ use clap::builder::BoolishValueParser;
 
 use super::address::Networks;
 
+/// Whether a test has switched off one of the guards `lease`, `fence`, `tag` and `beat`, to show that something fails without it.
+/// They are words in the variable `ORDERCAST_TEST_DISABLE`, which release builds do not read.
+#[must_use]
+pub fn is_disabled(guard: &str) -> bool {
+    cfg!(debug_assertions)
+        && std::env::var("ORDERCAST_TEST_DISABLE")
+            .is_ok_and(|words| words.split([',', ' ']).any(|word| word == guard))
+}
+
 /// Flags of `serve`, each with its environment variable.
 #[derive(Clone, Debug, Args)]
 pub struct Serve {
@@ -71,7 +80,39 @@ pub struct Serve {
     #[arg(long, env = "TILE_URL", value_name = "URL")]
     pub tile_url: Option<String>,
     #[command(flatten)]
+    pub cluster: Cluster,
+    #[command(flatten)]
     pub limits: Limits,
+}
+
+/// Settings of several processes on one `PostgreSQL`.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Several nodes")]
+pub struct Cluster {
+    /// Redis, or several as a comma-separated list, for live events of drivers on other nodes. Needs `PostgreSQL`
+    #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URLS")]
+    pub redis_url: Option<String>,
+    /// Beginning of all channels and keys in Redis. Nodes of one database have the same
+    #[arg(long, env = "REDIS_PREFIX", default_value = "ordercast", value_name = "TEXT")]
+    pub redis_prefix: String,
+    /// Address to listen on for the other nodes, which forward requests of clients that poll. Do not expose it to clients
+    #[arg(long, env = "CLUSTER_LISTEN", value_name = "ADDRESS")]
+    pub cluster_listen: Option<SocketAddr>,
+    /// `host:port` under which the other nodes reach that address [default: the address itself]
+    #[arg(long, env = "CLUSTER_ADVERTISE", value_name = "HOST:PORT", requires = "cluster_listen")]
+    pub cluster_advertise: Option<String>,
+    /// Connections to `PostgreSQL`. All nodes together must not have more than it allows
+    #[arg(long, env = "DATABASE_MAX_CONNECTIONS", default_value_t = 20, value_name = "N")]
+    pub database_max_connections: u32,
+    /// How often the logs are read for what other nodes have written
+    #[arg(long, env = "CLUSTER_POLL_MS", default_value_t = 250, value_name = "MS")]
+    pub cluster_poll_ms: u32,
+    /// A node whose knowledge of revocations may be older than this tells its sockets nothing
+    #[arg(long, env = "RIGHTS_LEASE_MS", default_value_t = 800, value_name = "MS")]
+    pub rights_lease_ms: u32,
+    /// How long a stopping node goes on as before after `/ready` says that it stops, so that proxies notice
+    #[arg(long, env = "DRAIN_DELAY_MS", default_value_t = 0, value_name = "MS")]
+    pub drain_delay_ms: u64,
 }
 
 /// Limits and time spans, each with its default.

@@ -8,6 +8,8 @@ pub enum AdvisoryLock {
     Migrations = 0x006f_7264_6572_0001,
     /// Shared by each connection of a running server.
     Servers = 0x006f_7264_6572_0002,
+    /// Held by a process that takes a number among the nodes.
+    Nodes = 0x006e_6f64_6573_0001,
     /// Held by the process that deletes old orders.
     Retention = 0x6b65_6570_0001,
     /// Held by the process that erases persons.

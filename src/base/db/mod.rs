@@ -1,5 +1,6 @@
 //! Database connections: one writer and several readers on `SQLite`, one pool on `PostgreSQL`.
 
+mod beside;
 mod failure;
 mod locks;
 mod many;
@@ -43,12 +44,12 @@ pub struct Db {
 }
 
 impl Db {
-    /// Connects as a running server, and applies pending migrations.
+    /// Connects as a running server with so many connections to `PostgreSQL`, and applies pending migrations.
     ///
     /// # Errors
     /// If the database does not answer or a migration fails.
-    pub async fn open(url: &str) -> Result<Self, DbErr> {
-        let db = Self::connect_as(url, true).await?;
+    pub async fn open(url: &str, connections: u32) -> Result<Self, DbErr> {
+        let db = Self::connect_as(url, Some(connections)).await?;
         db.migrate().await?;
         Ok(db)
     }
@@ -57,7 +58,8 @@ impl Db {
     /// nothing left to do.
     ///
     /// # Errors
-    /// If a migration fails, or another process holds the database for more than a minute.
+    /// If a migration fails, another process holds the database for more than a minute, or a node of an older version runs that
+    /// could not go on afterwards.
     pub async fn migrate(&self) -> Result<(), DbErr> {
         let deadline = instant() + MIGRATION_WAIT;
         let tx = loop {
@@ -72,6 +74,7 @@ impl Db {
             let lock = format!("SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock({number})");
             tx.execute_unprepared(&lock).await?;
         }
+        beside::check(&tx).await?;
         Migrator::up(&tx, None).await?;
         tx.commit().await
     }
@@ -81,7 +84,7 @@ impl Db {
     /// # Errors
     /// If the database does not answer.
     pub async fn connect(url: &str) -> Result<Self, DbErr> {
-        Self::connect_as(url, false).await
+        Self::connect_as(url, None).await
     }
 
     /// Connects if no server runs on this database, and keeps servers from starting as long as this connection is open.
@@ -98,7 +101,7 @@ impl Db {
         Ok(postgres::alone(&db.writer).await?.then_some(db))
     }
 
-    async fn connect_as(url: &str, server: bool) -> Result<Self, DbErr> {
+    async fn connect_as(url: &str, server: Option<u32>) -> Result<Self, DbErr> {
         let trust = Arc::default();
         let (writer, reader) = if is_sqlite(url) {
             sqlite::connect(url).await?
@@ -113,6 +116,12 @@ impl Db {
     /// Those of `SQLite` have no other end that could fail.
     pub fn renew(&self) {
         self.trust.renew();
+    }
+
+    /// Whether several machines may use it.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.writer.get_database_backend() != DatabaseBackend::Sqlite
     }
 
     /// For statements that only read.

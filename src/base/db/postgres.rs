@@ -10,9 +10,12 @@ use tokio::time::Instant;
 use super::{AdvisoryLock, STATEMENT_CACHE, shared_options};
 use crate::base::clock::instant;
 
-const CONNECTIONS: u32 = 20;
+/// Connections of a process that is no server.
+const CONNECTIONS: u32 = 4;
 /// `PostgreSQL` cancels a statement that takes longer.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// `PostgreSQL` ends a transaction in which nothing is asked for so long, in milliseconds.
+const IDLE_IN_TRANSACTION: &str = "2000";
 /// A connection that was idle for so long is tested before it is used.
 const IDLE_TEST: Duration = Duration::from_secs(30);
 /// The parameters of a URL that sqlx knows, beside `options[…]`. It logs others with their values, which may be secret.
@@ -72,11 +75,11 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Opens a pool. A server marks its connections, so that [`alone`] sees that it is alive.
+/// Opens a pool. A server says how many connections it needs, and marks them, so that [`alone`] sees that it is alive.
 pub(super) async fn connect(
     url: &str,
     trust: &Arc<Trust>,
-    server: bool,
+    server: Option<u32>,
 ) -> Result<DatabaseConnection, DbErr> {
     let (url, unknown) = known_parameters(url);
     for name in unknown {
@@ -85,8 +88,8 @@ pub(super) async fn connect(
     Database::connect(options(&url, Arc::clone(trust), server)).await
 }
 
-fn options(url: &str, trust: Arc<Trust>, server: bool) -> ConnectOptions {
-    let mut options = shared_options(url, CONNECTIONS);
+fn options(url: &str, trust: Arc<Trust>, server: Option<u32>) -> ConnectOptions {
+    let mut options = shared_options(url, server.unwrap_or(CONNECTIONS));
     options
         .min_connections(2)
         .test_before_acquire_if_idle_for(IDLE_TEST)
@@ -94,16 +97,19 @@ fn options(url: &str, trust: Arc<Trust>, server: bool) -> ConnectOptions {
         .map_sqlx_postgres_opts(|postgres| {
             // Every statement has an index. Without this setting, PostgreSQL keeps a plan that it made while a table
             // was small and goes on reading the whole table when it is large. JIT is off because compiling a plan takes
-            // longer than running any of these statements.
-            postgres
-                .statement_cache_capacity(STATEMENT_CACHE)
-                .options([("enable_seqscan", "off"), ("jit", "off")])
+            // longer than running any of these statements. A node that is cut off in the middle of a transaction would
+            // keep its locks, that of the log too, until TCP gives up: all nodes would stand still.
+            postgres.statement_cache_capacity(STATEMENT_CACHE).options([
+                ("enable_seqscan", "off"),
+                ("jit", "off"),
+                ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION),
+            ])
         })
         .map_sqlx_postgres_before_acquire(move |_, meta| {
             let trusted = trust.trusts(meta.age, trust.now());
             Box::pin(async move { Ok(trusted) })
         });
-    if server {
+    if server.is_some() {
         options.map_sqlx_postgres_pool_opts(|pool| {
             pool.after_connect(|connection, _| {
                 Box::pin(async move {

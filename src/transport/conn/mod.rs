@@ -19,7 +19,7 @@ pub use writer::{ConnectionWriter, LAST_WORDS};
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -58,7 +58,10 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// The connections that are open. A server that stops ends those that do not end themselves.
 #[derive(Default)]
-pub struct OpenConnections(Mutex<HashMap<u64, Handle>>);
+pub struct OpenConnections {
+    handles: Mutex<HashMap<u64, Handle>>,
+    next: AtomicU64,
+}
 
 impl OpenConnections {
     /// Ends every connection.
@@ -81,7 +84,7 @@ impl OpenConnections {
     }
 
     fn handles(&self) -> MutexGuard<'_, HashMap<u64, Handle>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -170,6 +173,15 @@ impl Handle {
     }
 }
 
+/// Who connects to a listener.
+#[derive(Clone)]
+pub enum Callers {
+    /// Clients, with TLS if the server has an identity. They count by their addresses.
+    Clients(Option<Arc<Identity>>),
+    /// Other nodes.
+    Nodes,
+}
+
 /// What all connections of a listener need.
 #[derive(Clone)]
 struct Listening {
@@ -177,14 +189,14 @@ struct Listening {
     router: Router,
     end: CancellationToken,
     tasks: TaskTracker,
-    identity: Option<Arc<Identity>>,
+    callers: Callers,
 }
 
-/// Accepts connections until `stop`, with TLS if the server has an identity. They last until `end`. Then each of them finishes its current request.
+/// Accepts connections until `stop`. They last until `end`. Then each of them finishes its current request.
 pub async fn serve(
     shared: Arc<Shared>,
     listener: TcpListener,
-    identity: Option<Arc<Identity>>,
+    callers: Callers,
     router: Router,
     stop: CancellationToken,
     end: CancellationToken,
@@ -192,9 +204,9 @@ pub async fn serve(
 ) {
     let places = Arc::new(Semaphore::new(shared.limits.max_connections));
     let waiting = Arc::new(Semaphore::new(MAX_WAITING));
-    let bytes = if identity.is_some() { CONNECTION_BYTES + TLS_BYTES } else { CONNECTION_BYTES };
-    let listening = Listening { shared, router, end, tasks, identity };
-    for number in 0.. {
+    let listening = Listening { shared, router, end, tasks, callers };
+    let bytes = if listening.speaks_tls() { CONNECTION_BYTES + TLS_BYTES } else { CONNECTION_BYTES };
+    loop {
         let accept = async {
             // The place is taken first, so that connections over the limit wait in the kernel's queue.
             let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
@@ -208,16 +220,17 @@ pub async fn serve(
         match accepted {
             Ok((tcp, peer, place)) => {
                 let gate = &listening.shared.gate;
-                if let Some(admission) = gate.try_connection(peer, bytes) {
-                    listening.begin(tcp, peer, number, place, admission);
+                let counted = matches!(listening.callers, Callers::Clients(_)).then_some(peer);
+                if let Some(admission) = gate.try_connection(counted, bytes) {
+                    listening.begin(tcp, peer, place, admission);
                 } else if let Ok(waits) = Arc::clone(&waiting).try_acquire_owned() {
                     // Nothing is read from it meanwhile, so it costs little.
                     let listening = listening.clone();
                     tokio::spawn(async move {
-                        let admission = listening.shared.gate.connection(peer, bytes).await;
+                        let admission = listening.shared.gate.connection(counted, bytes).await;
                         match admission {
-                            Some(admission) => listening.begin(tcp, peer, number, place, admission),
-                            None if listening.identity.is_none() => refuse(&tcp).await,
+                            Some(admission) => listening.begin(tcp, peer, place, admission),
+                            None if !listening.speaks_tls() => refuse(&tcp).await,
                             // There is no TLS yet to say anything in.
                             None => {}
                         }
@@ -225,7 +238,7 @@ pub async fn serve(
                     });
                 } else {
                     listening.shared.metrics.rejected("too_many_connections");
-                    if listening.identity.is_none() {
+                    if !listening.speaks_tls() {
                         let _ = tcp.try_write(NO_ROOM);
                     }
                 }
@@ -239,16 +252,20 @@ pub async fn serve(
 }
 
 impl Listening {
-    fn begin(
-        &self,
-        tcp: TcpStream,
-        peer: IpAddr,
-        number: u64,
-        place: OwnedSemaphorePermit,
-        admission: Admission,
-    ) {
+    fn identity(&self) -> Option<&Arc<Identity>> {
+        match &self.callers {
+            Callers::Clients(identity) => identity.as_ref(),
+            Callers::Nodes => None,
+        }
+    }
+
+    fn speaks_tls(&self) -> bool {
+        self.identity().is_some()
+    }
+
+    fn begin(&self, tcp: TcpStream, peer: IpAddr, place: OwnedSemaphorePermit, admission: Admission) {
         prepare(&tcp, &self.shared.limits);
-        let tls = match self.identity.as_ref().map(|identity| identity.accept()).transpose() {
+        let tls = match self.identity().map(|identity| identity.accept()).transpose() {
             Ok(session) => session.map(Tls::new),
             Err(error) => return tracing::warn!(%error, "TLS cannot begin"),
         };
@@ -257,6 +274,7 @@ impl Listening {
         let pipe = Pipe { tcp: write, tls: tls.clone() };
         let writer = ConnectionWriter::new(pipe, Arc::clone(&self.shared), peer, room);
         let handle = Handle::of(&writer);
+        let number = self.shared.open.next.fetch_add(1, Ordering::Relaxed);
         self.shared.open.handles().insert(number, handle.clone());
         let conn = Conn::new(Input { tcp: read, tls }, writer, number, (place, of_address));
         self.tasks.spawn(one(conn, handle, self.router.clone(), self.end.clone()));

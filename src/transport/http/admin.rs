@@ -1,6 +1,7 @@
 //! For admins: announcements, presence, revocation, statistics.
 
 use std::collections::BTreeMap;
+use std::ops::Not;
 
 use axum::Json;
 use axum::extract::State;
@@ -11,14 +12,15 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::extract::{Body, Caller, UserPath};
-use crate::base::clock::instant;
+use super::figures::Figures;
 use crate::base::error::Refusal;
 use crate::base::json::optional;
 use crate::base::spawn::uninterrupted;
-use crate::dialect::Dialect;
+use crate::cluster::control::Notice;
 use crate::dialect::realtime::check_event_name;
+use crate::event::bus::Question;
 use crate::model::access::only_staff;
-use crate::model::{Announcement, Audience, LiveEvent, Role, UserId};
+use crate::model::{Announcement, Audience, Role, UserId};
 use crate::transport::site::Site;
 
 /// To a role or to a user: one of the two.
@@ -71,7 +73,8 @@ pub(super) async fn announce(
     };
     let data = value.data.unwrap_or_else(|| RawValue::NULL.to_owned());
     let name = value.event.clone();
-    site.app.bus.publish(&LiveEvent::Announcement(Announcement { audience, name, data }));
+    let announcement = Announcement { audience, name, data };
+    site.app.cluster.control().tell(Notice::Announcement(announcement)).await?;
     Ok((StatusCode::ACCEPTED, Json(Announced { ok: true, event: value.event })).into_response())
 }
 
@@ -81,7 +84,10 @@ pub(super) async fn announce(
 pub struct Presence {
     user_id: String,
     online: bool,
-    connections: usize,
+    connections: u64,
+    /// Set if a node did not say in time: there may be more
+    #[serde(skip_serializing_if = "Not::not")]
+    partial: bool,
 }
 
 /// Whether a user is connected, and how often
@@ -96,8 +102,15 @@ pub(super) async fn presence(
     UserPath(user): UserPath,
 ) -> Result<Json<Presence>, Refusal> {
     only_staff(&who)?;
-    let connections = site.sessions.hub().count(&user);
-    Ok(Json(Presence { user_id: user.to_string(), online: connections > 0, connections }))
+    let here = site.sessions.hub().count(&user) as u64;
+    let others = site.app.bus.ask(Question::Presence(user.clone())).await;
+    let (connections, partial) = (here.saturating_add(others.count), others.is_partial());
+    // Somebody may act on it, so it is not said that nobody is there as long as a node may know better. Without Redis no node
+    // ever does, and then the caller is told that the answer is not the whole one.
+    if partial && connections == 0 && site.app.bus.is_connected() {
+        return Err(Refusal::Unavailable);
+    }
+    Ok(Json(Presence { user_id: user.to_string(), online: connections > 0, connections, partial }))
 }
 
 /// Whose sessions were ended.
@@ -106,7 +119,10 @@ pub(super) async fn presence(
 pub struct Ended {
     user_id: String,
     /// Live sockets that were disconnected
-    disconnected: usize,
+    disconnected: u64,
+    /// Set if a node did not say in time: it disconnects those that it has all the same
+    #[serde(skip_serializing_if = "Not::not")]
+    partial: bool,
 }
 
 /// Disconnect a user's live sockets, and refuse their tokens made before now
@@ -123,15 +139,17 @@ pub(super) async fn end_sessions(
     only_staff(&who)?;
     let app = site.app.clone();
     // Runs to its end even if the caller disconnects: a recorded revocation must be carried out.
-    let disconnected = uninterrupted({
+    let (disconnected, partial) = uninterrupted({
         let user = user.clone();
         async move {
             app.revoke_tokens(&user).await?;
-            Ok(site.sessions.revoke(&user))
+            let here = site.sessions.revoke(&user) as u64;
+            let others = app.bus.ask(Question::Revoked(user)).await;
+            Ok((here.saturating_add(others.count), others.is_partial()))
         }
     })
     .await?;
-    Ok(Json(Ended { user_id: user.to_string(), disconnected }))
+    Ok(Json(Ended { user_id: user.to_string(), disconnected, partial }))
 }
 
 /// Erase a person's names, phones, addresses, notes and places everywhere, and disconnect their live sockets
@@ -147,11 +165,14 @@ pub(super) async fn erase(
 ) -> Result<Response, Refusal> {
     only_staff(&who)?;
     site.app.keeping.ask_to_erase(&user).await?;
-    let disconnected = site.sessions.revoke(&user);
-    Ok((StatusCode::ACCEPTED, Json(Ended { user_id: user.to_string(), disconnected })).into_response())
+    let here = site.sessions.revoke(&user) as u64;
+    let others = site.app.bus.ask(Question::Revoked(user.clone())).await;
+    let (disconnected, partial) = (here.saturating_add(others.count), others.is_partial());
+    let ended = Ended { user_id: user.to_string(), disconnected, partial };
+    Ok((StatusCode::ACCEPTED, Json(ended)).into_response())
 }
 
-/// The server's figures right now.
+/// The figures of all nodes right now.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Stats {
@@ -165,6 +186,9 @@ pub struct Stats {
     position: i64,
     /// Drivers who are connected or carry an order
     drivers: usize,
+    /// Set if the figures of a node are missing or older than five seconds
+    #[serde(skip_serializing_if = "Not::not")]
+    partial: bool,
 }
 
 /// Live sockets, counted two ways.
@@ -172,8 +196,8 @@ pub struct Stats {
 #[serde(rename_all = "camelCase")]
 pub struct Connections {
     total: i64,
-    by_role: BTreeMap<&'static str, i64>,
-    by_client: BTreeMap<&'static str, i64>,
+    by_role: BTreeMap<String, i64>,
+    by_client: BTreeMap<String, i64>,
 }
 
 /// Sockets, orders and events in figures
@@ -183,21 +207,18 @@ pub struct Connections {
 pub(super) async fn stats(State(site): State<Site>, Caller(who): Caller) -> Result<Json<Stats>, Refusal> {
     only_staff(&who)?;
     let app = &site.app;
-    let by_role: BTreeMap<_, _> = Role::ALL
-        .into_iter()
-        .map(|role| (role.as_str(), app.metrics.connections_as(role.as_str())))
-        .collect();
-    let by_client = Dialect::ALL
-        .into_iter()
-        .map(|dialect| (dialect.as_str(), app.metrics.connections_by(dialect.as_str())))
-        .collect();
-    let total = by_role.values().sum();
+    let (figures, partial) = Figures::of_all(app);
     let counts = app.orders.count_by_status().await?;
     Ok(Json(Stats {
-        connections: Connections { total, by_role, by_client },
+        connections: Connections {
+            total: figures.connections,
+            by_role: figures.by_role,
+            by_client: figures.by_client,
+        },
         orders: counts.into_iter().map(|(status, count)| (status.as_str(), count)).collect(),
-        events_per_second: app.metrics.rate.of(app.metrics.events_out(), instant()),
-        position: app.events.position(),
-        drivers: app.drivers.count(),
+        events_per_second: figures.events_per_second,
+        position: figures.position,
+        drivers: figures.drivers,
+        partial,
     }))
 }

@@ -26,9 +26,12 @@ pub(super) const UNLIMITED: [&str; 2] = ["/health", "/ready"];
 #[derive(Clone)]
 pub(super) struct Refused(pub Arc<Refusal>);
 
-/// The address of a request's client.
+/// The address of a request's client. A node that forwards a request has said it.
 #[must_use]
 pub fn address_of(gate: &Gate, parts: &Parts) -> Option<ClientAddress> {
+    if let Some(known) = parts.extensions.get::<ClientAddress>() {
+        return Some(*known);
+    }
     let connection = parts.extensions.get::<conn::Handle>()?;
     Some(gate.address(connection.peer, &parts.headers))
 }

@@ -131,6 +131,7 @@ pub(super) async fn get(
     OrderPath(id): OrderPath,
 ) -> Result<Response, Refusal> {
     let (order, _) = site.app.orders.get(&id, &who).await?;
+    site.app.drivers.ask_others(&id).await;
     Ok(answer(&site.app, &order, &who))
 }
 

@@ -5,6 +5,8 @@ pub mod admission;
 mod api_v1;
 pub mod demo;
 mod extract;
+pub mod figures;
+mod nodes;
 mod openapi;
 pub mod operation;
 mod order_changes;
@@ -88,6 +90,7 @@ fn api() -> OpenApiRouter<Site> {
         .routes(routes!(admin::end_sessions))
         .routes(routes!(admin::erase))
         .routes(routes!(admin::stats))
+        .routes(routes!(nodes::list))
         .routes(routes!(orders_track::get))
         .routes(routes!(orders_track::change_status))
         .routes(routes!(api_v1::list))

@@ -1,5 +1,7 @@
 //! For operators: liveness, readiness, metrics.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -29,6 +31,9 @@ pub(super) async fn health() -> Json<Health> {
     well()
 }
 
+/// How long `/metrics` waits for the head of the log.
+const HEAD_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Able to serve: the database answers, tokens can be verified, not on the way out
 #[utoipa::path(
     get, path = "/ready", tag = "operation",
@@ -38,7 +43,7 @@ pub(super) async fn health() -> Json<Health> {
     )
 )]
 pub(super) async fn ready(State(site): State<Site>) -> Result<Json<Health>, Refusal> {
-    if site.app.is_ready() { Ok(well()) } else { Err(Refusal::Unavailable) }
+    if site.app.says_ready() { Ok(well()) } else { Err(Refusal::Unavailable) }
 }
 
 /// Prometheus metrics
@@ -49,9 +54,12 @@ pub(super) async fn ready(State(site): State<Site>) -> Result<Json<Health>, Refu
 pub(super) async fn metrics(State(site): State<Site>) -> Result<Response, Refusal> {
     let metrics = &site.app.metrics;
     let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
-    if let Ok(head) = log::head(site.app.events.log()).await {
+    // A database that does not answer must not hide the metrics that say so.
+    if let Ok(Ok(head)) = tokio::time::timeout(HEAD_PATIENCE, log::head(site.app.events.log())).await {
         metrics.relay_lag.set(head - site.app.events.position());
     }
+    metrics.ready.set(site.app.says_ready().into());
+    metrics.database_up.set(site.app.health.has_database().into());
     metrics.trail_depth.set(gauge(site.app.drivers.trail_depth()));
     metrics.writes_waiting.set(gauge(site.app.orders.writes_waiting()));
     metrics.unauthenticated_bytes.set(gauge(site.connections.gate().unauthenticated_bytes()));

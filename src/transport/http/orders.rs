@@ -154,6 +154,7 @@ pub(super) async fn get(
 ) -> Result<Response, Refusal> {
     let app = &site.app;
     let (order, _) = app.orders.get(&id, &who).await?;
+    app.drivers.ask_others(&id).await;
     // The answer has the ETA, which has no seq, so an order with one gets no `ETag` match.
     if app.drivers.eta(&order).is_none()
         && let Some(unchanged) = not_modified(&headers, &etag(&order))

@@ -108,6 +108,7 @@ pub(super) async fn get(
 ) -> Result<Response, Refusal> {
     let app = &site.app;
     let (order, party) = app.orders.get(&id, &who).await?;
+    app.drivers.ask_others(&id).await;
     let forecast = app.drivers.forecast(&order);
     Ok(Json(Found { success: true, order: OrderView::new(&order, forecast, party) }).into_response())
 }

@@ -11,8 +11,10 @@ use crate::base::clock::instant;
 use crate::base::config::Limits;
 use crate::base::rate_limit::{Pace, Rate};
 
-/// The share of the unauthenticated memory that one address gets: one in this many.
+/// The share of the unauthenticated memory, and of forwarded requests, that one address gets: one in this many.
 const SHARE: usize = 4;
+/// Requests of one address that are forwarded to other nodes at a time.
+const FORWARDS: usize = super::FORWARDS / SHARE;
 
 /// The limits of each address.
 #[derive(Clone, Copy)]
@@ -48,6 +50,7 @@ pub(super) struct AddressLimits {
     pub connections: Arc<Semaphore>,
     pub handshakes: Arc<Semaphore>,
     pub room: Arc<Semaphore>,
+    pub forwards: Arc<Semaphore>,
     pub unauthenticated: Pace,
     pub requests: Pace,
     pub logins: Pace,
@@ -61,6 +64,7 @@ impl AddressLimits {
             connections: Arc::new(Semaphore::new(rates.connections)),
             handshakes: Arc::new(Semaphore::new(rates.handshakes)),
             room: Arc::new(Semaphore::new(rates.room)),
+            forwards: Arc::new(Semaphore::new(FORWARDS)),
             unauthenticated: Pace::full(rates.unauthenticated, now),
             requests: Pace::full(rates.requests, now),
             logins: Pace::full(rates.logins, now),
@@ -73,6 +77,7 @@ impl Idle for AddressLimits {
         self.connections.available_permits() == self.rates.connections
             && self.handshakes.available_permits() == self.rates.handshakes
             && self.room.available_permits() == self.rates.room
+            && self.forwards.available_permits() == FORWARDS
             && self.unauthenticated.is_full(self.rates.unauthenticated, now)
             && self.requests.is_full(self.rates.requests, now)
             && self.logins.is_full(self.rates.logins, now)

@@ -29,6 +29,8 @@ const BURST_SECONDS: f64 = 10.0;
 pub const PATIENCE: Duration = Duration::from_secs(3);
 /// A change waits for longer than a read, because it must not be lost.
 const PATIENCE_OF_CHANGES: Duration = Duration::from_secs(10);
+/// Requests that are forwarded to other nodes at a time, for all clients together.
+const FORWARDS: usize = 4_096;
 /// Lists that are read at a time for all users together.
 const LISTS: usize = 32;
 
@@ -49,6 +51,7 @@ pub struct Gate {
     /// KiB of memory for what came without a verified token.
     room: Arc<Semaphore>,
     room_kib: usize,
+    forwards: Arc<Semaphore>,
     lists: Arc<Semaphore>,
     metrics: Metrics,
 }
@@ -75,6 +78,13 @@ pub struct Slot {
     _room: Room,
 }
 
+/// A request that another node answers.
+#[derive(Debug)]
+pub struct Forwarding {
+    _of_all: OwnedSemaphorePermit,
+    _of_address: OwnedSemaphorePermit,
+}
+
 /// A request that is being answered.
 pub struct UnderWay {
     _permit: OwnedSemaphorePermit,
@@ -97,6 +107,7 @@ impl Gate {
             handshakes: Arc::new(Semaphore::new(permits(limits.max_handshakes))),
             room: Arc::new(Semaphore::new(room_kib)),
             room_kib,
+            forwards: Arc::new(Semaphore::new(FORWARDS)),
             lists: Arc::new(Semaphore::new(LISTS)),
             metrics,
         })
@@ -121,15 +132,16 @@ impl Gate {
         (self.room_kib - self.room.available_permits()) * 1024
     }
 
-    /// Lets a connection in if there is room at once. A trusted proxy has no limits of its own: its clients have.
+    /// Lets a connection in if there is room at once. A trusted proxy has no limits of its own: its clients have. The same
+    /// holds for a node, which has no `peer`.
     #[must_use]
-    pub fn try_connection(&self, peer: IpAddr, bytes: usize) -> Option<Admission> {
+    pub fn try_connection(&self, peer: Option<IpAddr>, bytes: usize) -> Option<Admission> {
         let kib = kib(bytes);
         let all = || Arc::clone(&self.room).try_acquire_many_owned(kib).ok();
-        if self.trusted.contains(peer) {
+        let Some(peer) = peer.filter(|peer| !self.trusted.contains(*peer)) else {
             let room = Room { _of_all: all()?, _of_address: None };
             return Some(Admission { of_address: None, room });
-        }
+        };
         let address = self.addresses.get(&peer.into());
         let of_address = Arc::clone(&address.connections).try_acquire_owned().ok()?;
         let share = Arc::clone(&address.room).try_acquire_many_owned(kib).ok()?;
@@ -138,12 +150,12 @@ impl Gate {
     }
 
     /// Lets a connection in once there is room. `None` if that takes too long.
-    pub async fn connection(&self, peer: IpAddr, bytes: usize) -> Option<Admission> {
+    pub async fn connection(&self, peer: Option<IpAddr>, bytes: usize) -> Option<Admission> {
         let waits = async {
-            if self.trusted.contains(peer) {
+            let Some(peer) = peer.filter(|peer| !self.trusted.contains(*peer)) else {
                 let room = Room { _of_all: acquire(&self.room, kib(bytes)).await?, _of_address: None };
                 return Some(Admission { of_address: None, room });
-            }
+            };
             let address = self.addresses.get(&peer.into());
             let of_address = acquire(&address.connections, 1).await?;
             let room = self.room_of(&address, bytes).await?;
@@ -169,12 +181,31 @@ impl Gate {
         if client == peer.into() || !self.trusted.contains(peer) {
             return Ok(None);
         }
+        self.websocket(client).await.map(Some)
+    }
+
+    /// Counts a WebSocket for a client, once its address has room.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`] if that takes too long.
+    pub async fn websocket(&self, client: ClientAddress) -> Result<OwnedSemaphorePermit, Refusal> {
         let of_address = Arc::clone(&self.addresses.get(&client).connections);
         let permit = tokio::time::timeout(PATIENCE, acquire(&of_address, 1)).await.ok().flatten();
-        permit.map(Some).ok_or_else(|| {
+        permit.ok_or_else(|| {
             self.metrics.rejected("too_many_connections");
             Refusal::Unavailable
         })
+    }
+
+    /// Lets a request be forwarded to another node: a few at a time, and a quarter of them for one address.
+    ///
+    /// # Errors
+    /// [`Refusal::Unavailable`] at once if there are too many.
+    pub fn forward(&self, address: ClientAddress) -> Result<Forwarding, Refusal> {
+        let of_address = Arc::clone(&self.addresses.get(&address).forwards).try_acquire_owned();
+        let of_all = Arc::clone(&self.forwards).try_acquire_owned();
+        let (Ok(of_address), Ok(of_all)) = (of_address, of_all) else { return Err(Refusal::Unavailable) };
+        Ok(Forwarding { _of_all: of_all, _of_address: of_address })
     }
 
     async fn room_of(&self, address: &AddressLimits, bytes: usize) -> Option<Room> {

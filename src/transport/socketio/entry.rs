@@ -56,7 +56,12 @@ impl Entry {
     /// locked and in its rooms, so that a client that has its answer misses no event.
     pub(super) fn enter(&self, answer: impl FnOnce()) {
         let (session, sessions) = (&self.session, self.session.sessions());
-        sessions.recovery().began(session.holder(), session.principal(), session.dialect());
+        sessions.recovery().began(
+            session.holder(),
+            session.principal(),
+            session.dialect(),
+            session.recovered(),
+        );
         session.enter(
             |place| {
                 answer();

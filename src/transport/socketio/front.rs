@@ -21,11 +21,12 @@ use super::door::Door;
 use super::engine::Engine;
 use super::engine_query::{EngineError, EngineQuery};
 use super::established::Arrival;
+use super::forward::Nodes;
 use super::greeting::Greeting;
 use super::handshake::{Caller, Coming, EndsWithConnection, Handshake, Handshakes};
 use super::incoming::Incoming;
 use super::polling::PollingClients;
-use super::{begin, established, lobby, longest_packet, probe};
+use super::{begin, established, lobby, longest_packet, probe, sid};
 use crate::app::App;
 use crate::base::address::ClientAddress;
 use crate::base::error::Refusal;
@@ -41,6 +42,8 @@ pub struct Front {
     /// Decides who comes in. `None` in front of a server that is not Ordercast, as the protocol's own test suites have it.
     pub(super) door: Option<Arc<Door>>,
     pub(super) body_limit: usize,
+    /// The other nodes, if they forward requests to each other. The ids of sessions then name their node.
+    pub(super) nodes: Option<Nodes>,
     handshakes: Handshakes,
 }
 
@@ -63,7 +66,7 @@ impl Front {
     #[must_use]
     pub fn new(engine: Engine, clients: PollingClients, door: Option<Arc<Door>>, body_limit: usize) -> Self {
         let handshakes = Handshakes::new(clients.clone());
-        Self { engine, clients, door, body_limit, handshakes }
+        Self { engine, clients, door, body_limit, nodes: None, handshakes }
     }
 
     /// Closes clients that have been in no namespace for too long. Never returns.
@@ -88,18 +91,34 @@ impl Front {
         self.app().map_or(self.body_limit, |app| longest_packet(&app.config.limits))
     }
 
-    /// The query of a request that Engine.IO's own server would accept.
-    fn read(&self, request: &Request) -> Result<EngineQuery, EngineError> {
-        let query = EngineQuery::read(request.method(), request.uri().query().unwrap_or_default())?;
+    /// The query of a request, and the other node that has the session. The id of a session of this node is without the node.
+    fn query(&self, request: &Request) -> Result<(EngineQuery, Option<u16>), EngineError> {
+        let mut query = EngineQuery::read(request.method(), request.uri().query().unwrap_or_default())?;
+        if let (Some(nodes), Some(id)) = (&self.nodes, &query.sid) {
+            match nodes.whose(id) {
+                None => return Err(EngineError::UnknownSid),
+                Some(Err(node)) => return Ok((query, Some(node))),
+                Some(Ok(sid)) => query.sid = Some(sid),
+            }
+        }
+        Ok((query, None))
+    }
+
+    /// The query of a request that Engine.IO's own server would accept, and the other node that has the session.
+    fn read(&self, request: &Request) -> Result<(EngineQuery, Option<u16>), EngineError> {
+        let (query, node) = self.query(request)?;
+        if node.is_some() {
+            return Ok((query, node));
+        }
         // The protocol's own test suites are for servers of version 4 only.
         if self.door.is_none() && !query.says_version {
             return Err(EngineError::UnsupportedVersion);
         }
-        let Some(sid) = &query.sid else { return Ok(query) };
+        let Some(sid) = &query.sid else { return Ok((query, None)) };
         match self.clients.get(sid) {
             None => Err(EngineError::UnknownSid),
             Some(client) if client.is_eio3() != query.eio3 => Err(EngineError::BadRequest),
-            Some(_) => Ok(query),
+            Some(_) => Ok((query, None)),
         }
     }
 
@@ -110,8 +129,7 @@ impl Front {
 
     /// The answer to a client whose last poll arrives after its goodbye: as if it had arrived before.
     fn last_poll(&self, request: &Request) -> Option<Response> {
-        let query = request.uri().query().filter(|_| request.method() == Method::GET)?;
-        let query = EngineQuery::read(request.method(), query).ok()?;
+        let (query, _) = self.query(request).ok().filter(|_| request.method() == Method::GET)?;
         let left = self.clients.have_left(query.sid.as_deref()?);
         (left && !query.websocket).then(|| Response::new(Body::from("6")))
     }
@@ -146,7 +164,19 @@ impl Front {
         Ok(self.handshakes.begin(Coming { eio3, polls, caller, slot, connection }))
     }
 
-    async fn serve(self, request: Request, query: EngineQuery) -> Response {
+    /// Who answers a request.
+    pub(super) fn way(&self, request: &Request) -> Way {
+        match self.read(request) {
+            Err(error) => Way::Answer(self.last_poll(request).unwrap_or_else(|| error.answer())),
+            Ok((query, Some(node))) => Way::Node(query, node),
+            Ok((query, None)) => match self.refuse(request, &query) {
+                Some(refusal) => Way::Answer(refusal),
+                None => Way::Here(query),
+            },
+        }
+    }
+
+    pub(super) async fn serve(self, request: Request, query: EngineQuery) -> Response {
         let polls = request.method() == Method::GET && !query.websocket;
         let (parts, body) = request.into_parts();
         let mut begun = None;
@@ -160,7 +190,12 @@ impl Front {
         if let (true, Some(door), Some(address), Some(connection)) =
             (query.websocket, &self.door, address, parts.extensions.get::<conn::Handle>())
         {
-            match door.gate.proxied_websocket(connection.peer, address).await {
+            // A request that another node forwards has the address with it.
+            let counted = match parts.extensions.get::<ClientAddress>() {
+                Some(_) => door.gate.websocket(address).await.map(Some),
+                None => door.gate.proxied_websocket(connection.peer, address).await,
+            };
+            match counted {
                 Ok(permit) => {
                     if let Some(writer) = connection.writer() {
                         writer.counts_for_client(permit);
@@ -256,8 +291,9 @@ impl Front {
         if response.status() != StatusCode::OK {
             return response;
         }
-        let (parts, body) = response.into_parts();
-        let Ok(body) = axum::body::to_bytes(body, self.body_limit).await else { return gone() };
+        let (mut parts, body) = response.into_parts();
+        let Ok(mut body) = axum::body::to_bytes(body, self.body_limit).await else { return gone() };
+        let mut named = None;
         // Version 3 puts the length of the packet before it.
         let packet = body.iter().position(|byte| *byte == b'{').map_or(&[][..], |begin| &body[begin..]);
         if let Ok(OpenPacket { sid }) = serde_json::from_slice(packet) {
@@ -268,9 +304,25 @@ impl Front {
             if self.door.is_some() && !handshake.eio3 {
                 lobby::enter(&self.engine, &handshake, sid).await;
             }
+            named = self.nodes.as_ref().and_then(|nodes| {
+                sid::open_with(std::str::from_utf8(&body).ok()?, handshake.eio3, sid, &nodes.id(sid))
+            });
+        }
+        if let Some(named) = named {
+            parts.headers.remove(header::CONTENT_LENGTH);
+            body = named.into();
         }
         as_node(Response::from_parts(parts, Body::from(body)), false)
     }
+}
+
+/// Who answers a request.
+pub(super) enum Way {
+    Here(EngineQuery),
+    /// Another node.
+    Node(EngineQuery, u16),
+    /// Nobody: this is the answer.
+    Answer(Response),
 }
 
 /// An answer of socketioxide with the headers, and the error, of Socket.IO's own server.
@@ -318,17 +370,15 @@ impl Service<Request> for Front {
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let query = match self.read(&request) {
-            Ok(query) => query,
-            Err(error) => {
-                let answer = self.last_poll(&request).unwrap_or_else(|| error.answer());
-                return Box::pin(std::future::ready(Ok(answer)));
-            }
-        };
-        if let Some(refusal) = self.refuse(&request, &query) {
-            return Box::pin(std::future::ready(Ok(refusal)));
-        }
         let front = self.clone();
-        Box::pin(async move { Ok(front.serve(request, query).await) })
+        match (self.way(&request), &self.nodes) {
+            (Way::Answer(answer), _) => Box::pin(std::future::ready(Ok(answer))),
+            (Way::Here(query), _) => Box::pin(async move { Ok(front.serve(request, query).await) }),
+            (Way::Node(query, node), Some(nodes)) => {
+                let nodes = nodes.clone();
+                Box::pin(async move { Ok(nodes.forward(request, &query, node).await) })
+            }
+            (Way::Node(..), None) => Box::pin(std::future::ready(Ok(EngineError::UnknownSid.answer()))),
+        }
     }
 }

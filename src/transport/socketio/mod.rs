@@ -7,6 +7,7 @@ mod engine;
 mod engine_query;
 mod entry;
 mod established;
+mod forward;
 mod front;
 mod greeting;
 mod handler;
@@ -21,6 +22,7 @@ mod posted;
 mod posts;
 mod probe;
 pub mod query;
+mod sid;
 mod wire;
 
 pub use engine::Engine;
@@ -33,10 +35,12 @@ use socketioxide::SocketIo;
 use socketioxide::extract::SocketRef;
 use socketioxide::handler::ConnectHandler;
 use socketioxide::socket::DisconnectReason;
+use tokio_util::sync::CancellationToken;
 use tower::util::service_fn;
 
 use self::door::{Denied, Door};
 use self::entry::{Entry, Owner};
+use self::forward::Nodes;
 use self::handler::Handler;
 use self::joining::JoiningClient;
 use self::packet::{BEGINNING, MAX_ATTACHMENTS, READ_BUFFER};
@@ -55,9 +59,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many messages of the largest size one polling body may hold.
 const MESSAGES_PER_BODY: usize = 8;
 
-/// The Socket.IO service with its namespaces.
+/// The Socket.IO service with its namespaces. `stop` is cancelled when this node begins to stop.
 #[must_use]
-pub fn service(sessions: &Sessions, gate: &Arc<Gate>) -> Front {
+pub fn service(sessions: &Sessions, gate: &Arc<Gate>, stop: &CancellationToken) -> Front {
     let app = sessions.app();
     let limits = &app.config.limits;
     let (service, io) = builder(limits).build_with_inner_svc(service_fn(not_found));
@@ -70,7 +74,10 @@ pub fn service(sessions: &Sessions, gate: &Arc<Gate>) -> Front {
             serve(&io, &door, dialect, namespace);
         }
     }
-    Front::new(engine, clients, Some(door), body_limit(limits))
+    let nodes = app.config.cluster.cluster_listen.map(|_| Nodes::new(app, gate, stop.clone()));
+    let mut front = Front::new(engine, clients, Some(door), body_limit(limits));
+    front.nodes = nodes;
+    front
 }
 
 /// The longest polling body that the server sends, and that it tells clients to send.

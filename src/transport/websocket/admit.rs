@@ -79,6 +79,7 @@ pub(super) async fn admit(
             Err(refusal) => return Err(refusal),
         },
     };
+    app.catch_up().await;
     let beginning = Beginning::at(Place::after(app.events.position()), watched);
     Ok(Ok(Admitted { principal, beginning }))
 }

@@ -71,6 +71,19 @@ async function verify(server, { orders, clients }) {
   }));
 }
 
+test('proxies have time to notice: /ready says 503, and clients come in all the same until the delay is over', async (t) => {
+  const { server } = await start(t, { env: { ...ENV, DRAIN_DELAY_MS: '3000' } });
+  const told = Date.now();
+  const { exited, child } = server;
+  child.kill('SIGTERM');
+  await eventually(async () => (await server.call('GET', '/ready', undefined, null)).status === 503, '/ready to say 503');
+  assert.equal((await handshake(server)).status, 200);
+  assert.ok((await server.create(people())).id, 'an order is made');
+  await eventually(async () => (await handshake(server)).status === 503, 'handshakes to be refused');
+  assert.ok(Date.now() - told >= 3000, 'not before the delay is over');
+  assert.equal(await exited, 0);
+});
+
 test(`${CLIENTS} clients come back after SIGTERM and a restart on the same port`, { timeout: 120_000 + CLIENTS * 50 }, async (t) => {
   const { server } = await start(t, { env: ENV });
   const all = await crowd(server);

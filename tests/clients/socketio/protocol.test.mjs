@@ -27,7 +27,7 @@ for (const version of [4, 3]) {
     assert.equal(packet[0], '0');
     const hellos = { polling: polling.hello, websocket: JSON.parse(packet.slice(1)) };
     for (const [transport, { sid, maxPayload, ...hello }] of Object.entries(hellos)) {
-      assert.match(sid, /^[\w-]{16,}$/);
+      assert.match(sid, /^[\w-]{16,}(\.[0-9a-z]+)?$/);
       assert.ok(maxPayload >= 65_536, `maxPayload is ${maxPayload}`);
       assert.deepEqual(hello, { upgrades: transport === 'polling' ? ['websocket'] : [], pingInterval: 25_000, pingTimeout: 20_000 }, transport);
     }

@@ -62,6 +62,9 @@ export function postgresDatabase() {
 
 export class Server {
   output = '';
+  /** What the binary is started with, and where it listens: a node of a cluster has a network of its own. */
+  before = [];
+  host = '127.0.0.1';
 
   /** Starts a server on a free port, or `port`, with its own SQLite file, or `database`. `env` sets its flags. */
   static async start({ args = [], env = {}, database, port = 0 } = {}) {
@@ -79,10 +82,11 @@ export class Server {
   async run() {
     const { ORDERCAST_BIN: bin } = process.env;
     if (!bin) throw new Error('ORDERCAST_BIN must name the server binary (tests/run sets it)');
-    this.child = spawn(bin, [
-      'serve', '--listen', `127.0.0.1:${this.port}`, '--jwt-secret', SECRET,
+    const [program, ...args] = [
+      ...this.before, bin, 'serve', '--listen', `${this.host}:${this.port}`, '--jwt-secret', SECRET,
       '--database-url', this.database, ...this.args,
-    ], {
+    ];
+    this.child = spawn(program, args, {
       cwd: this.dir,
       // Nothing of the caller's environment may configure the server under test.
       env: { PATH: process.env.PATH, DRAIN_MS: '300', ...this.env },
@@ -107,7 +111,7 @@ export class Server {
       this.child.stdout.on('data', (data) => {
         this.output += data;
         stdout += data;
-        const found = /https?:\/\/127\.0\.0\.1:\d+(?=\D)/.exec(stdout);
+        const found = /https?:\/\/[\d.]+:\d+(?=\D)/.exec(stdout);
         if (found) { clearTimeout(timer); resolve(found[0]); }
       });
     });

@@ -19,7 +19,7 @@ use ordercast::base::config::Limits;
 use ordercast::base::metrics::{Metrics, Words};
 use ordercast::cli::Cli;
 use ordercast::transport::conn;
-use ordercast::transport::conn::Shared;
+use ordercast::transport::conn::{Callers, Shared};
 use ordercast::transport::socketio::polling::PollingClients;
 use ordercast::transport::socketio::{Engine, Front};
 use socketioxide::SocketIo;
@@ -73,7 +73,8 @@ async fn serve(flags: Flags) -> std::io::Result<()> {
     let shared = Shared::new(&limits()?, Metrics::new(Words::default()));
     tokio::spawn(Arc::clone(&shared).flush());
     let never = CancellationToken::new();
-    conn::serve(shared, listener, None, router, never.clone(), never, TaskTracker::new()).await;
+    conn::serve(shared, listener, Callers::Clients(None), router, never.clone(), never, TaskTracker::new())
+        .await;
     Ok(())
 }
 

@@ -1,0 +1,253 @@
+#!/usr/bin/env node
+// What several nodes cost. On two cores totals of several nodes mean nothing, so all is measured at one fixed rate, or as a ratio.
+import { execFileSync } from 'node:child_process';
+import path from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { closeAll, open } from '../clients/support/client.mjs';
+import { as, people } from '../clients/support/server.mjs';
+import { each, Load, quantile } from './lib/cluster-load.mjs';
+import { adapter, clustered, cpu, end, haproxy, keep, ordercast, query, Redis, stop } from './lib/cluster-servers.mjs';
+
+const HELP = `tests/bench/cluster.mjs [--quick] [MEASURE…]     ORDERCAST_BIN names the server; REDIS and PostgreSQL are started
+
+  tax       CPU per report of 2 nodes with all watchers on the other one, minus that of 1 node; and Redis'
+  spread    CPU per delivery on 1, 2 and 3 nodes, watchers at random
+  latency   remote minus local delivery, p50 and p99
+  changes   durable changes a second of 64 writers on 1, 2 and 3 nodes; a and b of: cycle = a + b × events
+  return    how long clients are away when one of two nodes is killed
+  adapters  the same relay on Node's Socket.IO with its Redis adapters, classic and sharded
+  restart   deliveries missed when Redis restarts: ours, and those adapters'
+
+Raw results go to target/bench/cluster.jsonl.`;
+const { values: flags, positionals } = parseArgs({ allowPositionals: true, options: { quick: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } } });
+if (flags.help) {
+  console.log(HELP);
+  process.exit(0);
+}
+
+const SHAPE = { drivers: 200, watchers: 3 };
+const RATE = 600;
+const SECONDS = flags.quick ? 3 : 10;
+const ROUNDS = flags.quick ? 1 : 3;
+/** One writer waits for itself, not for the log: the line is fitted through those of whom one always waits. */
+const [WRITERS, GROWING, WAITING] = [64, [1, 4, 16, 64], 4];
+const RETURNING = flags.quick ? 200 : 1000;
+const OUTAGE_MS = 500;
+const FILE = path.join(process.env.CARGO_TARGET_DIR ?? 'target', 'bench', 'cluster.jsonl');
+// The generator, PostgreSQL and the proxy would be on other machines.
+execFileSync('taskset', ['-cp', '1', String(process.pid)]);
+
+const redis = await new Redis().start();
+const round = (n, digits = 1) => Number(n.toFixed(digits));
+const median = (list) => quantile([...list].sort((a, b) => a - b), 0.5);
+function result(measure, values) {
+  keep(FILE, { measure, at: new Date().toISOString(), bin: clustered ? 'cluster' : 'single', ...values });
+  console.log(`${measure.padEnd(10)}${Object.entries(values).map(([name, value]) => `${name} ${typeof value === 'number' ? round(value, 2) : value}`).join(', ')}`);
+}
+
+const KINDS = {
+  ordercast: { start: (n) => ordercast(n, redis), prepare: (nodes) => async (i) => {
+    const who = people();
+    const node = nodes[i % nodes.length];
+    const { id } = await node.assigned(who);
+    return { order: id, driver: as(who.driver, 'driver'), customer: as(who.customer, 'customer') };
+  } },
+  classic: { start: (n) => adapter('classic', n, redis), prepare: () => async (i) => ({ order: `order-${i}` }) },
+  sharded: { start: (n) => adapter('sharded', n, redis), prepare: () => async (i) => ({ order: `order-${i}` }) },
+};
+
+/** One fixed load on `n` nodes; `act(load, nodes)` measures. */
+async function relay(kind, n, driverOn, watcherOn, act) {
+  const nodes = await KINDS[kind].start(n);
+  try {
+    const load = await Load.open(nodes, { ...SHAPE, prepare: KINDS[kind].prepare(nodes), driverOn, watcherOn });
+    try {
+      await load.run(RATE, 1); // what is slow the first time is over
+      return await act(load, nodes);
+    } finally {
+      load.close();
+    }
+  } finally {
+    for (const { process: child } of nodes) await stop(child);
+  }
+}
+
+/** CPU in µs of nodes and of Redis, under load and idle; and what the load was. */
+async function costs(load, nodes) {
+  const used = () => ({ nodes: nodes.reduce((sum, { process: child }) => sum + cpu(child.pid), 0), redis: cpu(redis.pid) });
+  const during = async (act) => {
+    const [from, started] = [used(), performance.now()];
+    const value = await act();
+    const to = used();
+    return { value, seconds: (performance.now() - started) / 1000, nodes: (to.nodes - from.nodes) * 1e6, redis: (to.redis - from.redis) * 1e6 };
+  };
+  const idle = await during(() => pause(SECONDS * 300));
+  const busy = await during(() => load.run(RATE, SECONDS));
+  const net = (what) => Math.max(0, busy[what] - idle[what] / idle.seconds * busy.seconds);
+  const { reports, deliveries, expected, generator_lag_ms } = busy.value;
+  return {
+    us_per_report: net('nodes') / reports, us_per_delivery: net('nodes') / Math.max(1, deliveries), redis_us_per_report: net('redis') / reports,
+    idle_us_per_s: idle.nodes / idle.seconds, missed: expected - deliveries, generator_lag_ms,
+  };
+}
+
+const medians = (list) => Object.fromEntries(Object.keys(list[0]).map((name) => [name, median(list.map((one) => one[name]))]));
+/** The same several times, those to compare in turn. */
+async function rounds(...acts) {
+  const results = acts.map(() => []);
+  for (let i = 0; i < ROUNDS; i += 1) for (const [n, act] of acts.entries()) results[n].push(await act());
+  return results.map(medians);
+}
+
+async function bought(kind) {
+  const [alone, apart] = await rounds(() => relay(kind, 1, () => 0, () => 0, costs), () => relay(kind, 2, () => 0, () => 1, costs));
+  return { alone, apart, tax: apart.us_per_report - alone.us_per_report };
+}
+
+const MEASURES = {
+  async tax() {
+    const { alone, apart, tax } = await bought('ordercast');
+    result('tax', {
+      'µs/report': tax, 'one node': alone.us_per_report, 'two nodes': apart.us_per_report,
+      'Redis µs/report': apart.redis_us_per_report, missed: apart.missed, 'idle µs/s of two': apart.idle_us_per_s,
+    });
+  },
+  async spread() {
+    const found = await rounds(...[1, 2, 3].map((n) => () => relay('ordercast', n, (i) => i % n, (i, w) => (i * 7 + w) % n, costs)));
+    found.forEach((one, i) => result('spread', {
+      nodes: i + 1, 'µs/delivery': one.us_per_delivery, 'Redis µs/report': one.redis_us_per_report,
+      missed: one.missed, 'generator late ms': one.generator_lag_ms,
+    }));
+  },
+  async latency() {
+    const measure = async (load) => {
+      await load.run(RATE, SECONDS);
+      const of = (list) => ({ p50: quantile(list, 0.5) ?? NaN, p99: quantile(list, 0.99) ?? NaN });
+      const [local, remote] = [of(load.latencies.local), of(load.latencies.remote)];
+      return { 'local p50': local.p50, 'local p99': local.p99, 'remote − local p50': remote.p50 - local.p50, 'remote − local p99': remote.p99 - local.p99 };
+    };
+    const [found] = await rounds(() => relay('ordercast', 2, () => 0, (i, w) => w % 2, measure));
+    result('latency', found);
+  },
+  async changes() {
+    for (const count of [1, 2, 3]) {
+      const nodes = await ordercast(count, redis);
+      const points = [];
+      for (const writers of count === 1 ? GROWING : [WRITERS]) {
+        const found = await changing(nodes, writers);
+        if (writers >= WAITING) points.push(found);
+        result('changes', { nodes: count, writers, 'changes/s': found.rate, 'events/group': found.size, 'cycle ms': found.cycle });
+      }
+      if (points.length > 1) result('changes', fit(points));
+      for (const { process: child } of nodes) await stop(child);
+    }
+  },
+  async return() {
+    const nodes = await ordercast(2, redis, { PING_INTERVAL_MS: '2000', PING_TIMEOUT_MS: '2000' });
+    const proxy = await haproxy(nodes);
+    const clients = await each(Array.from({ length: RETURNING }), async () => {
+      const client = open(proxy, { user: as(people().customer, 'customer'), options: { reconnectionDelay: 50, reconnectionDelayMax: 500 } });
+      await client.next('connected');
+      return client;
+    });
+    const lost = clients.filter(({ socket }) => { socket.once('disconnect', () => { socket.lostAt = performance.now(); }); return true; });
+    const killed = performance.now();
+    await stop(nodes[0].process);
+    await pause(100);
+    const gone = lost.filter(({ socket }) => socket.lostAt);
+    const back = await Promise.all(gone.map(async (client) => ({ ...await client.next('connected'), after: performance.now() - killed })));
+    const times = back.map(({ after }) => after).sort((a, b) => a - b);
+    result('return', {
+      clients: RETURNING, lost: gone.length, recovered: back.filter(({ recovered }) => recovered).length,
+      'p50 ms': quantile(times, 0.5), 'p99 ms': quantile(times, 0.99), 'last ms': times.at(-1),
+    });
+    closeAll();
+    await stop(nodes[1].process);
+    await stop(proxy.process);
+  },
+  async adapters() {
+    for (const kind of ['classic', 'sharded']) {
+      const { alone, apart, tax } = await bought(kind);
+      result('adapters', {
+        adapter: kind, 'tax µs/report': tax, 'one node': alone.us_per_report, 'two nodes µs/delivery': apart.us_per_delivery,
+        'Redis µs/report': apart.redis_us_per_report, missed: apart.missed,
+      });
+    }
+  },
+  async restart() {
+    for (const kind of Object.keys(KINDS)) {
+      if (kind === 'ordercast' && !clustered) continue;
+      await relay(kind, 2, () => 0, () => 1, async (load) => {
+        const seconds = Math.max(8, SECONDS);
+        const running = load.run(RATE, seconds);
+        await pause(2_000);
+        await redis.stop();
+        await pause(OUTAGE_MS);
+        await redis.start();
+        const up = performance.now();
+        const at = load.deliveries;
+        let first = null;
+        while (first === null && performance.now() - up < 6_000) {
+          await pause(5);
+          if (load.deliveries > at) first = performance.now() - up;
+        }
+        const { expected, deliveries } = await running;
+        const missed = expected - deliveries;
+        result('restart', {
+          kind, missed, of: expected, 'away ms': OUTAGE_MS, 'first delivery after ms': first ?? 'never',
+          'missed, in ms of traffic': missed / (RATE * SHAPE.watchers) * 1000,
+        });
+      });
+    }
+  },
+};
+
+/** So many writers without a pause; groups are counted by the row that each of them locks. */
+async function changing(nodes, writers) {
+  const of = (column, table) => `(SELECT ${column} FROM pg_stat_user_tables WHERE relname = '${table}')`;
+  const counted = () => query(nodes[0].database, `SELECT ${of('n_tup_upd', 'log_head')}, ${of('n_tup_ins', 'order_event')}`);
+  const orders = await each(Array.from({ length: writers }), async (_, i) => (await nodes[i % nodes.length].assigned(people())).id);
+  const spare = [people().driver, people().driver];
+  let running = true;
+  let done = 0;
+  await pause(1_100); // PostgreSQL tells its counts once a second
+  const [groups, events] = counted();
+  const started = performance.now();
+  const writing = orders.map(async (order, i) => {
+    for (let n = 0; running; n += 1) {
+      await nodes[i % nodes.length].ok('POST', `/orders/${order}/assign`, { driver: spare[n % 2] });
+      done += 1;
+    }
+  });
+  await pause(SECONDS * 500);
+  running = false;
+  await Promise.all(writing);
+  const seconds = (performance.now() - started) / 1000;
+  await pause(1_100);
+  const [groupsAfter, eventsAfter] = counted();
+  const count = groupsAfter - groups;
+  return { rate: done / seconds, size: (eventsAfter - events) / count, cycle: seconds * 1000 / count };
+}
+
+/** Least squares: cycle = a + b × events of a group. */
+function fit(points) {
+  const mean = (of) => points.reduce((sum, point) => sum + of(point), 0) / points.length;
+  const [x, y] = [mean(({ size }) => size), mean(({ cycle }) => cycle)];
+  const b = points.reduce((sum, { size, cycle }) => sum + (size - x) * (cycle - y), 0) / points.reduce((sum, { size }) => sum + (size - x) ** 2, 0);
+  return { 'a ms': y - b * x, 'b µs': b * 1000 };
+}
+
+let failed = 0;
+for (const name of positionals.length > 0 ? positionals : Object.keys(MEASURES)) {
+  if (!MEASURES[name]) {
+    console.error(`no measure is called '${name}'`);
+    failed += 1;
+  } else if (!clustered && ['tax', 'latency', 'spread'].includes(name)) {
+    console.log(`${name.padEnd(10)}skipped: this binary knows no --redis-url`);
+  } else {
+    await MEASURES[name]().catch((error) => { failed += 1; console.log(`${name.padEnd(10)}failed: ${error.stack}`); });
+  }
+}
+await end();
+process.exit(failed ? 1 : 0);

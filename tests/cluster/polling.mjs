@@ -1,0 +1,26 @@
+// Clients that poll, or begin so: the proxy gives each of their requests to another node. One node dies, with the sessions it had.
+import { setTimeout as pause } from 'node:timers/promises';
+import { everyone } from './lib/crowd.mjs';
+import { storm } from './lib/storm.mjs';
+
+export const what = 'polling clients of versions 2, 3 and 4, and upgrades, every request to another node';
+
+export async function run(t) {
+  const cluster = await t.start();
+  const { cast, clients } = everyone();
+  const polling = clients.filter(({ transport }) => ['polling', 'upgrade'].includes(transport));
+  const { world } = await storm(t, { cast, clients: polling }, {}, async (storming) => {
+    for (let round = 0; round < (t.long ? 20 : 1); round += 1) {
+      await pause(1_500);
+      const node = t.random.pick(cluster.nodes);
+      await node.kill9();
+      storming.counts.kills += 1;
+      await pause(500);
+      await node.run();
+      await cluster.sends();
+    }
+    await storming.goesOn('the last start');
+  });
+  const forwarded = (await Promise.all(cluster.nodes.map((node) => node.metric('forwarded_total')))).reduce((sum, n) => sum + n, 0);
+  t.enough({ clients: [polling.length, 15], recovered: [world.counts.recovered, 1], 'requests passed on': [forwarded, 10] });
+}
