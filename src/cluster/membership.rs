@@ -1,7 +1,7 @@
 //! The place of this node among the others: its number, its beats, and the clock that all nodes share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -14,6 +14,7 @@ use sea_orm::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::offset::Offset;
 use super::{Cluster, Node};
 use crate::base::clock::{Clock, Time, instant};
 use crate::base::db::{AdvisoryLock, Db};
@@ -27,6 +28,9 @@ const BEAT: Duration = Duration::from_secs(2);
 pub(super) const DEAD_AFTER: Duration = Duration::from_secs(10);
 /// The number of a node that is dead for so long may be given to another one.
 const NUMBER_KEPT: TimeDelta = TimeDelta::seconds(60);
+/// How often the clock is read at the start at most, and how certain it then is to be.
+const READINGS: usize = 5;
+const CERTAIN: TimeDelta = TimeDelta::milliseconds(5);
 const NUMBERS: std::ops::RangeInclusive<u16> = 1..=4095;
 
 /// Keeps this node in the roster. [`Membership::run`] does the work.
@@ -36,6 +40,7 @@ pub struct Membership {
     clock: Clock,
     address: Option<String>,
     metrics: Metrics,
+    offset: Mutex<Option<Offset>>,
     draining: AtomicBool,
 }
 
@@ -47,11 +52,23 @@ impl Membership {
         address: Option<String>,
         metrics: Metrics,
     ) -> Self {
-        Self { cluster, db, clock, address, metrics, draining: AtomicBool::new(false) }
+        Self {
+            cluster,
+            db,
+            clock,
+            address,
+            metrics,
+            offset: Mutex::default(),
+            draining: AtomicBool::new(false),
+        }
     }
 
     pub(super) async fn begin(&self) -> Result<(), Refusal> {
-        self.read_clock().await?;
+        for _ in 0..READINGS {
+            if self.read_clock().await?.is_none_or(|offset| offset.width() <= CERTAIN) {
+                break;
+            }
+        }
         let number = self.take_number().await?;
         self.cluster.has(number, self.read_roster().await?);
         Ok(())
@@ -152,9 +169,9 @@ impl Membership {
 
     /// Corrects the clock of this node by that of `PostgreSQL`, which is the same for all. On `SQLite` all processes have one
     /// machine's.
-    async fn read_clock(&self) -> Result<(), Refusal> {
+    async fn read_clock(&self) -> Result<Option<Offset>, Refusal> {
         if self.db.writer().get_database_backend() == DatabaseBackend::Sqlite {
-            return Ok(());
+            return Ok(None);
         }
         let (begun, before) = (instant(), Clock::System.now());
         let sql = "SELECT clock_timestamp() AS now";
@@ -165,12 +182,13 @@ impl Membership {
             .await?
             .ok_or_else(|| Refusal::internal("the database has no clock"))?;
         let now: Time = row.try_get("", "now")?;
-        // It was read half-way, if both ways took as long.
-        let middle = before + TimeDelta::from_std(begun.elapsed() / 2).unwrap_or_default();
-        let offset = now - middle;
-        self.metrics.clock_offset.set(offset.as_seconds_f64());
-        self.clock.correct(offset.num_milliseconds());
-        Ok(())
+        let reading = Offset::read(before, now, begun.elapsed());
+        let mut known = self.offset.lock().unwrap_or_else(PoisonError::into_inner);
+        let offset = known.map_or(reading, |known| known.with(reading));
+        *known = Some(offset);
+        self.metrics.clock_offset.set(offset.middle().as_seconds_f64());
+        self.clock.correct(offset.middle().num_milliseconds());
+        Ok(Some(offset))
     }
 
     /// Gives the number back, so that the others know at once.

@@ -3,6 +3,7 @@
 pub mod control;
 pub mod fresh;
 mod membership;
+mod offset;
 
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};

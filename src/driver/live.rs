@@ -183,6 +183,12 @@ impl Live {
         Ok(())
     }
 
+    /// Takes over a position of the database, unless the live state has one by now or does not have the driver. Returns the
+    /// one that counts.
+    pub fn remember_position(&self, driver: &UserId, stored: (Point, Time)) -> (Point, Time) {
+        self.get(driver).map_or(stored, |driver| *driver.state().position.get_or_insert(stored))
+    }
+
     /// Applies a durable event to the live state, then passes it on to `deliver` with the current forecast of its
     /// order.
     ///

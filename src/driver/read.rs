@@ -40,10 +40,12 @@ impl Drivers {
     pub async fn position(&self, order: &Order) -> Result<Option<(Point, Time)>, Refusal> {
         let Some(driver) = order.driver.as_ref().filter(|_| !is_final(order.status)) else { return Ok(None) };
         self.ask_others(&order.id).await;
-        match self.live.position(&driver.id) {
-            Some(position) => Ok(Some(position)),
-            None => stored_position(self.db.reader(), &driver.id).await,
+        if let Some(position) = self.live.position(&driver.id) {
+            return Ok(Some(position));
         }
+        let stored = stored_position(self.db.reader(), &driver.id).await?;
+        // What is told now, later events do not take back: the live state may not have it, if it came from the trail late.
+        Ok(stored.map(|stored| self.live.remember_position(&driver.id, stored)))
     }
 }
 

@@ -49,7 +49,16 @@ pub(super) type Place = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
 impl Conn {
     pub(super) fn new(input: Input, writer: Arc<ConnectionWriter>, number: u64, place: Place) -> Self {
         let strange = STRANGE;
-        Self(Some(Stream { input, writer, before: None, tap: None, number, linger: None, strange, _place: place }))
+        Self(Some(Stream {
+            input,
+            writer,
+            before: None,
+            tap: None,
+            number,
+            linger: None,
+            strange,
+            _place: place,
+        }))
     }
 
     /// Puts bytes back that were read already. They are read again.
