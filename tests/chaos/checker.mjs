@@ -29,6 +29,9 @@ function after(a, b) {
   return i >= 0 && a[i] > b[i];
 }
 
+/** How far the clock of a server, which is that of its database, may be from the clock of the apps. */
+export const CLOCK_MS = 20;
+
 class Check {
   problems = [];
   #orders = new Map();
@@ -270,7 +273,7 @@ class Check {
     if (this.who.role !== 'driver') return false;
     return [...this.#orders].some(([order, { asked }]) => asked && this.log.get(order)?.events.some((event, i, events) => (
       i > 0 && events[i - 1].driver === this.who.user && event.driver !== this.who.user
-        && event.position > this.#best[0] && event.time <= time + (this.who.skewMs ?? 0))));
+        && event.position > this.#best[0] && event.time <= time + (this.who.skewMs ?? CLOCK_MS))));
   }
 }
 

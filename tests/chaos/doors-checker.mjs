@@ -9,10 +9,10 @@
 // On `/ws/tracking/{id}`, each with its `session`:
 //   {at: 'start', session, order, rider}, {at: 'refused', order, rider, status, time}     the answers to `POST /tracking/start`
 //   {at: 'open'}, {at: 'expired'} (the message), {at: 'close', code, reason}, {at: 'leave'}
-//   {at: 'event', name, order, rider, status, fix}      fix: when the driver was there, or null
+//   {at: 'event', name, order, rider, status, fix, time}      fix: when the driver was there, or null
 // and everywhere {at: 'fault', text}: what must not come at all. The log is that of log.mjs.
 import { MESSAGES, WORDS } from '../clients/support/doors.mjs';
-import { checkClient } from './checker.mjs';
+import { CLOCK_MS, checkClient } from './checker.mjs';
 
 export const EXPIRED = 'Session expired';
 export const FINAL_WORDS = new Set(['delivered', 'cancelled', 'DELIVERED', 'CANCELLED']);
@@ -178,15 +178,19 @@ class TrackingCheck extends DoorCheck {
     return events.filter((event, i) => events[i - 1]?.driver === rider && over(event));
   }
 
+  #endedBy(time, part) {
+    return this.#ends(part).some((event) => event.time <= time + (this.who.skewMs ?? CLOCK_MS));
+  }
+
   on_refused(item) {
     const { order, rider, status, time } = item;
-    const right = [403, 404, 409].includes(status) && this.#ends(item).some((event) => event.time <= time);
+    const right = [403, 404, 409].includes(status) && this.#endedBy(time, item);
     if (!right) this.problem('refused', `no session for ${rider}: ${status}`, order);
   }
 
   on_open({ session }) { Object.assign(this.#sessions.get(session), { greeted: false, told: null, owed: null, fix: null }); }
 
-  on_event({ name, session, order, rider, status, fix }) {
+  on_event({ name, session, order, rider, status, fix, time }) {
     const state = this.#sessions.get(session);
     const problem = (kind, text) => this.problem(kind, `${session}: ${text}`, state.order);
     if (order !== state.order || rider !== state.rider || !state.words.includes(status)) {
@@ -196,7 +200,9 @@ class TrackingCheck extends DoorCheck {
     if ((name === 'initial_state') === state.greeted) problem('greeting', `${name} ${state.greeted ? 'came again' : 'came first'}`);
     state.greeted = true;
     if (RANKS.tracking.indexOf(status) < RANKS.tracking.indexOf(state.status)) problem('backwards', `${status} after ${state.status}`);
-    const astray = fix === null ? state.fix !== null && status !== 'DELIVERED' : fix < state.fix;
+    // A change that is told late is told without the driver if they are done with the order by then.
+    const done = status === 'DELIVERED' || this.#endedBy(time, state);
+    const astray = fix === null ? state.fix !== null && !done : fix < state.fix;
     if (astray) problem('backwards', `the driver's place of ${fix} after that of ${state.fix}`);
     // Each change is told by both, in this order; a change may leave the word as it is.
     if (name === 'status_change') {

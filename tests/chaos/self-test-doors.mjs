@@ -50,7 +50,7 @@ export function recordsOf(log) {
   const tracker = (...record) => ({ name: 'anybody', door: '/ws/tracking', record });
   const start = (session, rider, order = 'a') => ({ at: 'start', session, order, rider });
   const of = (session, ...items) => items.map((item) => ({ ...item, session }));
-  const seen = (name, status, rider, fix = null) => ({ at: 'event', name, order: 'a', rider, status, fix });
+  const seen = (name, status, rider, fix = null) => ({ at: 'event', name, order: 'a', rider, status, fix, time: at('a', 1).time });
   const changed = (status, rider) => [seen('location_update', status, rider), seen('status_change', status, rider)];
   const expired = [{ at: 'expired' }, close(1008, 'Session expired'), { at: 'leave' }];
   const DANA = [start('D', 'dana'), ...of('D', open, seen('initial_state', 'ASSIGNED', 'dana'), ...expired)];
@@ -73,6 +73,9 @@ export function recordsOf(log) {
     'tracking: back, and the driver known to be where they were before': tracker(...dino(
       ...PICKED, seen('location_update', 'PICKED_UP', 'dino', 5), close(), open, seen('initial_state', 'PICKED_UP', 'dino', 4), close(1001), open,
       seen('initial_state', 'DELIVERED', 'dino'), { at: 'leave' },
+    )),
+    'tracking: a change that is told when the driver is done': tracker(...dino(
+      seen('location_update', 'ASSIGNED', 'dino', 5), ...PICKED.map((item) => ({ ...item, time: at('a', 7).time })), ...DELIVERED,
     )),
     'tracking: a change that leaves the word as it is': tracker(...dino(...changed('ASSIGNED', 'dino'), ...PICKED, ...DELIVERED)),
     'tracking: no session for who has lost the order, or delivered it': tracker(refused('dana', 403, 5), refused('dino', 409, 7)),

@@ -82,7 +82,7 @@ export class Tracker extends Listener {
     if (data) {
       this.counts.events += 1;
       const { order_id: order, rider_id: rider, status, current_location: fix, tracking_id: id } = data;
-      if (id === session) this.note({ at: 'event', name: type, session, order, rider, status, fix: fix?.timestamp ?? null });
+      if (id === session) this.note({ at: 'event', name: type, session, order, rider, status, fix: fix?.timestamp ?? null, time: Date.now() });
       else this.note({ at: 'fault', order, text: `the session ${session} was told of ${id}` });
     } else if (type === 'error' && message === 'Tracking session expired') this.note({ at: 'expired', session });
     else if (type !== 'error' || !LATER.has(code)) this.note({ at: 'fault', text: `${type} ${message}` });
