@@ -24,8 +24,11 @@ pub struct Migrator;
 /// Migrations that older versions cannot run beside: they remove or rewrite what those use. All others only add something.
 ///
 /// A new version adds, the one after it uses that, and the third one may remove what nobody uses any more: see
-/// `docs/operations.md`.
+/// `docs/operations.md`. From `m0014` on their names end in [`CONTRACT`], so that versions that do not know them see what they are.
 pub const CONTRACTS: [&str; 2] = ["m0007_stretches", "m0011_quantities"];
+
+/// The end of the name of a migration that older versions cannot run beside.
+pub const CONTRACT: &str = "_contract";
 
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
@@ -45,5 +48,21 @@ impl MigratorTrait for Migrator {
             Box::new(m0012_nodes::Migration),
             Box::new(m0013_control::Migration),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contracts_are_migrations_and_say_so_in_their_names() {
+        for contract in CONTRACTS {
+            assert!(
+                Migrator::migrations().iter().any(|migration| migration.name() == contract),
+                "{contract}"
+            );
+            assert!(contract < "m0014" || contract.ends_with(CONTRACT), "{contract}");
+        }
     }
 }

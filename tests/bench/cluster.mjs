@@ -9,14 +9,15 @@ import { as, people } from '../clients/support/server.mjs';
 import { each, Load, quantile } from './lib/cluster-load.mjs';
 import { adapter, clustered, cpu, end, haproxy, keep, ordercast, query, Redis, stop } from './lib/cluster-servers.mjs';
 
-const HELP = `tests/bench/cluster.mjs [--quick] [MEASURE…]     ORDERCAST_BIN names the server; REDIS and PostgreSQL are started
+const HELP = `tests/bench/cluster.mjs [--quick] [MEASURE…]     ORDERCAST_BIN names the server, and its folder has `bare` (cargo build --release --workspace).
+                                             Redis and PostgreSQL are started
 
   tax       CPU per report of 2 nodes with all watchers on the other one, minus that of 1 node; and Redis'
   spread    CPU per delivery on 1, 2 and 3 nodes, watchers at random
   latency   remote minus local delivery, p50 and p99
   changes   durable changes a second of 64 writers on 1, 2 and 3 nodes; a and b of: cycle = a + b × events
   return    how long clients are away when one of two nodes is killed
-  adapters  the same relay on Node's Socket.IO with its Redis adapters, classic and sharded
+  adapters  the same relay on Node's Socket.IO with its Redis adapters, classic and sharded, and on socketioxide with its own
   restart   deliveries missed when Redis restarts: ours, and those adapters'
 
 Raw results go to target/bench/cluster.jsonl.`;
@@ -55,6 +56,7 @@ const KINDS = {
   } },
   classic: { start: (n) => adapter('classic', n, redis), prepare: () => async (i) => ({ order: `order-${i}` }) },
   sharded: { start: (n) => adapter('sharded', n, redis), prepare: () => async (i) => ({ order: `order-${i}` }) },
+  socketioxide: { start: (n) => adapter('socketioxide', n, redis), prepare: () => async (i) => ({ order: `order-${i}` }) },
 };
 
 /** One fixed load on `n` nodes; `act(load, nodes)` measures. */
@@ -167,7 +169,7 @@ const MEASURES = {
     await stop(proxy.process);
   },
   async adapters() {
-    for (const kind of ['classic', 'sharded']) {
+    for (const kind of ['classic', 'sharded', 'socketioxide']) {
       const { alone, apart, tax } = await bought(kind);
       result('adapters', {
         adapter: kind, 'tax µs/report': tax, 'one node': alone.us_per_report, 'two nodes µs/delivery': apart.us_per_delivery,

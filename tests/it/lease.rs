@@ -200,6 +200,25 @@ async fn a_node_that_is_alone_goes_on_for_a_while() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_older_version_starts_on_what_a_newer_one_has_migrated() {
+    for url in [Some(TestDb::sqlite()), TestDb::postgres().await].iter().flatten().map(TestDb::url) {
+        let opened = ordercast::base::db::Db::open(&url, 4).await.expect("migrated");
+        opened.close().await;
+        let admin = Database::connect(&url).await.expect("the database");
+        let applied = |version: &str| {
+            format!("INSERT INTO seaql_migrations (version, applied_at) VALUES ('{version}', 0)")
+        };
+        admin.execute_unprepared(&applied("m0998_something_new")).await.expect("applied");
+        let opened = ordercast::base::db::Db::open(&url, 4).await.expect("it is all there");
+        opened.close().await;
+        admin.execute_unprepared(&applied("m0999_something_gone_contract")).await.expect("applied");
+        let refused =
+            ordercast::base::db::Db::open(&url, 4).await.expect_err("something is gone").to_string();
+        assert!(refused.contains("m0999_something_gone_contract"), "{refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_migration_that_older_nodes_cannot_stand_waits_for_them() {
     let Some(db) = TestDb::postgres().await else { return };
     let opened = ordercast::base::db::Db::open(&db.url(), 4).await.expect("migrated");

@@ -16,7 +16,7 @@ use clap::builder::BoolishValueParser;
 
 use super::address::Networks;
 
-/// Whether a test has switched off one of the guards `lease`, `fence`, `tag` and `beat`, to show that something fails without it.
+/// Whether a test has switched off one of the guards `lease`, `fence`, `tag`, `beat` and `lock`, to show that something fails without it.
 /// They are words in the variable `ORDERCAST_TEST_DISABLE`, which release builds do not read.
 #[must_use]
 pub fn is_disabled(guard: &str) -> bool {

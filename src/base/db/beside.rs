@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use entity::server_node::{Column, Entity};
-use migration::{CONTRACTS, Migration, Migrator, MigratorTrait, SchemaManager};
+use migration::{CONTRACT, CONTRACTS, Migration, Migrator, MigratorTrait, SchemaManager};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseBackend, DatabaseTransaction, DbErr, EntityTrait, ExprTrait,
     QueryFilter, QuerySelect, Statement,
@@ -12,6 +12,25 @@ use crate::base::clock::{Clock, Time};
 
 /// A node that has said nothing for so long is dead.
 const DEAD_AFTER: TimeDelta = TimeDelta::seconds(10);
+
+/// Whether a newer version has migrated the database already. Then there is nothing to apply: this is a node of the older version
+/// that starts again in the middle of a rolling update, or after one that is taken back.
+///
+/// # Errors
+/// [`DbErr::Custom`] with a line for the operator if the newer version has removed what this one uses; those of the database.
+pub(super) async fn is_ahead(tx: &DatabaseTransaction) -> Result<bool, DbErr> {
+    let known: Vec<_> = Migrator::migrations().iter().map(|migration| migration.name().to_owned()).collect();
+    let applied: Vec<_> =
+        Migrator::get_migration_models(tx).await?.into_iter().map(|model| model.version).collect();
+    let mut newer = applied.iter().filter(|version| !known.contains(version)).peekable();
+    let is_ahead = newer.peek().is_some() && known.iter().all(|version| applied.contains(version));
+    match newer.find(|version| version.ends_with(CONTRACT)) {
+        Some(contract) => Err(DbErr::Custom(format!(
+            "a newer version has removed what this one uses ({contract}); start that version"
+        ))),
+        None => Ok(is_ahead),
+    }
+}
 
 /// Refuses if a pending migration is one of [`CONTRACTS`] and a node is alive that does not know it.
 ///

@@ -22,6 +22,7 @@ pub use self::locks::AdvisoryLock;
 pub use self::many::InsertMany;
 use self::postgres::Trust;
 use super::clock::{Time, instant, rfc3339};
+use super::config::is_disabled;
 
 /// How long a caller waits for a free connection.
 pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -69,13 +70,15 @@ impl Db {
                 tx => break tx?,
             }
         };
-        if tx.get_database_backend() != DatabaseBackend::Sqlite {
+        if tx.get_database_backend() != DatabaseBackend::Sqlite && !is_disabled("lock") {
             let number = AdvisoryLock::Migrations.number();
             let lock = format!("SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock({number})");
             tx.execute_unprepared(&lock).await?;
         }
-        beside::check(&tx).await?;
-        Migrator::up(&tx, None).await?;
+        if !beside::is_ahead(&tx).await? {
+            beside::check(&tx).await?;
+            Migrator::up(&tx, None).await?;
+        }
         tx.commit().await
     }
 

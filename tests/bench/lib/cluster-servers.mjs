@@ -87,12 +87,13 @@ export async function ordercast(count, redis, env = {}) {
   return nodes;
 }
 
-/** The bare relay on Node with a Redis adapter. */
+/** The bare relay with a Redis adapter: on socketioxide, or on Node with one of its two. */
 export async function adapter(kind, count, redis) {
   const nodes = [];
   for (let i = 0; i < count; i += 1) {
     const port = await freePort();
-    const child = await start('0', 'node', ['tests/bench/peers/adapter.mjs'], { PORT: String(port), ADAPTER: kind, REDIS_URL: redis.url, NODE_ENV: 'production' }, /ready/);
+    const [program, args] = kind === 'socketioxide' ? [path.join(path.dirname(bin), 'bare'), []] : ['node', ['tests/bench/peers/adapter.mjs']];
+    const child = await start('0', program, args, { PORT: String(port), ADAPTER: kind, REDIS_URL: redis.url, NODE_ENV: 'production' }, /ready/);
     nodes.push({ base: `http://127.0.0.1:${port}`, port, process: child });
   }
   return nodes;
