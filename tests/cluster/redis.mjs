@@ -33,6 +33,9 @@ export async function run(t) {
       redis[1].stop();
       await eventually(async () => await up() < before, 'the nodes to notice that it says nothing', NOTICED_MS);
     }, () => redis[1].go()],
+    'another one takes its place, and it goes on listening': [
+      () => Promise.all(redis.map((one) => one.replace())), null, () => redis.forEach((one) => one.buryOld()),
+    ],
     'its subscriptions are killed': [() => Promise.all(redis.map((one) => one.ask('CLIENT', 'KILL', 'TYPE', 'pubsub')))],
     'it is emptied': [() => Promise.all(redis.map((one) => one.ask('FLUSHALL')))],
     'it is full': [
@@ -53,7 +56,7 @@ export async function run(t) {
     for (const ride of rides) ride.run();
     const pulse = await Pulse.open(nodes, storming);
     for (let round = 0; round < (t.long ? 10 : 1); round += 1) {
-      for (const [fault, [breaks, mends]] of random.shuffled(Object.entries(faults))) {
+      for (const [fault, [breaks, mends, after]] of random.shuffled(Object.entries(faults))) {
         try {
           await breaks();
         } catch (error) {
@@ -67,6 +70,7 @@ export async function run(t) {
         const back = await Promise.all(rides.map((ride) => ride.arrives(BACK_MS)));
         const lost = back.filter((ms) => ms === null).length;
         if (lost > 0) problems.push(`${fault}: after ${BACK_MS} ms ${lost} of ${RIDES} drivers are still unseen on other nodes`);
+        after?.();
         t.say(`${fault}: a change was told in ${told && Math.round(told)} ms; live again after ${lost ? 'never' : Math.round(Math.max(...back))} ms`);
       }
     }

@@ -1,6 +1,7 @@
 // A connection to a Redis that can be trusted with bytes, which redis-cli's output cannot.
 import net from 'node:net';
 
+export const REDIS_PORT = 6379;
 const CONNECT_MS = 2000;
 
 /** The value at `at` as [value, next], or null when it is not all there. */
@@ -32,9 +33,9 @@ export class Resp {
   #waiting = [];
 
   /** `heard(channel, message)`: what comes for subscriptions. */
-  static async open(host, heard = () => {}) {
+  static async open(host, { heard = () => {}, port = REDIS_PORT } = {}) {
     const resp = new Resp();
-    resp.socket = net.connect({ host, port: 6379, timeout: CONNECT_MS });
+    resp.socket = net.connect({ host, port, timeout: CONNECT_MS });
     resp.socket.on('data', (data) => resp.#read(data, heard));
     await new Promise((resolve, reject) => {
       resp.socket.once('connect', resolve).once('error', reject).once('timeout', () => reject(new Error(`no Redis at ${host}`)));

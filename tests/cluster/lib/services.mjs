@@ -6,11 +6,13 @@ import net from 'node:net';
 import path from 'node:path';
 import { eventually } from '../../clients/support/server.mjs';
 import { ADDRESS, on, pidsOn } from './net.mjs';
-import { Resp } from './resp.mjs';
+import { REDIS_PORT, Resp } from './resp.mjs';
 
 const READY_MS = 5000;
 export const PORT = 9001;
 export const FORWARD_PORT = 9101;
+/** Of a Redis that was replaced. */
+const OLD_PORT = 6380;
 
 /** Runs a program on a machine and resolves when it has said that it is ready. */
 async function start(machine, args, ready) {
@@ -30,11 +32,11 @@ async function start(machine, args, ready) {
 }
 
 export class Redis {
-  constructor(machine) { Object.assign(this, { machine, host: ADDRESS[machine], url: `redis://${ADDRESS[machine]}:6379` }); }
+  constructor(machine) { Object.assign(this, { machine, host: ADDRESS[machine], url: `redis://${ADDRESS[machine]}:${REDIS_PORT}` }); }
 
   async start() {
     this.child = await start(this.machine, [
-      'redis-server', '--bind', this.host, '--port', '6379', '--protected-mode', 'no', '--save', '', '--appendonly', 'no',
+      'redis-server', '--bind', this.host, '--port', String(REDIS_PORT), '--protected-mode', 'no', '--save', '', '--appendonly', 'no',
       '--dir', process.env.WORK, '--client-output-buffer-limit', 'pubsub', '64mb', '16mb', '30',
     ], /Ready to accept connections/);
   }
@@ -48,9 +50,24 @@ export class Redis {
   stop() { this.child.kill('SIGSTOP'); }
   go() { this.child.kill('SIGCONT'); }
 
+  /**
+   * Another Redis takes its address, as after a failover. Who listens goes on listening to this one, which has nothing to say any more: only
+   * who publishes is sent away. `buryOld` ends it.
+   */
+  async replace() {
+    this.old = this.child;
+    await this.ask('CONFIG', 'SET', 'port', String(OLD_PORT));
+    await this.start();
+    await this.#askAt(OLD_PORT, 'CLIENT', 'KILL', 'TYPE', 'normal');
+  }
+
+  buryOld() { this.old.kill('SIGKILL'); }
+
   /** One command. */
-  async ask(...args) {
-    const resp = await Resp.open(this.host);
+  ask(...args) { return this.#askAt(REDIS_PORT, ...args); }
+
+  async #askAt(port, ...args) {
+    const resp = await Resp.open(this.host, { port });
     try {
       return await resp.ask(...args);
     } finally {
