@@ -5,16 +5,15 @@ import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { closeAll, open } from '../clients/support/client.mjs';
-import { as, people } from '../clients/support/server.mjs';
+import { as, people, SECRET } from '../clients/support/server.mjs';
 import { each, Load, quantile } from './lib/cluster-load.mjs';
 import { adapter, clustered, cpu, end, haproxy, keep, ordercast, query, Redis, stop } from './lib/cluster-servers.mjs';
 
-const HELP = `tests/bench/cluster.mjs [--quick] [MEASURE…]     ORDERCAST_BIN names the server, and its folder has `bare` (cargo build --release --workspace).
+const HELP = `tests/bench/cluster.mjs [--quick] [MEASURE…]     ORDERCAST_BIN names the server, and its folder has the bench's programs (cargo build --release --workspace).
                                              Redis and PostgreSQL are started
 
-  tax       CPU per report of 2 nodes with all watchers on the other one, minus that of 1 node; and Redis'
-  spread    CPU per delivery on 1, 2 and 3 nodes, watchers at random
-  latency   remote minus local delivery, p50 and p99
+  tax       CPU per report of 2 nodes with all watchers on the other one, minus that of 1 node; and Redis'; and latencies
+  spread    CPU per delivery on 1, 2 and 3 nodes, watchers on all of them
   changes   durable changes a second of 64 writers on 1, 2 and 3 nodes; a and b of: cycle = a + b × events
   return    how long clients are away when one of two nodes is killed
   adapters  the same relay on Node's Socket.IO with its Redis adapters, classic and sharded, and on socketioxide with its own
@@ -28,13 +27,17 @@ if (flags.help) {
 }
 
 const SHAPE = { drivers: 200, watchers: 3 };
-const RATE = 600;
+/** Reports a second: of what is counted one by one, of comparisons, and of the tax. */
+const [SLOW, RATE, RATES] = [600, 3_000, [1_000, 3_000, 6_000]];
+const DRIVERS = 1_000;
 const SECONDS = flags.quick ? 3 : 10;
 const ROUNDS = flags.quick ? 1 : 3;
 /** One writer waits for itself, not for the log: the line is fitted through those of whom one always waits. */
 const [WRITERS, GROWING, WAITING] = [64, [1, 4, 16, 64], 4];
 const RETURNING = flags.quick ? 200 : 1000;
 const OUTAGE_MS = 500;
+/** The generator beside the server's binary. */
+const GENERATOR = path.join(path.dirname(process.env.ORDERCAST_BIN), 'ordercast-bench');
 const FILE = path.join(process.env.CARGO_TARGET_DIR ?? 'target', 'bench', 'cluster.jsonl');
 // The generator, PostgreSQL and the proxy would be on other machines.
 execFileSync('taskset', ['-cp', '1', String(process.pid)]);
@@ -65,7 +68,7 @@ async function relay(kind, n, driverOn, watcherOn, act) {
   try {
     const load = await Load.open(nodes, { ...SHAPE, prepare: KINDS[kind].prepare(nodes), driverOn, watcherOn });
     try {
-      await load.run(RATE, 1); // what is slow the first time is over
+      await load.run(SLOW, 1); // what is slow the first time is over
       return await act(load, nodes);
     } finally {
       load.close();
@@ -75,23 +78,25 @@ async function relay(kind, n, driverOn, watcherOn, act) {
   }
 }
 
-/** CPU in µs of nodes and of Redis, under load and idle; and what the load was. */
-async function costs(load, nodes) {
-  const used = () => ({ nodes: nodes.reduce((sum, { process: child }) => sum + cpu(child.pid), 0), redis: cpu(redis.pid) });
-  const during = async (act) => {
-    const [from, started] = [used(), performance.now()];
-    const value = await act();
-    const to = used();
-    return { value, seconds: (performance.now() - started) / 1000, nodes: (to.nodes - from.nodes) * 1e6, redis: (to.redis - from.redis) * 1e6 };
-  };
-  const idle = await during(() => pause(SECONDS * 300));
-  const busy = await during(() => load.run(RATE, SECONDS));
-  const net = (what) => Math.max(0, busy[what] - idle[what] / idle.seconds * busy.seconds);
-  const { reports, deliveries, expected, generator_lag_ms } = busy.value;
-  return {
-    us_per_report: net('nodes') / reports, us_per_delivery: net('nodes') / Math.max(1, deliveries), redis_us_per_report: net('redis') / reports,
-    idle_us_per_s: idle.nodes / idle.seconds, missed: expected - deliveries, generator_lag_ms,
-  };
+/** CPU in µs of nodes and of Redis under a fixed load, and its latencies. Watchers are on the nodes that `watched` gives. */
+async function costs(kind, n, watched, rate = RATE) {
+  const nodes = await KINDS[kind].start(n);
+  try {
+    const at = ({ port }) => `127.0.0.1:${port}`;
+    const pids = [...nodes.map(({ process: child }) => child.pid), redis.pid];
+    const measured = JSON.parse(execFileSync('taskset', ['-c', '1', GENERATOR, 'nodes', '--addr', at(nodes[0]), '--watch-addr', watched(nodes).map(at).join(),
+      '--pids', pids.join(), '--drivers', String(DRIVERS), '--watchers', String(SHAPE.watchers), '--rate', String(rate), '--seconds', String(SECONDS),
+      ...(kind === 'ordercast' ? ['--jwt-secret', SECRET] : [])], { encoding: 'utf8' }));
+    const cpus = measured.cpu_s;
+    const [reports, deliveries] = [measured.reports_per_s * SECONDS, measured.deliveries_per_s * SECONDS];
+    const used = cpus.slice(0, -1).reduce((sum, one) => sum + one, 0) * 1e6;
+    return {
+      us_per_report: used / reports, us_per_delivery: used / deliveries, redis_us_per_report: cpus.at(-1) * 1e6 / reports,
+      p50: measured.delivery_ms.p50, p99: measured.delivery_ms.p99, rate: measured.reports_per_s, missed: SHAPE.watchers * reports - deliveries,
+    };
+  } finally {
+    for (const { process: child } of nodes) await stop(child);
+  }
 }
 
 const medians = (list) => Object.fromEntries(Object.keys(list[0]).map((name) => [name, median(list.map((one) => one[name]))]));
@@ -102,35 +107,29 @@ async function rounds(...acts) {
   return results.map(medians);
 }
 
-async function bought(kind) {
-  const [alone, apart] = await rounds(() => relay(kind, 1, () => 0, () => 0, costs), () => relay(kind, 2, () => 0, () => 1, costs));
+const [here, there, everywhere] = [([one]) => [one], ([, two]) => [two], (nodes) => nodes];
+
+async function bought(kind, rate) {
+  const [alone, apart] = await rounds(() => costs(kind, 1, here, rate), () => costs(kind, 2, there, rate));
   return { alone, apart, tax: apart.us_per_report - alone.us_per_report };
 }
 
 const MEASURES = {
   async tax() {
-    const { alone, apart, tax } = await bought('ordercast');
-    result('tax', {
-      'µs/report': tax, 'one node': alone.us_per_report, 'two nodes': apart.us_per_report,
-      'Redis µs/report': apart.redis_us_per_report, missed: apart.missed, 'idle µs/s of two': apart.idle_us_per_s,
-    });
+    for (const rate of RATES) {
+      const { alone, apart, tax } = await bought('ordercast', rate);
+      result('tax', {
+        'reports/s': apart.rate, 'µs/report': tax, 'one node': alone.us_per_report, 'two nodes': apart.us_per_report,
+        'Redis µs/report': apart.redis_us_per_report, 'local p50 ms': alone.p50, 'local p99 ms': alone.p99,
+        'remote − local p50': apart.p50 - alone.p50, 'remote − local p99': apart.p99 - alone.p99, missed: apart.missed,
+      });
+    }
   },
   async spread() {
-    const found = await rounds(...[1, 2, 3].map((n) => () => relay('ordercast', n, (i) => i % n, (i, w) => (i * 7 + w) % n, costs)));
+    const found = await rounds(...[1, 2, 3].map((n) => () => costs('ordercast', n, everywhere)));
     found.forEach((one, i) => result('spread', {
-      nodes: i + 1, 'µs/delivery': one.us_per_delivery, 'Redis µs/report': one.redis_us_per_report,
-      missed: one.missed, 'generator late ms': one.generator_lag_ms,
+      nodes: i + 1, 'µs/delivery': one.us_per_delivery, 'Redis µs/report': one.redis_us_per_report, 'p50 ms': one.p50, 'p99 ms': one.p99, missed: one.missed,
     }));
-  },
-  async latency() {
-    const measure = async (load) => {
-      await load.run(RATE, SECONDS);
-      const of = (list) => ({ p50: quantile(list, 0.5) ?? NaN, p99: quantile(list, 0.99) ?? NaN });
-      const [local, remote] = [of(load.latencies.local), of(load.latencies.remote)];
-      return { 'local p50': local.p50, 'local p99': local.p99, 'remote − local p50': remote.p50 - local.p50, 'remote − local p99': remote.p99 - local.p99 };
-    };
-    const [found] = await rounds(() => relay('ordercast', 2, () => 0, (i, w) => w % 2, measure));
-    result('latency', found);
   },
   async changes() {
     for (const count of [1, 2, 3]) {
@@ -173,7 +172,7 @@ const MEASURES = {
       const { alone, apart, tax } = await bought(kind);
       result('adapters', {
         adapter: kind, 'tax µs/report': tax, 'one node': alone.us_per_report, 'two nodes µs/delivery': apart.us_per_delivery,
-        'Redis µs/report': apart.redis_us_per_report, missed: apart.missed,
+        'Redis µs/report': apart.redis_us_per_report, 'reports/s': apart.rate, missed: apart.missed,
       });
     }
   },
@@ -182,7 +181,7 @@ const MEASURES = {
       if (kind === 'ordercast' && !clustered) continue;
       await relay(kind, 2, () => 0, () => 1, async (load) => {
         const seconds = Math.max(8, SECONDS);
-        const running = load.run(RATE, seconds);
+        const running = load.run(SLOW, seconds);
         await pause(2_000);
         await redis.stop();
         await pause(OUTAGE_MS);
@@ -198,7 +197,7 @@ const MEASURES = {
         const missed = expected - deliveries;
         result('restart', {
           kind, missed, of: expected, 'away ms': OUTAGE_MS, 'first delivery after ms': first ?? 'never',
-          'missed, in ms of traffic': missed / (RATE * SHAPE.watchers) * 1000,
+          'missed, in ms of traffic': missed / (SLOW * SHAPE.watchers) * 1000,
         });
       });
     }
@@ -245,7 +244,7 @@ for (const name of positionals.length > 0 ? positionals : Object.keys(MEASURES))
   if (!MEASURES[name]) {
     console.error(`no measure is called '${name}'`);
     failed += 1;
-  } else if (!clustered && ['tax', 'latency', 'spread'].includes(name)) {
+  } else if (!clustered && ['tax', 'spread'].includes(name)) {
     console.log(`${name.padEnd(10)}skipped: this binary knows no --redis-url`);
   } else {
     await MEASURES[name]().catch((error) => { failed += 1; console.log(`${name.padEnd(10)}failed: ${error.stack}`); });

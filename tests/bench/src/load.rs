@@ -56,6 +56,11 @@ pub struct Load {
 impl Load {
     /// Creates the orders and connects all sockets.
     pub async fn prepare(target: &Target, shape: Shape) -> Result<Self> {
+        Self::prepare_on(target, std::slice::from_ref(target), shape).await
+    }
+
+    /// The same on several nodes: drivers and orders are at `target`, and each watcher is at the next of `watched`.
+    pub async fn prepare_on(target: &Target, watched: &[Target], shape: Shape) -> Result<Self> {
         let Shape { drivers, orders, watchers, staff } = shape;
         if target.jwt_secret.is_some() {
             let make =
@@ -67,7 +72,8 @@ impl Load {
         let watcher = async |index| {
             let order = index / watchers;
             let (role, user) = if staff { ("admin", index) } else { ("customer", order) };
-            Ok((order, Socket::watcher(target, role, user, order).await?))
+            let node = &watched[index % watched.len()];
+            Ok((order, Socket::watcher(node, role, user, order).await?))
         };
         let sockets = socket::many(drivers * orders * watchers, watcher).await;
         for (order, socket) in sockets.context("connecting watchers")? {
@@ -94,6 +100,11 @@ impl Load {
     pub fn add_bystander(&mut self, socket: Socket) -> Result<usize> {
         self.traffic.add_bystander();
         self.engine.add(socket)
+    }
+
+    /// All drivers together at a rate of reports per second.
+    pub fn pace(&self, rate: f64) -> Pace {
+        Pace { drivers: self.traffic.drivers(), rate }
     }
 
     /// Number of reports sent so far.
@@ -142,7 +153,7 @@ impl Load {
 
     /// Runs an open loop at a rate of reports per second.
     pub fn at(&mut self, rate: f64, seconds: f64) -> Result<Value> {
-        let paces = [Pace { drivers: self.traffic.drivers(), rate }];
+        let paces = [self.pace(rate)];
         self.open(&paces, 0.5)?;
         let measured = self.measure(&paces, seconds)?;
         self.settle()?;

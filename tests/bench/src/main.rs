@@ -10,6 +10,7 @@ mod idle;
 mod kernel;
 mod load;
 mod measure;
+mod nodes;
 mod relay;
 mod rest;
 mod room;
@@ -34,7 +35,7 @@ struct Cli {
 }
 
 /// The server under load.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct Target {
     /// Address of the server
     #[arg(long, global = true, default_value = "127.0.0.1:9001")]
@@ -58,6 +59,8 @@ enum Command {
     /// Drivers report positions in a closed loop, and the watchers of their orders receive them. Then an open loop at
     /// half that rate
     Relay(relay::Options),
+    /// Drivers report at a fixed rate, and watchers on other nodes receive it
+    Nodes(nodes::Options),
     /// Counts the instructions of a server under callgrind while drivers report in a closed loop
     Count(count::Options),
     /// One driver reports and many sockets watch
@@ -77,6 +80,7 @@ async fn main() -> anyhow::Result<()> {
     let Cli { command, target } = Cli::parse();
     let (name, mut result) = match &command {
         Command::Relay(options) => ("relay", relay::run(&target, options).await?),
+        Command::Nodes(options) => ("nodes", nodes::run(&target, options).await?),
         Command::Count(options) => ("count", count::run(&target, options).await?),
         Command::Room(options) => ("room", room::run(&target, options).await?),
         Command::Idle(options) => ("idle", idle::run(&target, options).await?),
