@@ -10,6 +10,10 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: i32,
     pub position: i64,
+    /// The timeline of `PostgreSQL` on which it was last written.
+    pub timeline: Option<String>,
+    /// What followed this position was lost when that timeline began.
+    pub lost_after: Option<i64>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

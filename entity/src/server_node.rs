@@ -20,6 +20,10 @@ pub struct Model {
     pub draining: bool,
     /// Its figures as JSON, for `GET /cluster` and `GET /stats`.
     pub figures: Option<String>,
+    /// The timeline of `PostgreSQL` that it noticed last, and how far it had come in both logs.
+    pub timeline: Option<String>,
+    pub reached: Option<i64>,
+    pub control_reached: Option<i64>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -17,6 +17,7 @@ mod m0010_revoked_tokens;
 mod m0011_quantities;
 mod m0012_nodes;
 mod m0013_control;
+mod m0014_timeline;
 
 /// All migrations, oldest first.
 pub struct Migrator;
@@ -24,7 +25,7 @@ pub struct Migrator;
 /// Migrations that older versions cannot run beside: they remove or rewrite what those use. All others only add something.
 ///
 /// A new version adds, the one after it uses that, and the third one may remove what nobody uses any more: see
-/// `docs/operations.md`. From `m0014` on their names end in [`CONTRACT`], so that versions that do not know them see what they are.
+/// `docs/operations.md`. From `m0015` on their names end in [`CONTRACT`], so that versions that do not know them see what they are.
 pub const CONTRACTS: [&str; 2] = ["m0007_stretches", "m0011_quantities"];
 
 /// The end of the name of a migration that older versions cannot run beside.
@@ -47,6 +48,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0011_quantities::Migration),
             Box::new(m0012_nodes::Migration),
             Box::new(m0013_control::Migration),
+            Box::new(m0014_timeline::Migration),
         ]
     }
 }
@@ -62,7 +64,7 @@ mod tests {
                 Migrator::migrations().iter().any(|migration| migration.name() == contract),
                 "{contract}"
             );
-            assert!(contract < "m0014" || contract.ends_with(CONTRACT), "{contract}");
+            assert!(contract < "m0015" || contract.ends_with(CONTRACT), "{contract}");
         }
     }
 }

@@ -114,6 +114,8 @@ pub struct Inner {
     pub fanout_seconds: Histogram,
     pub relay_seconds: Histogram,
     pub commit_seconds: Histogram,
+    pub log_wait: Histogram,
+    pub log_lost: Count,
     /// Packets per second, for `GET /stats`.
     pub rate: Rate,
 }
@@ -286,6 +288,8 @@ impl Metrics {
             fanout_seconds: names.seconds("fanout", "From an event to the last socket it was handed to"),
             relay_seconds: names.seconds("relay", "From the log's wake-up to the last event handed on"),
             commit_seconds: names.seconds("commit", "A commit of the database"),
+            log_wait: names.seconds("log_wait", "Until a group of changes has the head of the log"),
+            log_lost: names.add("log_lost", "Events that a database that took over does not have"),
             rate: Rate(Mutex::new((instant(), 0, 0.0))),
             registry: names.0,
         };

@@ -4,6 +4,7 @@
 //! Entries are kept for a few minutes, and every node reads them soon after they are written. A node that starts begins at the
 //! head. A node that was stopped for longer learns that it missed some.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use chrono::TimeDelta;
@@ -29,8 +30,9 @@ const APPEND: Sql = Sql {
         INSERT INTO control (position, kind, node, body, at)
         SELECT control_head.position - $1 + 1 + t.key, t.value->>0, $3, t.value->>1, $4
         FROM json_each($2) AS t, control_head",
-    postgres:
-        "WITH head AS (UPDATE control_head SET position = position + $1 WHERE id = 1 RETURNING position)
+    postgres: "WITH head AS (UPDATE control_head SET position = control_head.position + $1 FROM log_head
+            WHERE control_head.id = 1 AND log_head.id = 1 AND COALESCE(timeline = ordercast_timeline(), true)
+            RETURNING control_head.position)
         INSERT INTO control (position, kind, node, body, at)
         SELECT head.position - $1 + number, value->>0, $3, value->>1, $4
         FROM head, json_array_elements(CAST($2 AS json)) WITH ORDINALITY AS t (value, number)",
@@ -134,13 +136,21 @@ struct Parts {
     node: String,
     wake: Notify,
     appended: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    reached: AtomicI64,
 }
 
 impl Control {
     /// The control log, for the process with this id.
     #[must_use]
     pub fn new(db: Db, clock: Clock, node: String) -> Self {
-        Self(Arc::new(Parts { db, clock, node, wake: Notify::new(), appended: OnceLock::new() }))
+        Self(Arc::new(Parts {
+            db,
+            clock,
+            node,
+            wake: Notify::new(),
+            appended: OnceLock::new(),
+            reached: AtomicI64::new(0),
+        }))
     }
 
     /// The id of this process.
@@ -171,8 +181,9 @@ impl Control {
         let stored = notices.iter().map(Notice::stored).collect::<Result<Vec<_>, _>>()?;
         let at = stored_time(self.0.clock.now(), tx.get_database_backend());
         let values = [count.into(), rows(&stored)?, self.0.node.clone().into(), at];
-        tx.execute_raw(APPEND.with(tx, values)).await?;
-        Ok(())
+        let written = tx.execute_raw(APPEND.with(tx, values)).await?;
+        // Another `PostgreSQL` has taken over, and it is not known yet which positions are free there.
+        if written.rows_affected() == 0 { Err(Refusal::Unavailable) } else { Ok(()) }
     }
 
     /// Appends an entry. When this returns, it is on disk.
@@ -185,6 +196,17 @@ impl Control {
         tx.commit().await?;
         self.appended();
         Ok(())
+    }
+
+    /// This node has carried out everything up to a position.
+    pub fn carried_out(&self, position: i64) {
+        self.0.reached.fetch_max(position, Ordering::AcqRel);
+    }
+
+    /// How far this node has come.
+    #[must_use]
+    pub fn reached(&self) -> i64 {
+        self.0.reached.load(Ordering::Acquire)
     }
 
     /// This node has committed entries.

@@ -277,6 +277,15 @@ impl Live {
         }
     }
 
+    /// Forgets what every driver carries.
+    pub fn forget_orders(&self) {
+        for shard in &self.shards {
+            for driver in shard.lock().unwrap_or_else(PoisonError::into_inner).values() {
+                driver.state().orders.clear();
+            }
+        }
+    }
+
     /// Removes drivers who neither carry an order nor have a session.
     pub fn sweep(&self) {
         for shard in &self.shards {

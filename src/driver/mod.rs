@@ -77,6 +77,15 @@ impl Drivers {
         self.live.load(&self.db).await
     }
 
+    /// Builds it anew, because the database has gone back.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn reload(&self) -> Result<(), Refusal> {
+        self.live.forget_orders();
+        self.load().await
+    }
+
     /// Returns the live state of a driver. Adds an empty one if there is none.
     #[must_use]
     pub fn driver(&self, id: &UserId) -> Arc<LiveDriver> {

@@ -53,7 +53,15 @@ pub async fn forget(tx: &DatabaseTransaction, orders: &[&str]) -> Result<(), Ref
         .filter(order_event::Column::OrderId.is_in(orders.iter().copied()))
         .exec(tx)
         .await?;
-    let floor = log_floor::ActiveModel { id: Set(1), position: Set(*newest) };
+    raise_floor(tx, *newest).await
+}
+
+/// Whoever has not everything up to this position misses something in the log.
+///
+/// # Errors
+/// Those of the database.
+pub async fn raise_floor(tx: &DatabaseTransaction, position: i64) -> Result<(), Refusal> {
+    let floor = log_floor::ActiveModel { id: Set(1), position: Set(position) };
     let higher = OnConflict::column(log_floor::Column::Id)
         .update_column(log_floor::Column::Position)
         .action_and_where(

@@ -34,7 +34,8 @@ const APPEND: Sql = Sql {
         SELECT (log_head.position - $1 + t.value) / $5, t.key, log_head.position - $1 + t.value
         FROM json_each($4) AS t, log_head WHERE true
         ON CONFLICT DO NOTHING",
-    postgres: "WITH head AS (UPDATE log_head SET position = position + $1 WHERE id = 1 RETURNING position),
+    postgres: "WITH head AS (UPDATE log_head SET position = position + $1
+            WHERE id = 1 AND COALESCE(timeline = ordercast_timeline(), true) RETURNING position),
         event AS (
             INSERT INTO order_event (position, order_id, seq, body)
             SELECT head.position - $1 + number, value->>0, CAST(value->>1 AS bigint),
@@ -66,7 +67,8 @@ pub async fn append(tx: &DatabaseTransaction, events: &mut [OrderEvent]) -> Resu
     }
     let values = [count.into(), rows(&written)?, bodies.into(), rows(&audiences)?, STRETCH.into()];
     let taken = tx.query_all_raw(APPEND.with(tx, values)).await?;
-    let last = taken.first().ok_or_else(no_head)?.try_get::<i64>("", "position")?;
+    // Another `PostgreSQL` has taken over, and it is not known yet which positions are free there.
+    let last = taken.first().ok_or(Refusal::Unavailable)?.try_get::<i64>("", "position")?;
     for (event, position) in events.iter_mut().zip(last - count + 1..) {
         event.position = position;
     }

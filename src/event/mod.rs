@@ -5,4 +5,5 @@ pub mod bus;
 pub mod forgetting;
 pub mod log;
 pub mod relay;
+pub mod timeline;
 pub mod writable;

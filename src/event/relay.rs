@@ -90,6 +90,12 @@ impl Relay {
         Ok(())
     }
 
+    /// The newest position that this node has delivered, or written and may deliver yet.
+    #[must_use]
+    pub fn reached(&self) -> i64 {
+        self.position().max(self.0.written.load(Ordering::Acquire))
+    }
+
     /// Where the log is read.
     #[must_use]
     pub fn log(&self) -> &DatabaseConnection {

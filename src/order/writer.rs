@@ -273,15 +273,18 @@ impl Group {
         }
         draft.write(&tx).await?;
         let mut events = std::mem::take(&mut draft.events);
-        if requests.iter().any(|request| matches!(request.work, Work::Other(_))) {
+        let has_turn = requests.iter().any(|request| matches!(request.work, Work::Other(_)));
+        if has_turn {
+            let asked = instant();
             log::take_turn(&tx).await?;
+            self.metrics.log_wait.observe(asked.elapsed().as_secs_f64());
         }
         for (request, answer) in requests.iter().zip(&mut answers) {
             if let Work::Other(work) = &request.work {
                 *answer = Some(in_savepoint(&tx, work, &mut events).await?);
             }
         }
-        self.log_and_commit(tx, &mut events, &etas).await?;
+        self.log_and_commit(tx, &mut events, &etas, has_turn).await?;
         self.known.keep(draft.into_orders());
         let placed = |(order, events_up_to): (Order, Option<usize>)| {
             let last = events_up_to.and_then(|count| events.get(count - 1));
@@ -298,12 +301,18 @@ impl Group {
         tx: DatabaseTransaction,
         events: &mut [OrderEvent],
         etas: &[Notice],
+        has_turn: bool,
     ) -> Result<(), Refusal> {
         if events.is_empty() && etas.is_empty() {
             return Ok(tx.commit().await?);
         }
         if !events.is_empty() {
+            let asked = instant();
             log::append(&tx, events).await?;
+            // The statement that waits for the head writes the events, too.
+            if !has_turn {
+                self.metrics.log_wait.observe(asked.elapsed().as_secs_f64());
+            }
         }
         self.control.append(&tx, etas).await?;
         let started = instant();

@@ -2,6 +2,7 @@
 
 mod control;
 mod drain;
+mod failover;
 mod lease;
 mod upkeep;
 
@@ -193,7 +194,7 @@ impl Background {
         }
         tasks.supervise("membership", self.membership.run(Arc::clone(&app.health), end.clone()));
         let health = Arc::clone(&app.health);
-        tasks.supervise("check of the log", until(end.clone(), writable::check(self.db, health)));
+        tasks.supervise("check of the log", until(end.clone(), writable::check(self.db.clone(), health)));
         tasks.supervise("keys", until(end.clone(), upkeep::refresh_keys(app.clone())));
         tasks.supervise("housekeeping", until(end.clone(), upkeep::delete_expired(sessions.clone())));
         tasks.supervise("retention", until(end.clone(), upkeep::remove_finished(sessions.clone())));
@@ -207,6 +208,7 @@ impl Background {
         let poller = Poller::new(sessions.clone(), self.control_head, erasures);
         tasks.supervise("control", until(end.clone(), poller.run()));
         tasks.supervise("tokens", until(end.clone(), sessions.clone().end_tokens()));
+        tasks.supervise("failover", until(end.clone(), failover::watch(sessions.clone(), self.db)));
         tasks.supervise("lease", until(end, lease::watch(sessions.clone())));
         if app.config.demo {
             tasks.supervise("demo", until(stop.clone(), crate::demo::simulate::run(app.clone())));

@@ -42,6 +42,9 @@ export const pgCtl = (...args) => run('bash', ['-c',
   '. tests/lib/postgres.sh && cd "$PG_DIR" && as_postgres "$(pg_program pg_ctl)" -D "$PG_DIR/data" -w -t 30 -l "$PG_DIR/log" "$@" >/dev/null 2>&1',
   'pg_ctl', ...args]);
 
+/** A function of tests/lib/postgres.sh. */
+export const pgShell = (name) => run('bash', ['-c', `. tests/lib/postgres.sh && ${name} >>"$WORK/postgres-shell.log" 2>&1`]);
+
 export class Machines {
   #wanted = new WeakSet();
   #up = Promise.resolve();

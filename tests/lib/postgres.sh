@@ -40,3 +40,22 @@ stop_postgres() {
 free_port() {
   python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
+
+# What a standby has that gets nothing from now on.
+copy_postgres() {
+  local port
+  port=$(sed 's/.*:\([0-9]*\)\/$/\1/' "$WORK/postgres.url")
+  (cd "$PG_DIR" && as_postgres env PGPASSWORD="$(cat "$PG_DIR/password")" "$(pg_program pg_basebackup)" \
+    -h "$PG_DIR" -p "$port" -U ordercast -D "$PG_DIR/standby" -X stream -c fast)
+}
+
+# That standby takes the place and the address of the server, which has died.
+promote_postgres() {
+  local options
+  options=$(sed "s/^[^\"]*//; s/\"//g" "$PG_DIR/data/postmaster.opts")
+  stop_postgres
+  mv "$PG_DIR/data" "$PG_DIR/dead.$(date +%s%N)" && mv "$PG_DIR/standby" "$PG_DIR/data" || return 1
+  as_postgres touch "$PG_DIR/data/standby.signal"
+  (cd "$PG_DIR" && as_postgres "$(pg_program pg_ctl)" -D "$PG_DIR/data" -w -t 30 -l "$PG_DIR/log" -o "$options" start \
+    && as_postgres "$(pg_program pg_ctl)" -D "$PG_DIR/data" -w -t 30 promote)
+}
