@@ -114,19 +114,8 @@ def grace(name, environment, period):
     expect(seconds == needed, f"{name}: killed after {seconds} s; DRAIN_DELAY_MS, DRAIN_MS and {GRACE_MARGIN} s are {needed:g} s")
 
 
-def to_come():
-    """The names that the server does not have yet. Without the file there are none."""
-    path = DEPLOY / "lib/to-come.txt"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [line.split() for line in lines if line and not line.startswith("#")]
-
-
 def known_settings(name, environment):
     known = set(re.findall(r"\| `(\w+)` \|", (ROOT / "docs/settings.md").read_text()))
-    for setting, in (words for words in to_come() if words[0].isupper()):
-        if setting in known:
-            print(f"note: {setting} is a setting now; take it out of deploy/lib/to-come.txt")
-        known.add(setting)
     unknown = set(environment) - known - {"POD_IP"}
     expect(not unknown, f"{name}: no settings are called {sorted(unknown)}")
 
@@ -257,12 +246,6 @@ def registered():
 def check_metrics():
     """Every metric in the dashboards and alerts exists."""
     names, histograms = registered()
-    for name, *kind in to_come():
-        if not name.startswith("ordercast_"):
-            continue
-        if name in names | histograms:
-            print(f"note: {name} is registered now; take it out of deploy/lib/to-come.txt")
-        (histograms if kind == ["histogram"] else names).add(name)
     known = names | {f"{name}_{part}" for name in histograms for part in ("bucket", "sum", "count")}
     used = {}
     for path in [*DEPLOY.glob("grafana/dashboards/*.json"), *DEPLOY.glob("prometheus/*.yml")]:
@@ -338,7 +321,6 @@ def check_containerfile():
     # The subcommands that the image uses exist.
     source = (ROOT / "src/cli.rs").read_text()
     subcommands = {word.lower() for word in re.findall(r"^    ([A-Z]\w+)(?:\(\w+\))?,$", source[source.index("pub enum Subcommand"):], re.MULTILINE)}
-    subcommands |= {words[0] for words in to_come()}
     for word in ("HEALTHCHECK", "CMD"):
         expect(re.search(r'"([^"]*)"\]$', final[word]).group(1) in subcommands, f"{word}: the server has no such subcommand")
     channel = re.search(r'channel = "([\d.]+)"', (ROOT / "rust-toolchain.toml").read_text()).group(1)

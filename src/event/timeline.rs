@@ -96,17 +96,21 @@ pub async fn settle(db: &Db, timeline: &str, now: Time) -> Result<(bool, i64), R
     if head.timeline.as_deref() == Some(timeline) {
         return Ok((true, 0));
     }
+    let mut update = log_head::Entity::update_many()
+        .col_expr(log_head::Column::Timeline, Expr::value(timeline))
+        .filter(log_head::Column::Id.eq(1));
+    if head.timeline.is_none() {
+        // Before its first timeline, nothing can have been lost.
+        update.exec(&tx).await?;
+        tx.commit().await?;
+        return Ok((true, 0));
+    }
     let control = control_head::Entity::find_by_id(1).lock_exclusive().one(&tx).await?;
     let control = control.map_or(0, |head| head.position);
     let nodes = Entity::find().filter(Column::SeenAt.gte(now - LATELY)).all(&tx).await?;
     let Some(found) = found(&nodes, timeline, now) else { return Ok((false, 0)) };
     let lost = (found.reached.log - head.position).max(0);
-    let mut update = log_head::Entity::update_many()
-        .col_expr(log_head::Column::Timeline, Expr::value(timeline))
-        .filter(log_head::Column::Id.eq(1));
-    // Before its first timeline, nothing can have been lost.
-    let is_first = head.timeline.is_none();
-    if !is_first && (lost > 0 || found.reached.control > control || !found.is_all) {
+    if lost > 0 || found.reached.control > control || !found.is_all {
         let next = found.reached.log.max(head.position) + MARGIN;
         update = update
             .col_expr(log_head::Column::Position, Expr::value(next))

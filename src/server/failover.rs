@@ -54,7 +54,8 @@ async fn step(sessions: &Sessions, db: &Db, known: &mut Known) -> Result<(), Ref
         return Ok(());
     }
     if known.noticed.as_ref().is_none_or(|(_, timeline, _)| *timeline != head.timeline) {
-        if head.written.is_some() {
+        if let Some(written) = &head.written {
+            known.timeline.get_or_insert_with(|| written.clone());
             tracing::warn!(
                 timeline = head.timeline,
                 "another PostgreSQL has taken over; nothing is written yet"
