@@ -84,16 +84,36 @@ impl Bucket {
         if rate <= 0.0 {
             return Ok(());
         }
-        #[expect(clippy::cast_precision_loss, reason = "a duration in milliseconds")]
-        let seconds = (now - self.updated_at).num_milliseconds().max(0) as f64 / 1_000.0;
-        self.tokens = seconds.mul_add(rate, self.tokens).min(f64::from(burst));
-        self.updated_at = now;
+        self.refill(rate, burst, now);
         if self.tokens >= 1.0 {
             self.tokens -= 1.0;
             return Ok(());
         }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and small")]
         Err(((1.0 - self.tokens) / rate * 1_000.0).ceil() as u64)
+    }
+
+    /// Takes tokens for what was allowed elsewhere. That may overdraw the bucket by as much as it holds.
+    pub fn spend(&mut self, count: u64, rate: f64, burst: u32, now: Time) {
+        self.refill(rate, burst, now);
+        let count = f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        self.tokens = (self.tokens - count).max(-f64::from(burst));
+    }
+
+    /// How many tokens are missing.
+    #[must_use]
+    pub fn spent(mut self, rate: f64, burst: u32, now: Time) -> u64 {
+        self.refill(rate, burst, now);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and small")]
+        let spent = (f64::from(burst) - self.tokens).max(0.0) as u64;
+        spent
+    }
+
+    fn refill(&mut self, rate: f64, burst: u32, now: Time) {
+        #[expect(clippy::cast_precision_loss, reason = "a duration in milliseconds")]
+        let seconds = (now - self.updated_at).num_milliseconds().max(0) as f64 / 1_000.0;
+        self.tokens = seconds.mul_add(rate, self.tokens).min(f64::from(burst));
+        self.updated_at = now;
     }
 }
 
@@ -117,6 +137,20 @@ mod tests {
         assert_eq!(take(Duration::ZERO), Err(second * 3 / 2), "a refusal costs nothing");
         assert_eq!(take(second), Ok(second / 2), "two places are free again");
         assert_eq!(pace.take(9.0, Rate { per_second: 0.0, burst: 0.0 }, second, now), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn what_was_allowed_elsewhere_counts_here() {
+        let mut bucket = Bucket::full(3, from_millis(0));
+        let at = |millis| from_millis(millis);
+        assert_eq!(bucket.take(1.0, 3, at(0)), Ok(()));
+        assert_eq!(bucket.spent(1.0, 3, at(0)), 1);
+        bucket.spend(2, 1.0, 3, at(0));
+        assert_eq!(bucket.take(1.0, 3, at(0)), Err(1_000));
+        bucket.spend(100, 1.0, 3, at(0));
+        assert_eq!(bucket.take(1.0, 3, at(0)), Err(4_000), "overdrawn by three at the most");
+        assert_eq!(bucket.take(1.0, 3, at(4_000)), Ok(()));
+        assert_eq!(bucket.spent(1.0, 3, at(9_000)), 0);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::homes::Homes;
 use super::read::stored_position;
 use crate::base::clock::{Clock, Time};
 use crate::base::db::Db;
@@ -48,6 +49,14 @@ pub(super) struct DriverState {
     /// What is known of the clock of the driver's phone.
     pub clock: PhoneClock,
     pub orders: Vec<CarriedOrder>,
+    pub homes: Homes,
+}
+
+impl DriverState {
+    /// The orders that the driver carries now.
+    pub fn carried(&self) -> Vec<OrderId> {
+        self.orders.iter().map(|carried| carried.id().clone()).collect()
+    }
 }
 
 /// An order that a driver carries now.
@@ -132,6 +141,7 @@ impl Live {
             clock: PhoneClock::default(),
             last_trail_fix: None,
             orders: Vec::new(),
+            homes: Homes::default(),
         });
         let driver = Arc::new(LiveDriver { id: id.clone(), state });
         shard.insert(id.clone(), Arc::clone(&driver));

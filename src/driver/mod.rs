@@ -1,5 +1,6 @@
 //! Drivers: their positions, the orders they carry, and the ETAs of those orders.
 
+mod homes;
 pub mod live;
 mod override_eta;
 mod read;

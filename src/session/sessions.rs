@@ -178,12 +178,7 @@ impl Sessions {
         let count = match question {
             Question::Presence(user) => self.hub().count(&user),
             Question::Revoked(user) => self.revoke(&user),
-            Question::Watchers(id) => {
-                let watches = |session: &Arc<Session>| {
-                    session.watched().is_some_and(|watched| watched.id.as_str() == id)
-                };
-                self.all().into_iter().filter(watches).count()
-            }
+            Question::Reports(driver) => return self.app().drivers.reports_of(&driver),
         };
         count as u64
     }

@@ -37,7 +37,11 @@ async fn hears_itself(server: &Server) {
 
 /// Two nodes that know each other and hear themselves.
 async fn two_nodes(db: &TestDb, redis: &str) -> (Server, Server) {
-    let flags = ["--redis-url", redis, "--location-rate-per-second", "0"];
+    two_nodes_with_rate(db, redis, "0").await
+}
+
+async fn two_nodes_with_rate(db: &TestDb, redis: &str, rate: &str) -> (Server, Server) {
+    let flags = ["--redis-url", redis, "--location-rate-per-second", rate];
     let (a, b) = (Server::start(db, &flags).await, Server::start(db, &flags).await);
     for server in [&a, &b] {
         hears_itself(server).await;
@@ -116,6 +120,48 @@ async fn followers_on_another_node_see_the_driver_move() {
             assert_ne!(socket.event("order:eta_update").await["orderId"], "o1");
         }
     }
+    a.stop().await;
+    b.stop().await;
+}
+
+/// However many nodes a driver reports to, they have one rate.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_on_two_nodes_has_one_rate() {
+    const BURST: usize = 10;
+    let Some(db) = TestDb::postgres().await else { return };
+    let Some(redis) = Redis::start() else { return };
+    // So slow that no more than the burst is allowed while the test takes.
+    let (a, b) = two_nodes_with_rate(&db, &redis.url(), "0.05").await;
+    a.order_with_driver("o1", "in_transit").await;
+    let mut sockets = [
+        Socket::connect(&a, "driver", Role::Driver).await,
+        Socket::connect(&b, "driver", Role::Driver).await,
+    ];
+    // Both nodes get a report, and so learn of each other.
+    for socket in &mut sockets {
+        assert_eq!(socket.ask("driver:location", fix(47.0)).await["ok"], true);
+    }
+    until("both nodes listen to the order", async || redis.channels().await.len() == 1).await;
+    until("each node has counted what was told so far", async || {
+        metric(&a, "ordercast_bus_received_total").await > 0
+            && metric(&b, "ordercast_bus_received_total").await > 0
+    })
+    .await;
+    let mut accepted = 2;
+    for n in 0..4 * BURST {
+        let (socket, other) = if n % 2 == 0 { (0, &b) } else { (1, &a) };
+        let heard = metric(other, "ordercast_bus_received_total").await;
+        let answer = sockets[socket].ask("driver:location", fix(47.0)).await;
+        if answer["ok"] == true {
+            accepted += 1;
+            until("the other node hears of it", async || {
+                metric(other, "ordercast_bus_received_total").await > heard
+            })
+            .await;
+        }
+    }
+    // What was told before the nodes listened may be missed. Two bursts would be 20.
+    assert!((BURST - 1..=BURST + 4).contains(&accepted), "{accepted}");
     a.stop().await;
     b.stop().await;
 }

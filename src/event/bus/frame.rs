@@ -36,6 +36,7 @@ const HAS_SPEED: u16 = 1 << 1;
 const HAS_ACCURACY: u16 = 1 << 2;
 const HAS_ETA: u16 = 1 << 3;
 const HAS_DRIVER: u16 = 1 << 4;
+const COUNTS_NOT: u16 = 1 << 5;
 
 /// The most that a fix may be ahead of its own frame: clocks are corrected now and then.
 const AHEAD_MS: i64 = 5_000;
@@ -83,6 +84,8 @@ pub struct Moved {
     pub driver: UserId,
     pub fix: Fix,
     pub eta: Option<Eta>,
+    /// Whether the report counts against the rate of its driver: see [`Location::counts`](crate::model::Location::counts).
+    pub counts: bool,
 }
 
 /// The ETA of an order changed.
@@ -102,8 +105,8 @@ pub enum Question {
     Presence(UserId),
     /// This user's tokens were revoked: how many sockets does that end?
     Revoked(UserId),
-    /// How many sockets watch this tracking session?
-    Watchers(String),
+    /// This driver reports to the node that asks: how many reports count at the other one, if they report there, too?
+    Reports(UserId),
 }
 
 /// Why bytes are no frame.
@@ -218,6 +221,9 @@ impl Writer<'_> {
                     self.flags |= HAS_ETA;
                     self.eta(eta);
                 }
+                if !moved.counts {
+                    self.flags |= COUNTS_NOT;
+                }
             }
             Body::Live(Remote::Expected(expected)) => {
                 self.text(expected.order.as_str());
@@ -235,7 +241,7 @@ impl Writer<'_> {
                 let (kind, about) = match question {
                     Question::Presence(user) => (1, user.as_str()),
                     Question::Revoked(user) => (2, user.as_str()),
-                    Question::Watchers(session) => (3, session.as_str()),
+                    Question::Reports(driver) => (3, driver.as_str()),
                 };
                 self.bytes(&[kind]);
                 self.text(about);
@@ -326,6 +332,7 @@ impl Reader<'_> {
             driver,
             fix: Fix { place, heading, speed, accuracy, recorded_at, received_at },
             eta,
+            counts: self.flags & COUNTS_NOT == 0,
         })
     }
 
@@ -344,7 +351,7 @@ impl Reader<'_> {
         let question = match kind {
             1 => UserId::parse(about).ok().map(Question::Presence),
             2 => UserId::parse(about).ok().map(Question::Revoked),
-            3 => Some(Question::Watchers(about.to_owned())),
+            3 => UserId::parse(about).ok().map(Question::Reports),
             _ => return Known::No,
         };
         let id = u64::from_be_bytes(id);

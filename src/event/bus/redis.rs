@@ -79,7 +79,8 @@ impl Redis {
             LiveEvent::Location(location) => {
                 let order = location.about.order.id.clone();
                 let (driver, fix, eta) = (location.driver.clone(), location.fix, location.last_eta);
-                (self.of_order(&order), Remote::Moved(Moved { order, driver, fix, eta }))
+                let counts = location.counts;
+                (self.of_order(&order), Remote::Moved(Moved { order, driver, fix, eta, counts }))
             }
             LiveEvent::Eta(change) => {
                 let (order, customer) = (change.order.clone(), change.customer.clone());

@@ -22,7 +22,13 @@ fn moved() -> Moved {
         received_at: at(-1),
     };
     let eta = Eta { minutes: 12, at: at(720_000), source: EtaSource::Geodesic, stale: false };
-    Moved { order: OrderId::stored("o-1"), driver: UserId::stored("dražen"), fix, eta: Some(eta) }
+    Moved {
+        order: OrderId::stored("o-1"),
+        driver: UserId::stored("dražen"),
+        fix,
+        eta: Some(eta),
+        counts: true,
+    }
 }
 
 fn frames() -> Vec<(&'static str, Body)> {
@@ -36,6 +42,7 @@ fn frames() -> Vec<(&'static str, Body)> {
     vec![
         ("moved", Body::Live(Remote::Moved(moved()))),
         ("moved, with little known", Body::Live(Remote::Moved(bare))),
+        ("moved, and counts not", Body::Live(Remote::Moved(Moved { counts: false, ..moved() }))),
         ("expected", Body::Live(Remote::Expected(expected))),
         ("expected, with a driver", Body::Live(Remote::Expected(carried))),
         ("log", Body::Log(41)),
@@ -43,7 +50,7 @@ fn frames() -> Vec<(&'static str, Body)> {
         ("beat", Body::Beat(2_500)),
         ("presence", ask(Question::Presence(UserId::stored("u")))),
         ("revoked", ask(Question::Revoked(UserId::stored("u")))),
-        ("watchers", ask(Question::Watchers("t".to_owned()))),
+        ("reports", ask(Question::Reports(UserId::stored("t")))),
         ("answer", Body::Answer { id: 7, count: 3 }),
     ]
 }
