@@ -69,8 +69,11 @@ impl Drivers {
     /// Sees to it that reports to several nodes count together, if that has to be seen to.
     pub(super) fn share(&self, driver: &LiveDriver, due: Due) {
         match due {
-            Due::Nothing => {}
-            Due::Listen(orders) => orders.iter().for_each(|order| self.bus.hear(order)),
+            Due::Listen(orders) => {
+                for order in &orders {
+                    self.bus.hear(order);
+                }
+            }
             Due::Ask if self.bus.is_connected() && self.bus.has_others() => {
                 let (drivers, id) = (self.clone(), driver.id.clone());
                 tokio::spawn(async move {
@@ -80,7 +83,7 @@ impl Drivers {
                     }
                 });
             }
-            Due::Ask => {}
+            Due::Nothing | Due::Ask => {}
         }
     }
 
@@ -108,6 +111,8 @@ impl Drivers {
             state.count(reports, &self.limits, self.clock.now());
             state.carried()
         };
-        orders.iter().for_each(|order| self.bus.hear(order));
+        for order in &orders {
+            self.bus.hear(order);
+        }
     }
 }

@@ -315,7 +315,7 @@ async fn one(conn: Conn, handle: Handle, router: Router, stop: CancellationToken
         let (response, handle) = (router.clone().call(request), handle.clone());
         async move {
             let response = response.await;
-            if response.as_ref().is_ok_and(|response| linger::is_due(response)) {
+            if response.as_ref().is_ok_and(linger::is_due) {
                 handle.lingers();
             }
             response

@@ -59,8 +59,8 @@ impl Load {
         Self::prepare_on(target, std::slice::from_ref(target), shape).await
     }
 
-    /// The same on several nodes: drivers and orders are at `target`, and each watcher is at the next of `watched`.
-    pub async fn prepare_on(target: &Target, watched: &[Target], shape: Shape) -> Result<Self> {
+    /// The same on several nodes: drivers and orders are at `target`, and each watcher is at the next of `watch_at`.
+    pub async fn prepare_on(target: &Target, watch_at: &[Target], shape: Shape) -> Result<Self> {
         let Shape { drivers, orders, watchers, staff } = shape;
         if target.jwt_secret.is_some() {
             let make =
@@ -72,7 +72,7 @@ impl Load {
         let watcher = async |index| {
             let order = index / watchers;
             let (role, user) = if staff { ("admin", index) } else { ("customer", order) };
-            let node = &watched[index % watched.len()];
+            let node = &watch_at[index % watch_at.len()];
             Ok((order, Socket::watcher(node, role, user, order).await?))
         };
         let sockets = socket::many(drivers * orders * watchers, watcher).await;
