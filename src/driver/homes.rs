@@ -4,6 +4,7 @@
 //! positions do not travel.
 
 use chrono::TimeDelta;
+use smallvec::SmallVec;
 
 use super::live::{DriverState, LiveDriver};
 use super::{Drivers, ReportLimits};
@@ -15,6 +16,10 @@ use crate::model::{OrderId, UserId};
 const SILENT: TimeDelta = TimeDelta::seconds(10);
 /// How long the positions of such a driver on other nodes are listened to after the last one.
 const LISTENED: TimeDelta = TimeDelta::seconds(30);
+/// Nodes whose reports of one driver are counted at a time.
+const NODES: usize = 8;
+/// By so many reports a position may come late: each order has a channel of its own.
+const OVERTAKEN: u32 = 16;
 
 /// What is known of a driver's reports, here and elsewhere.
 #[derive(Default)]
@@ -23,8 +28,10 @@ pub(super) struct Homes {
     reported: Option<Time>,
     /// Until when the driver counts as one who reports to other nodes.
     elsewhere: Option<Time>,
-    /// When the last position that was counted had come to another node.
-    counted: Option<Time>,
+    /// How many reports this node has accepted.
+    pub accepted: u32,
+    /// How many of other nodes, by their numbers, were counted here.
+    counted: SmallVec<[(u16, u32); 2]>,
 }
 
 /// What is to be done about a report.
@@ -37,15 +44,20 @@ pub(super) enum Due {
 }
 
 impl Homes {
-    /// A report came here.
-    pub fn reported(&mut self, now: Time) -> Due {
-        let last = self.reported.replace(now);
-        if last.is_none_or(|last| now - last > SILENT) {
-            return Due::Ask;
-        }
-        match self.elsewhere {
-            Some(until) if until > now => Due::Listen(Vec::new()),
-            _ => Due::Nothing,
+    /// How many of the reports that another node has accepted so far were not counted here yet.
+    fn new_of(&mut self, node: u16, accepted: u32) -> u32 {
+        match self.counted.iter_mut().find(|(known, _)| *known == node) {
+            // Of another order, and overtaken.
+            Some((_, before)) if (1..=OVERTAKEN).contains(&before.saturating_sub(accepted)) => 0,
+            // Far less than before: the node has begun anew.
+            Some((_, before)) => accepted.checked_sub(std::mem::replace(before, accepted)).unwrap_or(1),
+            None => {
+                if self.counted.len() >= NODES {
+                    self.counted.remove(0);
+                }
+                self.counted.push((node, accepted));
+                1
+            }
         }
     }
 }
@@ -57,10 +69,26 @@ impl DriverState {
         self.bucket.spend(reports, limits.rate, limits.burst, now);
     }
 
-    /// A position came to another node at this time. Each report is counted once, for however many orders it was told.
-    pub(super) fn count_elsewhere(&mut self, received_at: Time, limits: &ReportLimits, now: Time) {
-        if self.homes.counted.replace(received_at) != Some(received_at) {
-            self.count(1, limits, now);
+    /// Another node has accepted so many reports of this driver so far.
+    pub(super) fn count_elsewhere(&mut self, node: u16, accepted: u32, limits: &ReportLimits, now: Time) {
+        let new = self.homes.new_of(node, accepted);
+        if new > 0 {
+            self.count(new.into(), limits, now);
+        }
+    }
+
+    /// A report came here. Returns what is to be done about that.
+    pub(super) fn reported(&mut self, is_accepted: bool, now: Time) -> Due {
+        if is_accepted {
+            self.homes.accepted = self.homes.accepted.wrapping_add(1);
+        }
+        let last = self.homes.reported.replace(now);
+        if last.is_none_or(|last| now - last > SILENT) {
+            Due::Ask
+        } else if self.homes.elsewhere.is_some_and(|until| until > now) {
+            Due::Listen(self.carried())
+        } else {
+            Due::Nothing
         }
     }
 }
@@ -114,5 +142,29 @@ impl Drivers {
         for order in &orders {
             self.bus.hear(order);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_on_the_way_is_made_good() {
+        let mut homes = Homes::default();
+        let mut new_of = |node, accepted| homes.new_of(node, accepted);
+        assert_eq!(new_of(1, 40), 1, "what was before is not known");
+        assert_eq!(new_of(1, 41), 1);
+        assert_eq!(new_of(1, 41), 0, "the same report, told for another order");
+        assert_eq!(new_of(1, 45), 4, "three were lost, hidden or replaced");
+        assert_eq!(new_of(1, 44), 0, "overtaken");
+        assert_eq!(new_of(2, 7), 1, "another node");
+        assert_eq!(new_of(1, 46), 1);
+        assert_eq!(new_of(1, 2), 1, "it has begun anew");
+        assert_eq!(new_of(1, 4), 2);
+        for node in 10..30 {
+            new_of(node, 1);
+        }
+        assert_eq!(homes.counted.len(), NODES);
     }
 }

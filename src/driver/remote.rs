@@ -22,12 +22,10 @@ impl Drivers {
 
     /// Returns whether the driver carries the order here, and was not seen later.
     fn hear_moved(&self, moved: Moved, sent: Time) -> bool {
-        let Moved { order, driver, fix, eta, counts } = moved;
+        let Moved { order, driver, fix, eta, accepted, node } = moved;
         let Some(driver) = self.live.get(&driver) else { return false };
         let mut state = driver.state();
-        if counts {
-            state.count_elsewhere(fix.received_at, &self.limits, self.clock.now());
-        }
+        state.count_elsewhere(node, accepted, &self.limits, self.clock.now());
         let is_late = state.position.is_some_and(|(_, seen_at)| fix.recorded_at < seen_at);
         let Some(carried) = state.orders.iter_mut().find(|carried| *carried.id() == order) else {
             return false;
@@ -47,7 +45,7 @@ impl Drivers {
         }
         let customer = about.order.customer.id.clone();
         let driver_id = driver.id.clone();
-        self.bus.tell(&LiveEvent::Location(Location { about, driver: driver_id, fix, last_eta, counts }));
+        self.bus.tell(&LiveEvent::Location(Location { about, driver: driver_id, fix, last_eta, accepted }));
         if let Some(eta) = changed {
             let driver = Some(driver.id.clone());
             self.bus.tell(&LiveEvent::Eta(EtaChange { order, customer, driver, eta }));

@@ -8,7 +8,6 @@ use chrono::TimeDelta;
 use smallvec::SmallVec;
 
 use super::Drivers;
-use super::homes::Due;
 use super::live::LiveDriver;
 use super::trail::TrailPoint;
 use crate::base::clock::Time;
@@ -17,15 +16,6 @@ use crate::model::{Eta, EtaChange, LiveEvent, Location, LocationReport, OrderId,
 
 /// Minimum time between two points of a driver's trail.
 const TRAIL_SPACING: TimeDelta = TimeDelta::milliseconds(500);
-
-/// How a fix came to be published.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    /// It was within the rate of its driver.
-    Taken,
-    /// It came too fast, and was kept until now.
-    Waited,
-}
 
 /// The result of an accepted report.
 #[derive(Debug)]
@@ -81,7 +71,7 @@ impl Drivers {
             return Err(self.postpone(driver, fix, retry_after_ms, now));
         }
         let recorded_at = self.recorded_at(driver, fix, now, Told::AsMeasured)?;
-        let outcome = self.publish(driver, fix, recorded_at, now, Turn::Taken)?;
+        let outcome = self.publish(driver, fix, recorded_at, now)?;
         self.add_to_trail(driver, fix, recorded_at, now, outcome.verdict == Verdict::Shown);
         Ok(outcome)
     }
@@ -126,7 +116,7 @@ impl Drivers {
 
     fn publish_postponed(&self, driver: &LiveDriver) {
         let Some((fix, recorded_at)) = driver.state().postponed.take() else { return };
-        if let Err(refusal) = self.publish(driver, &fix, recorded_at, self.clock.now(), Turn::Waited) {
+        if let Err(refusal) = self.publish(driver, &fix, recorded_at, self.clock.now()) {
             tracing::debug!(%refusal, "a postponed fix was not published");
         }
     }
@@ -162,8 +152,8 @@ impl Drivers {
         let credible = accepted.iter().filter(|(_, fix, _)| fix.doubt().is_none());
         let newest = credible.max_by_key(|(index, _, at)| (*at, *index)).map(|(index, _, _)| *index);
         for (index, fix, at) in &accepted {
-            let shown = Some(*index) == newest
-                && self.publish(driver, fix, *at, now, Turn::Taken)?.verdict == Verdict::Shown;
+            let shown =
+                Some(*index) == newest && self.publish(driver, fix, *at, now)?.verdict == Verdict::Shown;
             self.add_to_trail(driver, fix, *at, now, shown);
         }
         Ok(BatchOutcome { accepted: accepted.len(), rejected })
@@ -174,11 +164,8 @@ impl Drivers {
     fn check_rate(&self, driver: &LiveDriver, now: Time) -> Result<(), u64> {
         let (due, taken) = {
             let mut state = driver.state();
-            let due = match state.homes.reported(now) {
-                Due::Listen(_) => Due::Listen(state.carried()),
-                due => due,
-            };
-            (due, state.bucket.take(self.limits.rate, self.limits.burst, now))
+            let taken = state.bucket.take(self.limits.rate, self.limits.burst, now);
+            (state.reported(taken.is_ok(), now), taken)
         };
         self.share(driver, due);
         taken
@@ -217,7 +204,6 @@ impl Drivers {
         fix: &LocationReport,
         recorded_at: Time,
         now: Time,
-        turn: Turn,
     ) -> Result<ReportOutcome, Refusal> {
         // The driver's clock may be slightly fast. A later fix must not look older than this one.
         let seen_at = recorded_at.min(now);
@@ -233,7 +219,7 @@ impl Drivers {
                 let is_late = state.position.is_some_and(|(_, published)| seen_at < published);
                 if is_late { Verdict::Late } else { Verdict::Shown }
             });
-            let is_hidden = verdict != Verdict::Shown;
+            let (is_hidden, accepted) = (verdict != Verdict::Shown, state.homes.accepted);
             let is_carried = |id: &OrderId| state.orders.iter().any(|carried| carried.id() == id);
             if fix.order_id.as_ref().is_some_and(|id| !is_carried(id)) {
                 return Err(Refusal::NotFound("order"));
@@ -266,7 +252,7 @@ impl Drivers {
                     driver: driver.id.clone(),
                     fix: shown,
                     last_eta: carried.eta,
-                    counts: turn == Turn::Taken,
+                    accepted,
                 }));
             }
             if !is_hidden {

@@ -117,8 +117,8 @@ pub struct Location {
     pub fix: Fix,
     /// The expected arrival from there, as last estimated: see [`Location::eta`].
     pub last_eta: Option<Eta>,
-    /// Whether the report counts against the rate of its driver. One that came too fast, and is shown later, does not.
-    pub counts: bool,
+    /// How many reports of the driver this node has accepted so far.
+    pub accepted: u32,
 }
 
 impl Location {

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::harness::{PATIENCE, Server, TestDb, assignment, settings, until};
 use crate::redis_server::Redis;
 use crate::socket::Socket;
+use crate::tracking::{Watcher, start};
 
 /// The first frame of a live event after `act`, as somebody reads it who listens to Redis, with its channel.
 async fn overheard(redis: &Redis, act: impl AsyncFnOnce()) -> (String, Vec<u8>) {
@@ -141,21 +142,16 @@ async fn a_driver_on_two_nodes_has_one_rate() {
     for socket in &mut sockets {
         assert_eq!(socket.ask("driver:location", fix(47.0)).await["ok"], true);
     }
-    until("both nodes listen to the order", async || redis.channels().await.len() == 1).await;
-    until("each node has counted what was told so far", async || {
-        metric(&a, "ordercast_bus_received_total").await > 0
-            && metric(&b, "ordercast_bus_received_total").await > 0
-    })
-    .await;
+    until("both nodes listen to the order", async || redis.listeners().await == 2).await;
     let mut accepted = 2;
     for n in 0..4 * BURST {
         let (socket, other) = if n % 2 == 0 { (0, &b) } else { (1, &a) };
-        let heard = metric(other, "ordercast_bus_received_total").await;
+        let heard = metric(other, "ordercast_bus_lag_seconds_count").await;
         let answer = sockets[socket].ask("driver:location", fix(47.0)).await;
         if answer["ok"] == true {
             accepted += 1;
             until("the other node hears of it", async || {
-                metric(other, "ordercast_bus_received_total").await > heard
+                metric(other, "ordercast_bus_lag_seconds_count").await > heard
             })
             .await;
         }
@@ -312,7 +308,14 @@ async fn presence_and_figures_are_those_of_all_nodes() {
     let mut there = Socket::connect(&b, "customer", Role::Customer).await;
     let mut again = Socket::connect(&b, "customer", Role::Customer).await;
     let _driver = Socket::connect(&b, "driver", Role::Driver).await;
+    let tracked = start(&a, "tracked").await;
+    let (_watcher, _other) = (Watcher::new(&a, &tracked).await, Watcher::new(&b, &tracked).await);
     for server in [&a, &b] {
+        until("both watchers are counted", async || {
+            let stats = server.admin().get("/stats/tracking").await.body;
+            stats["total_websocket_connections"] == 2 && stats["partial"] == Value::Null
+        })
+        .await;
         let presence = server.admin().get("/users/customer/presence").await.body;
         assert_eq!(presence, json!({"userId": "customer", "online": true, "connections": 3}));
         let presence = server.admin().get("/users/nobody/presence").await.body;
@@ -320,7 +323,7 @@ async fn presence_and_figures_are_those_of_all_nodes() {
         until("the figures are the sum", async || {
             let stats = server.admin().get("/stats").await.body;
             let sockets = &stats["connections"];
-            sockets["total"] == 4
+            sockets["total"] == 6
                 && sockets["byRole"]["customer"] == 3
                 && sockets["byClient"]["realtime"] == 4
                 && stats["drivers"] == 1

@@ -180,7 +180,7 @@ fn live_events() -> Vec<(&'static str, LiveEvent)> {
                 received_at: at(51),
             },
             last_eta: full.then(|| Eta::overridden(at(651), at(51))),
-            counts: true,
+            accepted: 1,
         })
     };
     let announce = |audience, data: &str| {

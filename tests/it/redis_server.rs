@@ -48,6 +48,13 @@ impl Redis {
     pub async fn channels(&self) -> Vec<String> {
         self.send(redis::cmd("PUBSUB").arg("CHANNELS").arg("ordercast1:l:*")).await
     }
+
+    /// How many connections listen to the channels of orders, all together.
+    pub async fn listeners(&self) -> i64 {
+        let (mut ask, channels) = (redis::cmd("PUBSUB"), self.channels().await);
+        let counted: Vec<(String, i64)> = self.send(ask.arg("NUMSUB").arg(channels)).await;
+        counted.into_iter().map(|(_, count)| count).sum()
+    }
 }
 
 impl Drop for Redis {

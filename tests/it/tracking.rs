@@ -20,7 +20,7 @@ use crate::on_both_databases;
 use crate::socket::Socket;
 
 /// Starts a tracking session for an order that does not exist yet, and returns the id of the session.
-async fn start(server: &Server, order: &str) -> String {
+pub async fn start(server: &Server, order: &str) -> String {
     let rider = server.api("rider", Role::Driver);
     let body = json!({"order_id": order, "rider_id": "rider", "dropoff_lat": 5.6037, "dropoff_lng": -0.1869});
     let session = rider.post("/tracking/start", body).await;
@@ -29,10 +29,10 @@ async fn start(server: &Server, order: &str) -> String {
 }
 
 /// A client that watches a tracking session.
-struct Watcher(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub struct Watcher(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Watcher {
-    async fn new(server: &Server, id: &str) -> Self {
+    pub async fn new(server: &Server, id: &str) -> Self {
         let url = format!("ws://{}/ws/tracking/{id}", server.address);
         Self(tokio_tungstenite::connect_async(url).await.expect("a WebSocket").0)
     }

@@ -36,7 +36,6 @@ const HAS_SPEED: u16 = 1 << 1;
 const HAS_ACCURACY: u16 = 1 << 2;
 const HAS_ETA: u16 = 1 << 3;
 const HAS_DRIVER: u16 = 1 << 4;
-const COUNTS_NOT: u16 = 1 << 5;
 
 /// The most that a fix may be ahead of its own frame: clocks are corrected now and then.
 const AHEAD_MS: i64 = 5_000;
@@ -84,8 +83,10 @@ pub struct Moved {
     pub driver: UserId,
     pub fix: Fix,
     pub eta: Option<Eta>,
-    /// Whether the report counts against the rate of its driver: see [`Location::counts`](crate::model::Location::counts).
-    pub counts: bool,
+    /// How many reports of the driver the node has accepted so far. What is lost on the way is made good by the next one.
+    pub accepted: u32,
+    /// The number of that node, as the frame has it.
+    pub node: u16,
 }
 
 /// The ETA of an order changed.
@@ -152,12 +153,12 @@ pub fn read<'a>(
     }
     let sent = Reader { bytes: &header[8..], flags: 0 }.time().ok_or(Forged)?;
     let mut reader = Reader { bytes: &signed[HEADER..], flags: u16::from_be_bytes([f1, f2]) };
-    let body = match reader.body(kind, sent) {
+    let node = u16::from_be_bytes([n1, n2]);
+    let body = match reader.body(kind, node, sent) {
         Known::Yes(body) => Some(body),
         Known::No => None,
         Known::Broken => return Err(Forged),
     };
-    let node = u16::from_be_bytes([n1, n2]);
     Ok((body.map(|body| Frame { node, sent, body }), rest))
 }
 
@@ -209,6 +210,7 @@ impl Writer<'_> {
                 self.number(fix.place.lon());
                 self.time(fix.recorded_at);
                 self.time(fix.received_at);
+                self.out.extend_from_slice(&moved.accepted.to_be_bytes());
                 for (flag, value) in
                     [(HAS_HEADING, fix.heading), (HAS_SPEED, fix.speed), (HAS_ACCURACY, fix.accuracy)]
                 {
@@ -220,9 +222,6 @@ impl Writer<'_> {
                 if let Some(eta) = &moved.eta {
                     self.flags |= HAS_ETA;
                     self.eta(eta);
-                }
-                if !moved.counts {
-                    self.flags |= COUNTS_NOT;
                 }
             }
             Body::Live(Remote::Expected(expected)) => {
@@ -296,9 +295,9 @@ enum Known {
 }
 
 impl Reader<'_> {
-    fn body(&mut self, kind: u8, sent: Time) -> Known {
+    fn body(&mut self, kind: u8, node: u16, sent: Time) -> Known {
         let body = match kind {
-            MOVED => self.moved(sent).map(|moved| Body::Live(Remote::Moved(moved))),
+            MOVED => self.moved(node, sent).map(|moved| Body::Live(Remote::Moved(moved))),
             EXPECTED => self.expected().map(|expected| Body::Live(Remote::Expected(expected))),
             LOG => self.take().map(i64::from_be_bytes).map(Body::Log),
             CONTROL => self.take().map(i64::from_be_bytes).map(Body::Control),
@@ -310,7 +309,7 @@ impl Reader<'_> {
         body.map_or(Known::Broken, Known::Yes)
     }
 
-    fn moved(&mut self, sent: Time) -> Option<Moved> {
+    fn moved(&mut self, node: u16, sent: Time) -> Option<Moved> {
         let order = OrderId::parse(self.text()?).ok()?;
         let driver = UserId::parse(self.text()?).ok()?;
         let (latitude, longitude) = (self.number()?, self.number()?);
@@ -318,6 +317,7 @@ impl Reader<'_> {
             return None;
         }
         let (recorded_at, received_at) = (self.time()?, self.time()?);
+        let accepted = u32::from_be_bytes(self.take()?);
         // A fix from the future would hide all others until then.
         if recorded_at > received_at || (received_at - sent).num_milliseconds() > AHEAD_MS {
             return None;
@@ -332,7 +332,8 @@ impl Reader<'_> {
             driver,
             fix: Fix { place, heading, speed, accuracy, recorded_at, received_at },
             eta,
-            counts: self.flags & COUNTS_NOT == 0,
+            accepted,
+            node,
         })
     }
 

@@ -79,8 +79,9 @@ impl Redis {
             LiveEvent::Location(location) => {
                 let order = location.about.order.id.clone();
                 let (driver, fix, eta) = (location.driver.clone(), location.fix, location.last_eta);
-                let counts = location.counts;
-                (self.of_order(&order), Remote::Moved(Moved { order, driver, fix, eta, counts }))
+                let accepted = location.accepted;
+                let moved = Moved { order, driver, fix, eta, accepted, node: 0 };
+                (self.of_order(&moved.order), Remote::Moved(moved))
             }
             LiveEvent::Eta(change) => {
                 let (order, customer) = (change.order.clone(), change.customer.clone());

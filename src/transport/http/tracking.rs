@@ -1,6 +1,7 @@
 //! `/tracking/…`: tracking sessions, the REST calls beside the WebSocket `/ws/tracking/{id}`.
 
 use std::collections::BTreeMap;
+use std::ops::Not;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::extract::{Body, Caller, UserPath};
+use super::figures::Figures;
 use crate::app::App;
 use crate::base::error::Refusal;
 use crate::base::json::optional;
@@ -137,6 +139,9 @@ pub struct Stats {
     total_websocket_connections: i64,
     status_distribution: BTreeMap<&'static str, i64>,
     sessions_by_recency: Recency,
+    /// Set if a node's connections are missing or old
+    #[serde(skip_serializing_if = "Not::not")]
+    partial: bool,
 }
 
 /// When sessions last had news.
@@ -161,10 +166,12 @@ pub(super) async fn stats(State(site): State<Site>, Caller(who): Caller) -> Resu
         *status_distribution.entry(word(status)).or_default() += count;
     }
     let tracking::Recency { last_5_min, last_hour, older } = stats.recency;
+    let (figures, partial) = Figures::of_all(app);
     Ok(Json(Stats {
         total_active_sessions: stats.active,
-        total_websocket_connections: app.metrics.connections_by(Dialect::Tracking.as_str()),
+        total_websocket_connections: figures.by_client.get(Dialect::Tracking.as_str()).copied().unwrap_or(0),
         status_distribution,
         sessions_by_recency: Recency { last_5_min, last_hour, older },
+        partial,
     }))
 }

@@ -65,6 +65,8 @@ export class Server {
   /** What the binary is started with, and where it listens: a node of a cluster has a network of its own. */
   before = [];
   host = '127.0.0.1';
+  /** Another binary than that of all tests. */
+  bin;
 
   /** Starts a server on a free port, or `port`, with its own SQLite file, or `database`. `env` sets its flags. */
   static async start({ args = [], env = {}, database, port = 0 } = {}) {
@@ -80,7 +82,7 @@ export class Server {
 
   /** Runs the process; again on the same port and database if called a second time. */
   async run() {
-    const { ORDERCAST_BIN: bin } = process.env;
+    const bin = this.bin ?? process.env.ORDERCAST_BIN;
     if (!bin) throw new Error('ORDERCAST_BIN must name the server binary (tests/run sets it)');
     const [program, ...args] = [
       ...this.before, bin, 'serve', '--listen', `${this.host}:${this.port}`, '--jwt-secret', SECRET,

@@ -27,7 +27,8 @@ fn moved() -> Moved {
         driver: UserId::stored("dražen"),
         fix,
         eta: Some(eta),
-        counts: true,
+        accepted: 7,
+        node: 258,
     }
 }
 
@@ -42,7 +43,6 @@ fn frames() -> Vec<(&'static str, Body)> {
     vec![
         ("moved", Body::Live(Remote::Moved(moved()))),
         ("moved, with little known", Body::Live(Remote::Moved(bare))),
-        ("moved, and counts not", Body::Live(Remote::Moved(Moved { counts: false, ..moved() }))),
         ("expected", Body::Live(Remote::Expected(expected))),
         ("expected, with a driver", Body::Live(Remote::Expected(carried))),
         ("log", Body::Log(41)),
