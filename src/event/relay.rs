@@ -90,6 +90,15 @@ impl Relay {
         Ok(())
     }
 
+    /// There is nothing up to this position that is not delivered.
+    pub fn skip_to(&self, position: i64) {
+        self.0.done.send_if_modified(|done| {
+            let is_behind = *done < position;
+            *done = position.max(*done);
+            is_behind
+        });
+    }
+
     /// The newest position that this node has delivered, or written and may deliver yet.
     #[must_use]
     pub fn reached(&self) -> i64 {

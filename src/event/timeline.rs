@@ -13,7 +13,7 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseBackend, EntityTrait, QueryFilter, QuerySelect, Statement,
 };
 
-use super::forgetting;
+use super::{forgetting, log};
 use crate::base::clock::Time;
 use crate::base::db::Db;
 use crate::base::error::Refusal;
@@ -116,6 +116,12 @@ pub async fn settle(db: &Db, timeline: &str, now: Time) -> Result<(bool, i64), R
             .col_expr(log_head::Column::Position, Expr::value(next))
             .col_expr(log_head::Column::LostAfter, Expr::value(head.position));
         forgetting::raise_floor(&tx, next).await?;
+        tracing::error!(
+            known = lost,
+            after = head.position,
+            next,
+            "the PostgreSQL that took over does not have all events: what followed is gone"
+        );
         // Nodes see that they have missed something there, and read the tables.
         control_head::Entity::update_many()
             .col_expr(
@@ -131,6 +137,28 @@ pub async fn settle(db: &Db, timeline: &str, now: Time) -> Result<(bool, i64), R
     update.exec(&tx).await?;
     tx.commit().await?;
     Ok((true, lost))
+}
+
+/// Whoever comes back with what has been told up to now begins anew.
+///
+/// # Errors
+/// Those of the database.
+pub async fn forget_places(db: &Db) -> Result<(), Refusal> {
+    let tx = db.begin().await?;
+    let head = log::head(&tx).await?;
+    forgetting::raise_floor(&tx, head + 1).await?;
+    Ok(tx.commit().await?)
+}
+
+/// The position up to which there is nothing after this one, where events were lost.
+///
+/// # Errors
+/// Those of the database.
+pub async fn gap_after(db: &Db, lost_after: i64) -> Result<i64, Refusal> {
+    // The head first: what is written meanwhile comes after it.
+    let head = log::head(db.writer()).await?;
+    let first = log::after(db.writer(), lost_after).await?.entries.first().map(log::Entry::position);
+    Ok(first.map_or(head, |first| first - 1))
 }
 
 struct Found {

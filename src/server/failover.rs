@@ -22,6 +22,8 @@ struct Known {
     timeline: Option<String>,
     /// When another one was noticed that is not settled yet, and how far this node had come.
     noticed: Option<(Instant, String, Reached)>,
+    /// The timeline before whose first event the gap was stepped over.
+    gap_of: Option<String>,
 }
 
 /// Looks for new timelines, for ever.
@@ -44,12 +46,20 @@ async fn step(sessions: &Sessions, db: &Db, known: &mut Known) -> Result<(), Ref
     let app = sessions.app();
     let Some(head) = timeline::look(db).await? else { return Ok(()) };
     if head.is_settled() {
-        let noticed = known.noticed.take();
-        let before = known.timeline.replace(head.timeline.clone());
-        let is_new = before.is_some_and(|before| before != head.timeline);
-        let reached = noticed.map_or_else(|| reached(sessions), |(_, _, reached)| reached);
+        let is_new = known.timeline.as_ref().is_some_and(|before| *before != head.timeline);
+        let reached = known.noticed.as_ref().map_or_else(|| reached(sessions), |(_, _, reached)| *reached);
         if is_new && head.lost_after.is_some_and(|after| reached.log > after) {
-            begin_anew(sessions).await?;
+            begin_anew(sessions, db).await?;
+        }
+        known.noticed = None;
+        known.timeline = Some(head.timeline.clone());
+        // Whoever waits for the head would wait for the next event.
+        if let Some(after) = head.lost_after
+            && known.gap_of.as_ref() != Some(&head.timeline)
+            && app.events.position() >= after
+        {
+            app.events.skip_to(timeline::gap_after(db, after).await?);
+            known.gap_of = Some(head.timeline);
         }
         return Ok(());
     }
@@ -71,7 +81,6 @@ async fn step(sessions: &Sessions, db: &Db, known: &mut Known) -> Result<(), Ref
     let (_, lost) = timeline::settle(db, &head.timeline, app.clock.now()).await?;
     if lost > 0 {
         app.metrics.log_lost.inc_by(lost.unsigned_abs());
-        tracing::error!(lost, "the PostgreSQL that took over does not have these events: they are gone");
     }
     Ok(())
 }
@@ -81,15 +90,18 @@ fn reached(sessions: &Sessions) -> Reached {
     Reached { log: app.events.reached(), control: app.cluster.control().reached() }
 }
 
-/// This node told its clients what is lost. It forgets all that, and so do they when they come back.
-async fn begin_anew(sessions: &Sessions) -> Result<(), Refusal> {
+/// This node told its clients what is lost. It forgets all that, and so do they when they come back, also those who have heard of
+/// later events meanwhile.
+async fn begin_anew(sessions: &Sessions, db: &Db) -> Result<(), Refusal> {
     let app = sessions.app();
     tracing::warn!("this node has told events that are lost; its clients begin anew");
     app.orders.forget_all();
     sessions.window().forget_all();
     app.drivers.reload().await?;
+    timeline::forget_places(db).await?;
     for session in sessions.all() {
         session.close(CloseReason::Draining);
     }
-    Ok(())
+    // What was told until they were closed.
+    timeline::forget_places(db).await
 }

@@ -37,7 +37,8 @@ export async function run(t) {
   await lead(LOST);
   await told;
   // Not recovered: that is how a stock client learns that it has to ask for the present state.
-  const anew = listeners.map(({ client }) => client.next('connected', () => true, AGAIN_MS).then(({ recovered }) => !recovered, () => false));
+  const back = ({ client }) => eventually(() => client.of('connected').length > 1, 'a listener to come back', AGAIN_MS);
+  const anew = listeners.map((one) => back(one).then(() => !one.client.of('connected').at(-1).recovered, () => false));
   await pgShell('promote_postgres');
 
   // Written as soon as that is possible again.

@@ -326,7 +326,7 @@ async fn presence_and_figures_are_those_of_all_nodes() {
             sockets["total"] == 6
                 && sockets["byRole"]["customer"] == 3
                 && sockets["byClient"]["realtime"] == 4
-                && stats["drivers"] == 1
+                && stats["drivers"] == 2
                 && stats["partial"] == Value::Null
         })
         .await;
