@@ -1,6 +1,6 @@
 //! Records sessions. Many changes share a transaction, so a thousand new clients cost a few commits.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,9 +38,14 @@ struct Pending {
     /// Those of them that another node may have had before.
     resumed: BTreeSet<String>,
     ended: HashMap<String, Time>,
-    orders: HashMap<(String, String), PendingOrder>,
-    waiting: Vec<oneshot::Sender<Result<(), Refusal>>>,
+    orders: HashMap<Subscription, PendingOrder>,
+    waiting: Vec<(Subscription, oneshot::Sender<Result<(), Refusal>>)>,
 }
+
+/// A session and an order.
+type Subscription = (String, String);
+/// Subscriptions that were not written, because another connection has their session by now.
+type Superseded = HashSet<Subscription>;
 
 /// A subscription that is not written yet.
 #[derive(Clone)]
@@ -120,24 +125,29 @@ impl Pending {
                     return;
                 }
                 let pending = PendingOrder { follow, socket, waited: done.is_some() };
-                self.orders.insert((pid.to_string(), order.to_string()), pending);
-                self.waiting.extend(done);
+                let subscription = (pid.to_string(), order.to_string());
+                self.orders.insert(subscription.clone(), pending);
+                self.waiting.extend(done.map(|done| (subscription, done)));
             }
         }
     }
 
     /// Writes everything in one transaction. If the database refuses a value of one session, that must not cost the others,
     /// so each is tried alone and the refused ones are dropped.
-    async fn write_all(&mut self, recovery: &Recovery, beat: bool) -> Result<(), Refusal> {
+    async fn write_all(&mut self, recovery: &Recovery, beat: bool) -> Result<Superseded, Refusal> {
         match self.write(recovery, beat).await {
-            Ok(()) => return Ok(()),
+            Ok(superseded) => return Ok(superseded),
             Err(refusal @ (Refusal::Unavailable | Refusal::Conflict(_))) => return Err(refusal),
             Err(refusal) => tracing::warn!(%refusal, "sessions are written down one by one"),
         }
-        let (mut refused, mut count) = (Ok(()), 0);
+        let (mut refused, mut count) = (Ok(Superseded::new()), 0);
         for one in self.singles() {
             match one.write(recovery, beat).await {
-                Ok(()) => {}
+                Ok(superseded) => {
+                    if let Ok(all) = &mut refused {
+                        all.extend(superseded);
+                    }
+                }
                 // What is written already is written again: that changes nothing.
                 Err(refusal @ (Refusal::Unavailable | Refusal::Conflict(_))) => return Err(refusal),
                 Err(refusal) => {
@@ -153,7 +163,7 @@ impl Pending {
         *self = Self { holders: std::mem::take(&mut self.holders), waiting, ..Self::default() };
         // Callers that wait may be those of the refused ones. They are told to try again.
         self.tell(&refused);
-        Ok(())
+        Ok(Superseded::new())
     }
 
     /// Each change alone, in an order in which they can be written: a subscription needs its session.
@@ -174,7 +184,7 @@ impl Pending {
         began.chain(orders).chain(ended)
     }
 
-    async fn write(&self, recovery: &Recovery, beat: bool) -> Result<(), Refusal> {
+    async fn write(&self, recovery: &Recovery, beat: bool) -> Result<Superseded, Refusal> {
         let tx = recovery.db().begin().await?;
         let before = takeover::holders(&tx, &self.resumed).await?;
         let rows: Vec<_> = self.began.values().cloned().map(socket_session::ActiveModel::from).collect();
@@ -191,11 +201,16 @@ impl Pending {
         let users: BTreeSet<&str> = self.began.values().map(|row| row.user_id.as_str()).collect();
         bound::enforce(&tx, users, recovery.limits().max_sessions_per_user).await?;
         let held = self.held(&tx).await?;
-        let mut rows = Vec::new();
-        for ((session, order), PendingOrder { follow, socket, .. }) in &self.orders {
+        let (mut rows, mut superseded) = (Vec::new(), Superseded::new());
+        for (subscription @ (session, order), PendingOrder { follow, socket, .. }) in &self.orders {
             // Without a row the session cannot be recovered, and with another connection it has other subscriptions.
-            if held.get(session).is_none_or(|holder| **holder != **socket) {
-                continue;
+            match held.get(session) {
+                None => continue,
+                Some(holder) if **holder != **socket => {
+                    superseded.insert(subscription.clone());
+                    continue;
+                }
+                Some(_) => {}
             }
             let (lost_at, asked) = match follow {
                 Follow::Yes(asked) => (None, asked.as_ref()),
@@ -241,7 +256,7 @@ impl Pending {
         if !takeovers.is_empty() {
             recovery.control().appended();
         }
-        Ok(())
+        Ok(superseded)
     }
 
     /// The connections that have the sessions whose subscriptions are to be written. Their rows stay until the end of the
@@ -296,9 +311,10 @@ impl Pending {
     }
 
     /// Answers the callers that wait, and removes what is done. Changes that failed stay, up to a limit.
-    fn tell(&mut self, written: &Result<(), Refusal>) {
-        for waiting in self.waiting.drain(..) {
-            let _ = waiting.send(if written.is_ok() { Ok(()) } else { Err(Refusal::Unavailable) });
+    fn tell(&mut self, written: &Result<Superseded, Refusal>) {
+        for (subscription, waiting) in self.waiting.drain(..) {
+            let counts = written.as_ref().is_ok_and(|superseded| !superseded.contains(&subscription));
+            let _ = waiting.send(if counts { Ok(()) } else { Err(Refusal::Unavailable) });
         }
         // Callers that waited know of the failure.
         self.orders.retain(|_, pending| written.is_err() && !pending.waited);

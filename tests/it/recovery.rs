@@ -182,3 +182,21 @@ async fn reads(server: &Server) -> u64 {
     let line = metrics.lines().find(|line| line.starts_with("ordercast_log_reads_total")).expect("a metric");
     line.split_whitespace().last().expect("a figure").parse().expect("a number")
 }
+
+on_both_databases! {
+    async fn nothing_is_acknowledged_to_a_holder_that_was_superseded(db: TestDb) {
+        let server = Server::start(&db, &[]).await;
+        for order in ["o1", "o2"] {
+            server.order(order).await;
+        }
+        let mut socket = Socket::connect(&server, "customer", Role::Customer).await;
+        assert_eq!(socket.ask("subscribe:order", json!({"orderId": "o1"})).await["ok"], true);
+        let database = Database::connect(db.url()).await.expect("the database");
+        // Another connection has got the session, and this node has not heard of it yet.
+        let taken = "UPDATE socket_session SET socket = 'another'";
+        assert_eq!(database.execute_unprepared(taken).await.expect("taken").rows_affected(), 1);
+        let refused = socket.ask("subscribe:order", json!({"orderId": "o2"})).await;
+        assert_eq!((&refused["ok"], &refused["error"]["code"]), (&json!(false), &json!("unavailable")), "{refused}");
+        server.stop().await;
+    }
+}
