@@ -62,6 +62,7 @@ async function queued(cluster, [first, second, third]) {
   await change(cluster, followed.id, ['accepted']);
   await holder.until(() => holder.updates(followed.id).some(({ payload }) => payload.status === 'accepted'), HEARD_MS);
   first.freeze();
+  await first.frozen();
   const answer = holder.ask('subscribe:order', { orderId: unheard.id });
   const session = { pid: holder.pid, offset: holder.offset };
   const next = new Claim(second, SERVICE, session);

@@ -1,7 +1,8 @@
 // Three nodes of one database behind the proxy, for one scenario.
+import { readdirSync, readFileSync } from 'node:fs';
 import { mkdtemp } from 'node:fs/promises';
 import path from 'node:path';
-import { postgresDatabase, Server, SERVICE } from '../../clients/support/server.mjs';
+import { eventually, postgresDatabase, Server, SERVICE } from '../../clients/support/server.mjs';
 import { clustered } from './binary.mjs';
 import { ADDRESS, on } from './net.mjs';
 import { FORWARD_PORT, PORT } from './services.mjs';
@@ -54,6 +55,13 @@ class Node extends Server {
   }
 
   freeze() { this.child.kill('SIGSTOP'); }
+  /** None of its threads runs any more. */
+  frozen() {
+    const tasks = `/proc/${this.child.pid}/task`;
+    const stands = (task) => readFileSync(`${tasks}/${task}/stat`, 'utf8').split(') ').at(-1).startsWith('T');
+    return eventually(() => readdirSync(tasks).every(stands), `${this.name} to stand still`);
+  }
+
   thaw() { this.child.kill('SIGCONT'); }
 
   /** SIGTERM; it must end by itself, with 0. */
