@@ -3,8 +3,8 @@
 use entity::{event_audience, log_head, order_event};
 use sea_orm::sea_query::{Order, Query};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DatabaseBackend, DatabaseTransaction, EntityTrait, QueryFilter,
-    QueryOrder, QuerySelect, Select,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect, Select,
 };
 use serde::{Serialize, Serializer};
 use smallvec::SmallVec;
@@ -91,24 +91,7 @@ impl Serialize for Audiences {
 /// Those of the database.
 pub async fn head(db: &impl ConnectionTrait) -> Result<i64, Refusal> {
     let row = log_head::Entity::find_by_id(1).one(db).await?;
-    row.map(|head| head.position).ok_or_else(no_head)
-}
-
-/// Waits until no other transaction appends to the log, and keeps others out until the end of this one. For work that
-/// locks rows which many transactions need, such as the counter of order numbers: it must not hold them while it waits
-/// for the log. On `SQLite` the transaction itself is the lock.
-///
-/// # Errors
-/// Those of the database.
-pub async fn take_turn(tx: &DatabaseTransaction) -> Result<(), Refusal> {
-    if tx.get_database_backend() != DatabaseBackend::Sqlite {
-        log_head::Entity::find_by_id(1).lock_exclusive().one(tx).await?.ok_or_else(no_head)?;
-    }
-    Ok(())
-}
-
-fn no_head() -> Refusal {
-    Refusal::internal("the log has no head row")
+    row.map(|head| head.position).ok_or_else(|| Refusal::internal("the log has no head row"))
 }
 
 /// One entry of the log.

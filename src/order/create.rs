@@ -5,9 +5,9 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use entity::{idempotency_key, order as row, order_item, order_number, status_history};
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter};
 
+use super::names::{self, Reserved};
 use super::writer::Other;
 use super::{Orders, read};
 use crate::base::clock::{Clock, Time};
@@ -21,8 +21,6 @@ use crate::model::{
     PaymentStatus, Permit, Principal, Right, Role, UserId,
 };
 
-/// How often the search for a free number of the day goes on. It doubles its step, so this skips a million taken numbers.
-const NUMBER_TRIES: u32 = 20;
 /// How often a creation is tried again after a concurrent one took the same key or number.
 const TRIES: usize = 3;
 
@@ -48,24 +46,32 @@ pub(super) async fn create(
         };
         Refusal::Forbidden(detail.to_owned())
     })?;
-    if who.role == Role::Customer && new.order_number.as_ref().is_some_and(|number| is_made_form(&number.0)) {
+    if who.role == Role::Customer
+        && new.order_number.as_ref().is_some_and(|number| names::is_made_form(&number.0))
+    {
         return Err(Refusal::invalid("orderNumber", "must not have the form of numbers that are made here"));
     }
     let new = build(&orders.clock, new);
     let id = new.id.clone();
+    let reserved = if new.order_number.is_empty() { orders.reserve_number().await? } else { None };
+    let number = reserved.as_ref().map_or_else(|| new.order_number.clone(), Reserved::text);
+    let key = idempotency.as_ref().map(|asked| format!("key {} {}", asked.key, who.id));
+    // Without a number yet, those that take the next one from the counter have this name in common.
+    let names: Vec<_> = [format!("number {number}")].into_iter().chain(key).collect();
     // The writer may run it more than once.
-    let request = Arc::new((who.clone(), new, idempotency));
+    let request = Arc::new((who.clone(), new, idempotency, reserved));
     let (lifetime, mut attempt) = (orders.key_lifetime, 1);
     loop {
         let request = Arc::clone(&request);
         let work: Other = Box::new(move |tx| {
             let request = Arc::clone(&request);
             Box::pin(async move {
-                let (who, new, idempotency) = &*request;
-                insert(tx, permit, who, new.clone(), idempotency.as_ref(), lifetime).await
+                let (who, new, idempotency, reserved) = &*request;
+                let asked = idempotency.as_ref().map(|asked| (asked, lifetime));
+                insert(tx, permit, who, new.clone(), asked, reserved.as_ref()).await
             })
         });
-        match orders.write(id.clone(), work).await {
+        match orders.write(id.clone(), names.clone(), work).await {
             // A concurrent request took the same key or number.
             Err(Refusal::Conflict(_)) if attempt < TRIES => attempt += 1,
             answer => return answer,
@@ -141,20 +147,20 @@ async fn insert(
     permit: Permit,
     who: &Principal,
     mut order: Order,
-    idempotency: Option<&Idempotency>,
-    key_lifetime: TimeDelta,
+    idempotency: Option<(&Idempotency, TimeDelta)>,
+    reserved: Option<&Reserved>,
 ) -> Result<(Order, Vec<OrderEvent>), Refusal> {
     let now = order.created_at;
-    if let Some(asked) = idempotency
-        && let Some(first) = first_answer(tx, who, asked, now - key_lifetime).await?
+    if let Some((asked, lifetime)) = idempotency
+        && let Some(first) = first_answer(tx, who, asked, now - lifetime).await?
     {
         return Ok((first, Vec::new()));
     }
     if row::Entity::find_by_id(order.id.as_str()).one(tx).await?.is_some() {
         return Err(Refusal::Taken("id"));
     }
-    let created = write(tx, permit, &mut order, &who.id).await?;
-    if let Some(asked) = idempotency {
+    let created = write(tx, permit, &mut order, &who.id, reserved).await?;
+    if let Some((asked, _)) = idempotency {
         let key = idempotency_key::ActiveModel {
             user_id: Set(who.id.to_string()),
             key: Set(asked.key.clone()),
@@ -167,18 +173,19 @@ async fn insert(
     Ok((order, vec![created]))
 }
 
-/// Writes the rows of a new order and gives it a number if it has none. Returns the event. Takes the proof that the
-/// caller may create the order.
+/// Writes the rows of a new order and gives it a number if it has none: the reserved one, if there is one. Returns the
+/// event. Takes the proof that the caller may create the order.
 pub(crate) async fn write(
     tx: &DatabaseTransaction,
     _: Permit,
     order: &mut Order,
     by: &UserId,
+    reserved: Option<&Reserved>,
 ) -> Result<OrderEvent, Refusal> {
     let now = order.created_at;
     if order.order_number.is_empty() {
-        order.order_number = free_number(tx, now).await?;
-    } else if number_taken(tx, &order.order_number).await? {
+        order.order_number = names::free_number(tx, now, reserved).await?;
+    } else if names::is_taken(tx, &order.order_number).await? {
         return Err(Refusal::Taken("orderNumber"));
     }
     row::Entity::insert(active(order)).exec_without_returning(tx).await?;
@@ -238,40 +245,6 @@ async fn first_answer(
         idempotency_key::Entity::delete_by_id(id).exec(tx).await?;
     }
     Ok(first)
-}
-
-/// The next free number of the day, `RND-YYYYMMDD-NNNN`.
-async fn free_number(tx: &DatabaseTransaction, now: Time) -> Result<String, Refusal> {
-    use order_number::{ActiveModel, Column, Entity};
-    let day = now.format("%Y%m%d").to_string();
-    for attempt in 0..NUMBER_TRIES {
-        let step = 1_i64 << attempt.saturating_sub(1);
-        Entity::insert(ActiveModel { day: Set(day.clone()), last: Set(step) })
-            .on_conflict(
-                OnConflict::column(Column::Day)
-                    .value(Column::Last, Expr::col((Entity, Column::Last)).add(step))
-                    .to_owned(),
-            )
-            .exec_without_returning(tx)
-            .await?;
-        let row = Entity::find_by_id(day.clone()).one(tx).await?;
-        let number = format!("RND-{day}-{:04}", row.map_or(1, |row| row.last));
-        if !number_taken(tx, &number).await? {
-            return Ok(number);
-        }
-    }
-    Err(Refusal::Taken("orderNumber"))
-}
-
-/// Whether it looks like a number that [`free_number`] makes. Only staff may bring such numbers, from another system: a
-/// customer could take those of the day ahead.
-fn is_made_form(number: &str) -> bool {
-    number.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("RND-"))
-}
-
-async fn number_taken(tx: &DatabaseTransaction, number: &str) -> Result<bool, Refusal> {
-    let found = row::Entity::find().filter(row::Column::OrderNumber.eq(number)).one(tx).await?;
-    Ok(found.is_some())
 }
 
 /// The row of an order in memory. It has only those details of the payment that the order has.

@@ -4,6 +4,7 @@ pub(crate) mod change;
 pub mod create;
 pub(crate) mod draft;
 mod known;
+pub(crate) mod names;
 pub mod read;
 pub mod snapshot;
 pub mod writer;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 
 use self::create::Idempotency;
+use self::names::{Numbers, Reserved};
 use self::read::{Cursor, Page, PageSize};
 use self::snapshot::{Snapshot, Snapshots};
 use self::writer::{Work, Writer};
@@ -21,6 +23,7 @@ use crate::base::config::Limits;
 use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
+use crate::cluster::Cluster;
 use crate::event::log;
 use crate::event::relay::Relay;
 use crate::model::new_order::NewOrder;
@@ -33,6 +36,7 @@ pub struct Orders {
     clock: Clock,
     events: Relay,
     writer: Writer,
+    numbers: Numbers,
     snapshots: Arc<Snapshots>,
     /// How long an `Idempotency-Key` is kept.
     key_lifetime: TimeDelta,
@@ -48,13 +52,15 @@ impl Orders {
         clock: Clock,
         events: Relay,
         writer: Writer,
+        cluster: Cluster,
         limits: &Limits,
         metrics: Metrics,
     ) -> Self {
         let key_lifetime = TimeDelta::hours(i64::from(limits.idempotency_hours));
         let snapshots = Arc::new(Snapshots::new(limits.snapshot_bytes));
         let page_bytes = limits.page_bytes_max;
-        Self { db, clock, events, writer, snapshots, key_lifetime, page_bytes, metrics }
+        let numbers = Numbers::new(db.clone(), cluster);
+        Self { db, clock, events, writer, numbers, snapshots, key_lifetime, page_bytes, metrics }
     }
 
     /// Creates an order, or finds the one that this key created before. The answer is then the same as the first one.
@@ -93,12 +99,26 @@ impl Orders {
         self.writer.write(id.clone(), Work::Change { who: who.clone(), asked }).await
     }
 
-    /// Runs other work that creates or reads an order in the write path.
+    /// Reserves a number for a new order, unless this node is alone.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub(crate) async fn reserve_number(&self) -> Result<Option<Reserved>, Refusal> {
+        self.numbers.reserve(self.clock.now()).await
+    }
+
+    /// Runs other work that creates or reads an order in the write path. The names are what it takes besides the id, see
+    /// [`Work::Other`].
     ///
     /// # Errors
     /// Those of the work; see [`Writer::write`].
-    pub async fn write(&self, id: OrderId, work: writer::Other) -> Result<Order, Refusal> {
-        self.writer.write(id, Work::Other(work)).await
+    pub async fn write(
+        &self,
+        id: OrderId,
+        names: Vec<String>,
+        work: writer::Other,
+    ) -> Result<Order, Refusal> {
+        self.writer.write(id, Work::Other { names, work }).await
     }
 
     /// One order that the caller is party to, and as which party.

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::draft::Draft;
 use super::known::Known;
+use super::names;
 use crate::base::clock::{Clock, instant};
 use crate::base::db::{ACQUIRE_TIMEOUT, Db};
 use crate::base::error::Refusal;
@@ -39,8 +40,9 @@ const PATIENCE: Duration = Duration::from_millis(2);
 pub enum Work {
     /// A change of an existing order.
     Change { who: Principal, asked: Asked },
-    /// Other work that creates or reads the order. It may run more than once, but commits once.
-    Other(Other),
+    /// Other work that creates or reads the order. It may run more than once, but commits once. The names are what it
+    /// takes for the order besides its id, each with its kind, such as `number 7`. They are locked first.
+    Other { names: Vec<String>, work: Other },
 }
 
 /// Reads and writes in the given transaction, but not the log. Returns the order and the events.
@@ -268,23 +270,24 @@ impl Group {
                     }
                     Some(order.map(|order| (order, (after > before).then_some(after))))
                 }
-                Work::Other(_) => None,
+                Work::Other { .. } => None,
             });
         }
         draft.write(&tx).await?;
         let mut events = std::mem::take(&mut draft.events);
-        let has_turn = requests.iter().any(|request| matches!(request.work, Work::Other(_)));
-        if has_turn {
-            let asked = instant();
-            log::take_turn(&tx).await?;
-            self.metrics.log_wait.observe(asked.elapsed().as_secs_f64());
-        }
+        let names = requests.iter().filter_map(|request| match &request.work {
+            Work::Other { names, .. } => {
+                Some(names.iter().map(String::as_str).chain([request.order.as_str()]))
+            }
+            Work::Change { .. } => None,
+        });
+        names::lock(&tx, &names.flatten().collect()).await?;
         for (request, answer) in requests.iter().zip(&mut answers) {
-            if let Work::Other(work) = &request.work {
+            if let Work::Other { work, .. } = &request.work {
                 *answer = Some(in_savepoint(&tx, work, &mut events).await?);
             }
         }
-        self.log_and_commit(tx, &mut events, &etas, has_turn).await?;
+        self.log_and_commit(tx, &mut events, &etas).await?;
         self.known.keep(draft.into_orders());
         let placed = |(order, events_up_to): (Order, Option<usize>)| {
             let last = events_up_to.and_then(|count| events.get(count - 1));
@@ -301,7 +304,6 @@ impl Group {
         tx: DatabaseTransaction,
         events: &mut [OrderEvent],
         etas: &[Notice],
-        has_turn: bool,
     ) -> Result<(), Refusal> {
         if events.is_empty() && etas.is_empty() {
             return Ok(tx.commit().await?);
@@ -310,9 +312,7 @@ impl Group {
             let asked = instant();
             log::append(&tx, events).await?;
             // The statement that waits for the head writes the events, too.
-            if !has_turn {
-                self.metrics.log_wait.observe(asked.elapsed().as_secs_f64());
-            }
+            self.metrics.log_wait.observe(asked.elapsed().as_secs_f64());
         }
         self.control.append(&tx, etas).await?;
         let started = instant();

@@ -137,7 +137,15 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
         metrics.clone(),
     );
     let (trail, trail_writer) = Trail::new(db.clone(), clock.clone(), &limits, metrics.clone());
-    let orders = Orders::new(db.clone(), clock.clone(), events.clone(), writer, &limits, metrics.clone());
+    let orders = Orders::new(
+        db.clone(),
+        clock.clone(),
+        events.clone(),
+        writer,
+        cluster.clone(),
+        &limits,
+        metrics.clone(),
+    );
     auth.prepare().await;
     events.begin().await.map_err(ServerError::Start)?;
     let opened = Recovery::open(db.clone(), clock.clone(), limits.clone(), control).await;

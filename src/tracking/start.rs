@@ -18,6 +18,7 @@ use crate::model::{
 };
 use crate::order::change::Step;
 use crate::order::draft::Draft;
+use crate::order::names::Reserved;
 use crate::order::writer::Other;
 use crate::order::{create, read};
 
@@ -61,20 +62,25 @@ impl Tracking {
         // The writer may run it more than once. The last run is the one that is committed.
         let started = Arc::new(Mutex::new(None));
         let request = Arc::new((who.clone(), new, rider));
+        let reserved = Arc::new(self.orders.reserve_number().await?);
+        let names: Vec<_> = reserved.iter().map(|number| format!("number {}", number.text())).collect();
         let mut attempt = 1;
         loop {
             let (tracking, request, result) = (self.clone(), Arc::clone(&request), Arc::clone(&started));
+            let reserved = Arc::clone(&reserved);
             let work: Other = Box::new(move |tx| {
                 let (tracking, request, result) =
                     (tracking.clone(), Arc::clone(&request), Arc::clone(&result));
+                let reserved = Arc::clone(&reserved);
                 Box::pin(async move {
                     let (who, new, rider) = &*request;
-                    let (session, order, events) = tracking.try_start(tx, permit, who, new, rider).await?;
+                    let (session, order, events) =
+                        tracking.try_start(tx, permit, who, (new, rider), reserved.as_ref().as_ref()).await?;
                     *result.lock().await = Some(session);
                     Ok((order, events))
                 })
             });
-            match self.orders.write(id.clone(), work).await {
+            match self.orders.write(id.clone(), names.clone(), work).await {
                 Err(Refusal::Conflict(_)) if attempt < TRIES => attempt += 1,
                 Err(refusal) => return Err(refusal),
                 Ok(order) => {
@@ -90,8 +96,8 @@ impl Tracking {
         tx: &DatabaseTransaction,
         permit: Permit,
         who: &Principal,
-        new: &NewSession,
-        rider: &UserId,
+        (new, rider): (&NewSession, &UserId),
+        reserved: Option<&Reserved>,
     ) -> Result<(TrackingSession, Order, Vec<OrderEvent>), Refusal> {
         let now = self.clock.now();
         let id = TrackingId::from_random(&self.clock.alphanumeric(ID_LENGTH));
@@ -106,7 +112,7 @@ impl Tracking {
             let dropoff = new.dropoff.ok_or_else(|| Refusal::invalid("dropoff_lat", "is required"))?;
             let mut order = minimal(new, &id, dropoff, now);
             let mut draft = Draft::new(now);
-            draft.add(create::write(tx, permit, &mut order, &who.id).await?);
+            draft.add(create::write(tx, permit, &mut order, &who.id, reserved).await?);
             let driver = Driver { id: rider.clone(), name: rider.to_string(), phone: None };
             order = draft.step(&order.id, Step::hand_over(permit, driver), &who.id)?;
             draft.write(tx).await?;

@@ -1,5 +1,7 @@
 //! Several processes on one database, and processes of different versions.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use chrono::TimeDelta;
 use ordercast::base::clock::{Clock, from_millis};
 use ordercast::base::db::Db;
@@ -159,23 +161,39 @@ on_both_databases! {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_counter_of_order_numbers_is_free_while_a_creation_waits_for_the_log() {
-    let Some(db) = TestDb::postgres().await else { return };
-    let server = Server::start(&db, &[]).await;
-    server.order("first").await;
-    let database = Db::connect(&db.url()).await.expect("database");
-    let held = database.begin().await.expect("a transaction");
-    held.execute_unprepared("UPDATE log_head SET position = position").await.expect("held");
-    let admin = server.admin();
-    let made = tokio::spawn(async move { admin.post("/orders", new_order("second")).await });
-    until("the creation waits", async || {
+/// Two nodes that know of each other.
+async fn two_nodes(db: &TestDb) -> [Server; 2] {
+    let nodes = [Server::start(db, &[]).await, Server::start(db, &[]).await];
+    for node in &nodes {
+        until("the nodes see each other", async || {
+            node.admin().get("/cluster").await.body["nodes"].as_array().is_some_and(|nodes| nodes.len() == 2)
+        })
+        .await;
+    }
+    nodes
+}
+
+async fn until_somebody_waits(database: &Db) {
+    until("a statement waits for a lock", async || {
         let waiting =
             "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
         let statement = sea_orm::Statement::from_string(sea_orm::DbBackend::Postgres, waiting);
         !database.reader().query_all_raw(statement).await.expect("read").is_empty()
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_counter_of_order_numbers_is_free_while_a_creation_waits_for_the_log() {
+    let Some(db) = TestDb::postgres().await else { return };
+    let [server, other] = two_nodes(&db).await;
+    server.order("first").await;
+    let database = Db::connect(&db.url()).await.expect("database");
+    let held = database.begin().await.expect("a transaction");
+    held.execute_unprepared("UPDATE log_head SET position = position").await.expect("held");
+    let admin = server.admin();
+    let made = tokio::spawn(async move { admin.post("/orders", new_order("second")).await });
+    until_somebody_waits(&database).await;
     let counter = database.begin().await.expect("a transaction");
     counter
         .execute_unprepared("SELECT * FROM order_number FOR UPDATE NOWAIT")
@@ -186,4 +204,84 @@ async fn the_counter_of_order_numbers_is_free_while_a_creation_waits_for_the_log
     assert_eq!(made.await.expect("no panic").status, 201);
     database.close().await;
     server.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_free_while_another_node_creates() {
+    let Some(db) = TestDb::postgres().await else { return };
+    let [server, other] = two_nodes(&db).await;
+    server.order("first").await;
+    let database = Db::connect(&db.url()).await.expect("database");
+    let held = database.begin().await.expect("a transaction");
+    held.execute_unprepared("LOCK TABLE order_item IN EXCLUSIVE MODE").await.expect("held");
+    let admin = server.admin();
+    let made = tokio::spawn(async move { admin.post("/orders", new_order("second")).await });
+    until_somebody_waits(&database).await;
+    assert_eq!(other.admin().status("first", "accepted").await["status"], "accepted");
+    assert!(!made.is_finished(), "the creation waited all the time");
+    held.rollback().await.expect("released");
+    assert_eq!(made.await.expect("no panic").status, 201);
+    database.close().await;
+    server.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_create_at_the_same_time_make_different_numbers() {
+    const EACH: usize = 50;
+    let Some(db) = TestDb::postgres().await else { return };
+    let nodes = two_nodes(&db).await;
+    // Staff brought a number of the first block from another system.
+    let day = Clock::System.now().format("%Y%m%d");
+    let mut by_hand = new_order("by-hand");
+    by_hand["orderNumber"] = json!(format!("RND-{day}-0005"));
+    assert_eq!(nodes[0].admin().post("/orders", by_hand).await.status, 201);
+    let creations = (0..2 * EACH).map(|n| {
+        let admin = nodes[n % 2].admin();
+        async move { (n % 2, admin.post("/orders", new_order(&format!("o{n}"))).await) }
+    });
+    let mut numbers = BTreeSet::from([5]);
+    let mut blocks = [BTreeSet::new(), BTreeSet::new()];
+    for (node, made) in futures_util::future::join_all(creations).await {
+        assert_eq!(made.status, 201, "{}", made.body);
+        let number = made.body["orderNumber"].as_str().expect("a number");
+        let number: i64 =
+            number.rsplit('-').next().and_then(|last| last.parse().ok()).expect("RND-day-number");
+        assert!(numbers.insert(number), "{number} is given twice");
+        blocks[node].insert((number - 1) / 32);
+    }
+    assert_eq!(numbers.len(), 2 * EACH + 1);
+    assert!(blocks.iter().all(|blocks| blocks.len() >= 2), "each node has used a block up: {blocks:?}");
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+// As when a proxy sends to another node what the first one was slow to answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn retries_that_cross_each_other_on_two_nodes_make_one_order_each() {
+    const KEYS: usize = 12;
+    let Some(db) = TestDb::postgres().await else { return };
+    let nodes = two_nodes(&db).await;
+    for round in 0..10 {
+        let create = |node: &Server, key: usize| {
+            let mut body = new_order("any");
+            body.as_object_mut().expect("an object").remove("id");
+            let key_header = format!("round-{round}-key-{key}");
+            let request = node.admin().request("POST", "/orders").header("idempotency-key", key_header);
+            async move { (key, crate::harness::Api::send(request.json(&body)).await) }
+        };
+        let there = (0..KEYS).map(|key| create(&nodes[0], key));
+        let back = (0..KEYS).rev().map(|key| create(&nodes[1], key));
+        let mut orders = BTreeMap::new();
+        for (key, made) in futures_util::future::join_all(there.chain(back)).await {
+            assert!(matches!(made.status, 200 | 201), "{}: {}", made.status, made.body);
+            let id = made.body["id"].clone();
+            assert_eq!(orders.entry(key).or_insert_with(|| id.clone()), &id, "one order for key {key}");
+        }
+    }
+    for node in nodes {
+        node.stop().await;
+    }
 }

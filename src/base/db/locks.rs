@@ -16,6 +16,9 @@ pub enum AdvisoryLock {
     Erasure = 0x6b65_6570_0002,
 }
 
+/// The first of the two keys of the locks of names, see `order/names.rs`. Locks with one key are apart from those with two.
+pub const NAME_LOCKS: i32 = 0x006e_616d;
+
 impl AdvisoryLock {
     /// The number in the database.
     #[must_use]

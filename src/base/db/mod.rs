@@ -18,7 +18,7 @@ use sea_orm::{
 use serde::Serialize;
 
 pub use self::failure::{FailureKind, failure_kind};
-pub use self::locks::AdvisoryLock;
+pub use self::locks::{AdvisoryLock, NAME_LOCKS};
 pub use self::many::InsertMany;
 use self::postgres::Trust;
 use super::clock::{Time, instant, rfc3339};
