@@ -7,11 +7,8 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use entity::{server_node, session_order, socket_session};
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect,
-};
+use sea_orm::sea_query::{Expr, ExprTrait, LockType, OnConflict};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -186,7 +183,8 @@ impl Pending {
 
     async fn write(&self, recovery: &Recovery, beat: bool) -> Result<Superseded, Refusal> {
         let tx = recovery.db().begin().await?;
-        let before = takeover::holders(&tx, &self.resumed).await?;
+        let resumed = self.resumed.iter().map(String::as_str);
+        let before = takeover::holders(&tx, resumed, LockType::Update).await?;
         let rows: Vec<_> = self.began.values().cloned().map(socket_session::ActiveModel::from).collect();
         for rows in rows.chunks(BATCH) {
             use socket_session::Column;
@@ -200,13 +198,14 @@ impl Pending {
         }
         let users: BTreeSet<&str> = self.began.values().map(|row| row.user_id.as_str()).collect();
         bound::enforce(&tx, users, recovery.limits().max_sessions_per_user).await?;
-        let held = self.held(&tx).await?;
+        let sessions: BTreeSet<&str> = self.orders.keys().map(|(session, _)| session.as_str()).collect();
+        let held = takeover::holders(&tx, sessions, LockType::Share).await?;
         let (mut rows, mut superseded) = (Vec::new(), Superseded::new());
         for (subscription @ (session, order), PendingOrder { follow, socket, .. }) in &self.orders {
             // Without a row the session cannot be recovered, and with another connection it has other subscriptions.
             match held.get(session) {
                 None => continue,
-                Some(holder) if **holder != **socket => {
+                Some(row) if *row.socket != **socket => {
                     superseded.insert(subscription.clone());
                     continue;
                 }
@@ -257,24 +256,6 @@ impl Pending {
             recovery.control().appended();
         }
         Ok(superseded)
-    }
-
-    /// The connections that have the sessions whose subscriptions are to be written. Their rows stay until the end of the
-    /// transaction.
-    async fn held(&self, tx: &DatabaseTransaction) -> Result<HashMap<String, String>, Refusal> {
-        use socket_session::Column;
-        let sessions: BTreeSet<&str> = self.orders.keys().map(|(session, _)| session.as_str()).collect();
-        let mut held = HashMap::with_capacity(sessions.len());
-        for sessions in sessions.into_iter().collect::<Vec<_>>().chunks(BATCH) {
-            let rows = socket_session::Entity::find()
-                .filter(Column::Id.is_in(sessions.iter().copied()))
-                .order_by_asc(Column::Id)
-                .lock_shared()
-                .all(tx)
-                .await?;
-            held.extend(rows.into_iter().map(|row| (row.id, row.socket)));
-        }
-        Ok(held)
     }
 
     /// Sessions that ended in one batch get one time. The difference does not matter for a limit of hours.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use entity::socket_session::{self, Column, Model};
-use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::sea_query::{Expr, ExprTrait, LockType};
 use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::store::BATCH;
@@ -24,17 +24,20 @@ pub(super) fn is_later() -> Expr {
     Expr::col(held).is_null().or(Expr::col(held).lt(Expr::col(new))).or(at_once)
 }
 
-/// The rows of these sessions by id. They stay as they are until the end of the transaction, apart from its own changes.
+/// The rows of these sessions by id. They stay as they are until the end of the transaction, apart from its own changes, which take
+/// an exclusive lock.
 pub(super) async fn holders(
     tx: &DatabaseTransaction,
-    sessions: &BTreeSet<String>,
+    sessions: impl IntoIterator<Item = &str>,
+    lock: LockType,
 ) -> Result<HashMap<String, Model>, Refusal> {
+    let sessions: Vec<_> = sessions.into_iter().collect();
     let mut found = HashMap::with_capacity(sessions.len());
-    for sessions in sessions.iter().collect::<Vec<_>>().chunks(BATCH) {
+    for sessions in sessions.chunks(BATCH) {
         let rows = socket_session::Entity::find()
             .filter(Column::Id.is_in(sessions.iter().copied()))
             .order_by_asc(Column::Id)
-            .lock_exclusive()
+            .lock(lock)
             .all(tx)
             .await?;
         found.extend(rows.into_iter().map(|row| (row.id.clone(), row)));
@@ -53,7 +56,7 @@ pub(super) async fn notices(
     if resumed.is_empty() || is_disabled("fence") {
         return Ok(Vec::new());
     }
-    let now = holders(tx, resumed).await?;
+    let now = holders(tx, resumed.iter().map(String::as_str), LockType::Update).await?;
     let told = now.into_values().filter_map(|row| {
         let ours = began.get(&row.id)?;
         let lost = row.socket != ours.socket;

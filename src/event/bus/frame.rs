@@ -12,33 +12,19 @@
 //! | … | fields |
 //! | 8 | tag: the beginning of HMAC-SHA256 over the channel, a zero byte and everything before the tag |
 
+mod fields;
+
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 
-use crate::base::clock::{Time, from_millis};
+use self::fields::{Known, Reader, Writer, kind};
+use crate::base::clock::Time;
 use crate::base::config::is_disabled;
-use crate::model::{Eta, EtaSource, Fix, OrderId, Point, UserId};
+use crate::model::{Eta, Fix, OrderId, UserId};
 
 const VERSION: u8 = 1;
 const HEADER: usize = 14;
 const TAG: usize = 8;
-
-const MOVED: u8 = 1;
-const EXPECTED: u8 = 2;
-const LOG: u8 = 3;
-const CONTROL: u8 = 4;
-const BEAT: u8 = 5;
-const ASK: u8 = 6;
-const ANSWER: u8 = 7;
-
-const HAS_HEADING: u16 = 1;
-const HAS_SPEED: u16 = 1 << 1;
-const HAS_ACCURACY: u16 = 1 << 2;
-const HAS_ETA: u16 = 1 << 3;
-const HAS_DRIVER: u16 = 1 << 4;
-
-/// The most that a fix may be ahead of its own frame: clocks are corrected now and then.
-const AHEAD_MS: i64 = 5_000;
 
 /// One message of one node.
 #[derive(Clone, Debug, PartialEq)]
@@ -180,229 +166,6 @@ fn tag(channel: &str, signed: &[u8], key: &hmac::Key) -> [u8; TAG] {
     let mut tag = [0; TAG];
     tag.copy_from_slice(&context.sign().as_ref()[..TAG]);
     tag
-}
-
-const fn kind(body: &Body) -> u8 {
-    match body {
-        Body::Live(Remote::Moved(_)) => MOVED,
-        Body::Live(Remote::Expected(_)) => EXPECTED,
-        Body::Log(_) => LOG,
-        Body::Control(_) => CONTROL,
-        Body::Beat(_) => BEAT,
-        Body::Ask { .. } => ASK,
-        Body::Answer { .. } => ANSWER,
-    }
-}
-
-struct Writer<'a> {
-    out: &'a mut Vec<u8>,
-    flags: u16,
-}
-
-impl Writer<'_> {
-    fn body(&mut self, body: &Body) {
-        match body {
-            Body::Live(Remote::Moved(moved)) => {
-                self.text(moved.order.as_str());
-                self.text(moved.driver.as_str());
-                let fix = &moved.fix;
-                self.number(fix.place.lat());
-                self.number(fix.place.lon());
-                self.time(fix.recorded_at);
-                self.time(fix.received_at);
-                self.out.extend_from_slice(&moved.accepted.to_be_bytes());
-                for (flag, value) in
-                    [(HAS_HEADING, fix.heading), (HAS_SPEED, fix.speed), (HAS_ACCURACY, fix.accuracy)]
-                {
-                    if let Some(value) = value {
-                        self.flags |= flag;
-                        self.number(value);
-                    }
-                }
-                if let Some(eta) = &moved.eta {
-                    self.flags |= HAS_ETA;
-                    self.eta(eta);
-                }
-            }
-            Body::Live(Remote::Expected(expected)) => {
-                self.text(expected.order.as_str());
-                self.text(expected.customer.as_str());
-                self.eta(&expected.eta);
-                if let Some(driver) = &expected.driver {
-                    self.flags |= HAS_DRIVER;
-                    self.text(driver.as_str());
-                }
-            }
-            Body::Log(position) | Body::Control(position) => self.bytes(&position.to_be_bytes()),
-            Body::Beat(at) => self.bytes(&at.to_be_bytes()),
-            Body::Ask { id, question } => {
-                self.bytes(&id.to_be_bytes());
-                let (kind, about) = match question {
-                    Question::Presence(user) => (1, user.as_str()),
-                    Question::Revoked(user) => (2, user.as_str()),
-                    Question::Reports(driver) => (3, driver.as_str()),
-                };
-                self.bytes(&[kind]);
-                self.text(about);
-            }
-            Body::Answer { id, count } => {
-                self.bytes(&id.to_be_bytes());
-                self.bytes(&count.to_be_bytes());
-            }
-        }
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.out.extend_from_slice(bytes);
-    }
-
-    fn number(&mut self, value: f64) {
-        self.bytes(&value.to_be_bytes());
-    }
-
-    /// The length in two bytes, then the text. Ids have 512 bytes at most.
-    fn text(&mut self, text: &str) {
-        let length = u16::try_from(text.len()).unwrap_or(0);
-        self.bytes(&length.to_be_bytes());
-        self.bytes(&text.as_bytes()[..usize::from(length)]);
-    }
-
-    fn time(&mut self, at: Time) {
-        let millis = u64::try_from(at.timestamp_millis()).unwrap_or(0);
-        self.bytes(&millis.to_be_bytes()[2..]);
-    }
-
-    fn eta(&mut self, eta: &Eta) {
-        self.time(eta.at);
-        self.bytes(&u32::try_from(eta.minutes).unwrap_or(u32::MAX).to_be_bytes());
-        self.bytes(&[match eta.source {
-            EtaSource::Geodesic => 1,
-            EtaSource::Override => 2,
-        }]);
-    }
-}
-
-struct Reader<'a> {
-    bytes: &'a [u8],
-    flags: u16,
-}
-
-enum Known {
-    Yes(Body),
-    /// A newer version wrote it.
-    No,
-    Broken,
-}
-
-impl Reader<'_> {
-    fn body(&mut self, kind: u8, node: u16, sent: Time) -> Known {
-        let body = match kind {
-            MOVED => self.moved(node, sent).map(|moved| Body::Live(Remote::Moved(moved))),
-            EXPECTED => self.expected().map(|expected| Body::Live(Remote::Expected(expected))),
-            LOG => self.take().map(i64::from_be_bytes).map(Body::Log),
-            CONTROL => self.take().map(i64::from_be_bytes).map(Body::Control),
-            BEAT => self.take().map(u64::from_be_bytes).map(Body::Beat),
-            ASK => return self.ask(),
-            ANSWER => self.answer(),
-            _ => return Known::No,
-        };
-        body.map_or(Known::Broken, Known::Yes)
-    }
-
-    fn moved(&mut self, node: u16, sent: Time) -> Option<Moved> {
-        let order = OrderId::parse(self.text()?).ok()?;
-        let driver = UserId::parse(self.text()?).ok()?;
-        let (latitude, longitude) = (self.number()?, self.number()?);
-        if !(-90.0..=90.0).contains(&latitude) || !(-180.0..=180.0).contains(&longitude) {
-            return None;
-        }
-        let (recorded_at, received_at) = (self.time()?, self.time()?);
-        let accepted = u32::from_be_bytes(self.take()?);
-        // A fix from the future would hide all others until then.
-        if recorded_at > received_at || (received_at - sent).num_milliseconds() > AHEAD_MS {
-            return None;
-        }
-        let heading = self.optional(HAS_HEADING, Self::number)?;
-        let speed = self.optional(HAS_SPEED, Self::number)?;
-        let accuracy = self.optional(HAS_ACCURACY, Self::number)?;
-        let eta = self.optional(HAS_ETA, Self::eta)?;
-        let place = Point::stored(latitude, longitude);
-        Some(Moved {
-            order,
-            driver,
-            fix: Fix { place, heading, speed, accuracy, recorded_at, received_at },
-            eta,
-            accepted,
-            node,
-        })
-    }
-
-    fn expected(&mut self) -> Option<Expected> {
-        let order = OrderId::parse(self.text()?).ok()?;
-        let customer = UserId::parse(self.text()?).ok()?;
-        let eta = self.eta()?;
-        let driver = self.optional(HAS_DRIVER, |reader| UserId::parse(reader.text()?).ok())?;
-        Some(Expected { order, customer, driver, eta })
-    }
-
-    fn ask(&mut self) -> Known {
-        let (Some(id), Some([kind]), Some(about)) = (self.take(), self.take::<1>(), self.text()) else {
-            return Known::Broken;
-        };
-        let question = match kind {
-            1 => UserId::parse(about).ok().map(Question::Presence),
-            2 => UserId::parse(about).ok().map(Question::Revoked),
-            3 => UserId::parse(about).ok().map(Question::Reports),
-            _ => return Known::No,
-        };
-        let id = u64::from_be_bytes(id);
-        question.map_or(Known::Broken, |question| Known::Yes(Body::Ask { id, question }))
-    }
-
-    fn answer(&mut self) -> Option<Body> {
-        let (id, count) = (self.take()?, self.take()?);
-        Some(Body::Answer { id: u64::from_be_bytes(id), count: u64::from_be_bytes(count) })
-    }
-
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.bytes.split_first_chunk()?;
-        self.bytes = rest;
-        Some(*taken)
-    }
-
-    fn number(&mut self) -> Option<f64> {
-        self.take().map(f64::from_be_bytes).filter(|value| value.is_finite())
-    }
-
-    fn text(&mut self) -> Option<&str> {
-        let length = usize::from(u16::from_be_bytes(self.take()?));
-        let (text, rest) = self.bytes.split_at_checked(length)?;
-        self.bytes = rest;
-        std::str::from_utf8(text).ok()
-    }
-
-    fn time(&mut self) -> Option<Time> {
-        let mut millis = [0; 8];
-        millis[2..].copy_from_slice(&self.take::<6>()?);
-        i64::try_from(u64::from_be_bytes(millis)).ok().map(from_millis)
-    }
-
-    fn eta(&mut self) -> Option<Eta> {
-        let at = self.time()?;
-        let minutes = i64::from(u32::from_be_bytes(self.take()?)).max(1);
-        let source = match self.take()? {
-            [1] => EtaSource::Geodesic,
-            [2] => EtaSource::Override,
-            _ => return None,
-        };
-        Some(Eta { minutes, at, source, stale: false })
-    }
-
-    /// A field that is there if its flag is set. `None` if it should be and is not.
-    #[expect(clippy::option_option, reason = "broken, absent and present are three things")]
-    fn optional<T>(&mut self, flag: u16, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
-        if self.flags & flag == 0 { Some(None) } else { read(self).map(Some) }
-    }
 }
 
 #[cfg(test)]

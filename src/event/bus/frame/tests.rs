@@ -1,6 +1,9 @@
 use proptest::prelude::*;
 
+use super::fields::AHEAD_MS;
 use super::*;
+use crate::base::clock::from_millis;
+use crate::model::{EtaSource, Point};
 
 const CHANNEL: &str = "ordercast1:l:0123456789abcdef";
 
