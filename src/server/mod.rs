@@ -234,7 +234,7 @@ fn serve(
     stop: &CancellationToken,
 ) -> Drain {
     let app = sessions.app();
-    let connections = conn::Shared::new(&app.config.limits, app.metrics.clone());
+    let connections = conn::Shared::new(&app.config.limits, app.metrics.clone(), app.cluster.lease().clone());
     tasks.supervise("flusher", Arc::clone(&connections).flush());
     let in_progress = Arc::new(AtomicUsize::new(0));
     let router = http::router(sessions, Arc::clone(&connections), Arc::clone(&in_progress));

@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::harness::{Server, TestDb, until};
+use crate::poller::Polling;
 use crate::socket::Socket;
 
 /// A way to the database that can be cut without either end noticing: bytes wait in it.
@@ -141,6 +142,37 @@ async fn a_node_that_is_cut_off_tells_nobody_anything() {
     assert_eq!((&place["latitude"], &place["conflated"]), (&json!(47.142), &json!(1)));
     until_fresh_is(&cut_off, 1).await;
     assert!(!cut_off.metrics().await.contains("ordercast_muted_seconds_total 0.0\n"));
+    cut_off.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_to_be_polled_when_the_lease_has_ended_is_not_told() {
+    let Some(db) = TestDb::postgres().await else { return };
+    let way = Way::to(&db).await;
+    let cut_off = Server::start(&way.db, &[]).await;
+    let other = Server::start(&db, &[]).await;
+    until_they_know_each_other(&[&cut_off, &other]).await;
+    other.order("o1").await;
+    let nodes = [&cut_off];
+    let mut customer = Polling::open(&nodes, 4).await;
+    customer.join("customer", Role::Customer, json!({})).await;
+    let mut chef = Socket::connect(&cut_off, "chef", Role::Chef).await;
+    other.admin().status("o1", "accepted").await;
+    // The customer is told of it too, and does not poll.
+    assert_eq!(chef.event("order:status_update").await["seq"], 2);
+    way.set(false);
+    until_fresh_is(&cut_off, 0).await;
+    let (status, body) = customer.request("GET", String::new()).await;
+    assert_eq!(status, 503, "{body}");
+    // They come back elsewhere, and have missed nothing.
+    let nodes = [&other];
+    let pid = customer.pid.take();
+    let mut customer = Polling::open(&nodes, 4).await;
+    let greeting = customer.join("customer", Role::Customer, json!({"pid": pid, "offset": "0"})).await;
+    assert_eq!(greeting["recovered"], true);
+    assert_eq!(customer.hears("accepted").await[1]["seq"], 2);
+    way.set(true);
     cut_off.stop().await;
     other.stop().await;
 }

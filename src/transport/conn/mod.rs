@@ -38,6 +38,7 @@ use self::flusher::Flusher;
 use self::pipe::{Input, Pipe, Tls};
 use crate::base::config::Limits;
 use crate::base::metrics::Metrics;
+use crate::cluster::fresh::RightsLease;
 use crate::transport::limits::{Admission, Gate, PATIENCE};
 
 /// How long a client may take to send the head of a request.
@@ -96,17 +97,19 @@ pub struct Shared {
     metrics: Metrics,
     open: OpenConnections,
     gate: Arc<Gate>,
+    /// Once it has ended, events that still wait here are not written.
+    lease: RightsLease,
 }
 
 impl Shared {
     #[must_use]
-    pub fn new(limits: &Limits, metrics: Metrics) -> Arc<Self> {
+    pub fn new(limits: &Limits, metrics: Metrics, lease: RightsLease) -> Arc<Self> {
         // A client that has missed its heartbeat is not waited for any longer.
         let heartbeat = limits.ping_interval_ms.saturating_add(limits.ping_timeout_ms);
         let stall = Duration::from_millis(u64::from(limits.write_stall_ms).min(heartbeat));
         let gate = Gate::new(limits, metrics.clone());
         let (limits, flusher, open) = (limits.clone(), Flusher::new(), OpenConnections::default());
-        Arc::new(Self { limits, stall, flusher, metrics, open, gate })
+        Arc::new(Self { limits, stall, flusher, metrics, open, gate, lease })
     }
 
     /// The limits of addresses and users.

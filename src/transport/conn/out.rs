@@ -35,6 +35,8 @@ pub(super) struct Out {
     /// Frames of sessions, and their size in bytes.
     pub queue: VecDeque<Bytes>,
     pub queued: usize,
+    /// There are events in the queue, not only answers.
+    pub tells: bool,
     /// The kernel takes no more, and a task waits until it does.
     pub blocked: bool,
     /// The flusher has this connection on its list.
@@ -77,6 +79,7 @@ impl Out {
             own: None,
             queue: VecDeque::new(),
             queued: 0,
+            tells: false,
             blocked: false,
             left: false,
             round: 0,
@@ -146,9 +149,12 @@ impl Out {
             self.begun = frame.slice(rest..);
             count -= rest;
         }
-        if self.queue.is_empty() && self.queue.capacity() > PARTS {
-            // An idle connection keeps no queue.
-            self.queue = VecDeque::new();
+        if self.queue.is_empty() {
+            self.tells = false;
+            if self.queue.capacity() > PARTS {
+                // An idle connection keeps no queue.
+                self.queue = VecDeque::new();
+            }
         }
     }
 
@@ -179,6 +185,7 @@ impl Out {
             self.closing = true;
             self.queue = VecDeque::new();
             self.queued = 0;
+            self.tells = false;
         }
         self.own = Some(frame);
     }

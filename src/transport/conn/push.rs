@@ -46,6 +46,7 @@ impl ConnectionWriter {
         }
         out.queued += frame.len();
         out.queue.push_back(frame);
+        out.tells |= urgency != Urgency::Reply;
         if !waiting {
             if out.queue.len() >= ROUND_FRAMES || out.queued >= ROUND_BYTES {
                 self.write(&mut out);
@@ -91,6 +92,7 @@ impl ConnectionWriter {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 out.queued += frame.len();
                 out.queue.push_back(frame);
+                out.tells = true;
             }
             Err(error) => {
                 self.fail(out, &error);
@@ -113,7 +115,7 @@ impl ConnectionWriter {
 
     /// Writes as much as the kernel takes. If it takes no more, a task goes on.
     pub(super) fn write(self: &Arc<Self>, out: &mut Out) {
-        match out.write() {
+        match self.write_some(out) {
             Ok(Written::All) => {
                 if out.own.is_none() {
                     self.write_waker.wake();
@@ -132,6 +134,15 @@ impl ConnectionWriter {
             }
             Err(error) => self.fail(out, &error),
         }
+    }
+
+    /// Writes as much as the kernel takes. Events that have waited until this node may not tell them any more, because the kernel
+    /// took nothing or the process stood still, are an error: their client comes back, and gets what is its own by then.
+    fn write_some(&self, out: &mut Out) -> io::Result<Written> {
+        if out.tells && !self.shared.lease.is_fresh() {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        out.write()
     }
 
     /// Writes what TLS has made ready.
@@ -157,7 +168,7 @@ impl ConnectionWriter {
             let waiters: SmallVec<[_; 2]> = {
                 let mut out = self.out();
                 let before = out.waiting();
-                let written = match out.write() {
+                let written = match self.write_some(&mut out) {
                     Ok(written) => written,
                     Err(error) => return self.fail(&mut out, &error),
                 };
@@ -182,5 +193,66 @@ impl ConnectionWriter {
             }
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::time::Duration;
+
+    use clap::Parser;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::super::pipe::Pipe;
+    use super::*;
+    use crate::base::metrics::{Metrics, Words};
+    use crate::cli::Cli;
+    use crate::cluster::fresh::RightsLease;
+
+    const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    /// What a client gets of these frames, which are queued before the round is over.
+    async fn client_gets(lease: RightsLease, frames: &[(&'static str, Urgency)]) -> String {
+        let listener = TcpListener::bind((HOME, 0)).await.expect("a port");
+        let mut client =
+            TcpStream::connect(listener.local_addr().expect("its address")).await.expect("connected");
+        let (_read, tcp) = listener.accept().await.expect("accepted").0.into_split();
+        let limits = Cli::try_parse_from(["ordercast"]).expect("defaults").serve.limits;
+        let shared = super::super::Shared::new(&limits, Metrics::new(Words::default()), lease);
+        let room = shared.gate().room(HOME.into(), 1).await.expect("room");
+        let writer = ConnectionWriter::new(Pipe { tcp, tls: None }, Arc::clone(&shared), HOME, room);
+        writer.out().open = true;
+        for (frame, urgency) in frames {
+            assert_eq!(writer.push(Bytes::from_static(frame.as_bytes()), *urgency), Handed::Taken);
+        }
+        let flushes = tokio::spawn(Arc::clone(&shared).flush());
+        writer.finish(Bytes::new());
+        let mut got = String::new();
+        client.read_to_string(&mut got).await.expect("text");
+        shared.stop_flushing();
+        flushes.await.expect("flushed");
+        got
+    }
+
+    fn ended() -> RightsLease {
+        let lease = RightsLease::new(Duration::ZERO);
+        lease.others(true);
+        lease
+    }
+
+    #[tokio::test]
+    async fn an_event_that_waits_when_the_lease_has_ended_is_not_written() {
+        // The first one is alone, and is written at once.
+        let frames = [("one ", Urgency::Durable), ("two ", Urgency::Durable), ("three", Urgency::Live)];
+        assert_eq!(client_gets(RightsLease::always(), &frames).await, "one two three");
+        assert_eq!(client_gets(ended(), &frames).await, "one ");
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_written_whether_the_lease_has_ended_or_not() {
+        let frames = [("one ", Urgency::Reply), ("two", Urgency::Reply)];
+        assert_eq!(client_gets(ended(), &frames).await, "one two");
     }
 }

@@ -96,6 +96,11 @@ impl Entry {
         self.session.begin_upgrade(|| self.polled.upgrade().is_some_and(|polled| polled.mark()));
     }
 
+    /// Whether events wait to be polled.
+    pub(super) fn tells(&self) -> bool {
+        self.polled.upgrade().is_some_and(|polled| polled.tells())
+    }
+
     /// The client has polled everything that was handed over.
     pub(super) fn drained(&self) {
         if let Some(polled) = self.polled.upgrade() {

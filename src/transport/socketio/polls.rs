@@ -66,6 +66,11 @@ impl Front {
     async fn polled(&self, request: Request, sid: &str, eio3: bool, client: &Arc<PollingClient>) -> Response {
         let mut response = self.engine.call(request).await;
         for _ in 0..POLLS {
+            if !self.is_fresh() && client.entries().iter().any(|entry| entry.tells()) {
+                // It waited too long, because the client did not poll or the process stood still.
+                self.abandon(sid, eio3);
+                return gone();
+            }
             for entry in client.entries() {
                 entry.drained();
             }
@@ -83,6 +88,20 @@ impl Front {
             }
         }
         response
+    }
+
+    /// Whether this node may tell events.
+    fn is_fresh(&self) -> bool {
+        self.app().is_none_or(|app| app.cluster.lease().is_fresh())
+    }
+
+    /// Ends the Engine.IO session of a client that does not get what it polled.
+    fn abandon(&self, sid: &str, eio3: bool) {
+        let (front, sid) = (self.clone(), sid.to_owned());
+        tokio::spawn(async move {
+            front.engine.close(&sid, eio3).await;
+            front.may_have_left(&sid).await;
+        });
     }
 
     /// Changes what was polled. If nothing is left of it, the next answer is returned as an error, or none if the session
@@ -126,11 +145,7 @@ struct Aborted<'a> {
 impl Drop for Aborted<'_> {
     fn drop(&mut self) {
         if let Some(front) = self.front.take() {
-            let (front, sid, eio3) = (front.clone(), self.sid.to_owned(), self.eio3);
-            tokio::spawn(async move {
-                front.engine.close(&sid, eio3).await;
-                front.may_have_left(&sid).await;
-            });
+            front.abandon(self.sid, self.eio3);
         }
     }
 }

@@ -76,6 +76,8 @@ pub struct Polled {
     /// The messages handed over since the client last polled, and their bytes.
     waiting: AtomicUsize,
     bytes: AtomicUsize,
+    /// There are events among them, not only answers.
+    tells: AtomicBool,
     marked: AtomicBool,
 }
 
@@ -93,6 +95,7 @@ impl Polled {
             offsets,
             waiting: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            tells: AtomicBool::new(false),
             marked: AtomicBool::new(false),
         })
     }
@@ -112,6 +115,12 @@ impl Polled {
     pub(super) fn drained(&self) {
         self.waiting.store(0, Ordering::Release);
         self.bytes.store(0, Ordering::Release);
+        self.tells.store(false, Ordering::Release);
+    }
+
+    /// Whether events wait to be polled.
+    pub(super) fn tells(&self) -> bool {
+        self.tells.load(Ordering::Acquire)
     }
 
     fn handed(&self, sent: &Result<(), SendError>, size: usize) -> Handed {
@@ -142,6 +151,7 @@ impl Wire for Arc<Polled> {
         if !room {
             return Handed::Full;
         }
+        self.tells.fetch_or(urgency != Urgency::Reply, Ordering::AcqRel);
         let sent = match message.offset.as_ref().filter(|_| self.offsets) {
             Some(offset) => socket.emit(&*message.name, &(&message.json, offset)),
             None => socket.emit(&*message.name, &message.json),

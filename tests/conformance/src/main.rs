@@ -18,6 +18,7 @@ use engineioxide::service::EngineIoService;
 use ordercast::base::config::Limits;
 use ordercast::base::metrics::{Metrics, Words};
 use ordercast::cli::Cli;
+use ordercast::cluster::fresh::RightsLease;
 use ordercast::transport::conn;
 use ordercast::transport::conn::{Callers, Shared};
 use ordercast::transport::socketio::polling::PollingClients;
@@ -70,7 +71,7 @@ async fn serve(flags: Flags) -> std::io::Result<()> {
     let router = Router::new()
         .route_service("/engine.io/", front(Engine::new(engine, "/engine.io/")))
         .route_service("/socket.io/", front(Engine::new(socket, "/socket.io/")));
-    let shared = Shared::new(&limits()?, Metrics::new(Words::default()));
+    let shared = Shared::new(&limits()?, Metrics::new(Words::default()), RightsLease::always());
     tokio::spawn(Arc::clone(&shared).flush());
     let never = CancellationToken::new();
     conn::serve(shared, listener, Callers::Clients(None), router, never.clone(), never, TaskTracker::new())
