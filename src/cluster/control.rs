@@ -4,7 +4,7 @@
 //! Entries are kept for a few minutes, and every node reads them soon after they are written. A node that starts begins at the
 //! head. A node that was stopped for longer learns that it missed some.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use chrono::TimeDelta;
@@ -122,6 +122,8 @@ pub struct Page {
     pub reached: i64,
     /// There may be more.
     pub is_full: bool,
+    /// How often this node had committed entries when it began to read.
+    commits: u64,
     /// Entries before these were deleted before this node read them.
     pub missed: bool,
 }
@@ -137,6 +139,9 @@ struct Parts {
     wake: Notify,
     appended: OnceLock<Box<dyn Fn() + Send + Sync>>,
     reached: AtomicI64,
+    /// How often this node has committed entries, and how many of these times it has read what it committed.
+    commits: AtomicU64,
+    read_commits: AtomicU64,
 }
 
 impl Control {
@@ -150,6 +155,8 @@ impl Control {
             wake: Notify::new(),
             appended: OnceLock::new(),
             reached: AtomicI64::new(0),
+            commits: AtomicU64::new(0),
+            read_commits: AtomicU64::new(0),
         }))
     }
 
@@ -198,9 +205,12 @@ impl Control {
         Ok(())
     }
 
-    /// This node has carried out everything up to a position.
-    pub fn carried_out(&self, position: i64) {
-        self.0.reached.fetch_max(position, Ordering::AcqRel);
+    /// This node has carried out everything up to the end of a page.
+    pub fn carried_out(&self, page: &Page) {
+        self.0.reached.fetch_max(page.reached, Ordering::AcqRel);
+        if !page.is_full {
+            self.0.read_commits.fetch_max(page.commits, Ordering::AcqRel);
+        }
     }
 
     /// How far this node has come.
@@ -209,8 +219,16 @@ impl Control {
         self.0.reached.load(Ordering::Acquire)
     }
 
+    /// The same, if it has carried out everything that it has written itself.
+    #[must_use]
+    pub fn complete(&self) -> Option<i64> {
+        let all = self.0.commits.load(Ordering::Acquire) == self.0.read_commits.load(Ordering::Acquire);
+        all.then(|| self.reached())
+    }
+
     /// This node has committed entries.
     pub fn appended(&self) {
+        self.0.commits.fetch_add(1, Ordering::AcqRel);
         self.wake();
         if let Some(appended) = self.0.appended.get() {
             appended();
@@ -239,11 +257,13 @@ impl Control {
     /// # Errors
     /// Those of the database.
     pub async fn read(&self, after: i64) -> Result<Page, Refusal> {
+        let commits = self.0.commits.load(Ordering::Acquire);
         let db = self.0.db.reader();
         let read = Sql { sqlite: READ, postgres: READ };
         let rows = db.query_all_raw(read.with(db, [after.into(), PAGE.into()])).await?;
         let head: i64 = rows.first().ok_or_else(no_head)?.try_get("", "head")?;
-        let mut page = Page { is_full: rows.len() as u64 >= PAGE.unsigned_abs(), ..Page::default() };
+        let is_full = rows.len() as u64 >= PAGE.unsigned_abs();
+        let mut page = Page { is_full, commits, ..Page::default() };
         let mut first = None;
         page.reached = head.max(after);
         for row in rows {

@@ -3,8 +3,9 @@
 //! What this node knows is *fresh* if it has read both logs, and the later of the two reads began less than the lease ago. The
 //! time is the monotonic one and is looked at when something is handed over: a process that was stopped wakes up silent.
 //!
-//! A node that was alone when it last looked goes on for as long as it takes until others would count it as dead. Only then may
-//! another node have started that it has not seen. A short outage of the database is so no silence.
+//! A node that was alone when it last looked goes on for as long as it takes until others would count it as dead. So do several
+//! that hear each other over Redis, and have all that any of them has seen or written: see [`super::heads`]. A short outage of the
+//! database is so no silence.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,12 +35,16 @@ struct Lease {
     /// When the last successful read of each log began.
     events: Duration,
     control: Duration,
+    /// When the other nodes were last looked up, and when all of them last said that this one has everything.
+    roster: Duration,
+    agreed: Duration,
 }
 
 impl Lease {
     /// A node that has read nothing yet.
     const fn new(length: Duration) -> Self {
-        Self { length, others: false, events: Duration::ZERO, control: Duration::ZERO }
+        let never = Duration::ZERO;
+        Self { length, others: false, events: never, control: never, roster: never, agreed: never }
     }
 
     fn polled(&mut self, log: Log, began: Duration) {
@@ -52,8 +57,10 @@ impl Lease {
 
     /// Until when it may speak.
     fn ends(&self) -> Duration {
-        let length = if self.others { self.length } else { self.length.max(DEAD_AFTER) };
-        self.events.min(self.control) + length
+        let read = self.events.min(self.control) + self.length;
+        let agreed = if self.others { self.agreed + self.length } else { Duration::MAX };
+        // Who starts waits until this node has looked again, or counts as dead.
+        read.max(agreed.min(self.roster + DEAD_AFTER))
     }
 }
 
@@ -149,9 +156,24 @@ impl RightsLease {
         self.change(|lease| lease.polled(log, began.saturating_duration_since(self.0.start)));
     }
 
-    /// This node has looked whether there are others.
-    pub fn others(&self, others: bool) {
-        self.change(|lease| lease.others = others);
+    /// This node has looked whether there are others. The look began at this time.
+    pub fn others(&self, others: bool, began: Instant) {
+        self.change(|lease| {
+            lease.others = others;
+            lease.roster = began.saturating_duration_since(self.0.start);
+        });
+    }
+
+    /// When this node last looked whether there are others.
+    #[must_use]
+    pub fn looked(&self) -> Instant {
+        let looked = |lease: &Mutex<Lease>| lease.lock().unwrap_or_else(PoisonError::into_inner).roster;
+        self.0.start + self.0.lease.as_ref().map(looked).unwrap_or_default()
+    }
+
+    /// All other nodes have said that this one has everything that there was at this time.
+    pub fn agreed(&self, at: Instant) {
+        self.change(|lease| lease.agreed = lease.agreed.max(at.saturating_duration_since(self.0.start)));
     }
 
     fn change(&self, change: impl FnOnce(&mut Lease)) {
@@ -201,21 +223,34 @@ mod tests {
 
     #[test]
     fn a_node_that_was_alone_is_silent_only_when_others_may_have_come() {
-        let mut lease = Lease::new(LENGTH);
+        let mut lease = Lease { roster: secs(2), ..Lease::new(LENGTH) };
         for log in [Log::Events, Log::Control] {
             lease.polled(log, secs(3));
         }
-        assert_eq!(lease.ends(), secs(3) + DEAD_AFTER);
+        assert_eq!(lease.ends(), secs(2) + DEAD_AFTER);
         lease.others = true;
         assert_eq!(lease.ends(), secs(3) + LENGTH, "somebody came");
         lease.others = false;
-        assert_eq!(lease.ends(), secs(3) + DEAD_AFTER, "and left");
+        assert_eq!(lease.ends(), secs(2) + DEAD_AFTER, "and left");
+    }
+
+    #[test]
+    fn nodes_that_agree_go_on_until_another_one_may_have_come() {
+        let mut lease = Lease { others: true, roster: secs(3), ..Lease::new(LENGTH) };
+        for log in [Log::Events, Log::Control] {
+            lease.polled(log, secs(4));
+        }
+        assert_eq!(lease.ends(), secs(4) + LENGTH);
+        lease.agreed = secs(9);
+        assert_eq!(lease.ends(), secs(9) + LENGTH);
+        lease.agreed = secs(30);
+        assert_eq!(lease.ends(), secs(3) + DEAD_AFTER);
     }
 
     #[test]
     fn what_was_withheld_is_remembered() {
         let lease = RightsLease::new(Duration::ZERO);
-        lease.others(true);
+        lease.others(true, instant());
         assert!(!lease.may_tell() && !lease.is_fresh());
         for log in [Log::Events, Log::Control] {
             lease.polled(log, instant() + secs(60));

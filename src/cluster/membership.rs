@@ -23,7 +23,11 @@ use crate::base::health::Health;
 use crate::base::metrics::Metrics;
 
 /// How often a node says that it is alive.
-const BEAT: Duration = Duration::from_secs(2);
+const BEAT: Duration = Duration::from_secs(1);
+/// How often a node that starts looks whether the others know it.
+const LOOK: Duration = Duration::from_millis(50);
+/// The most that two nodes' clocks are apart once they were corrected.
+const APART: TimeDelta = TimeDelta::milliseconds(50);
 /// A node that has said nothing for so long is dead.
 pub(super) const DEAD_AFTER: Duration = Duration::from_secs(10);
 /// The number of a node that is dead for so long may be given to another one.
@@ -69,9 +73,32 @@ impl Membership {
                 break;
             }
         }
+        let began = instant();
         let number = self.take_number().await?;
-        self.cluster.has(number, self.read_roster().await?);
-        Ok(())
+        let since = self.clock.now() + APART;
+        self.cluster.has(number, self.read_roster().await?, began);
+        self.until_known(since).await
+    }
+
+    /// Waits until every living node has looked who is there since a time. A node that does not know of this one may think that it
+    /// is alone, or agree with others, and go on when it is cut off: until it counts as dead it may tell somebody what this node has
+    /// forbidden.
+    async fn until_known(&self, since: Time) -> Result<(), Refusal> {
+        let mut told = false;
+        loop {
+            let roster = self.cluster.roster();
+            let silent = roster.iter().filter(|node| node.id != self.cluster.id() && node.seen_at <= since);
+            let silent = self.db.connected(&silent.map(|node| node.id.clone()).collect::<Vec<_>>()).await?;
+            if silent.is_empty() {
+                return Ok(());
+            }
+            if !std::mem::replace(&mut told, true) {
+                tracing::info!(nodes = silent.len(), "waiting until the other nodes know this one");
+            }
+            tokio::time::sleep(LOOK).await;
+            // Others that start at the same time wait for this one.
+            self.beat().await?;
+        }
     }
 
     /// Beats until `stop`, then leaves the roster.
@@ -89,6 +116,7 @@ impl Membership {
     }
 
     async fn beat(&self) -> Result<(), Refusal> {
+        let began = instant();
         self.read_clock().await?;
         let number = self.cluster.number();
         let still_ours = Entity::update_many()
@@ -101,7 +129,7 @@ impl Membership {
         let number = if still_ours.rows_affected == 1 { number } else { self.take_number().await? };
         let roster = self.read_roster().await?;
         self.metrics.nodes.set(i64::try_from(roster.0.len()).unwrap_or(i64::MAX));
-        self.cluster.has(number, roster);
+        self.cluster.has(number, roster, began);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 pub mod control;
 pub mod fresh;
+pub mod heads;
 mod membership;
 mod offset;
 
@@ -14,6 +15,7 @@ use entity::server_key;
 use sea_orm::ActiveValue::Set;
 use sea_orm::EntityTrait;
 use sea_orm::sea_query::OnConflict;
+use tokio::time::Instant;
 
 use self::control::Control;
 use self::fresh::RightsLease;
@@ -61,11 +63,13 @@ struct Parts {
 }
 
 impl Cluster {
-    /// Joins the nodes on this database: takes a number and reads who is there.
+    /// Joins the nodes on this database: takes a number, reads who is there, and waits until they know this one. `id` is that of the
+    /// process, with which the database was opened.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn join(
+        id: String,
         db: Db,
         clock: Clock,
         settings: &Settings,
@@ -78,7 +82,7 @@ impl Cluster {
             } else {
                 RightsLease::always()
             },
-            control: Control::new(db.clone(), clock.clone(), clock.uuid().to_string()),
+            control: Control::new(db.clone(), clock.clone(), id),
             number: RwLock::new(0),
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
             roster: RwLock::default(),
@@ -156,9 +160,9 @@ impl Cluster {
         self.0.figures.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|figures| figures())
     }
 
-    fn has(&self, number: u16, (roster, oldest_schema): (Vec<Node>, i32)) {
+    fn has(&self, number: u16, (roster, oldest_schema): (Vec<Node>, i32), began: Instant) {
         self.0.oldest_schema.store(oldest_schema, Ordering::Relaxed);
-        self.0.lease.others(roster.len() > 1);
+        self.0.lease.others(roster.len() > 1, began);
         *self.0.number.write().unwrap_or_else(PoisonError::into_inner) = number;
         *self.0.roster.write().unwrap_or_else(PoisonError::into_inner) = roster.into();
     }

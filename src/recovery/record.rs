@@ -29,8 +29,8 @@ const SHORT: i32 = 100;
 /// The changes that are not written yet.
 #[derive(Default)]
 struct Pending {
-    /// The connection that has each session on this node.
-    holders: HashMap<Arc<str>, Arc<str>>,
+    /// The connection that has each session on this node, and since when.
+    holders: HashMap<Arc<str>, (Time, Arc<str>)>,
     began: HashMap<String, socket_session::Model>,
     /// Those of them that another node may have had before.
     resumed: BTreeSet<String>,
@@ -93,6 +93,11 @@ impl Pending {
     fn note(&mut self, change: Change, node: &str) {
         match change {
             Change::Began { holder: SessionOwner { pid, socket, held_at }, user, at, is_resumed } => {
+                let holder = (held_at, socket.clone());
+                // Two came back at once, and the later one was told first.
+                if self.holders.get(&pid).is_some_and(|later| *later > holder) {
+                    return;
+                }
                 let row = socket_session::Model {
                     id: pid.to_string(),
                     user_id: user.to_string(),
@@ -106,16 +111,16 @@ impl Pending {
                     self.resumed.insert(row.id.clone());
                 }
                 self.began.insert(row.id.clone(), row);
-                self.holders.insert(pid, socket);
+                self.holders.insert(pid, holder);
             }
             Change::Ended { holder: SessionOwner { pid, socket, .. }, at } => {
-                if self.holders.get(&pid) == Some(&socket) {
+                if self.is_held(&pid, &socket) {
                     self.holders.remove(&pid);
                 }
                 self.ended.insert(socket.to_string(), at);
             }
             Change::Order { holder: SessionOwner { pid, socket, .. }, order, follow, done } => {
-                if self.holders.get(&pid) != Some(&socket) {
+                if !self.is_held(&pid, &socket) {
                     if let Some(done) = done {
                         let _ = done.send(Err(Refusal::Unavailable));
                     }
@@ -127,6 +132,11 @@ impl Pending {
                 self.waiting.extend(done.map(|done| (subscription, done)));
             }
         }
+    }
+
+    /// Whether this connection has the session.
+    fn is_held(&self, pid: &str, socket: &str) -> bool {
+        self.holders.get(pid).is_some_and(|(_, holder)| **holder == *socket)
     }
 
     /// Writes everything in one transaction. If the database refuses a value of one session, that must not cost the others,

@@ -107,7 +107,7 @@ impl Poller {
             }
         }
         self.position = page.reached;
-        app.cluster.control().carried_out(page.reached);
+        app.cluster.control().carried_out(&page);
         let is_full = page.is_full;
         for entry in page.entries {
             if let Notice::Announcement(announcement) = entry.notice {

@@ -115,10 +115,11 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
     };
     let auth = Auth::new(config.key_source(), clock.clone()).map_err(ServerError::Config)?;
     let connections = config.cluster.database_max_connections;
-    let db = Db::open(&url, connections).await.map_err(ServerError::Database)?;
+    let node = clock.uuid().to_string();
+    let db = Db::open(&url, connections, &node).await.map_err(ServerError::Database)?;
     let (health, metrics) = (Arc::new(Health::default()), Metrics::new(words()));
     let limits = config.limits.clone();
-    let joined = Cluster::join(db.clone(), clock.clone(), &config.cluster, metrics.clone()).await;
+    let joined = Cluster::join(node, db.clone(), clock.clone(), &config.cluster, metrics.clone()).await;
     let (cluster, membership) = joined.map_err(ServerError::Start)?;
     let bus = Bus::new(cluster.clone(), &config.cluster, clock.clone(), metrics.clone());
     let bus = bus.map_err(ServerError::Config)?;

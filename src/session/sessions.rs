@@ -236,6 +236,23 @@ impl Sessions {
         ended
     }
 
+    /// Of the connections here that have come back to one session, perhaps at once, only the one that got it last stays.
+    pub fn keep_last(&self, user: &UserId, owner: &SessionOwner) {
+        let mut last: Option<Arc<Session>> = None;
+        for session in self.hub().listeners(&Topic::of_user(user)) {
+            let key =
+                |session: &Session| session.holder().map(|held| (held.held_at, Arc::clone(&held.socket)));
+            if session.pid() != Some(&*owner.pid) || session.is_closing() {
+                continue;
+            }
+            let is_later = last.as_ref().is_none_or(|last| key(last) < key(&session));
+            let ends = if is_later { last.replace(session) } else { Some(session) };
+            if let Some(ends) = ends {
+                ends.close(CloseReason::Superseded);
+            }
+        }
+    }
+
     /// Ends the sockets that watch tracking sessions of a customer: they have in memory where those go.
     ///
     /// # Errors

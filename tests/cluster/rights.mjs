@@ -44,6 +44,7 @@ class Case {
   async run() {
     const { cluster } = this.t;
     const { nodes } = cluster;
+    await cluster.ready();
     const [victims, others, lost] = await Promise.all([people(), people(), people()].map((who) => ride(cluster, who)));
     const of = (node, { who, ...its }) => doors(node, as(who.customer, 'customer'), its);
     const listening = (await Promise.all([...nodes.map((node) => of(node, victims)), of(nodes[0], others)])).flat();

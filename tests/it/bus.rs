@@ -32,7 +32,7 @@ pub async fn metric(server: &Server, name: &str) -> i64 {
     line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no metric {name}"))
 }
 
-async fn hears_itself(server: &Server) {
+pub async fn hears_itself(server: &Server) {
     until("the node hears itself", async || metric(server, "ordercast_bus_up{shard=\"0\"}").await >= 1).await;
 }
 

@@ -137,7 +137,7 @@ on_both_databases! {
     }
 
     async fn a_sweep_goes_on_until_everything_old_is_gone(db: TestDb) {
-        let database = Db::open(&db.url(), 4).await.expect("database");
+        let database = Db::open(&db.url(), 4, "test").await.expect("database");
         let (recovery, _work) = Recovery::open(database.clone(), Clock::System, settings(&db, &[]).limits, Control::new(database.clone(), Clock::System, "other".to_owned())).await.expect("opened");
         let at = Clock::System.now() - chrono::TimeDelta::days(2);
         let session = |number: usize| entity::socket_session::ActiveModel {

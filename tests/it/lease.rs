@@ -9,8 +9,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use crate::bus::{fix, hears_itself};
 use crate::harness::{Server, TestDb, until};
 use crate::poller::Polling;
+use crate::redis_server::Redis;
 use crate::socket::Socket;
 
 /// A way to the database that can be cut without either end noticing: bytes wait in it.
@@ -178,6 +180,48 @@ async fn what_waits_to_be_polled_when_the_lease_has_ended_is_not_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_hear_each_other_go_on_without_the_database_until_a_right_is_taken() {
+    let Some(db) = TestDb::postgres().await else { return };
+    let Some(redis) = Redis::start() else { return };
+    let (here, there) = (Way::to(&db).await, Way::to(&db).await);
+    let url = redis.url();
+    let flags = ["--redis-url", &url, "--location-rate-per-second", "0"];
+    let (a, b) = (Server::start(&here.db, &flags).await, Server::start(&there.db, &flags).await);
+    until_they_know_each_other(&[&a, &b]).await;
+    hears_itself(&a).await;
+    hears_itself(&b).await;
+    a.order_with_driver("o1", "picked_up").await;
+    let mut driver = Socket::connect(&a, "driver", Role::Driver).await;
+    let mut customer = Socket::connect(&b, "customer", Role::Customer).await;
+    assert_eq!(customer.ask("subscribe:order", json!({"orderId": "o1"})).await["ok"], true);
+    until("the node listens", async || !redis.channels().await.is_empty()).await;
+    here.set(false);
+    there.set(false);
+    for server in [&a, &b] {
+        until("the outage is noticed", async || server.anonymous().get("/ready").await.status == 503).await;
+    }
+    // The lease of a node that is cut off has ended long ago.
+    for latitude in [47.14, 47.15] {
+        assert_eq!(driver.ask("driver:location", fix(latitude)).await["shown"], true);
+        assert_eq!(customer.event("driver:location_update").await["latitude"], latitude);
+    }
+    for server in [&a, &b] {
+        assert!(server.metrics().await.contains("ordercast_fresh 1\n"));
+    }
+    // One of them reaches the database again, and takes the right of a user of the other one.
+    here.set(true);
+    until("the database", async || a.anonymous().get("/ready").await.status == 200).await;
+    a.admin().delete("/orders/o1/assign").await;
+    until_fresh_is(&b, 0).await;
+    let driver_there = customer.events_so_far().await;
+    assert!(driver_there.iter().all(|event| event.name != "order:driver_unassigned"), "nobody can read it");
+    there.set(true);
+    until_fresh_is(&b, 1).await;
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_cut_off_for_long_sends_its_clients_to_others() {
     let Some(db) = TestDb::postgres().await else { return };
     let way = Way::to(&db).await;
@@ -222,30 +266,32 @@ async fn a_node_that_is_alone_goes_on_for_a_while() {
         true
     );
     assert_eq!(customer.event("driver:location_update").await["latitude"], 47.14);
-    // Somebody may have started meanwhile.
-    until_fresh_is(&server, 0).await;
+    // Who starts meanwhile waits until this one is silent.
+    let other = Server::start(&db, &[]).await;
+    assert!(server.metrics().await.contains("ordercast_fresh 0\n"));
     driver.ask("driver:location", json!({"latitude": 47.15, "longitude": 9.53})).await;
     assert!(customer.events_so_far().await.iter().all(|event| event.name != "driver:location_update"));
     way.set(true);
     assert_eq!(customer.event("driver:location_update").await["latitude"], 47.15);
     server.stop().await;
+    other.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_version_starts_on_what_a_newer_one_has_migrated() {
     for url in [Some(TestDb::sqlite()), TestDb::postgres().await].iter().flatten().map(TestDb::url) {
-        let opened = ordercast::base::db::Db::open(&url, 4).await.expect("migrated");
+        let opened = ordercast::base::db::Db::open(&url, 4, "test").await.expect("migrated");
         opened.close().await;
         let admin = Database::connect(&url).await.expect("the database");
         let applied = |version: &str| {
             format!("INSERT INTO seaql_migrations (version, applied_at) VALUES ('{version}', 0)")
         };
         admin.execute_unprepared(&applied("m0998_something_new")).await.expect("applied");
-        let opened = ordercast::base::db::Db::open(&url, 4).await.expect("it is all there");
+        let opened = ordercast::base::db::Db::open(&url, 4, "test").await.expect("it is all there");
         opened.close().await;
         admin.execute_unprepared(&applied("m0999_something_gone_contract")).await.expect("applied");
         let refused =
-            ordercast::base::db::Db::open(&url, 4).await.expect_err("something is gone").to_string();
+            ordercast::base::db::Db::open(&url, 4, "test").await.expect_err("something is gone").to_string();
         assert!(refused.contains("m0999_something_gone_contract"), "{refused}");
     }
 }
@@ -253,7 +299,7 @@ async fn an_older_version_starts_on_what_a_newer_one_has_migrated() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_migration_that_older_nodes_cannot_stand_waits_for_them() {
     let Some(db) = TestDb::postgres().await else { return };
-    let opened = ordercast::base::db::Db::open(&db.url(), 4).await.expect("migrated");
+    let opened = ordercast::base::db::Db::open(&db.url(), 4, "test").await.expect("migrated");
     opened.close().await;
     let admin = Database::connect(db.url()).await.expect("the database");
     let node = |schema: &str| {
@@ -291,7 +337,7 @@ async fn a_migration_that_older_nodes_cannot_stand_waits_for_them() {
         .await
         .expect("applied");
     admin.execute_unprepared(&node("11")).await.expect("a node");
-    let opened = ordercast::base::db::Db::open(&db.url(), 4).await.expect("migrated");
+    let opened = ordercast::base::db::Db::open(&db.url(), 4, "test").await.expect("migrated");
     admin.execute_unprepared("SELECT * FROM control").await.expect("the table");
     opened.close().await;
 }

@@ -59,7 +59,7 @@ async fn recovery(db: &Db, clock: &Clock, limits: &TestDb) -> (Recovery, Recover
 
 on_both_databases! {
     async fn processes_that_start_together_take_turns_at_migrating(db: TestDb) {
-        let starting: Vec<_> = (0..4).map(|_| { let url = db.url(); tokio::spawn(async move { Db::open(&url, 4).await }) }).collect();
+        let starting: Vec<_> = (0..4).map(|_| { let url = db.url(); tokio::spawn(async move { Db::open(&url, 4, "test").await }) }).collect();
         for opened in starting {
             let opened = opened.await.expect("no panic").expect("migrated");
             assert!(entity::order::Entity::find().one(opened.reader()).await.expect("the table").is_none());
@@ -106,7 +106,7 @@ on_both_databases! {
 
     // The client left a process that could not write that it was there, and is with another one by now.
     async fn what_waited_for_the_database_does_not_undo_what_came_later(db: TestDb) {
-        let database = Db::open(&db.url(), 4).await.expect("database");
+        let database = Db::open(&db.url(), 4, "test").await.expect("database");
         let clock = Clock::manual(from_millis(1_800_000_000_000));
         let who = Principal { id: UserId::stored("customer"), role: Role::Customer, expires_at: clock.now(), issued_at: None, token: TokenId::default() };
         let (waits, its_work) = recovery(&database, &clock, &db).await;

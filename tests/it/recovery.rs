@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use ordercast::model::Role;
-use sea_orm::{ConnectionTrait, Database, Statement};
+use sea_orm::{ConnectionTrait, Database, DatabaseBackend, Statement, TransactionTrait};
 use serde_json::{Value, json};
 
 use crate::harness::{Server, TestDb, assignment, until};
@@ -181,6 +181,42 @@ async fn reads(server: &Server) -> u64 {
     let metrics = server.metrics().await;
     let line = metrics.lines().find(|line| line.starts_with("ordercast_log_reads_total")).expect("a metric");
     line.split_whitespace().last().expect("a figure").parse().expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_connections_that_come_back_at_once_one_has_the_session() {
+    let Some(db) = TestDb::postgres().await else { return };
+    let server = Server::start(&db, &[]).await;
+    server.order("o1").await;
+    let mut lost = Socket::connect(&server, "customer", Role::Customer).await;
+    assert_eq!(lost.ask("subscribe:order", json!({"orderId": "o1"})).await["ok"], true);
+    let auth = json!({"token": server.token("customer", Role::Customer), "pid": lost.pid});
+    drop(lost);
+    let database = Database::connect(db.url()).await.expect("the database");
+    // Both have come before the session is read, as they do when the database stands still and the client tries again.
+    let standstill = database.begin().await.expect("a transaction");
+    let sessions = "LOCK TABLE socket_session IN ACCESS EXCLUSIVE MODE";
+    standstill.execute_unprepared(sessions).await.expect("locked");
+    let come = || Socket::connect_with_auth(&server, auth.clone());
+    let both = async { tokio::join!(come(), come()) };
+    let go_on = async {
+        let waiting = "SELECT 1 FROM pg_locks WHERE NOT granted";
+        until("they wait", async || {
+            let waiting = Statement::from_string(DatabaseBackend::Postgres, waiting);
+            !database.query_all_raw(waiting).await.expect("read").is_empty()
+        })
+        .await;
+        standstill.commit().await.expect("unlocked");
+    };
+    let ((mut one, mut two), ()) = tokio::join!(both, go_on);
+    let ask = json!({"orderId": "o1"});
+    let mut kept = tokio::select! {
+        () = one.until_closed() => two,
+        () = two.until_closed() => one,
+    };
+    let followed = kept.ask("subscribe:order", json!({"orderId": "o1"})).await;
+    assert_eq!(followed["ok"], true, "{followed}");
+    server.stop().await;
 }
 
 on_both_databases! {

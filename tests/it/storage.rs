@@ -14,7 +14,7 @@ use crate::socket::Socket;
 
 on_both_databases! {
     async fn migrations_go_up_and_down_and_up(db: TestDb) {
-        let database = Db::open(&db.url(), 4).await.expect("migrated");
+        let database = Db::open(&db.url(), 4, "test").await.expect("migrated");
         let count = u32::try_from(Migrator::migrations().len()).expect("few");
         Migrator::down(database.writer(), None).await.expect("down");
         let pending = Migrator::get_pending_migrations(database.writer()).await.expect("listed");
@@ -80,7 +80,7 @@ on_both_databases! {
         let mut positions = Vec::new();
         let chain = ["payment_confirmed", "accepted", "preparing", "ready_for_pickup", "picked_up", "in_transit"];
         for (index, gap) in [0_i64, 510, 1, 511, 14_900, 512, 40_000].into_iter().enumerate() {
-            let database = Db::open(&db.url(), 4).await.expect("migrated");
+            let database = Db::open(&db.url(), 4, "test").await.expect("migrated");
             // Moves the head of the log, as if other orders had changed in between.
             let head = entity::log_head::Entity::find_by_id(1).one(database.reader()).await.expect("read").expect("the head");
             let position = Set(head.position + gap);

@@ -18,6 +18,8 @@ pub enum AdvisoryLock {
 
 /// The first of the two keys of the locks of names, see `order/names.rs`. Locks with one key are apart from those with two.
 pub const NAME_LOCKS: i32 = 0x006e_616d;
+/// The same for the locks that each connection of a server shares with its others only.
+pub(super) const NODE_LOCKS: i32 = 0x006e_6f64;
 
 impl AdvisoryLock {
     /// The number in the database.

@@ -45,12 +45,13 @@ pub struct Db {
 }
 
 impl Db {
-    /// Connects as a running server with so many connections to `PostgreSQL`, and applies pending migrations.
+    /// Connects as a running server with so many connections to `PostgreSQL`, and applies pending migrations. `node` is the id of
+    /// the process: see [`Db::connected`].
     ///
     /// # Errors
     /// If the database does not answer or a migration fails.
-    pub async fn open(url: &str, connections: u32) -> Result<Self, DbErr> {
-        let db = Self::connect_as(url, Some(connections)).await?;
+    pub async fn open(url: &str, connections: u32, node: &str) -> Result<Self, DbErr> {
+        let db = Self::connect_as(url, Some(postgres::Server { connections, node })).await?;
         db.migrate().await?;
         Ok(db)
     }
@@ -104,7 +105,7 @@ impl Db {
         Ok(postgres::alone(&db.writer).await?.then_some(db))
     }
 
-    async fn connect_as(url: &str, server: Option<u32>) -> Result<Self, DbErr> {
+    async fn connect_as(url: &str, server: Option<postgres::Server<'_>>) -> Result<Self, DbErr> {
         let trust = Arc::default();
         let (writer, reader) = if is_sqlite(url) {
             sqlite::connect(url).await?
@@ -119,6 +120,17 @@ impl Db {
     /// Those of `SQLite` have no other end that could fail.
     pub fn renew(&self) {
         self.trust.renew();
+    }
+
+    /// Those of these nodes that have a connection to `PostgreSQL`. Who has none has ended, or was cut off so that it is known.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn connected(&self, nodes: &[String]) -> Result<Vec<String>, DbErr> {
+        if nodes.is_empty() || !self.is_shared() {
+            return Ok(Vec::new());
+        }
+        postgres::connected(&self.writer, nodes).await
     }
 
     /// Whether several machines may use it.

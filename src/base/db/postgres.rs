@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseBackend, DatabaseConnection, DbErr, Statement,
+};
 use tokio::time::Instant;
 
+use super::locks::NODE_LOCKS;
 use super::{AdvisoryLock, STATEMENT_CACHE, shared_options};
 use crate::base::clock::instant;
 
@@ -18,6 +21,12 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_IN_TRANSACTION: &str = "2000";
 /// A connection that was idle for so long is tested before it is used.
 const IDLE_TEST: Duration = Duration::from_secs(30);
+const MARK: &str = "SELECT pg_advisory_lock_shared($1), pg_advisory_lock_shared($2, hashtext($3))";
+/// The keys of a lock are shown without their sign.
+const CONNECTED: &str = "SELECT node FROM json_array_elements_text(CAST($1 AS json)) AS node WHERE EXISTS (
+        SELECT 1 FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+        WHERE locktype = 'advisory' AND datname = current_database() AND classid::bigint = $2 AND objsubid = 2
+            AND objid::bigint = hashtext(node)::bigint & 4294967295)";
 /// The parameters of a URL that sqlx knows, beside `options[…]`. It logs others with their values, which may be secret.
 const PARAMETERS: [&str; 18] = [
     "sslmode",
@@ -75,11 +84,20 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Opens a pool. A server says how many connections it needs, and marks them, so that [`alone`] sees that it is alive.
+/// What a server says of itself.
+#[derive(Clone, Copy)]
+pub(super) struct Server<'a> {
+    /// How many connections it needs.
+    pub connections: u32,
+    /// The id of the process.
+    pub node: &'a str,
+}
+
+/// Opens a pool. A server marks its connections, so that [`alone`] and [`connected`] see that it is alive.
 pub(super) async fn connect(
     url: &str,
     trust: &Arc<Trust>,
-    server: Option<u32>,
+    server: Option<Server<'_>>,
 ) -> Result<DatabaseConnection, DbErr> {
     let (url, unknown) = known_parameters(url);
     for name in unknown {
@@ -88,8 +106,8 @@ pub(super) async fn connect(
     Database::connect(options(&url, Arc::clone(trust), server)).await
 }
 
-fn options(url: &str, trust: Arc<Trust>, server: Option<u32>) -> ConnectOptions {
-    let mut options = shared_options(url, server.unwrap_or(CONNECTIONS));
+fn options(url: &str, trust: Arc<Trust>, server: Option<Server<'_>>) -> ConnectOptions {
+    let mut options = shared_options(url, server.map_or(CONNECTIONS, |server| server.connections));
     options
         .min_connections(2)
         .test_before_acquire_if_idle_for(IDLE_TEST)
@@ -109,13 +127,15 @@ fn options(url: &str, trust: Arc<Trust>, server: Option<u32>) -> ConnectOptions 
             let trusted = trust.trusts(meta.age, trust.now());
             Box::pin(async move { Ok(trusted) })
         });
-    if server.is_some() {
-        options.map_sqlx_postgres_pool_opts(|pool| {
-            pool.after_connect(|connection, _| {
+    if let Some(Server { node, .. }) = server {
+        let node: Arc<str> = node.into();
+        options.map_sqlx_postgres_pool_opts(move |pool| {
+            let node = Arc::clone(&node);
+            pool.after_connect(move |connection, _| {
+                let node = Arc::clone(&node);
                 Box::pin(async move {
-                    let number = AdvisoryLock::Servers.number();
-                    let mark = sqlx::query("SELECT pg_advisory_lock_shared($1)").bind(number);
-                    mark.execute(connection).await?;
+                    let mark = sqlx::query(MARK).bind(AdvisoryLock::Servers.number());
+                    mark.bind(NODE_LOCKS).bind(&*node).execute(connection).await?;
                     Ok(())
                 })
             })
@@ -124,11 +144,21 @@ fn options(url: &str, trust: Arc<Trust>, server: Option<u32>) -> ConnectOptions 
     options
 }
 
+/// Those of these nodes that have marked a connection which is still open.
+pub(super) async fn connected(db: &DatabaseConnection, nodes: &[String]) -> Result<Vec<String>, DbErr> {
+    let nodes = serde_json::to_string(nodes).map_err(|error| DbErr::Custom(error.to_string()))?;
+    let values = [nodes.into(), i64::from(NODE_LOCKS).into()];
+    let found = db
+        .query_all_raw(Statement::from_sql_and_values(DatabaseBackend::Postgres, CONNECTED, values))
+        .await?;
+    found.iter().map(|row| row.try_get("", "node")).collect()
+}
+
 /// Takes the lock that the connections of every running server share, so that none can start meanwhile. Returns
 /// whether there was none.
 pub(super) async fn alone(db: &DatabaseConnection) -> Result<bool, DbErr> {
     let taken = db
-        .query_one_raw(sea_orm::Statement::from_string(
+        .query_one_raw(Statement::from_string(
             db.get_database_backend(),
             format!("SELECT pg_try_advisory_lock({}) AS taken", AdvisoryLock::Servers.number()),
         ))

@@ -20,6 +20,7 @@ use aws_lc_rs::hmac;
 use self::fields::{Known, Reader, Writer, kind};
 use crate::base::clock::Time;
 use crate::base::config::is_disabled;
+use crate::cluster::heads::Heads;
 use crate::model::{Eta, Fix, OrderId, UserId};
 
 const VERSION: u8 = 1;
@@ -53,6 +54,8 @@ pub enum Body {
         id: u64,
         count: u64,
     },
+    /// How far a node is in the logs.
+    Heads(Heads),
 }
 
 /// A live event of another node.

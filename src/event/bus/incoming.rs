@@ -1,8 +1,9 @@
 //! What other nodes say: checked where it arrives, and kept until this node gets to it, the newest of each kind for each order.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ahash::AHashMap;
 use chrono::TimeDelta;
@@ -11,14 +12,17 @@ use tokio::sync::{Notify, watch};
 use super::ask::Asks;
 use super::frame::{Body, Frame, Moved, Question, Remote, read};
 use super::outgoing::{MOST, Slot};
-use crate::base::clock::{Clock, Time};
+use crate::base::clock::{Clock, Time, instant};
 use crate::base::metrics::Metrics;
 use crate::cluster::Cluster;
+use crate::cluster::heads::{Heads, Heard};
 
 /// A frame that is older is not believed: somebody may have kept it.
 pub(super) const OLDEST: TimeDelta = TimeDelta::seconds(10);
 /// The same for the last position of an order, which Redis keeps.
 pub(super) const OLDEST_KEPT: TimeDelta = TimeDelta::seconds(600);
+/// Who has said nothing for so long is forgotten.
+const SILENT: Duration = Duration::from_secs(10);
 /// Questions of others that wait for an answer.
 const QUESTIONS: usize = 1_024;
 
@@ -41,6 +45,8 @@ pub(super) struct Incoming {
     pub log: watch::Sender<i64>,
     pub control: watch::Sender<i64>,
     pub asks: Asks,
+    /// How far the others are, by their numbers.
+    heads: Mutex<HashMap<u16, Heard>>,
 }
 
 #[derive(Default)]
@@ -62,6 +68,7 @@ impl Incoming {
             log: watch::Sender::new(0),
             control: watch::Sender::new(0),
             asks: Asks::default(),
+            heads: Mutex::default(),
         }
     }
 
@@ -149,8 +156,25 @@ impl Incoming {
                 self.ready.notify_one();
             }
             Body::Answer { id, count } => self.asks.answered(id, node, count),
+            Body::Heads(heads) => self.is_at(node, heads),
             Body::Beat(_) => {}
         }
+    }
+
+    /// Another node has said how far it is.
+    fn is_at(&self, node: u16, heads: Heads) {
+        let (now, age) = (instant(), (self.clock.now() - heads.at).to_std().unwrap_or_default());
+        let Some(at) = now.checked_sub(age) else { return };
+        let mut all = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, heard| now - heard.at < SILENT);
+        if all.get(&node).is_none_or(|known| known.heads.at < heads.at) {
+            all.insert(node, Heard { heads, at });
+        }
+    }
+
+    /// How far the other nodes are that were heard of late.
+    pub fn heads(&self) -> HashMap<u16, Heard> {
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes out everything that waits.

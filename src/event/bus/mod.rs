@@ -10,6 +10,7 @@ mod outgoing;
 mod redis;
 mod shard;
 
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::base::clock::{Clock, Time};
 use crate::base::config::Cluster as Settings;
 use crate::base::metrics::Metrics;
 use crate::cluster::Cluster;
+use crate::cluster::heads::{Heads, Heard};
 use crate::model::{LiveEvent, OrderId};
 
 /// How often the logs are read while Redis does not tell of what other nodes write.
@@ -169,6 +171,19 @@ impl Bus {
     #[must_use]
     pub fn control_news(&self) -> watch::Receiver<i64> {
         self.redis().map_or(&self.0.silence, |redis| redis.control()).subscribe()
+    }
+
+    /// Tells the other nodes how far this one is.
+    pub fn tell_heads(&self, heads: Heads) {
+        if let Some(redis) = self.redis() {
+            redis.tell_heads(heads);
+        }
+    }
+
+    /// How far the other nodes are, by number, as they said within the last seconds.
+    #[must_use]
+    pub fn heads(&self) -> HashMap<u16, Heard> {
+        self.redis().map(|redis| redis.heads()).unwrap_or_default()
     }
 
     /// Asks all other nodes that are alive, for a limited time.

@@ -19,6 +19,7 @@ pub(super) enum Slot {
     Expected(OrderId),
     Log,
     Control,
+    Heads,
     Ask(u64),
     Answer { to: u16, id: u64 },
 }

@@ -1,5 +1,6 @@
 //! All Redis servers together: each order is on one of them, by its hash. Every node has the same list.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::shard::{Names, Shard};
 use crate::base::clock::{Clock, Time};
 use crate::base::metrics::Metrics;
 use crate::cluster::Cluster;
+use crate::cluster::heads::{Heads, Heard};
 use crate::model::{EtaSource, LiveEvent, OrderId};
 
 /// How long an answer of another node is waited for.
@@ -124,6 +126,14 @@ impl Redis {
 
     pub fn wake_log(&self, position: i64) {
         self.any().outgoing.put(Slot::Log, Body::Log(position));
+    }
+
+    pub fn tell_heads(&self, heads: Heads) {
+        self.any().outgoing.put(Slot::Heads, Body::Heads(heads));
+    }
+
+    pub fn heads(&self) -> HashMap<u16, Heard> {
+        self.incoming.heads()
     }
 
     pub fn log(&self) -> &watch::Sender<i64> {

@@ -238,7 +238,7 @@ mod tests {
 
     fn ended() -> RightsLease {
         let lease = RightsLease::new(Duration::ZERO);
-        lease.others(true);
+        lease.others(true, instant());
         lease
     }
 

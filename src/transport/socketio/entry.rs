@@ -69,6 +69,11 @@ impl Entry {
             },
             self.resync.and_then(|reason| session.dialect().resync(reason)),
         );
+        if session.recovered()
+            && let Some(owner) = session.holder()
+        {
+            sessions.keep_last(&session.principal().id, owner);
+        }
         if let Some(client) = &self.client {
             // The client may be changing to a WebSocket already.
             client.mark();

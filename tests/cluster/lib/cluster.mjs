@@ -108,6 +108,12 @@ export class Cluster {
 
   ok(...args) { return Server.prototype.ok.apply(this, args); }
 
+  /** Every node takes clients. */
+  ready() {
+    const is = async (node) => (await node.call('GET', '/ready', undefined, null)).status === 200;
+    return eventually(async () => (await Promise.all(this.nodes.map(is))).every(Boolean), 'every node to be ready');
+  }
+
   /** The node whose turn it is. */
   next() {
     this.#base = (this.#base + 1) % this.nodes.length;

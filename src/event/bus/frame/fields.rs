@@ -2,6 +2,7 @@
 
 use super::{Body, Expected, Moved, Question, Remote};
 use crate::base::clock::{Time, from_millis};
+use crate::cluster::heads::Heads;
 use crate::model::{Eta, EtaSource, Fix, OrderId, Point, UserId};
 
 const MOVED: u8 = 1;
@@ -11,12 +12,15 @@ const CONTROL: u8 = 4;
 const BEAT: u8 = 5;
 const ASK: u8 = 6;
 const ANSWER: u8 = 7;
+const HEADS: u8 = 8;
 
 const HAS_HEADING: u16 = 1;
 const HAS_SPEED: u16 = 1 << 1;
 const HAS_ACCURACY: u16 = 1 << 2;
 const HAS_ETA: u16 = 1 << 3;
 const HAS_DRIVER: u16 = 1 << 4;
+const HAS_CONTROL: u16 = 1 << 5;
+const IS_FRESH: u16 = 1 << 6;
 
 /// The most that a fix may be ahead of its own frame: clocks are corrected now and then.
 pub(super) const AHEAD_MS: i64 = 5_000;
@@ -30,6 +34,7 @@ pub(super) const fn kind(body: &Body) -> u8 {
         Body::Beat(_) => BEAT,
         Body::Ask { .. } => ASK,
         Body::Answer { .. } => ANSWER,
+        Body::Heads(_) => HEADS,
     }
 }
 
@@ -88,6 +93,17 @@ impl Writer<'_> {
                 self.bytes(&id.to_be_bytes());
                 self.bytes(&count.to_be_bytes());
             }
+            Body::Heads(heads) => {
+                self.time(heads.at);
+                self.bytes(&heads.events.to_be_bytes());
+                if let Some(control) = heads.control {
+                    self.flags |= HAS_CONTROL;
+                    self.bytes(&control.to_be_bytes());
+                }
+                if heads.is_fresh {
+                    self.flags |= IS_FRESH;
+                }
+            }
         }
     }
 
@@ -143,6 +159,7 @@ impl Reader<'_> {
             BEAT => self.take().map(u64::from_be_bytes).map(Body::Beat),
             ASK => return self.ask(),
             ANSWER => self.answer(),
+            HEADS => self.heads().map(Body::Heads),
             _ => return Known::No,
         };
         body.map_or(Known::Broken, Known::Yes)
@@ -201,6 +218,13 @@ impl Reader<'_> {
     fn answer(&mut self) -> Option<Body> {
         let (id, count) = (self.take()?, self.take()?);
         Some(Body::Answer { id: u64::from_be_bytes(id), count: u64::from_be_bytes(count) })
+    }
+
+    fn heads(&mut self) -> Option<Heads> {
+        let at = self.time()?;
+        let events = i64::from_be_bytes(self.take()?);
+        let control = self.optional(HAS_CONTROL, |reader| reader.take().map(i64::from_be_bytes))?;
+        Some(Heads { at, events, control, is_fresh: self.flags & IS_FRESH != 0 })
     }
 
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {

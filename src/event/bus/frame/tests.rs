@@ -55,6 +55,11 @@ fn frames() -> Vec<(&'static str, Body)> {
         ("revoked", ask(Question::Revoked(UserId::stored("u")))),
         ("reports", ask(Question::Reports(UserId::stored("t")))),
         ("answer", Body::Answer { id: 7, count: 3 }),
+        ("heads", Body::Heads(Heads { at: at(-2), events: 41, control: Some(3), is_fresh: true })),
+        (
+            "heads, with something unread",
+            Body::Heads(Heads { at: at(0), events: 0, control: None, is_fresh: false }),
+        ),
     ]
 }
 
@@ -154,7 +159,7 @@ proptest! {
     /// Behind a right tag, fields may be anything.
     #[test]
     fn fuzz_signed_fields_are_read_or_refused(
-        kind in 0_u8..10, flags: u16, fields in proptest::collection::vec(any::<u8>(), 0..120), zeros in 0_usize..8,
+        kind in 0_u8..12, flags: u16, fields in proptest::collection::vec(any::<u8>(), 0..120), zeros in 0_usize..8,
     ) {
         let mut bytes = vec![VERSION, kind, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0];
         // Texts begin with their lengths, which are mostly short.
