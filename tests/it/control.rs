@@ -57,8 +57,12 @@ on_both_databases! {
         customer.events_so_far().await;
         let at = "2036-01-01T00:00:00.000Z";
         assert_eq!(a.admin().post("/orders/o1/eta", json!({"estimatedDeliveryTime": at})).await.status, 200);
-        let told = customer.event("order:eta_update").await;
-        assert_eq!((&told["orderId"], &told["etaSource"]), (&json!("o1"), &json!("override")));
+        // An ETA from before may still have been on its way.
+        let mut told = customer.event("order:eta_update").await;
+        while told["etaSource"] != "override" {
+            told = customer.event("order:eta_update").await;
+        }
+        assert_eq!(told["orderId"], "o1");
         // Fixes do not change it there, either.
         driver.ask("driver:location", json!({"latitude": 47.10, "longitude": 9.50})).await;
         let etas = customer.events_so_far().await.into_iter().filter(|event| event.name == "order:eta_update");

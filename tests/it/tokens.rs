@@ -88,7 +88,12 @@ on_both_databases! {
         }
         let mut bystander = Socket::connect(&here, "other", Role::Customer).await;
         let ended = here.admin().delete("/users/customer/sessions").await;
-        assert_eq!((ended.status, ended.body), (200, json!({"userId": "customer", "disconnected": 2})));
+        let mut told = json!({"userId": "customer", "disconnected": 2});
+        if let TestDb::Postgres { .. } = db {
+            // Without Redis nobody says how many there were on the other one.
+            told["partial"] = json!(true);
+        }
+        assert_eq!((ended.status, ended.body), (200, told));
         for socket in &mut sockets {
             socket.until_closed().await;
         }
