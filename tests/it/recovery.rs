@@ -209,7 +209,6 @@ async fn of_two_connections_that_come_back_at_once_one_has_the_session() {
         standstill.commit().await.expect("unlocked");
     };
     let ((mut one, mut two), ()) = tokio::join!(both, go_on);
-    let ask = json!({"orderId": "o1"});
     let mut kept = tokio::select! {
         () = one.until_closed() => two,
         () = two.until_closed() => one,
