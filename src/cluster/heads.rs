@@ -20,6 +20,9 @@ pub struct Heads {
     pub is_fresh: bool,
 }
 
+/// What other nodes said last, by their numbers.
+pub type AllHeard = HashMap<u16, Heard>;
+
 /// What another node said, and when, by the monotonic clock of this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heard {
@@ -44,7 +47,7 @@ pub fn agreed(
     here: Reached,
     others: impl IntoIterator<Item = u16>,
     looked: Instant,
-    heard: &HashMap<u16, Heard>,
+    heard: &AllHeard,
 ) -> Option<Instant> {
     let known = others.into_iter().map(|number| heard.get(&number));
     let new = heard.values().filter(|heard| heard.at > looked).map(Some);

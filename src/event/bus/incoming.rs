@@ -1,6 +1,6 @@
 //! What other nodes say: checked where it arrives, and kept until this node gets to it, the newest of each kind for each order.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::outgoing::{MOST, Slot};
 use crate::base::clock::{Clock, Time, instant};
 use crate::base::metrics::Metrics;
 use crate::cluster::Cluster;
-use crate::cluster::heads::{Heads, Heard};
+use crate::cluster::heads::{AllHeard, Heads, Heard};
 
 /// A frame that is older is not believed: somebody may have kept it.
 pub(super) const OLDEST: TimeDelta = TimeDelta::seconds(10);
@@ -46,7 +46,7 @@ pub(super) struct Incoming {
     pub control: watch::Sender<i64>,
     pub asks: Asks,
     /// How far the others are, by their numbers.
-    heads: Mutex<HashMap<u16, Heard>>,
+    heads: Mutex<AllHeard>,
 }
 
 #[derive(Default)]
@@ -173,7 +173,7 @@ impl Incoming {
     }
 
     /// How far the other nodes are that were heard of late.
-    pub fn heads(&self) -> HashMap<u16, Heard> {
+    pub fn heads(&self) -> AllHeard {
         self.heads.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -10,7 +10,6 @@ mod outgoing;
 mod redis;
 mod shard;
 
-use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ use crate::base::clock::{Clock, Time};
 use crate::base::config::Cluster as Settings;
 use crate::base::metrics::Metrics;
 use crate::cluster::Cluster;
-use crate::cluster::heads::{Heads, Heard};
+use crate::cluster::heads::{AllHeard, Heads};
 use crate::model::{LiveEvent, OrderId};
 
 /// How often the logs are read while Redis does not tell of what other nodes write.
@@ -182,7 +181,7 @@ impl Bus {
 
     /// How far the other nodes are, by number, as they said within the last seconds.
     #[must_use]
-    pub fn heads(&self) -> HashMap<u16, Heard> {
+    pub fn heads(&self) -> AllHeard {
         self.redis().map(|redis| redis.heads()).unwrap_or_default()
     }
 

@@ -1,6 +1,5 @@
 //! All Redis servers together: each order is on one of them, by its hash. Every node has the same list.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use super::shard::{Names, Shard};
 use crate::base::clock::{Clock, Time};
 use crate::base::metrics::Metrics;
 use crate::cluster::Cluster;
-use crate::cluster::heads::{Heads, Heard};
+use crate::cluster::heads::{AllHeard, Heads};
 use crate::model::{EtaSource, LiveEvent, OrderId};
 
 /// How long an answer of another node is waited for.
@@ -132,7 +131,7 @@ impl Redis {
         self.any().outgoing.put(Slot::Heads, Body::Heads(heads));
     }
 
-    pub fn heads(&self) -> HashMap<u16, Heard> {
+    pub fn heads(&self) -> AllHeard {
         self.incoming.heads()
     }
 

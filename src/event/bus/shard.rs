@@ -232,9 +232,8 @@ impl Shard {
                     self.names.common("eta")
                 }
                 (Slot::Moved(order) | Slot::Expected(order), _) => self.names.live(hash(&order)),
-                (Slot::Log, _) => self.names.common("log"),
+                (Slot::Log | Slot::Heads, _) => self.names.common("log"),
                 (Slot::Control, _) => self.names.common("ctl"),
-                (Slot::Heads, _) => self.names.common("log"),
                 (Slot::Ask(_), _) => self.names.common("ask"),
                 (Slot::Answer { to, .. }, _) => self.names.node(to),
             };
