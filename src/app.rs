@@ -12,8 +12,8 @@ use crate::base::error::Refusal;
 use crate::base::health::Health;
 use crate::base::metrics::Metrics;
 use crate::cluster::Cluster;
-use crate::driver::Drivers;
 use crate::driver::trail::Trail;
+use crate::driver::{Around, Drivers};
 use crate::event::bus::Bus;
 use crate::event::log;
 use crate::event::relay::Relay;
@@ -21,6 +21,7 @@ use crate::keeping::Keeping;
 use crate::model::UserId;
 use crate::order::Orders;
 use crate::recovery::Recovery;
+use crate::route::Roads;
 use crate::tracking::Tracking;
 
 /// How long the head of the log may take to be read for somebody who comes in.
@@ -38,6 +39,7 @@ pub struct Infrastructure {
     pub events: Relay,
     pub bus: Bus,
     pub cluster: Cluster,
+    pub roads: Roads,
     pub clock: Clock,
     pub metrics: Metrics,
     pub db: Db,
@@ -54,6 +56,7 @@ pub struct AppParts {
     pub bus: Bus,
     /// The other nodes.
     pub cluster: Cluster,
+    pub roads: Roads,
     pub orders: Orders,
     pub drivers: Drivers,
     pub tracking: Tracking,
@@ -77,18 +80,11 @@ impl App {
     /// Makes the remaining use cases and puts all of them together.
     #[must_use]
     pub fn new(infrastructure: Infrastructure, orders: Orders, trail: Trail, recovery: Recovery) -> Self {
-        let Infrastructure { config, health, auth, events, bus, cluster, clock, metrics, db } =
+        let Infrastructure { config, health, auth, events, bus, cluster, roads, clock, metrics, db } =
             infrastructure;
         let limits = &config.limits;
-        let drivers = Drivers::new(
-            db.clone(),
-            clock.clone(),
-            trail,
-            bus.clone(),
-            orders.clone(),
-            limits,
-            metrics.clone(),
-        );
+        let around = Around { trail, bus: bus.clone(), orders: orders.clone(), roads: roads.clone() };
+        let drivers = Drivers::new(db.clone(), clock.clone(), around, limits, metrics.clone());
         let keeping =
             Keeping::new(db.clone(), clock.clone(), cluster.control().clone(), limits, metrics.clone());
         let tracking = Tracking::new(db.clone(), clock.clone(), orders.clone(), drivers.clone(), limits);
@@ -99,6 +95,7 @@ impl App {
             events,
             bus,
             cluster,
+            roads,
             orders,
             drivers,
             tracking,

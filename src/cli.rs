@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::Resettable;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser};
 
-use crate::base::config::{Database, Serve};
+use crate::base::config::{Database, Serve, TravelMode};
 use crate::model::Role;
 
 /// Live order tracking over Socket.IO.
@@ -60,6 +60,8 @@ pub enum Subcommand {
     Token(TokenArgs),
     /// Apply, revert or list database migrations
     Migrate(MigrateArgs),
+    /// Prepare roads for `--road-network`
+    Roads(RoadsArgs),
     /// Print the `OpenAPI` document
     Openapi,
 }
@@ -91,6 +93,31 @@ pub struct TokenArgs {
     /// HS256 secret, at least 32 bytes
     #[arg(long, env = "JWT_SECRET", hide_env_values = true, value_name = "SECRET")]
     pub jwt_secret: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RoadsArgs {
+    #[command(subcommand)]
+    pub command: RoadsCommand,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum RoadsCommand {
+    /// Make a file that loads at once out of an extract of `OpenStreetMap`
+    Build(BuildArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct BuildArgs {
+    /// The extract (`.osm.pbf`)
+    #[arg(value_name = "FILE.osm.pbf")]
+    pub extract: PathBuf,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// What the roads are for
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "car", value_name = "MODES")]
+    pub modes: Vec<TravelMode>,
 }
 
 #[derive(Clone, Debug, Args)]

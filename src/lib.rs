@@ -20,6 +20,7 @@ pub mod keeping;
 pub mod order;
 pub mod outbox;
 pub mod recovery;
+pub mod route;
 
 pub mod driver;
 

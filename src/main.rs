@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use migration::{Migrator, MigratorTrait};
 use ordercast::auth::mint;
-use ordercast::base::clock::Clock;
+use ordercast::base::clock::{Clock, instant};
 use ordercast::base::config::{Serve, check_secret};
 use ordercast::base::db::Db;
 use ordercast::base::telemetry;
-use ordercast::cli::{Cli, Direction, HealthArgs, MigrateArgs, Subcommand, TokenArgs};
+use ordercast::cli::{
+    BuildArgs, Cli, Direction, HealthArgs, MigrateArgs, RoadsArgs, RoadsCommand, Subcommand, TokenArgs,
+};
+use ordercast::route::network::Network;
 use ordercast::server::{self, ServerError};
 use ordercast::transport;
 use tokio::net::{TcpListener, TcpSocket};
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
             Some(Subcommand::Health(args)) => health(&args).await,
             Some(Subcommand::Token(args)) => print_token(&args),
             Some(Subcommand::Migrate(args)) => migrate(args).await,
+            Some(Subcommand::Roads(args)) => build_roads(&args),
             Some(Subcommand::Openapi) => print_openapi(),
         }
     });
@@ -67,6 +71,26 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
     builder.enable_all().build()
+}
+
+/// Prepares roads, and says what it does.
+fn build_roads(args: &RoadsArgs) -> ExitCode {
+    let RoadsCommand::Build(BuildArgs { extract, out, modes }) = &args.command;
+    let began = instant();
+    let say = |step: &str| eprintln!("{:>6.1} s  {step}", began.elapsed().as_secs_f64());
+    let networks = match Network::build(extract, modes, &say) {
+        Ok(networks) => networks,
+        Err(error) => return exit_bad_config(&format!("{}: {error}", extract.display())),
+    };
+    say("writing the file");
+    if let Err(error) = Network::save(&networks, out) {
+        return exit_bad_config(&format!("{} cannot be written: {error}", out.display()));
+    }
+    for network in &networks {
+        println!("{}: {} segments of road", network.mode().as_str(), network.len());
+    }
+    println!("{} is ready for --road-network", out.display());
+    ExitCode::SUCCESS
 }
 
 fn exit_bad_config(line: &str) -> ExitCode {

@@ -116,6 +116,10 @@ pub struct Inner {
     pub commit_seconds: Histogram,
     pub log_wait: Histogram,
     pub log_lost: Count,
+    pub road_segments: Gauge,
+    pub road_failures: Count,
+    pub route_seconds: Histogram,
+    pub route_pending: Gauge,
     /// Packets per second, for `GET /stats`.
     pub rate: Rate,
 }
@@ -290,6 +294,10 @@ impl Metrics {
             commit_seconds: names.seconds("commit", "A commit of the database"),
             log_wait: names.seconds("log_wait", "Until a group of changes has the head of the log"),
             log_lost: names.add("log_lost", "Events that a database that took over does not have"),
+            road_segments: names.add("road_segments", "Pieces of road in memory, each direction counted"),
+            road_failures: names.add("road_reload_failures", "Road networks that could not be loaded"),
+            route_seconds: names.seconds("route", "To find a route"),
+            route_pending: names.add("route_pending", "Drivers whose routes are to be looked for"),
             rate: Rate(Mutex::new((instant(), 0, 0.0))),
             registry: names.0,
         };

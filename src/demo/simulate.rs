@@ -9,6 +9,8 @@ use crate::app::App;
 use crate::base::error::Refusal;
 use crate::model::new_order::NewOrder;
 use crate::model::{Action, Driver, Latitude, LocationReport, Longitude, OrderId, OrderStatus, Role, UserId};
+use crate::route::Mode;
+use crate::route::network::Network;
 
 /// Pause between two orders.
 const PAUSE: Duration = Duration::from_secs(6);
@@ -27,6 +29,12 @@ const MEALS: [(&str, f64); 3] =
 
 /// Simulates one order after another. Never returns.
 pub async fn run(app: App) {
+    if app.config.routing.road_network.is_none() {
+        match Network::of_streets(&town::streets(), Mode::Car) {
+            Ok(streets) => app.roads.put(vec![streets]),
+            Err(error) => tracing::warn!(%error, "the demo's streets are no roads"),
+        }
+    }
     if let Err(refusal) = ensure_delivered_order(&app).await {
         tracing::warn!(%refusal, "the demo's first order could not be created");
     }

@@ -162,6 +162,8 @@ pub struct TrackingView<'a> {
     pub last_location_update: Option<String>,
     pub estimated_delivery_time: Option<String>,
     pub eta_minutes: Option<i64>,
+    /// What the ETA is made of: `network` (roads), `geodesic` (the straight line) or `override` (set by hand).
+    pub eta_source: Option<&'static str>,
     /// True when the ETA is an estimate, and the driver has sent no position for over a minute.
     pub stale: Option<bool>,
     pub status_history: Vec<PastView<'a>>,
@@ -222,6 +224,7 @@ impl<'a> TrackingView<'a> {
             last_location_update: position.map(|(_, at)| rfc3339(at)),
             estimated_delivery_time: eta.map(|eta| rfc3339(eta.at)),
             eta_minutes: eta.map(|eta| eta.minutes),
+            eta_source: eta.map(|eta| eta.source.as_str()),
             stale: eta.and_then(|eta| eta.stale.then_some(true)),
             status_history: tracking
                 .history

@@ -44,6 +44,11 @@ pub(super) enum Due {
 }
 
 impl Homes {
+    /// Whether the driver has reported to this node.
+    pub fn is_here(&self) -> bool {
+        self.reported.is_some()
+    }
+
     /// How many of the reports that another node has accepted so far were not counted here yet.
     fn new_of(&mut self, node: u16, accepted: u32) -> u32 {
         match self.counted.iter_mut().find(|(known, _)| *known == node) {

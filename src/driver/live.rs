@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::course::Course;
 use super::homes::Homes;
 use super::read::stored_position;
 use crate::base::clock::{Clock, Time};
@@ -66,6 +67,9 @@ pub(super) struct CarriedOrder {
     /// Whether the ETA was set by hand. Fixes do not change it then.
     pub overridden: bool,
     pub heard: Heard,
+    pub course: Option<Box<Course>>,
+    /// When a route was last asked for.
+    pub asked_at: Option<Time>,
 }
 
 /// When the newest events of other nodes about an order were sent. What is not newer is dropped: it may be a repetition.
@@ -83,6 +87,8 @@ impl CarriedOrder {
             eta: overridden.or(eta),
             overridden: overridden.is_some(),
             heard: Heard::default(),
+            course: None,
+            asked_at: None,
         }
     }
 
@@ -359,8 +365,9 @@ fn put_order(state: &mut DriverState, order: &Order, history: &[PastStatus], now
         Some(index) if state.orders[index].about.order.seq > order.seq => {}
         Some(index) => {
             let eta = to.and(state.orders[index].eta.or(computed));
-            let heard = state.orders[index].heard;
-            state.orders[index] = CarriedOrder { heard, ..CarriedOrder::new(order, history, now, eta) };
+            let before = &mut state.orders[index];
+            let (heard, course) = (before.heard, before.course.take());
+            *before = CarriedOrder { heard, course, ..CarriedOrder::new(order, history, now, eta) };
         }
         None => state.orders.push(CarriedOrder::new(order, history, now, computed)),
     }

@@ -1,5 +1,6 @@
 //! Drivers: their positions, the orders they carry, and the ETAs of those orders.
 
+mod course;
 mod homes;
 pub mod live;
 mod override_eta;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 
+use self::course::Asks;
 use self::live::{Live, LiveDriver};
 use self::trail::Trail;
 use crate::base::clock::Clock;
@@ -22,6 +24,7 @@ use crate::base::metrics::Metrics;
 use crate::event::bus::Bus;
 use crate::model::{Eta, Forecast, Order, OrderEvent, UserId};
 use crate::order::{Orders, read as read_order};
+use crate::route::Roads;
 
 /// The use cases around drivers. Cheap to clone.
 #[derive(Clone)]
@@ -32,8 +35,18 @@ pub struct Drivers {
     trail: Trail,
     bus: Bus,
     orders: Orders,
+    roads: Roads,
+    asks: Arc<Asks>,
     limits: ReportLimits,
     metrics: Metrics,
+}
+
+/// What the use cases around drivers work with.
+pub struct Around {
+    pub trail: Trail,
+    pub bus: Bus,
+    pub orders: Orders,
+    pub roads: Roads,
 }
 
 /// Limits for the reports of one driver.
@@ -51,15 +64,8 @@ struct ReportLimits {
 
 impl Drivers {
     #[must_use]
-    pub fn new(
-        db: Db,
-        clock: Clock,
-        trail: Trail,
-        bus: Bus,
-        orders: Orders,
-        limits: &Limits,
-        metrics: Metrics,
-    ) -> Self {
+    pub fn new(db: Db, clock: Clock, around: Around, limits: &Limits, metrics: Metrics) -> Self {
+        let Around { trail, bus, orders, roads } = around;
         let limits = ReportLimits {
             rate: limits.location_rate_per_second,
             burst: limits.location_burst,
@@ -67,7 +73,7 @@ impl Drivers {
             max_age: TimeDelta::days(i64::from(limits.position_retention_days)),
         };
         let live = Arc::new(Live::new(clock.clone(), limits.burst));
-        Self { db, clock, live, trail, bus, orders, limits, metrics }
+        Self { db, clock, live, trail, bus, orders, roads, asks: Arc::default(), limits, metrics }
     }
 
     /// Builds the live state from the database.
@@ -111,7 +117,15 @@ impl Drivers {
             // Not fatal: the driver's next fix brings a position.
             tracing::debug!(%error, "the last position of a driver cannot be read");
         }
+        let driver = event.order.driver.as_ref().and_then(|driver| self.live.get(&driver.id));
         self.live.apply(event, deliver);
+        // There may be somewhere else to go now. The node that the driver reports to looks for the way.
+        if let Some(driver) = driver {
+            let mut state = driver.state();
+            if state.homes.is_here() {
+                self.ask_routes(&driver, &mut state, self.clock.now());
+            }
+        }
     }
 
     /// Drops from memory what is known of a person whose data was erased on disk.

@@ -36,7 +36,7 @@ impl Drivers {
         carried.heard.moved = Some(sent);
         // The node that the driver reports to computes the ETA, for all nodes.
         let eta = eta.filter(|_| !carried.overridden);
-        let changed = eta.filter(|eta| carried.eta.is_none_or(|before| before.minutes != eta.minutes));
+        let changed = eta.filter(|eta| carried.eta.is_none_or(|before| before.differs(eta)));
         carried.eta = eta.or(carried.eta);
         let (about, last_eta) = (Arc::clone(&carried.about), carried.eta);
         state.position = Some((fix.place, fix.recorded_at));
@@ -75,7 +75,7 @@ impl Drivers {
         carried.heard.expected = Some(sent);
         carried.overridden |= by_hand;
         // The position may have brought it already.
-        let changed = by_hand || carried.eta.is_none_or(|before| before.minutes != eta.minutes);
+        let changed = by_hand || carried.eta.is_none_or(|before| before.differs(&eta));
         carried.eta = Some(eta);
         if changed {
             let customer = carried.about.order.customer.id.clone();

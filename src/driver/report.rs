@@ -12,7 +12,7 @@ use super::live::LiveDriver;
 use super::trail::TrailPoint;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
-use crate::model::{Eta, EtaChange, LiveEvent, Location, LocationReport, OrderId, Verdict};
+use crate::model::{EtaChange, LiveEvent, Location, LocationReport, OrderId, Verdict};
 
 /// Minimum time between two points of a driver's trail.
 const TRAIL_SPACING: TimeDelta = TimeDelta::milliseconds(500);
@@ -227,11 +227,10 @@ impl Drivers {
             for carried in &mut state.orders {
                 // All carried orders move with the driver, so the ETA changes also for those that this fix does not
                 // name.
-                let to =
-                    carried.about.order.known_destination().filter(|_| !is_hidden && !carried.overridden);
-                let computed = to.map(|to| Eta::estimate(place, to, now));
+                let counts = !is_hidden && !carried.overridden;
+                let computed = if counts { carried.estimate(place, now) } else { None };
                 if let Some(eta) = computed {
-                    let changed = carried.eta.is_none_or(|before| before.minutes != eta.minutes);
+                    let changed = carried.eta.is_none_or(|before| before.differs(&eta));
                     carried.eta = Some(eta);
                     if changed {
                         let order = &carried.about.order;
@@ -260,6 +259,7 @@ impl Drivers {
                     state.postponed = None;
                 }
                 state.position = Some((place, seen_at));
+                self.ask_routes(driver, &mut state, now);
             }
             // Published under the driver's lock, so that no durable event comes in between: see `Live::apply`.
             for event in events.iter().chain(&etas) {

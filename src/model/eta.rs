@@ -1,4 +1,4 @@
-//! Estimates of arrival without a map: geodesic distance at a constant speed.
+//! Estimates of arrival, and those without a map: geodesic distance at a constant speed.
 
 use chrono::TimeDelta;
 use geographiclib_rs::{Geodesic, InverseGeodesic};
@@ -17,8 +17,10 @@ const FRESH: TimeDelta = TimeDelta::seconds(60);
 /// The source of an ETA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EtaSource {
-    /// Estimated from the driver's last position.
+    /// Estimated from the driver's last position, by the straight line.
     Geodesic,
+    /// The same by the roads of the network in memory.
+    Network,
     /// Set by hand.
     Override,
 }
@@ -29,6 +31,7 @@ impl EtaSource {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Geodesic => "geodesic",
+            Self::Network => "network",
             Self::Override => "override",
         }
     }
@@ -58,6 +61,20 @@ impl Eta {
         Self::new(now + TimeDelta::milliseconds(millis), EtaSource::Geodesic, now)
     }
 
+    /// For a driver whose way takes so many seconds.
+    #[must_use]
+    pub fn by_road(seconds: f64, now: Time) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "the cast keeps to the bounds")]
+        let millis = (seconds.max(MIN_SECONDS) * 1_000.0).round() as i64;
+        Self::new(now + TimeDelta::milliseconds(millis), EtaSource::Network, now)
+    }
+
+    /// Whether somebody who was told the one has to be told the other.
+    #[must_use]
+    pub fn differs(&self, other: &Self) -> bool {
+        (self.minutes, self.source) != (other.minutes, other.source)
+    }
+
     /// For a time that somebody set by hand.
     #[must_use]
     pub fn overridden(at: Time, now: Time) -> Self {
@@ -69,7 +86,7 @@ impl Eta {
     #[must_use]
     pub fn as_of(self, now: Time, seen_at: Option<Time>) -> Self {
         let old = seen_at.is_none_or(|seen_at| now - seen_at > FRESH);
-        let stale = self.source == EtaSource::Geodesic && old;
+        let stale = self.source != EtaSource::Override && old;
         Self { stale, ..Self::new(self.at.max(now + TimeDelta::minutes(1)), self.source, now) }
     }
 
@@ -100,6 +117,13 @@ fn metres(from: Point, to: Point) -> f64 {
     let meridian = prime * (1.0 - E2) / w;
     let (x, y) = (prime * cos * east.to_radians(), meridian * north.to_radians());
     (x * x + y * y).sqrt()
+}
+
+/// The straight line between two places, in metres, and the seconds it takes.
+#[must_use]
+pub fn straight(from: Point, to: Point) -> (f64, f64) {
+    let metres = metres(from, to);
+    (metres, metres / METRES_PER_SECOND)
 }
 
 /// Seconds to a place for clients of tracking sessions, at least 60. Their formula is the great circle of a sphere

@@ -24,7 +24,7 @@ pub use access::{Party, Permit, Right};
 pub use action::{Action, Asked};
 pub use command::{Command, Secret};
 pub use decimal::{Amount, Quantity};
-pub use eta::{Eta, EtaSource, Forecast};
+pub use eta::{Eta, EtaSource, Forecast, straight};
 pub use event::{About, Announcement, Audience, EtaChange, EventKind, LiveEvent, Location, OrderEvent};
 pub use fix::{Fix, LocationReport, Verdict};
 pub use id::{OrderId, UserId};

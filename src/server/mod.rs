@@ -40,6 +40,7 @@ use crate::order::writer::{Commits, Writer};
 use crate::outbox::order_service::OrderService;
 use crate::recovery::Recovery;
 use crate::recovery::store::RecoveryWorker;
+use crate::route::Roads;
 use crate::session::Sessions;
 use crate::session::deliver::deliver;
 use crate::session::interest::keep_listening;
@@ -161,8 +162,9 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
         }
     };
     let relay = events.clone();
+    let roads = Roads::new(&config.routing, metrics.clone());
     let infrastructure =
-        Infrastructure { config, health, auth, events, bus, cluster, clock, metrics, db: db.clone() };
+        Infrastructure { config, health, auth, events, bus, cluster, roads, clock, metrics, db: db.clone() };
     let app = App::new(infrastructure, orders, trail, recovery);
     app.drivers.load().await.map_err(ServerError::Start)?;
     app.load_revocations().await.map_err(ServerError::Start)?;
@@ -218,7 +220,9 @@ impl Background {
         tasks.supervise("control", until(end.clone(), poller.run()));
         tasks.supervise("tokens", until(end.clone(), sessions.clone().end_tokens()));
         tasks.supervise("failover", until(end.clone(), failover::watch(sessions.clone(), self.db)));
-        tasks.supervise("lease", until(end, lease::watch(sessions.clone())));
+        tasks.supervise("lease", until(end.clone(), lease::watch(sessions.clone())));
+        tasks.supervise("roads", until(end.clone(), app.roads.clone().watch()));
+        tasks.supervise("routes", app.drivers.clone().find_routes(end.clone()));
         if app.config.demo {
             tasks.supervise("demo", until(stop.clone(), crate::demo::simulate::run(app.clone())));
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 const LAYERS: [&[&str]; 13] = [
     &["base"],
     &["model"],
-    &["cluster"],
+    &["cluster", "route"],
     &["auth", "event", "dialect"],
     &["keeping", "order", "outbox", "recovery"],
     &["driver"],

@@ -34,6 +34,7 @@ mod redis_server;
 mod rest;
 mod restart;
 mod rights;
+mod roads;
 mod settings;
 mod shaping;
 mod socket;

@@ -11,8 +11,9 @@ pub use origin::{Origin, Origins};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Args;
 use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use super::address::Networks;
 
@@ -80,9 +81,58 @@ pub struct Serve {
     #[arg(long, env = "TILE_URL", value_name = "URL")]
     pub tile_url: Option<String>,
     #[command(flatten)]
+    pub routing: Routing,
+    #[command(flatten)]
     pub cluster: Cluster,
     #[command(flatten)]
     pub limits: Limits,
+}
+
+/// How long ways take.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Roads")]
+pub struct Routing {
+    /// Roads for ETAs: an extract of OpenStreetMap (`.osm.pbf`), or a file that `ordercast roads build` made of one, which is loaded
+    /// sooner. Without it, ETAs are for the straight line
+    #[arg(long, env = "ROAD_NETWORK", value_name = "FILE")]
+    pub road_network: Option<PathBuf>,
+    /// What roads are loaded for, from an extract
+    #[arg(
+        long,
+        env = "ROAD_MODES",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "car",
+        value_name = "MODES"
+    )]
+    pub road_modes: Vec<TravelMode>,
+    /// What drivers travel with
+    #[arg(long, env = "DRIVER_MODE", value_enum, default_value = "car", value_name = "MODE")]
+    pub driver_mode: TravelMode,
+    /// A route is looked for anew after so long, because traffic and the driver may have changed their minds
+    #[arg(long, env = "ROUTE_AGE_SECONDS", default_value_t = 60, value_name = "SECONDS")]
+    pub route_age_seconds: u32,
+}
+
+/// What somebody travels with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum TravelMode {
+    Car,
+    Bike,
+    Foot,
+}
+
+impl TravelMode {
+    /// Its word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Car => "car",
+            Self::Bike => "bike",
+            Self::Foot => "foot",
+        }
+    }
 }
 
 /// Settings of several processes on one `PostgreSQL`.

@@ -13,6 +13,7 @@ mod order_changes;
 pub mod orders;
 mod orders_track;
 pub mod page;
+mod routes;
 mod tracking;
 
 use std::sync::Arc;
@@ -91,6 +92,7 @@ fn api() -> OpenApiRouter<Site> {
         .routes(routes!(admin::erase))
         .routes(routes!(admin::stats))
         .routes(routes!(nodes::list))
+        .routes(routes!(routes::get))
         .routes(routes!(orders_track::get))
         .routes(routes!(orders_track::change_status))
         .routes(routes!(api_v1::list))

@@ -35,7 +35,7 @@ struct OneNode {
     /// How many migrations it knows
     schema: i32,
     draining: bool,
-    /// When it was last alive; every two seconds
+    /// When it was last alive; every second
     #[schema(value_type = String, format = "date-time")]
     seen_at: String,
     /// Its own figures: sockets, position in the log

@@ -21,6 +21,8 @@ const HAS_ETA: u16 = 1 << 3;
 const HAS_DRIVER: u16 = 1 << 4;
 const HAS_CONTROL: u16 = 1 << 5;
 const IS_FRESH: u16 = 1 << 6;
+/// The ETA is by road. Older versions read it as one for the straight line.
+const BY_ROAD: u16 = 1 << 7;
 
 /// The most that a fix may be ahead of its own frame: clocks are corrected now and then.
 pub(super) const AHEAD_MS: i64 = 5_000;
@@ -130,8 +132,11 @@ impl Writer<'_> {
     fn eta(&mut self, eta: &Eta) {
         self.time(eta.at);
         self.bytes(&u32::try_from(eta.minutes).unwrap_or(u32::MAX).to_be_bytes());
+        if eta.source == EtaSource::Network {
+            self.flags |= BY_ROAD;
+        }
         self.bytes(&[match eta.source {
-            EtaSource::Geodesic => 1,
+            EtaSource::Geodesic | EtaSource::Network => 1,
             EtaSource::Override => 2,
         }]);
     }
@@ -254,6 +259,7 @@ impl Reader<'_> {
         let at = self.time()?;
         let minutes = i64::from(u32::from_be_bytes(self.take()?)).max(1);
         let source = match self.take()? {
+            [1] if self.flags & BY_ROAD != 0 => EtaSource::Network,
             [1] => EtaSource::Geodesic,
             [2] => EtaSource::Override,
             _ => return None,

@@ -41,12 +41,14 @@ fn frames() -> Vec<(&'static str, Body)> {
     let eta = Eta { minutes: 1, at: at(60_000), source: EtaSource::Override, stale: false };
     let expected =
         Expected { order: OrderId::stored("o-1"), customer: UserId::stored("c"), driver: None, eta };
+    let road = Eta { source: EtaSource::Network, ..eta };
     let carried = Expected { driver: Some(UserId::stored("d")), ..expected.clone() };
     let ask = |question| Body::Ask { id: 0x0102_0304_0506_0708, question };
     vec![
         ("moved", Body::Live(Remote::Moved(moved()))),
         ("moved, with little known", Body::Live(Remote::Moved(bare))),
-        ("expected", Body::Live(Remote::Expected(expected))),
+        ("expected", Body::Live(Remote::Expected(expected.clone()))),
+        ("expected, by road", Body::Live(Remote::Expected(Expected { eta: road, ..expected.clone() }))),
         ("expected, with a driver", Body::Live(Remote::Expected(carried))),
         ("log", Body::Log(41)),
         ("control", Body::Control(i64::MAX)),

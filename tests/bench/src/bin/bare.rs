@@ -33,7 +33,7 @@ async fn connected<A: Adapter>(socket: SocketRef<A>) {
 async fn main() -> anyhow::Result<()> {
     let app = axum::Router::new();
     let app = if let Ok(url) = std::env::var("REDIS_URL") {
-        let client = redis_client::Client::open(format!("{url}?protocol=RESP3"))?;
+        let client = redis_client::Client::open(format!("{url}?protocol=resp3"))?;
         let adapter = RedisAdapterCtr::new_with_redis(&client).await?;
         let (layer, io) = SocketIo::builder().with_adapter::<RedisAdapter<_>>(adapter).build_layer();
         io.ns("/realtime", connected).await?;
