@@ -162,6 +162,9 @@ pub struct TrackingView<'a> {
     pub last_location_update: Option<String>,
     pub estimated_delivery_time: Option<String>,
     pub eta_minutes: Option<i64>,
+    /// The earliest and the latest time to reckon with.
+    pub eta_low: Option<String>,
+    pub eta_high: Option<String>,
     /// What the ETA is made of: `network` (roads), `geodesic` (the straight line) or `override` (set by hand).
     pub eta_source: Option<&'static str>,
     /// True when the ETA is an estimate, and the driver has sent no position for over a minute.
@@ -224,6 +227,8 @@ impl<'a> TrackingView<'a> {
             last_location_update: position.map(|(_, at)| rfc3339(at)),
             estimated_delivery_time: eta.map(|eta| rfc3339(eta.at)),
             eta_minutes: eta.map(|eta| eta.minutes),
+            eta_low: eta.map(|eta| rfc3339(eta.low)),
+            eta_high: eta.map(|eta| rfc3339(eta.high)),
             eta_source: eta.map(|eta| eta.source.as_str()),
             stale: eta.and_then(|eta| eta.stale.then_some(true)),
             status_history: tracking

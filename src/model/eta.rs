@@ -11,6 +11,10 @@ const METRES_PER_SECOND: f64 = 30_000.0 / 3_600.0;
 /// Mean radius of the earth in metres, for great circles.
 const EARTH: f64 = 6_371_000.0;
 const MIN_SECONDS: f64 = 60.0;
+/// How much of the time that was estimated it takes at least and at most, in hundredths: an assumption, because nothing is learned from
+/// deliveries.
+const LOW: i32 = 70;
+const HIGH: i32 = 157;
 /// An estimate from an older fix is stale.
 const FRESH: TimeDelta = TimeDelta::seconds(60);
 
@@ -43,6 +47,9 @@ pub struct Eta {
     /// Whole minutes from the time of the estimate, rounded, at least 1.
     pub minutes: i64,
     pub at: Time,
+    /// The earliest and the latest time to reckon with.
+    pub low: Time,
+    pub high: Time,
     pub source: EtaSource,
     /// Whether the driver has not been heard of for over a minute, so that nobody knows better.
     pub stale: bool,
@@ -87,12 +94,22 @@ impl Eta {
     pub fn as_of(self, now: Time, seen_at: Option<Time>) -> Self {
         let old = seen_at.is_none_or(|seen_at| now - seen_at > FRESH);
         let stale = self.source != EtaSource::Override && old;
-        Self { stale, ..Self::new(self.at.max(now + TimeDelta::minutes(1)), self.source, now) }
+        let at = self.at.max(now + TimeDelta::minutes(1));
+        // It is no more certain only because time has passed.
+        let (low, high) = (self.low.max(now).min(at), self.high.max(at));
+        Self { low, high, stale, ..Self::new(at, self.source, now) }
     }
 
-    fn new(at: Time, source: EtaSource, now: Time) -> Self {
+    /// As it was at the time `now`.
+    #[must_use]
+    pub fn new(at: Time, source: EtaSource, now: Time) -> Self {
         let minutes = ((at - now).num_milliseconds() + 30_000).div_euclid(60_000).max(1);
-        Self { minutes, at, source, stale: false }
+        let left = at - now;
+        let (low, high) = match source {
+            EtaSource::Override => (at, at),
+            EtaSource::Geodesic | EtaSource::Network => (now + left * LOW / 100, now + left * HIGH / 100),
+        };
+        Self { minutes, at, low, high, source, stale: false }
     }
 }
 
@@ -186,6 +203,22 @@ mod tests {
     fn a_time_in_the_past_is_a_minute_away() {
         assert_eq!(Eta::overridden(from_millis(0), from_millis(600_000)).minutes, 1);
         assert_eq!(Eta::overridden(from_millis(600_000), from_millis(0)).minutes, 10);
+    }
+
+    #[test]
+    fn a_range_is_for_what_is_left_and_gets_no_narrower_by_waiting() {
+        let eta = Eta::by_road(1_000.0, from_millis(0));
+        assert_eq!((eta.low, eta.high), (from_millis(700_000), from_millis(1_570_000)));
+        let late = eta.as_of(from_millis(800_000), None);
+        assert_eq!((late.low, late.at, late.high), (from_millis(800_000), eta.at, eta.high));
+        // Never in the past.
+        let later = eta.as_of(from_millis(2_000_000), None);
+        assert_eq!(
+            (later.low, later.at, later.high),
+            (from_millis(2_000_000), from_millis(2_060_000), from_millis(2_060_000))
+        );
+        let by_hand = Eta::overridden(from_millis(600_000), from_millis(0));
+        assert_eq!((by_hand.low, by_hand.high), (by_hand.at, by_hand.at));
     }
 
     #[test]

@@ -243,6 +243,8 @@ fn eta_update(change: &EtaChange) -> Message {
         order_id: &'a str,
         eta_minutes: i64,
         estimated_delivery_time: String,
+        eta_low: String,
+        eta_high: String,
         eta_source: &'static str,
     }
     message(
@@ -251,6 +253,8 @@ fn eta_update(change: &EtaChange) -> Message {
             order_id: change.order.as_str(),
             eta_minutes: change.eta.minutes,
             estimated_delivery_time: rfc3339(change.eta.at),
+            eta_low: rfc3339(change.eta.low),
+            eta_high: rfc3339(change.eta.high),
             eta_source: change.eta.source.as_str(),
         },
     )

@@ -23,6 +23,8 @@ const HAS_CONTROL: u16 = 1 << 5;
 const IS_FRESH: u16 = 1 << 6;
 /// The ETA is by road. Older versions read it as one for the straight line.
 const BY_ROAD: u16 = 1 << 7;
+/// At the end there are the earliest and the latest time of the ETA.
+const HAS_RANGE: u16 = 1 << 8;
 
 /// The most that a fix may be ahead of its own frame: clocks are corrected now and then.
 pub(super) const AHEAD_MS: i64 = 5_000;
@@ -68,6 +70,7 @@ impl Writer<'_> {
                 if let Some(eta) = &moved.eta {
                     self.flags |= HAS_ETA;
                     self.eta(eta);
+                    self.range(eta);
                 }
             }
             Body::Live(Remote::Expected(expected)) => {
@@ -78,6 +81,7 @@ impl Writer<'_> {
                     self.flags |= HAS_DRIVER;
                     self.text(driver.as_str());
                 }
+                self.range(&expected.eta);
             }
             Body::Log(position) | Body::Control(position) => self.bytes(&position.to_be_bytes()),
             Body::Beat(at) => self.bytes(&at.to_be_bytes()),
@@ -129,6 +133,12 @@ impl Writer<'_> {
         self.bytes(&millis.to_be_bytes()[2..]);
     }
 
+    fn range(&mut self, eta: &Eta) {
+        self.flags |= HAS_RANGE;
+        self.time(eta.low);
+        self.time(eta.high);
+    }
+
     fn eta(&mut self, eta: &Eta) {
         self.time(eta.at);
         self.bytes(&u32::try_from(eta.minutes).unwrap_or(u32::MAX).to_be_bytes());
@@ -158,7 +168,7 @@ impl Reader<'_> {
     pub fn body(&mut self, kind: u8, node: u16, sent: Time) -> Known {
         let body = match kind {
             MOVED => self.moved(node, sent).map(|moved| Body::Live(Remote::Moved(moved))),
-            EXPECTED => self.expected().map(|expected| Body::Live(Remote::Expected(expected))),
+            EXPECTED => self.expected(sent).map(|expected| Body::Live(Remote::Expected(expected))),
             LOG => self.take().map(i64::from_be_bytes).map(Body::Log),
             CONTROL => self.take().map(i64::from_be_bytes).map(Body::Control),
             BEAT => self.take().map(u64::from_be_bytes).map(Body::Beat),
@@ -186,7 +196,8 @@ impl Reader<'_> {
         let heading = self.optional(HAS_HEADING, Self::number)?;
         let speed = self.optional(HAS_SPEED, Self::number)?;
         let accuracy = self.optional(HAS_ACCURACY, Self::number)?;
-        let eta = self.optional(HAS_ETA, Self::eta)?;
+        let mut eta = self.optional(HAS_ETA, |reader| reader.eta(sent))?;
+        self.range(eta.as_mut())?;
         let place = Point::stored(latitude, longitude);
         Some(Moved {
             order,
@@ -198,11 +209,12 @@ impl Reader<'_> {
         })
     }
 
-    fn expected(&mut self) -> Option<Expected> {
+    fn expected(&mut self, sent: Time) -> Option<Expected> {
         let order = OrderId::parse(self.text()?).ok()?;
         let customer = UserId::parse(self.text()?).ok()?;
-        let eta = self.eta()?;
+        let mut eta = self.eta(sent)?;
         let driver = self.optional(HAS_DRIVER, |reader| UserId::parse(reader.text()?).ok())?;
+        self.range(Some(&mut eta))?;
         Some(Expected { order, customer, driver, eta })
     }
 
@@ -255,7 +267,15 @@ impl Reader<'_> {
         i64::try_from(u64::from_be_bytes(millis)).ok().map(from_millis)
     }
 
-    fn eta(&mut self) -> Option<Eta> {
+    fn range(&mut self, eta: Option<&mut Eta>) -> Option<()> {
+        let range = self.optional(HAS_RANGE, |reader| Some((reader.time()?, reader.time()?)))?;
+        if let (Some(eta), Some((low, high))) = (eta, range) {
+            (eta.low, eta.high) = (low, high);
+        }
+        Some(())
+    }
+
+    fn eta(&mut self, sent: Time) -> Option<Eta> {
         let at = self.time()?;
         let minutes = i64::from(u32::from_be_bytes(self.take()?)).max(1);
         let source = match self.take()? {
@@ -264,7 +284,7 @@ impl Reader<'_> {
             [2] => EtaSource::Override,
             _ => return None,
         };
-        Some(Eta { minutes, at, source, stale: false })
+        Some(Eta { minutes, ..Eta::new(at, source, sent) })
     }
 
     /// A field that is there if its flag is set. `None` if it should be and is not.

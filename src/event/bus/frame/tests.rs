@@ -24,7 +24,7 @@ fn moved() -> Moved {
         recorded_at: at(-3_000),
         received_at: at(-1),
     };
-    let eta = Eta { minutes: 12, at: at(720_000), source: EtaSource::Geodesic, stale: false };
+    let eta = Eta::new(at(720_000), EtaSource::Geodesic, at(0));
     Moved {
         order: OrderId::stored("o-1"),
         driver: UserId::stored("dražen"),
@@ -38,10 +38,10 @@ fn moved() -> Moved {
 fn frames() -> Vec<(&'static str, Body)> {
     let bare = Moved { eta: None, ..moved() };
     let bare = Moved { fix: Fix { heading: None, speed: Some(8.25), accuracy: None, ..bare.fix }, ..bare };
-    let eta = Eta { minutes: 1, at: at(60_000), source: EtaSource::Override, stale: false };
+    let eta = Eta::new(at(60_000), EtaSource::Override, at(0));
     let expected =
         Expected { order: OrderId::stored("o-1"), customer: UserId::stored("c"), driver: None, eta };
-    let road = Eta { source: EtaSource::Network, ..eta };
+    let road = Eta::new(eta.at, EtaSource::Network, at(0));
     let carried = Expected { driver: Some(UserId::stored("d")), ..expected.clone() };
     let ask = |question| Body::Ask { id: 0x0102_0304_0506_0708, question };
     vec![
