@@ -6,15 +6,20 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use super::network::{Network, NetworkError, Searcher};
 use super::{Mode, Route};
 use crate::base::clock::instant;
 use crate::base::config::Routing;
+use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
 use crate::model::Point;
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(30);
+/// Searches for staff that run at a time, and searchers that are kept: each has some dozen bytes for every segment.
+const AT_A_TIME: usize = 4;
 /// A new network with a smaller part of the old one's roads is thought to be a mistake.
 const LEAST: f64 = 0.9;
 
@@ -26,6 +31,7 @@ struct Parts {
     settings: Routing,
     metrics: Metrics,
     loaded: RwLock<Loaded>,
+    turns: Semaphore,
 }
 
 /// Each network with searchers that nobody uses now.
@@ -51,7 +57,12 @@ impl Roads {
     /// No roads yet: see [`Roads::watch`].
     #[must_use]
     pub fn new(settings: &Routing, metrics: Metrics) -> Self {
-        Self(Arc::new(Parts { settings: settings.clone(), metrics, loaded: RwLock::default() }))
+        Self(Arc::new(Parts {
+            settings: settings.clone(),
+            metrics,
+            loaded: RwLock::default(),
+            turns: Semaphore::new(AT_A_TIME),
+        }))
     }
 
     /// The fastest way, by what drivers travel with unless a mode is given. `None` without roads there.
@@ -63,9 +74,24 @@ impl Roads {
         let known = idle().pop();
         let mut searcher = known.unwrap_or_else(|| Searcher::new(&one.network));
         let route = searcher.route(&one.network, from, to);
-        idle().push(searcher);
+        let mut idle = idle();
+        if idle.len() < AT_A_TIME {
+            idle.push(searcher);
+        }
+        drop(idle);
         self.0.metrics.route_seconds.observe(began.elapsed().as_secs_f64());
         route
+    }
+
+    /// The same for somebody who waits, a few at a time.
+    ///
+    /// # Errors
+    /// [`Refusal::Internal`] if the search fails.
+    pub async fn find(&self, mode: Option<Mode>, from: Point, to: Point) -> Result<Option<Route>, Refusal> {
+        let _turn = self.0.turns.acquire().await;
+        let roads = self.clone();
+        let found = tokio::task::spawn_blocking(move || roads.route(mode, from, to)).await;
+        found.map_err(|_| Refusal::internal("the search for a route failed"))
     }
 
     /// Whether there are roads for drivers.

@@ -60,10 +60,7 @@ pub(super) async fn get(
         Some("foot") => Some(Mode::Foot),
         Some(_) => return Err(Refusal::invalid("mode", "must be car, bike or foot")),
     };
-    let roads = site.app.roads.clone();
-    let found = tokio::task::spawn_blocking(move || roads.route(mode, from, to)).await;
-    let found = found.map_err(|_| Refusal::internal("the search for a route failed"))?;
-    let (route, source) = match found {
+    let (route, source) = match site.app.roads.find(mode, from, to).await? {
         Some(route) => (route, EtaSource::Network),
         None => (as_the_crow_flies(from, to), EtaSource::Geodesic),
     };
