@@ -42,13 +42,14 @@ impl Grid {
         for (number, road) in (0..).zip(roads) {
             let line = &points[road.first as usize..(road.first + road.count) as usize];
             for pair in line.windows(2) {
-                let (a, b) = (cell(pair[0]), cell(pair[1]));
-                for row in a.0.min(b.0)..=a.0.max(b.0) {
-                    for column in a.1.min(b.1)..=a.1.max(b.1) {
-                        let here = cells.entry((row, column)).or_default();
-                        if here.last() != Some(&number) {
-                            here.push(number);
-                        }
+                let (from, to) = (cell(pair[0]), cell(pair[1]));
+                // Twice as many steps as cells. A corner that is cut off belongs to a neighbour, where one looks too.
+                let steps = 2 * (to.0 - from.0).abs().max((to.1 - from.1).abs()) + 1;
+                for step in 0..=steps {
+                    let share = f64::from(step) / f64::from(steps);
+                    let here = cells.entry(cell(between(pair[0], pair[1], share))).or_default();
+                    if here.last() != Some(&number) {
+                        here.push(number);
                     }
                 }
             }
