@@ -167,6 +167,8 @@ pub struct TrackingView<'a> {
     pub eta_high: Option<String>,
     /// What the ETA is made of: `network` (roads), `geodesic` (the straight line) or `override` (set by hand).
     pub eta_source: Option<&'static str>,
+    /// The way that is left, if it is by road.
+    pub remaining_meters: Option<u32>,
     /// True when the ETA is an estimate, and the driver has sent no position for over a minute.
     pub stale: Option<bool>,
     pub status_history: Vec<PastView<'a>>,
@@ -230,6 +232,7 @@ impl<'a> TrackingView<'a> {
             eta_low: eta.map(|eta| rfc3339(eta.low)),
             eta_high: eta.map(|eta| rfc3339(eta.high)),
             eta_source: eta.map(|eta| eta.source.as_str()),
+            remaining_meters: eta.and_then(|eta| eta.metres),
             stale: eta.and_then(|eta| eta.stale.then_some(true)),
             status_history: tracking
                 .history

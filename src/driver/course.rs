@@ -36,8 +36,8 @@ pub(super) struct Course {
     /// To the first stop.
     route: Arc<Route>,
     stops: Stops,
-    /// How long it takes from the first stop to the last one.
-    rest: f64,
+    /// How long it takes from the first stop to the last one, and how far that is: seconds and metres.
+    rest: (f64, f64),
     made_at: Time,
     /// The point of the route that was passed last.
     index: usize,
@@ -57,13 +57,14 @@ impl CarriedOrder {
     /// The ETA of the order for a driver who is at this place now. `None` if nobody knows where it goes.
     pub fn estimate(&mut self, place: Point, now: Time) -> Option<Eta> {
         let door = self.about.order.known_destination()?;
-        Some(match self.seconds_by_road(place) {
-            Some(seconds) => Eta::by_road(seconds, now),
+        Some(match self.left_by_road(place) {
+            Some((seconds, metres)) => Eta::by_road(seconds, metres, now),
             None => Eta::estimate(place, door, now),
         })
     }
 
-    fn seconds_by_road(&mut self, place: Point) -> Option<f64> {
+    /// Seconds and metres to the door.
+    fn left_by_road(&mut self, place: Point) -> Option<(f64, f64)> {
         let course = self.course.as_mut()?;
         if stops(&self.about.order).as_ref() != Some(&course.stops) {
             return None;
@@ -74,7 +75,7 @@ impl CarriedOrder {
         } else {
             (course.off, course.index) = (0, on.index);
         }
-        (on.away <= LOST).then_some(on.seconds + course.rest)
+        (on.away <= LOST).then_some((on.seconds + course.rest.0, on.metres + course.rest.1))
     }
 
     /// Whether a route is to be looked for.
@@ -116,8 +117,8 @@ impl Asks {
 struct Job {
     order: OrderId,
     stops: Stops,
-    /// How long the later legs take, if that is known.
-    rest: Option<f64>,
+    /// The later legs, if they are known.
+    rest: Option<(f64, f64)>,
 }
 
 impl Drivers {
@@ -176,7 +177,12 @@ impl Drivers {
 
     fn find(&self, roads: &Roads, from: Point, job: &Job) -> Option<Course> {
         let route = roads.route(None, from, *job.stops.first()?)?;
-        let legs = || job.stops.windows(2).map(|leg| Some(roads.route(None, leg[0], leg[1])?.seconds)).sum();
+        let leg =
+            |leg: &[Point]| roads.route(None, leg[0], leg[1]).map(|route| (route.seconds, route.metres));
+        let legs = || {
+            let mut legs = job.stops.windows(2).map(leg);
+            legs.try_fold((0.0, 0.0), |sum, leg| leg.map(|leg| (sum.0 + leg.0, sum.1 + leg.1)))
+        };
         let rest = job.rest.or_else(legs)?;
         let route = Arc::new(route.simplified(TOLERANCE));
         Some(Course { route, stops: job.stops.clone(), rest, made_at: self.clock.now(), index: 0, off: 0 })

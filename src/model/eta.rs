@@ -51,6 +51,8 @@ pub struct Eta {
     pub low: Time,
     pub high: Time,
     pub source: EtaSource,
+    /// The way that is left, if it is by road.
+    pub metres: Option<u32>,
     /// Whether the driver has not been heard of for over a minute, so that nobody knows better.
     pub stale: bool,
 }
@@ -68,12 +70,17 @@ impl Eta {
         Self::new(now + TimeDelta::milliseconds(millis), EtaSource::Geodesic, now)
     }
 
-    /// For a driver whose way takes so many seconds.
+    /// For a driver whose way takes so many seconds and is so many metres long.
     #[must_use]
-    pub fn by_road(seconds: f64, now: Time) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "the cast keeps to the bounds")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the casts keep to the bounds"
+    )]
+    pub fn by_road(seconds: f64, metres: f64, now: Time) -> Self {
         let millis = (seconds.max(MIN_SECONDS) * 1_000.0).round() as i64;
-        Self::new(now + TimeDelta::milliseconds(millis), EtaSource::Network, now)
+        let at = now + TimeDelta::milliseconds(millis);
+        Self { metres: Some(metres.round() as u32), ..Self::new(at, EtaSource::Network, now) }
     }
 
     /// Whether somebody who was told the one has to be told the other.
@@ -97,7 +104,7 @@ impl Eta {
         let at = self.at.max(now + TimeDelta::minutes(1));
         // It is no more certain only because time has passed.
         let (low, high) = (self.low.max(now).min(at), self.high.max(at));
-        Self { low, high, stale, ..Self::new(at, self.source, now) }
+        Self { low, high, stale, metres: self.metres, ..Self::new(at, self.source, now) }
     }
 
     /// As it was at the time `now`.
@@ -109,7 +116,7 @@ impl Eta {
             EtaSource::Override => (at, at),
             EtaSource::Geodesic | EtaSource::Network => (now + left * LOW / 100, now + left * HIGH / 100),
         };
-        Self { minutes, at, low, high, source, stale: false }
+        Self { minutes, at, low, high, source, metres: None, stale: false }
     }
 }
 
@@ -207,8 +214,9 @@ mod tests {
 
     #[test]
     fn a_range_is_for_what_is_left_and_gets_no_narrower_by_waiting() {
-        let eta = Eta::by_road(1_000.0, from_millis(0));
+        let eta = Eta::by_road(1_000.0, 5_000.4, from_millis(0));
         assert_eq!((eta.low, eta.high), (from_millis(700_000), from_millis(1_570_000)));
+        assert_eq!(eta.as_of(from_millis(1_000), None).metres, Some(5_000));
         let late = eta.as_of(from_millis(800_000), None);
         assert_eq!((late.low, late.at, late.high), (from_millis(800_000), eta.at, eta.high));
         // Never in the past.

@@ -158,13 +158,16 @@ async fn etas_go_by_the_roads_and_say_so() {
     let by_road = async |customer: &mut Socket| loop {
         let told = customer.event("order:eta_update").await;
         if told["etaSource"] == "network" {
-            return told["etaMinutes"].as_i64().expect("minutes");
+            let (minutes, metres) = (told["etaMinutes"].as_i64(), told["remainingMeters"].as_i64());
+            return (minutes.expect("minutes"), metres.expect("metres"));
         }
     };
     // A block before the restaurant: to there, and then on to the door: four blocks, and two turns.
     let at = |latitude: f64, longitude: f64| json!({"latitude": latitude, "longitude": longitude});
     assert_eq!(driver.ask("driver:location", at(47.13, 9.52)).await["ok"], true);
-    assert_eq!(by_road(&mut customer).await, 7, "160 s to the restaurant, 272 s to the door");
+    let (minutes, metres) = by_road(&mut customer).await;
+    assert_eq!(minutes, 7, "160 s to the restaurant, 272 s to the door");
+    assert!((metres - 2_981).abs() < 5, "{metres}");
     // With the food, from the same place, the way is another one.
     server.admin().status("o1", "picked_up").await;
     assert_eq!(driver.ask("driver:location", at(47.14, 9.52)).await["ok"], true);

@@ -237,6 +237,7 @@ fn location_update(location: &Location) -> Message {
 }
 
 fn eta_update(change: &EtaChange) -> Message {
+    #[serde_with::skip_serializing_none]
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct EtaUpdate<'a> {
@@ -246,6 +247,7 @@ fn eta_update(change: &EtaChange) -> Message {
         eta_low: String,
         eta_high: String,
         eta_source: &'static str,
+        remaining_meters: Option<u32>,
     }
     message(
         "order:eta_update",
@@ -256,6 +258,7 @@ fn eta_update(change: &EtaChange) -> Message {
             eta_low: rfc3339(change.eta.low),
             eta_high: rfc3339(change.eta.high),
             eta_source: change.eta.source.as_str(),
+            remaining_meters: change.eta.metres,
         },
     )
 }

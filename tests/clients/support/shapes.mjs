@@ -48,7 +48,7 @@ export const LOCATION_UPDATE = {
   orderId: 'string', driverId: 'string', latitude: 'number', longitude: 'number', 'heading?': 'number', 'speed?': 'number',
   'accuracy?': 'number', timestamp: 'time', receivedAt: 'time', ageMs: 'count', conflated: 'count',
 };
-export const ETA_UPDATE = { orderId: 'string', etaMinutes: 'count', estimatedDeliveryTime: 'time', etaLow: 'time', etaHigh: 'time', etaSource: 'string' };
+export const ETA_UPDATE = { orderId: 'string', etaMinutes: 'count', estimatedDeliveryTime: 'time', etaLow: 'time', etaHigh: 'time', etaSource: 'string', 'remainingMeters?': 'count' };
 export const ACKNOWLEDGED = { orderIds: 'array', receivedAt: 'time' };
 export const ERROR = { code: 'string', message: 'string', event: 'string' };
 export const TRACKING = {
@@ -59,7 +59,7 @@ export const TRACKING = {
   'lastLocationUpdate?': 'time', 'estimatedDeliveryTime?': 'time', 'etaMinutes?': 'count', statusHistory: 'array',
   createdAt: 'time', 'paymentConfirmedAt?': 'time', 'acceptedAt?': 'time', 'readyAt?': 'time', 'assignedAt?': 'time',
   'pickedUpAt?': 'time', 'deliveredAt?': 'time', seq: 'count', 'trackingNumber?': 'string', paymentStatus: 'string',
-  'cancelledAt?': 'time', 'etaLow?': 'time', 'etaHigh?': 'time', 'etaSource?': 'string', 'stale?': 'boolean',
+  'cancelledAt?': 'time', 'etaLow?': 'time', 'etaHigh?': 'time', 'etaSource?': 'string', 'remainingMeters?': 'count', 'stale?': 'boolean',
 };
 
 /** Checks that the seqs are `from`, `from + 1`, … without a gap or a repeat. */

@@ -25,6 +25,8 @@ const IS_FRESH: u16 = 1 << 6;
 const BY_ROAD: u16 = 1 << 7;
 /// At the end there are the earliest and the latest time of the ETA.
 const HAS_RANGE: u16 = 1 << 8;
+/// After them, the metres that are left.
+const HAS_METRES: u16 = 1 << 9;
 
 /// The most that a fix may be ahead of its own frame: clocks are corrected now and then.
 pub(super) const AHEAD_MS: i64 = 5_000;
@@ -137,6 +139,10 @@ impl Writer<'_> {
         self.flags |= HAS_RANGE;
         self.time(eta.low);
         self.time(eta.high);
+        if let Some(metres) = eta.metres {
+            self.flags |= HAS_METRES;
+            self.bytes(&metres.to_be_bytes());
+        }
     }
 
     fn eta(&mut self, eta: &Eta) {
@@ -269,8 +275,9 @@ impl Reader<'_> {
 
     fn range(&mut self, eta: Option<&mut Eta>) -> Option<()> {
         let range = self.optional(HAS_RANGE, |reader| Some((reader.time()?, reader.time()?)))?;
+        let metres = self.optional(HAS_METRES, |reader| reader.take().map(u32::from_be_bytes))?;
         if let (Some(eta), Some((low, high))) = (eta, range) {
-            (eta.low, eta.high) = (low, high);
+            (eta.low, eta.high, eta.metres) = (low, high, metres);
         }
         Some(())
     }
