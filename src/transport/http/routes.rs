@@ -19,13 +19,21 @@ use crate::transport::site::Site;
 #[into_params(parameter_in = Query)]
 pub struct Wanted {
     /// Latitude and longitude: `47.14,9.52`
-    #[param(required = true, example = "47.14,9.52")]
+    #[param(
+        required = true,
+        example = "47.14,9.52",
+        pattern = r"^-?([0-8]?[0-9](\.[0-9]{1,9})?|90(\.0{1,9})?),-?((1[0-7][0-9]|[0-9]{1,2})(\.[0-9]{1,9})?|180(\.0{1,9})?)$"
+    )]
     from: Option<String>,
     /// Latitude and longitude
-    #[param(required = true, example = "47.17,9.51")]
+    #[param(
+        required = true,
+        example = "47.17,9.51",
+        pattern = r"^-?([0-8]?[0-9](\.[0-9]{1,9})?|90(\.0{1,9})?),-?((1[0-7][0-9]|[0-9]{1,2})(\.[0-9]{1,9})?|180(\.0{1,9})?)$"
+    )]
     to: Option<String>,
     /// car, bike or foot [default: what drivers travel with]
-    #[param(inline)]
+    #[param(pattern = "^(car|bike|foot)$")]
     mode: Option<String>,
 }
 
