@@ -60,17 +60,17 @@ pub(super) fn network(
     if draft.segments.is_empty() {
         return Err(NetworkError::Empty(mode.as_str()));
     }
+    let grid = Grid::new(&draft.points, &draft.roads)?;
     progress(&format!("preparing {} segments and {} turns", draft.segments.len(), turns.len()));
     let mut graph = InputGraph::new();
     for from in 0..draft.segments.len() {
         for turn in &turns[first_turns[from] as usize..first_turns[from + 1] as usize] {
-            let weight = turn.weight + draft.segments[turn.to as usize].weight;
-            graph.add_edge(from, turn.to as usize, weight as usize);
+            let weight = turn.weight as usize + draft.segments[turn.to as usize].weight as usize;
+            graph.add_edge(from, turn.to as usize, weight);
         }
     }
     graph.freeze();
     let hierarchy = fast_paths::prepare_with_params(&graph, &Params::default());
-    let grid = Grid::new(&draft.points, &draft.roads);
     let Draft { points, roads, segments, .. } = draft;
     Ok(Network { mode, points, roads, segments, first_turns, turns, hierarchy, grid })
 }
@@ -138,10 +138,10 @@ impl Draft {
         let number = index(self.segments.len());
         let pieces = || course.windows(2).map(|pair| metres(pair[0], pair[1]));
         let (speed, preferred) = (lane.speed / KMH, lane.preferred / KMH);
-        let (time, weight) = (
-            pieces().map(|length| tenths(length, speed)).sum(),
-            pieces().map(|length| tenths(length, preferred)).sum(),
-        );
+        // Only a damaged file has roads that take years.
+        let total =
+            |speed: f64| pieces().fold(0_u32, |sum, length| sum.saturating_add(tenths(length, speed)));
+        let (time, weight) = (total(speed), total(preferred));
         #[expect(clippy::cast_possible_truncation, reason = "speeds need no more digits")]
         let (speed, preferred) = (speed as f32, preferred as f32);
         self.segments.push(Segment { road, is_reversed, speed, preferred, time, weight, component: MAIN });

@@ -5,10 +5,13 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::geometry::{between, metres, offset};
-use super::{MAIN, Network, Road};
+use super::{MAIN, Network, NetworkError, Road};
 
 /// The side of a cell, in ten-millionths of a degree of latitude: 250 m.
 const CELL: i32 = 22_500;
+/// Only roads of a damaged file, which go all over the earth, take more steps than these, and these for each road.
+const STEPS: u64 = 1_000_000;
+const STEPS_OF_A_ROAD: u64 = 50;
 /// No road further away than this is taken, in metres. OSRM takes any.
 const FURTHEST: f64 = 2_500.0;
 const CELL_METRES: f64 = 250.0;
@@ -37,14 +40,23 @@ fn cell(place: [i32; 2]) -> (i32, i32) {
 }
 
 impl Grid {
-    pub(super) fn new(points: &[[i32; 2]], roads: &[Road]) -> Self {
+    /// Which roads pass where.
+    ///
+    /// # Errors
+    /// [`NetworkError::Unreadable`] if they go further than roads do.
+    pub(super) fn new(points: &[[i32; 2]], roads: &[Road]) -> Result<Self, NetworkError> {
         let mut cells: HashMap<_, Vec<u32>> = HashMap::new();
+        let mut left = STEPS + STEPS_OF_A_ROAD * roads.len() as u64;
         for (number, road) in (0..).zip(roads) {
             let line = &points[road.first as usize..(road.first + road.count) as usize];
             for pair in line.windows(2) {
                 let (from, to) = (cell(pair[0]), cell(pair[1]));
                 // Twice as many steps as cells. A corner that is cut off belongs to a neighbour, where one looks too.
                 let steps = 2 * (to.0 - from.0).abs().max((to.1 - from.1).abs()) + 1;
+                let Some(rest) = left.checked_sub(u64::from(steps.unsigned_abs())) else {
+                    return Err(NetworkError::Unreadable("its roads go all over the earth".to_owned()));
+                };
+                left = rest;
                 for step in 0..=steps {
                     let share = f64::from(step) / f64::from(steps);
                     let here = cells.entry(cell(between(pair[0], pair[1], share))).or_default();
@@ -54,7 +66,7 @@ impl Grid {
                 }
             }
         }
-        Self(cells)
+        Ok(Self(cells))
     }
 }
 

@@ -203,6 +203,16 @@ fn places_far_away_from_roads_have_no_route_and_islands_have_their_own() {
 }
 
 #[test]
+fn roads_all_over_the_earth_are_an_error() {
+    // As in a damaged file: each piece goes to the other side.
+    let nodes: Vec<_> = (0..200).map(|id| (i64::from(id), id, (id % 2) * 1_700_000)).collect();
+    let ids: Vec<_> = (0..200).collect();
+    let far = extract(&nodes, &[(&ids, "highway=residential")]);
+    let refused = build::network(&far, Mode::Car, &|_| ()).err().map(|error| error.to_string());
+    assert!(refused.is_some_and(|text| text.contains("all over the earth")));
+}
+
+#[test]
 fn nothing_to_drive_on_is_an_error() {
     let nowhere = extract(&[(1, 0, 0), (2, 0, 10)], &[(&[1, 2], "highway=steps")]);
     assert!(matches!(build::network(&nowhere, Mode::Car, &|_| ()), Err(NetworkError::Empty("car"))));
