@@ -84,7 +84,7 @@ impl App {
             infrastructure;
         let limits = &config.limits;
         let around = Around { trail, bus: bus.clone(), orders: orders.clone(), roads: roads.clone() };
-        let drivers = Drivers::new(db.clone(), clock.clone(), around, limits, metrics.clone());
+        let drivers = Drivers::new(db.clone(), clock.clone(), around, &config, metrics.clone());
         let keeping =
             Keeping::new(db.clone(), clock.clone(), cluster.control().clone(), limits, metrics.clone());
         let tracking = Tracking::new(db.clone(), clock.clone(), orders.clone(), drivers.clone(), limits);

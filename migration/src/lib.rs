@@ -18,6 +18,7 @@ mod m0011_quantities;
 mod m0012_nodes;
 mod m0013_control;
 mod m0014_timeline;
+mod m0015_provenance;
 
 /// All migrations, oldest first.
 pub struct Migrator;
@@ -49,6 +50,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0012_nodes::Migration),
             Box::new(m0013_control::Migration),
             Box::new(m0014_timeline::Migration),
+            Box::new(m0015_provenance::Migration),
         ]
     }
 }

@@ -147,6 +147,13 @@ impl Object {
         self
     }
 
+    /// The flag, if it is set.
+    #[must_use]
+    #[inline(always)]
+    pub fn flag_if(self, key: &'static str, value: bool) -> Self {
+        if value { self.flag(key, true) } else { self }
+    }
+
     #[must_use]
     #[inline(always)]
     pub fn time(mut self, key: &'static str, at: Time) -> Self {

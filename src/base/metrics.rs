@@ -30,6 +30,7 @@ label!(EventLabel, event);
 label!(CodeLabel, code);
 label!(ReasonLabel, reason);
 label!(OutcomeLabel, outcome);
+label!(VerdictLabel, verdict);
 
 /// One of the Redis servers, counted from 0.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -116,6 +117,8 @@ pub struct Inner {
     pub commit_seconds: Histogram,
     pub log_wait: Histogram,
     pub log_lost: Count,
+    fixes: Vec<(&'static str, Count)>,
+    fixes_in_shadow: Family<VerdictLabel, Count>,
     pub road_segments: Gauge,
     pub road_failures: Count,
     pub route_seconds: Histogram,
@@ -131,6 +134,8 @@ pub struct Words {
     pub clients: Vec<&'static str>,
     /// The events that a socket may send.
     pub requests: Vec<&'static str>,
+    /// What may become of a fix.
+    pub verdicts: Vec<&'static str>,
 }
 
 /// Counts something in a gauge as long as it is there.
@@ -205,6 +210,13 @@ impl Metrics {
             .requests
             .iter()
             .map(|event| (*event, events_in.get_or_create_owned(&EventLabel { event })))
+            .collect();
+        let fixes: Family<VerdictLabel, Count> =
+            names.add("fixes", "Positions of drivers by what became of them");
+        let fixes = words
+            .verdicts
+            .iter()
+            .map(|verdict| (*verdict, fixes.get_or_create_owned(&VerdictLabel { verdict })))
             .collect();
         let events_out: Family<EventLabel, Count> =
             names.add("events_out", "Packets handed to sockets by kind");
@@ -294,6 +306,8 @@ impl Metrics {
             commit_seconds: names.seconds("commit", "A commit of the database"),
             log_wait: names.seconds("log_wait", "Until a group of changes has the head of the log"),
             log_lost: names.add("log_lost", "Events that a database that took over does not have"),
+            fixes,
+            fixes_in_shadow: names.add("fixes_in_shadow", "What the filter would say of positions in shadow mode"),
             road_segments: names.add("road_segments", "Pieces of road in memory, each direction counted"),
             road_failures: names.add("road_reload_failures", "Road networks that could not be loaded"),
             route_seconds: names.seconds("route", "To find a route"),
@@ -347,6 +361,18 @@ impl Metrics {
         if let Some((_, count)) = self.events_in.iter().find(|(known, _)| *known == event) {
             count.inc();
         }
+    }
+
+    /// A driver's fix came.
+    pub fn fix(&self, verdict: &'static str) {
+        if let Some((_, count)) = self.fixes.iter().find(|(known, _)| *known == verdict) {
+            count.inc();
+        }
+    }
+
+    /// A driver's fix came, and the filter only says what it would do.
+    pub fn fix_in_shadow(&self, verdict: &'static str) {
+        self.fixes_in_shadow.get_or_create(&VerdictLabel { verdict }).inc();
     }
 
     /// A request was refused.

@@ -8,7 +8,7 @@ use super::{ADMIN, CHEF, CUSTOMER, Person, town};
 use crate::app::App;
 use crate::base::error::Refusal;
 use crate::model::new_order::NewOrder;
-use crate::model::{Action, Driver, Latitude, LocationReport, Longitude, OrderId, OrderStatus, Role, UserId};
+use crate::model::{Action, Driver, LocationReport, OrderId, OrderStatus, Point, Role, UserId};
 use crate::route::Mode;
 use crate::route::network::Network;
 
@@ -116,15 +116,8 @@ async fn drive(app: &App, id: &UserId, order: &OrderId) -> Result<(), Refusal> {
         let index = step * (route.len() - 1) / (FIXES_PER_TRIP - 1);
         let [latitude, longitude] = route[index];
         let heading = route.get(index + 1).map(|next| bearing(route[index], *next));
-        let fix = LocationReport {
-            latitude: Latitude(latitude),
-            longitude: Longitude(longitude),
-            order_id: Some(order.clone()),
-            heading,
-            speed: Some(8.3),
-            accuracy: None,
-            recorded_at: None,
-        };
+        let place = Point::stored(latitude, longitude);
+        let fix = LocationReport { heading, speed: Some(8.3), ..LocationReport::bare(place, Some(order.clone())) };
         app.drivers.report(&driver, &fix, app.clock.now())?;
         sleep(FIX_INTERVAL).await;
     }

@@ -13,6 +13,7 @@ use super::Drivers;
 use super::live::{CarriedOrder, DriverState, LiveDriver};
 use crate::base::clock::Time;
 use crate::model::{Eta, EtaChange, LiveEvent, Order, OrderId, OrderStatus, Point, UserId};
+use crate::route::line::OnRoute;
 use crate::route::{Roads, Route};
 
 /// Who is further away from a route than this has left it, in metres, after so many fixes in a row.
@@ -43,6 +44,8 @@ pub(super) struct Course {
     index: usize,
     /// How many fixes in a row were off the route.
     off: u8,
+    /// Where the driver was last found on it.
+    on: Option<OnRoute>,
 }
 
 /// To the chef until the order is picked up, then to the door.
@@ -54,28 +57,34 @@ fn stops(order: &Order) -> Option<Stops> {
 }
 
 impl CarriedOrder {
-    /// The ETA of the order for a driver who is at this place now. `None` if nobody knows where it goes.
-    pub fn estimate(&mut self, place: Point, now: Time) -> Option<Eta> {
-        let door = self.about.order.known_destination()?;
-        Some(match self.left_by_road(place) {
-            Some((seconds, metres)) => Eta::by_road(seconds, metres, now),
-            None => Eta::estimate(place, door, now),
-        })
-    }
-
-    /// Seconds and metres to the door.
-    fn left_by_road(&mut self, place: Point) -> Option<(f64, f64)> {
-        let course = self.course.as_mut()?;
+    /// Finds the driver, who is at this place now, on the route.
+    pub fn follow(&mut self, place: Point) {
+        let Some(course) = self.course.as_mut() else { return };
+        course.on = None;
         if stops(&self.about.order).as_ref() != Some(&course.stops) {
-            return None;
+            return;
         }
-        let on = course.route.locate(place, course.index)?;
+        let Some(on) = course.route.locate(place, course.index) else { return };
         if on.away > OFF {
             course.off = course.off.saturating_add(1);
         } else {
             (course.off, course.index) = (0, on.index);
         }
-        (on.away <= LOST).then_some((on.seconds + course.rest.0, on.metres + course.rest.1))
+        course.on = Some(on).filter(|on| on.away <= LOST);
+    }
+
+    /// Where on the route the driver was last found.
+    pub fn on_route(&self) -> Option<&OnRoute> {
+        self.course.as_ref()?.on.as_ref()
+    }
+
+    /// The ETA of the order for a driver who is at this place now. `None` if nobody knows where it goes.
+    pub fn estimate(&self, place: Point, now: Time) -> Option<Eta> {
+        let door = self.about.order.known_destination()?;
+        Some(match self.course.as_ref().and_then(|course| course.on.map(|on| (on, course.rest))) {
+            Some((on, rest)) => Eta::by_road(on.seconds + rest.0, on.metres + rest.1, now),
+            None => Eta::estimate(place, door, now),
+        })
     }
 
     /// Whether a route is to be looked for.
@@ -185,7 +194,7 @@ impl Drivers {
         };
         let rest = job.rest.or_else(legs)?;
         let route = Arc::new(route.simplified(TOLERANCE));
-        Some(Course { route, stops: job.stops.clone(), rest, made_at: self.clock.now(), index: 0, off: 0 })
+        Some(Course { route, stops: job.stops.clone(), rest, made_at: self.clock.now(), index: 0, off: 0, on: None })
     }
 
     /// Takes a route into use, unless the order goes elsewhere by now, and tells of the ETA if that changes it.
@@ -202,6 +211,7 @@ impl Drivers {
             return;
         }
         let before = carried.eta;
+        carried.follow(place);
         carried.eta = carried.estimate(place, now);
         let Some(eta) = carried.eta.filter(|eta| before.is_none_or(|before| before.differs(eta))) else {
             return;

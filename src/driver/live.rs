@@ -5,7 +5,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::course::Course;
+use super::filter::Filter;
 use super::homes::Homes;
+use super::judge::Judged;
 use super::read::stored_position;
 use crate::base::clock::{Clock, Time};
 use crate::base::db::Db;
@@ -13,7 +15,7 @@ use crate::base::error::Refusal;
 use crate::base::rate_limit::Bucket;
 use crate::model::phone_clock::PhoneClock;
 use crate::model::{
-    About, Eta, EtaChange, EventKind, Forecast, LocationReport, Order, OrderEvent, OrderId, OrderStatus,
+    About, Eta, EtaChange, EventKind, Forecast, Order, OrderEvent, OrderId, OrderStatus,
     PastStatus, Point, UserId, status,
 };
 use crate::order::read;
@@ -43,8 +45,14 @@ pub(super) struct DriverState {
     pub bucket: Bucket,
     /// The newest published position, and when it was measured.
     pub position: Option<(Point, Time)>,
-    /// The newest fix that came too fast and is still to be published, and when it was measured.
-    pub postponed: Option<(Box<LocationReport>, Time)>,
+    /// The newest fix that came too fast and is still to be published.
+    pub postponed: Option<Box<Judged>>,
+    /// What the fixes say of the driver's place.
+    pub filter: Filter,
+    /// Whether the driver is shown on a route or road.
+    pub on_road: bool,
+    /// The order that the first fix of all was for, while it waits for a second one.
+    pub held_for: Option<Option<OrderId>>,
     /// When the last fix in the trail was measured.
     pub last_trail_fix: Option<Time>,
     /// What is known of the clock of the driver's phone.
@@ -144,6 +152,9 @@ impl Live {
             bucket,
             position: None,
             postponed: None,
+            filter: Filter::default(),
+            on_road: false,
+            held_for: None,
             clock: PhoneClock::default(),
             last_trail_fix: None,
             orders: Vec::new(),

@@ -1,9 +1,13 @@
 //! Drivers: their positions, the orders they carry, and the ETAs of those orders.
 
 mod course;
+pub mod explain;
+pub mod filter;
 mod homes;
+mod judge;
 pub mod live;
 mod override_eta;
+pub mod positions;
 mod read;
 mod remote;
 pub mod report;
@@ -14,10 +18,11 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 
 use self::course::Asks;
+use self::judge::Filtering;
 use self::live::{Live, LiveDriver};
 use self::trail::Trail;
 use crate::base::clock::Clock;
-use crate::base::config::Limits;
+use crate::base::config::Serve;
 use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
@@ -38,6 +43,7 @@ pub struct Drivers {
     roads: Roads,
     asks: Arc<Asks>,
     limits: ReportLimits,
+    filtering: Filtering,
     metrics: Metrics,
 }
 
@@ -64,8 +70,10 @@ struct ReportLimits {
 
 impl Drivers {
     #[must_use]
-    pub fn new(db: Db, clock: Clock, around: Around, limits: &Limits, metrics: Metrics) -> Self {
+    pub fn new(db: Db, clock: Clock, around: Around, settings: &Serve, metrics: Metrics) -> Self {
         let Around { trail, bus, orders, roads } = around;
+        let filtering = Filtering::new(&settings.routing);
+        let limits = &settings.limits;
         let limits = ReportLimits {
             rate: limits.location_rate_per_second,
             burst: limits.location_burst,
@@ -73,7 +81,7 @@ impl Drivers {
             max_age: TimeDelta::days(i64::from(limits.position_retention_days)),
         };
         let live = Arc::new(Live::new(clock.clone(), limits.burst));
-        Self { db, clock, live, trail, bus, orders, roads, asks: Arc::default(), limits, metrics }
+        Self { db, clock, live, trail, bus, orders, roads, asks: Arc::default(), limits, filtering, metrics }
     }
 
     /// Builds the live state from the database.

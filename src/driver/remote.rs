@@ -22,7 +22,7 @@ impl Drivers {
 
     /// Returns whether the driver carries the order here, and was not seen later.
     fn hear_moved(&self, moved: Moved, sent: Time) -> bool {
-        let Moved { order, driver, fix, eta, accepted, node } = moved;
+        let Moved { order, driver, fix, provenance, eta, accepted, node } = moved;
         let Some(driver) = self.live.get(&driver) else { return false };
         let mut state = driver.state();
         state.count_elsewhere(node, accepted, &self.limits, self.clock.now());
@@ -40,12 +40,14 @@ impl Drivers {
         carried.eta = eta.or(carried.eta);
         let (about, last_eta) = (Arc::clone(&carried.about), carried.eta);
         state.position = Some((fix.place, fix.recorded_at));
-        if state.postponed.as_ref().is_some_and(|(_, postponed)| *postponed <= fix.recorded_at) {
+        state.filter.recall(fix.place, fix.recorded_at);
+        if state.postponed.as_ref().is_some_and(|postponed| postponed.fix.recorded_at <= fix.recorded_at) {
             state.postponed = None;
         }
         let customer = about.order.customer.id.clone();
         let driver_id = driver.id.clone();
-        self.bus.tell(&LiveEvent::Location(Location { about, driver: driver_id, fix, last_eta, accepted }));
+        let location = Location { about, driver: driver_id, fix, provenance, last_eta, accepted };
+        self.bus.tell(&LiveEvent::Location(location));
         if let Some(eta) = changed {
             let driver = Some(driver.id.clone());
             self.bus.tell(&LiveEvent::Eta(EtaChange { order, customer, driver, eta }));

@@ -4,18 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use smallvec::SmallVec;
 
 use super::Drivers;
-use super::live::LiveDriver;
+use super::filter::{HOLD, Judgement, seen_at};
+use super::judge::Judged;
+use super::live::{CarriedOrder, DriverState, LiveDriver};
 use super::trail::TrailPoint;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
-use crate::model::{EtaChange, LiveEvent, Location, LocationReport, OrderId, Verdict};
-
-/// Minimum time between two points of a driver's trail.
-const TRAIL_SPACING: TimeDelta = TimeDelta::milliseconds(500);
+use crate::model::{EtaChange, Fix, LiveEvent, Location, LocationReport, OrderId, Verdict};
 
 /// The result of an accepted report.
 #[derive(Debug)]
@@ -42,8 +40,8 @@ pub struct RejectedPoint {
 }
 
 /// Whether the driver carries the order that a fix names. Also true if the fix names none.
-fn carries(driver: &LiveDriver, fix: &LocationReport) -> bool {
-    fix.order_id.as_ref().is_none_or(|id| driver.state().orders.iter().any(|carried| carried.id() == id))
+fn carries(state: &DriverState, order: Option<&OrderId>) -> bool {
+    order.is_none_or(|id| state.orders.iter().any(|carried| carried.id() == id))
 }
 
 /// How a fix reached the server.
@@ -71,8 +69,21 @@ impl Drivers {
             return Err(self.postpone(driver, fix, retry_after_ms, now));
         }
         let recorded_at = self.recorded_at(driver, fix, now, Told::AsMeasured)?;
-        let outcome = self.publish(driver, fix, recorded_at, now)?;
-        self.add_to_trail(driver, fix, recorded_at, now, outcome.verdict == Verdict::Shown);
+        let (outcome, point) = {
+            let mut state = driver.state();
+            if !carries(&state, fix.order_id.as_ref()) {
+                return Err(Refusal::NotFound("order"));
+            }
+            let mut judged = self.judge(&mut state, fix.order_id.clone(), fix.fix(recorded_at, now));
+            let outcome = self.publish(driver, &mut state, &mut judged, now);
+            if self.filtering.is_on() && state.held_for.is_none() && state.filter.held_until().is_some() {
+                state.held_for = Some(fix.order_id.clone());
+                self.later(driver, HOLD.to_std().unwrap_or_default(), Self::publish_held);
+            }
+            let is_shown = outcome.verdict == Verdict::Shown;
+            (outcome, TrailPoint::of(&driver.id, &judged, is_shown))
+        };
+        self.add_to_trail(point);
         Ok(outcome)
     }
 
@@ -89,35 +100,51 @@ impl Drivers {
             Ok(recorded_at) => recorded_at,
             Err(refusal) => return refusal,
         };
-        if !carries(driver, fix) {
-            return Refusal::NotFound("order");
-        }
-        self.add_to_trail(driver, fix, recorded_at, now, false);
-        let is_first = {
+        let (is_first, point) = {
             let mut state = driver.state();
-            let is_first = state.postponed.is_none();
-            if state.postponed.as_ref().is_none_or(|(_, known)| *known <= recorded_at) {
-                state.postponed = Some((Box::new(fix.clone()), recorded_at));
+            if !carries(&state, fix.order_id.as_ref()) {
+                return Refusal::NotFound("order");
             }
-            is_first
+            let judged = self.judge(&mut state, fix.order_id.clone(), fix.fix(recorded_at, now));
+            let point = TrailPoint::of(&driver.id, &judged, false);
+            let is_first = state.postponed.is_none();
+            if state.postponed.as_ref().is_none_or(|known| known.fix.recorded_at <= recorded_at) {
+                state.postponed = Some(Box::new(judged));
+            }
+            (is_first, point)
         };
+        self.add_to_trail(point);
         if is_first {
             // A client that goes on reporting has a newer fix accepted until then.
             let interval = if self.limits.rate > 0.0 { 1.0 / self.limits.rate } else { 0.0 };
             let wait = Duration::from_millis(retry_after_ms) + Duration::from_secs_f64(interval);
-            let (drivers, driver) = (self.clone(), Arc::clone(driver));
-            tokio::spawn(async move {
-                tokio::time::sleep(wait).await;
-                drivers.publish_postponed(&driver);
-            });
+            self.later(driver, wait, Self::publish_postponed);
         }
         Refusal::RateLimited { retry_after_ms }
     }
 
+    /// Does something for a driver after a while.
+    fn later(&self, driver: &Arc<LiveDriver>, wait: Duration, what: fn(&Self, &LiveDriver)) {
+        let (drivers, driver) = (self.clone(), Arc::clone(driver));
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            what(&drivers, &driver);
+        });
+    }
+
     fn publish_postponed(&self, driver: &LiveDriver) {
-        let Some((fix, recorded_at)) = driver.state().postponed.take() else { return };
-        if let Err(refusal) = self.publish(driver, &fix, recorded_at, self.clock.now()) {
-            tracing::debug!(%refusal, "a postponed fix was not published");
+        let mut state = driver.state();
+        if let Some(mut judged) = state.postponed.take() {
+            self.publish(driver, &mut state, &mut judged, self.clock.now());
+        }
+    }
+
+    /// Shows the first fix of all, if nothing contradicts it.
+    fn publish_held(&self, driver: &LiveDriver) {
+        let (mut state, now) = (driver.state(), self.clock.now());
+        let order = state.held_for.take().flatten();
+        if let Some(fix) = state.filter.held(now).copied() {
+            self.publish(driver, &mut state, &mut Judged::released(order, fix), now);
         }
     }
 
@@ -134,29 +161,39 @@ impl Drivers {
     ) -> Result<BatchOutcome, Refusal> {
         self.check_rate(driver, now).map_err(|retry_after_ms| Refusal::RateLimited { retry_after_ms })?;
         let mut rejected = Vec::new();
-        let mut accepted: Vec<(usize, LocationReport, Time)> = Vec::with_capacity(points.len());
+        let mut fixes: Vec<(Option<OrderId>, Fix)> = Vec::with_capacity(points.len());
         for (index, point) in points.into_iter().enumerate() {
             let checked = point.and_then(|fix| {
-                if !carries(driver, &fix) {
+                if !carries(&driver.state(), fix.order_id.as_ref()) {
                     return Err(Refusal::NotFound("order"));
                 }
                 let at = self.recorded_at(driver, &fix, now, Told::Later)?;
-                Ok((fix, at))
+                Ok((fix.fix(at, now), fix.order_id))
             });
             match checked {
-                Ok((fix, at)) => accepted.push((index, fix, at)),
+                Ok((fix, order)) => fixes.push((order, fix)),
                 Err(refusal) => rejected.push(RejectedPoint { index, refusal }),
             }
         }
+        let accepted = fixes.len();
         // Points without a time all get the same time, so of equal times the last point is the newest.
-        let credible = accepted.iter().filter(|(_, fix, _)| fix.doubt().is_none());
-        let newest = credible.max_by_key(|(index, _, at)| (*at, *index)).map(|(index, _, _)| *index);
-        for (index, fix, at) in &accepted {
-            let shown =
-                Some(*index) == newest && self.publish(driver, fix, *at, now)?.verdict == Verdict::Shown;
-            self.add_to_trail(driver, fix, *at, now, shown);
-        }
-        Ok(BatchOutcome { accepted: accepted.len(), rejected })
+        fixes.sort_by_key(|(_, fix)| fix.recorded_at);
+        let points: Vec<_> = {
+            let mut state = driver.state();
+            let mut judged: Vec<_> =
+                fixes.into_iter().map(|(order, fix)| self.judge(&mut state, order, fix)).collect();
+            let newest = judged.iter().rposition(|judged| judged.judgement.verdict == Verdict::Shown);
+            let shown = newest.filter(|newest| {
+                // An order may have been taken from the driver meanwhile.
+                let judged = &mut judged[*newest];
+                carries(&state, judged.order.as_ref())
+                    && self.publish(driver, &mut state, judged, now).verdict == Verdict::Shown
+            });
+            let point = |(index, judged)| TrailPoint::of(&driver.id, judged, shown == Some(index));
+            judged.iter().enumerate().map(point).collect()
+        };
+        points.into_iter().for_each(|point| self.add_to_trail(point));
+        Ok(BatchOutcome { accepted, rejected })
     }
 
     /// Counts a report against the driver's rate limit. Returns after how many milliseconds the next one may come, if this is
@@ -197,99 +234,82 @@ impl Drivers {
         Ok(recorded_at)
     }
 
-    /// Publishes a fix to the clients that follow the driver's orders, unless a newer one is already published.
+    /// Publishes a fix to the clients that follow the driver's orders, unless it is not credible or a newer one is already
+    /// published. The driver's lock is held, so that no durable event comes in between: see `Live::apply`.
     fn publish(
         &self,
         driver: &LiveDriver,
-        fix: &LocationReport,
-        recorded_at: Time,
+        state: &mut DriverState,
+        judged: &mut Judged,
         now: Time,
-    ) -> Result<ReportOutcome, Refusal> {
-        // The driver's clock may be slightly fast. A later fix must not look older than this one.
-        let seen_at = recorded_at.min(now);
-        let shown = fix.fix(seen_at, now);
-        let place = shown.place;
+    ) -> ReportOutcome {
+        let seen_at = seen_at(&judged.fix);
+        let is_late = state.position.is_some_and(|(_, published)| seen_at < published);
+        if is_late && judged.judgement.verdict == Verdict::Shown {
+            judged.judgement = Judgement { verdict: Verdict::Late, ..Judgement::raw(&judged.fix) };
+        }
+        let verdict = judged.judgement.verdict;
+        let is_named = |carried: &CarriedOrder| judged.order.as_ref().is_none_or(|id| id == carried.id());
+        if verdict != Verdict::Shown {
+            let orders = state.orders.iter().filter(|carried| is_named(carried));
+            let orders = orders.map(|carried| carried.id().clone()).collect();
+            return ReportOutcome { orders, received_at: now, verdict };
+        }
+        // The estimate counts for the way that is left, and what is shown may lie on a road beside it.
+        let place = judged.judgement.place;
+        for carried in &mut state.orders {
+            carried.follow(place);
+        }
+        self.snap(state, judged);
+        let shown = Fix { place: judged.judgement.place, recorded_at: seen_at, ..judged.fix };
+        let provenance = judged.judgement.provenance();
         let mut orders: SmallVec<[OrderId; 2]> = SmallVec::new();
         let mut events: SmallVec<[LiveEvent; 2]> = SmallVec::new();
         let mut etas: SmallVec<[LiveEvent; 2]> = SmallVec::new();
-        let verdict;
-        {
-            let mut state = driver.state();
-            verdict = fix.doubt().unwrap_or_else(|| {
-                let is_late = state.position.is_some_and(|(_, published)| seen_at < published);
-                if is_late { Verdict::Late } else { Verdict::Shown }
-            });
-            let (is_hidden, accepted) = (verdict != Verdict::Shown, state.homes.accepted);
-            let is_carried = |id: &OrderId| state.orders.iter().any(|carried| carried.id() == id);
-            if fix.order_id.as_ref().is_some_and(|id| !is_carried(id)) {
-                return Err(Refusal::NotFound("order"));
-            }
-            for carried in &mut state.orders {
-                // All carried orders move with the driver, so the ETA changes also for those that this fix does not
-                // name.
-                let counts = !is_hidden && !carried.overridden;
-                let computed = if counts { carried.estimate(place, now) } else { None };
-                if let Some(eta) = computed {
-                    let changed = carried.eta.is_none_or(|before| before.differs(&eta));
-                    carried.eta = Some(eta);
-                    if changed {
-                        let order = &carried.about.order;
-                        let (order, customer) = (order.id.clone(), order.customer.id.clone());
-                        let driver = Some(driver.id.clone());
-                        etas.push(LiveEvent::Eta(EtaChange { order, customer, driver, eta }));
-                    }
+        let accepted = state.homes.accepted;
+        for carried in &mut state.orders {
+            // All carried orders move with the driver, so the ETA changes also for those that this fix does not
+            // name.
+            let computed = if carried.overridden { None } else { carried.estimate(place, now) };
+            if let Some(eta) = computed {
+                let changed = carried.eta.is_none_or(|before| before.differs(&eta));
+                carried.eta = Some(eta);
+                if changed {
+                    let order = &carried.about.order;
+                    let (order, customer) = (order.id.clone(), order.customer.id.clone());
+                    let driver = Some(driver.id.clone());
+                    etas.push(LiveEvent::Eta(EtaChange { order, customer, driver, eta }));
                 }
-                if fix.order_id.as_ref().is_some_and(|id| id != carried.id()) {
-                    continue;
-                }
-                orders.push(carried.id().clone());
-                if is_hidden {
-                    continue;
-                }
-                events.push(LiveEvent::Location(Location {
-                    about: Arc::clone(&carried.about),
-                    driver: driver.id.clone(),
-                    fix: shown,
-                    last_eta: carried.eta,
-                    accepted,
-                }));
             }
-            if !is_hidden {
-                if state.postponed.as_ref().is_some_and(|(_, postponed)| *postponed <= recorded_at) {
-                    state.postponed = None;
-                }
-                state.position = Some((place, seen_at));
-                self.ask_routes(driver, &mut state, now);
+            if judged.order.as_ref().is_some_and(|id| id != carried.id()) {
+                continue;
             }
-            // Published under the driver's lock, so that no durable event comes in between: see `Live::apply`.
-            for event in events.iter().chain(&etas) {
-                self.bus.publish(event);
-            }
+            orders.push(carried.id().clone());
+            events.push(LiveEvent::Location(Location {
+                about: Arc::clone(&carried.about),
+                driver: driver.id.clone(),
+                fix: shown,
+                provenance,
+                last_eta: carried.eta,
+                accepted,
+            }));
         }
-        Ok(ReportOutcome { orders, received_at: now, verdict })
+        if state.postponed.as_ref().is_some_and(|postponed| postponed.fix.recorded_at <= judged.fix.recorded_at) {
+            state.postponed = None;
+        }
+        state.position = Some((shown.place, seen_at));
+        self.ask_routes(driver, state, now);
+        for event in events.iter().chain(&etas) {
+            self.bus.publish(event);
+        }
+        ReportOutcome { orders, received_at: now, verdict }
     }
 
-    /// Queues a fix for the trail, unless the one before it was measured less than [`TRAIL_SPACING`] apart: more than
-    /// two points per second add no information.
-    fn add_to_trail(
-        &self,
-        driver: &LiveDriver,
-        fix: &LocationReport,
-        recorded_at: Time,
-        received_at: Time,
-        shown: bool,
-    ) {
-        {
-            let mut state = driver.state();
-            if state.last_trail_fix.is_some_and(|last| (recorded_at - last).abs() < TRAIL_SPACING) {
-                return;
-            }
-            state.last_trail_fix = Some(recorded_at);
+    /// Counts a fix, and queues it for the trail if it is kept.
+    fn add_to_trail(&self, (point, is_kept): (TrailPoint, bool)) {
+        self.metrics.fix(point.judgement.verdict.as_str());
+        if is_kept {
+            self.trail.push(point);
         }
-        self.trail.push(TrailPoint {
-            driver: driver.id.clone(),
-            fix: fix.fix(recorded_at, received_at),
-            shown,
-        });
     }
 }

@@ -17,7 +17,9 @@ use crate::base::config::Limits;
 use crate::base::db::{Db, InsertMany, stored_time};
 use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
-use crate::model::{Fix, UserId};
+use super::filter::Judgement;
+use super::judge::Judged;
+use crate::model::{Fix, UserId, Verdict};
 
 /// Maximum number of fixes that wait to be written. Further fixes are dropped and counted. Live positions are not
 /// affected.
@@ -35,10 +37,11 @@ const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
 /// Rows deleted in one statement. Kept small, so that other writes do not wait long.
 const RETENTION_ROWS: u64 = 3_600;
 
-static TRAIL: LazyLock<InsertMany<8>> = LazyLock::new(|| {
+static TRAIL: LazyLock<InsertMany<17>> = LazyLock::new(|| {
     InsertMany::new(
         "INSERT INTO position_trail
-            (driver_id, latitude, longitude, heading, speed, accuracy, recorded_at, received_at)",
+            (driver_id, latitude, longitude, heading, speed, accuracy, recorded_at, received_at, verdict, source,
+            reanchored, mocked, shown_latitude, shown_longitude, uncertainty, implied_speed, surprise)",
         "",
     )
 });
@@ -57,8 +60,17 @@ static LAST: LazyLock<InsertMany<5>> = LazyLock::new(|| {
 pub struct TrailPoint {
     pub driver: UserId,
     pub fix: Fix,
-    /// Whether it was shown. Only such a fix can be a last position.
+    pub judgement: Judgement,
+    /// Whether it was published. Only such a fix can be a last position.
     pub shown: bool,
+}
+
+impl TrailPoint {
+    /// With whether the trail keeps it.
+    pub(super) fn of(driver: &UserId, judged: &Judged, shown: bool) -> (Self, bool) {
+        let &Judged { fix, judgement, is_kept, .. } = judged;
+        (Self { driver: driver.clone(), fix, judgement, shown }, is_kept)
+    }
 }
 
 /// The newest fix of each driver whose last position is not written yet. Bounded by the fixes of one
@@ -210,12 +222,38 @@ async fn write_last_positions(db: &Db, newest: &mut NewestFixes) {
 async fn insert_fixes(db: &Db, batch: &[TrailPoint]) -> Result<(), Refusal> {
     let tx = db.begin().await?;
     let backend = tx.get_database_backend();
-    let row = |TrailPoint { driver, fix, .. }: &TrailPoint| {
+    let row = |TrailPoint { driver, fix, judgement, .. }: &TrailPoint| {
         let (latitude, longitude) = (fix.place.lat().into(), fix.place.lon().into());
         let [heading, speed, accuracy] = [fix.heading, fix.speed, fix.accuracy].map(Value::from);
         let [recorded_at, received_at] =
             [fix.recorded_at, fix.received_at].map(|at| stored_time(at, backend));
-        [driver.as_str().into(), latitude, longitude, heading, speed, accuracy, recorded_at, received_at]
+        let shown = (judgement.verdict == Verdict::Shown).then_some(judgement);
+        let place = shown.map(|shown| shown.place);
+        let [shown_latitude, shown_longitude, uncertainty] = [
+            place.map(|place| place.lat()),
+            place.map(|place| place.lon()),
+            shown.and_then(|shown| shown.uncertainty),
+        ]
+        .map(Value::from);
+        [
+            driver.as_str().into(),
+            latitude,
+            longitude,
+            heading,
+            speed,
+            accuracy,
+            recorded_at,
+            received_at,
+            judgement.verdict.stored().into(),
+            shown.map(|shown| shown.source.stored()).into(),
+            judgement.reanchored.into(),
+            fix.mocked.into(),
+            shown_latitude,
+            shown_longitude,
+            uncertainty,
+            judgement.speed.into(),
+            judgement.surprise.into(),
+        ]
     };
     TRAIL.execute(&tx, batch.iter().map(row).collect()).await?;
     tx.commit().await?;
@@ -225,10 +263,11 @@ async fn insert_fixes(db: &Db, batch: &[TrailPoint]) -> Result<(), Refusal> {
 async fn upsert_last_positions(db: &Db, newest: &[TrailPoint]) -> Result<(), Refusal> {
     let tx = db.begin().await?;
     let backend = tx.get_database_backend();
-    let row = |TrailPoint { driver, fix, .. }: &TrailPoint| {
+    let row = |TrailPoint { driver, fix, judgement, .. }: &TrailPoint| {
+        let place = judgement.place;
         let times = [std::cmp::min(fix.recorded_at, fix.received_at), fix.received_at];
         let [recorded_at, received_at] = times.map(|at| stored_time(at, backend));
-        [driver.as_str().into(), fix.place.lat().into(), fix.place.lon().into(), recorded_at, received_at]
+        [driver.as_str().into(), place.lat().into(), place.lon().into(), recorded_at, received_at]
     };
     LAST.execute(&tx, newest.iter().map(row).collect()).await?;
     tx.commit().await?;

@@ -9,7 +9,7 @@ use serde_with::skip_serializing_none;
 use smallvec::{SmallVec, smallvec};
 
 use super::order::stored_user_option;
-use super::{Eta, Fix, Order, OrderId, OrderStatus, Party, PastStatus, Role, UserId, access};
+use super::{Eta, Fix, Order, OrderId, OrderStatus, Party, PastStatus, Provenance, Role, UserId, access};
 use crate::base::clock::{Time, wire};
 
 /// What kind of change a durable event records.
@@ -114,7 +114,9 @@ pub enum LiveEvent {
 pub struct Location {
     pub about: Arc<About>,
     pub driver: UserId,
+    /// The fix, at the place that is shown.
     pub fix: Fix,
+    pub provenance: Provenance,
     /// The expected arrival from there, as last estimated: see [`Location::eta`].
     pub last_eta: Option<Eta>,
     /// How many reports of the driver this node has accepted so far.

@@ -34,6 +34,13 @@ pub struct LocationReport {
     /// When the phone took the fix. If absent, the time of receipt counts.
     #[serde(default, with = "wire_option")]
     pub recorded_at: Option<Time>,
+    /// Whether an app invented it: what Android says of a mock location. Anything but `true` is no.
+    #[serde(default, deserialize_with = "is_true")]
+    pub mocked: bool,
+}
+
+fn is_true<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(serde_json::Value::deserialize(deserializer)? == serde_json::Value::Bool(true))
 }
 
 fn heading<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
@@ -101,46 +108,115 @@ fn measured<'de, D: Deserializer<'de>>(
 /// A fix that is less exact, in metres, says nothing of a street.
 const MAX_ACCURACY: f64 = 200.0;
 
-/// What becomes of a fix. Every accepted fix goes to the trail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Shown,
-    /// A newer one is shown already.
-    Late,
-    /// Latitude and longitude are 0: what a phone sends that has no fix.
-    NullIsland,
-    /// Off by more than 200 m.
-    Inaccurate,
+/// A word of the wire for each variant, and the number that the database keeps.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$about:meta])* $variant:ident = $number:literal $word:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$about])* $variant,)*
+        }
+
+        impl $name {
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The word on the wire.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)*
+                }
+            }
+
+            /// The number in the database.
+            #[must_use]
+            pub const fn stored(self) -> i16 {
+                match self {
+                    $(Self::$variant => $number,)*
+                }
+            }
+
+            /// What a number in the database stands for.
+            #[must_use]
+            pub fn of_stored(number: i16) -> Option<Self> {
+                Self::ALL.iter().copied().find(|one| one.stored() == number)
+            }
+        }
+    };
 }
 
-impl Verdict {
-    /// The word on the wire.
+words! {
+    /// What becomes of a fix. Every accepted fix goes to the trail.
+    Verdict {
+        Shown = 0 "shown",
+        /// A newer one is shown already.
+        Late = 1 "late",
+        /// The same one again.
+        Duplicate = 2 "duplicate",
+        /// Latitude and longitude are 0: what a phone sends that has no fix.
+        NullIsland = 3 "null_island",
+        /// Off by more than 200 m, or by far more than the one before.
+        Inaccurate = 4 "inaccurate",
+        /// Invented by an app.
+        Mocked = 5 "mocked",
+        /// Nobody is that fast.
+        Teleport = 6 "teleport",
+        /// The same, and with another sign it would fit.
+        SignFlip = 7 "sign_flip",
+        /// The same, and with latitude and longitude exchanged it would fit.
+        Swapped = 8 "swapped",
+        /// It does not fit to the speed and heading before.
+        Inconsistent = 9 "inconsistent",
+        /// The first one after a long time waits for one that agrees.
+        Held = 10 "held",
+    }
+}
+
+words! {
+    /// Where a place that is shown comes from.
+    Source {
+        /// As the phone sent it.
+        Raw = 0 "raw",
+        /// Estimated from this fix and those before.
+        Filtered = 1 "filtered",
+        /// Moved from there to the route or road.
+        Snapped = 2 "snapped",
+    }
+}
+
+/// How a place came about that is shown for a fix.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Provenance {
+    pub source: Source,
+    /// Metres: the driver is closer than that to the place in two of three cases.
+    pub uncertainty: Option<f64>,
+    /// Whether the dot jumps, because what was shown before was wrong.
+    pub reanchored: bool,
+}
+
+impl Provenance {
+    /// As it was sent, by a phone that is so exact.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Shown => "shown",
-            Self::Late => "late",
-            Self::NullIsland => "null_island",
-            Self::Inaccurate => "inaccurate",
-        }
+    pub const fn raw(accuracy: Option<f64>) -> Self {
+        Self { source: Source::Raw, uncertainty: accuracy, reanchored: false }
     }
 }
 
 impl LocationReport {
-    /// Why the fix itself is not credible, if it is not.
+    /// A place without anything else.
     #[must_use]
-    pub fn doubt(&self) -> Option<Verdict> {
-        if self.latitude.0.abs() < 1e-6 && self.longitude.0.abs() < 1e-6 {
-            return Some(Verdict::NullIsland);
-        }
-        self.accuracy.is_some_and(|accuracy| accuracy > MAX_ACCURACY).then_some(Verdict::Inaccurate)
+    pub const fn bare(place: Point, order_id: Option<OrderId>) -> Self {
+        let Point { latitude, longitude } = place;
+        let (heading, speed, accuracy) = (None, None, None);
+        Self { latitude, longitude, order_id, heading, speed, accuracy, recorded_at: None, mocked: false }
     }
 
     /// The fix with both its times.
     #[must_use]
     pub fn fix(&self, recorded_at: Time, received_at: Time) -> Fix {
-        let &Self { latitude, longitude, heading, speed, accuracy, .. } = self;
-        Fix { place: Point { latitude, longitude }, heading, speed, accuracy, recorded_at, received_at }
+        let &Self { latitude, longitude, heading, speed, accuracy, mocked, .. } = self;
+        let place = Point { latitude, longitude };
+        Fix { place, heading, speed, accuracy, recorded_at, received_at, mocked }
     }
 }
 
@@ -158,6 +234,25 @@ pub struct Fix {
     pub recorded_at: Time,
     /// When the server received it.
     pub received_at: Time,
+    /// Whether an app invented it.
+    pub mocked: bool,
+}
+
+impl Fix {
+    /// Whether latitude and longitude are 0.
+    #[must_use]
+    pub fn is_null_island(&self) -> bool {
+        self.place.lat().abs() < 1e-6 && self.place.lon().abs() < 1e-6
+    }
+
+    /// Why the fix itself is not credible, if it is not.
+    #[must_use]
+    pub fn doubt(&self) -> Option<Verdict> {
+        if self.is_null_island() {
+            return Some(Verdict::NullIsland);
+        }
+        self.accuracy.is_some_and(|accuracy| accuracy > MAX_ACCURACY).then_some(Verdict::Inaccurate)
+    }
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 
 use super::{Passed, Route};
 use crate::model::Point;
+use crate::model::plane::Plane;
 
-/// The radius of the earth in metres, as on a flat map of the surroundings.
-const EARTH: f64 = 6_371_008.8;
+/// A driver is looked for so far ahead on a route, in metres. Who comes back to it further on gets a new one.
+const AHEAD: f64 = 2_000.0;
 /// A polyline has so many steps in a degree.
 const STEPS: f64 = 1e5;
 
@@ -18,37 +19,51 @@ pub struct OnRoute {
     pub away: f64,
     /// The point of the route that was passed last.
     pub index: usize,
+    /// The place on the route, and the direction of the route there, in degrees clockwise from north.
+    pub place: Point,
+    pub bearing: f64,
 }
 
-/// East and north of a place as seen from another one, in metres.
-fn offset(from: Point, to: Point) -> (f64, f64) {
-    let middle = f64::midpoint(from.lat(), to.lat()).to_radians().cos();
-    ((to.lon() - from.lon()).to_radians() * middle * EARTH, (to.lat() - from.lat()).to_radians() * EARTH)
-}
-
-/// The point of a line that is nearest to a place: how much of the line comes before it, and how far away it is.
-fn nearest(from: Point, to: Point, place: Point) -> (f64, f64) {
-    let ((east, north), (x, y)) = (offset(from, to), offset(from, place));
+/// The point of a line that is nearest to the origin: how much of the line comes before it, and how far away it is.
+pub(super) fn nearest(from: [f64; 2], to: [f64; 2]) -> (f64, f64) {
+    let (east, north) = (to[0] - from[0], to[1] - from[1]);
     let length = east * east + north * north;
-    let share = if length > 0.0 { ((x * east + y * north) / length).clamp(0.0, 1.0) } else { 0.0 };
-    (share, (x - east * share).hypot(y - north * share))
+    let share = if length > 0.0 { (-(from[0] * east + from[1] * north) / length).clamp(0.0, 1.0) } else { 0.0 };
+    (share, (from[0] + east * share).hypot(from[1] + north * share))
 }
 
 impl Route {
     /// Where a place is on the route, looking from the `from`th point on. `None` for a route without a course.
     #[must_use]
     pub fn locate(&self, place: Point, from: usize) -> Option<OnRoute> {
-        let mut best: Option<OnRoute> = None;
-        for (index, pair) in self.points.windows(2).enumerate().skip(from) {
-            let (share, away) = nearest(pair[0].place, pair[1].place, place);
-            if best.is_none_or(|best| away < best.away) {
-                let at = |from: f64, to: f64| from + (to - from) * share;
-                let seconds = self.seconds - at(pair[0].seconds, pair[1].seconds);
-                let metres = self.metres - at(pair[0].metres, pair[1].metres);
-                best = Some(OnRoute { seconds, metres, away, index });
+        let plane = Plane::around(place);
+        let points = self.points.get(from..)?;
+        let furthest = points.first()?.metres + AHEAD;
+        let mut begin = plane.metres(points.first()?.place);
+        // The index, the share of the line, how far away, and the line.
+        let mut best: Option<(usize, f64, f64, [[f64; 2]; 2])> = None;
+        for (index, passed) in points.iter().enumerate().skip(1) {
+            let end = plane.metres(passed.place);
+            let (share, away) = nearest(begin, end);
+            if best.is_none_or(|best| away < best.2) {
+                best = Some((index - 1, share, away, [begin, end]));
             }
+            if passed.metres > furthest {
+                break;
+            }
+            begin = end;
         }
-        best
+        let (index, share, away, [begin, end]) = best?;
+        let at = |from: f64, to: f64| from + (to - from) * share;
+        let (first, last) = (&points[index], &points[index + 1]);
+        Some(OnRoute {
+            seconds: self.seconds - at(first.seconds, last.seconds),
+            metres: self.metres - at(first.metres, last.metres),
+            away,
+            index: from + index,
+            place: plane.place([at(begin[0], end[0]), at(begin[1], end[1])]),
+            bearing: (end[0] - begin[0]).atan2(end[1] - begin[1]).to_degrees().rem_euclid(360.0),
+        })
     }
 
     /// The same course with fewer points: none that was left out is further away from it than so many metres.
@@ -63,7 +78,8 @@ impl Route {
                 }
             }
             let away = |index: usize| {
-                nearest(self.points[first].place, self.points[last].place, self.points[index].place).1
+                let plane = Plane::around(self.points[index].place);
+                nearest(plane.metres(self.points[first].place), plane.metres(self.points[last].place)).1
             };
             let furthest =
                 (first + 1..last).map(|index| (away(index), index)).max_by(|a, b| a.0.total_cmp(&b.0));
@@ -122,8 +138,7 @@ mod tests {
         for &(latitude, longitude) in course {
             let place = Point::stored(latitude, longitude);
             if let Some(before) = points.last() {
-                let (east, north) = offset(before.place, place);
-                metres += east.hypot(north);
+                metres += Plane::around(before.place).away(place);
             }
             points.push(Passed { place, metres, seconds: metres / 10.0 });
         }
@@ -135,6 +150,7 @@ mod tests {
         let route = route(&[(0.0, 0.0), (0.0, 0.001), (0.001, 0.001)]);
         let on = route.locate(Point::stored(0.0001, 0.0005), 0).expect("a course");
         assert_eq!(on.index, 0);
+        assert!((on.bearing - 90.0).abs() < 1e-6 && (on.place.lon() - 0.0005).abs() < 1e-9 && on.place.lat().abs() < 1e-9);
         assert!(
             (on.metres - 166.79).abs() < 0.1
                 && (on.seconds - 16.68).abs() < 0.01

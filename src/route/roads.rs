@@ -94,6 +94,12 @@ impl Roads {
         found.map_err(|_| Refusal::internal("the search for a route failed"))
     }
 
+    /// The nearest place on a road for drivers: see [`Network::road_near`].
+    #[must_use]
+    pub fn near(&self, place: Point, within: f64, fits: impl Fn(f64) -> bool) -> Option<Point> {
+        self.one(self.0.settings.driver_mode)?.network.road_near(place, within, fits)
+    }
+
     /// Whether there are roads for drivers.
     #[must_use]
     pub fn are_known(&self) -> bool {

@@ -34,7 +34,7 @@ use crate::driver::trail::{Trail, TrailWriter};
 use crate::event::bus::Bus;
 use crate::event::relay::{self, Relay};
 use crate::event::writable;
-use crate::model::Role;
+use crate::model::{Role, Verdict};
 use crate::order::Orders;
 use crate::order::writer::{Commits, Writer};
 use crate::outbox::order_service::OrderService;
@@ -180,6 +180,7 @@ fn words() -> Words {
         roles: Role::ALL.map(Role::as_str).to_vec(),
         clients: Dialect::ALL.map(Dialect::as_str).to_vec(),
         requests: REQUESTS.to_vec(),
+        verdicts: Verdict::ALL.iter().map(|verdict| verdict.as_str()).collect(),
     }
 }
 

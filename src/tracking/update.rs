@@ -53,15 +53,7 @@ impl Tracking {
         }
         // The position comes first: once the order is delivered, it has no active driver.
         let driver = self.drivers.driver(&session.rider);
-        let fix = LocationReport {
-            latitude: moved.place.latitude,
-            longitude: moved.place.longitude,
-            order_id: Some(session.order.clone()),
-            heading: None,
-            speed: None,
-            accuracy: None,
-            recorded_at: None,
-        };
+        let fix = LocationReport::bare(moved.place, Some(session.order.clone()));
         let reported = self.drivers.report(&driver, &fix, self.clock.now());
         let Some(to) = asked else {
             reported?;

@@ -109,9 +109,32 @@ pub struct Routing {
     /// What drivers travel with
     #[arg(long, env = "DRIVER_MODE", value_enum, default_value = "car", value_name = "MODE")]
     pub driver_mode: TravelMode,
+    /// What becomes of positions that cannot be right: `on` keeps them out of what is shown and makes the others better, `shadow`
+    /// only counts them, `off` shows every one as it was sent. Positions with neither `recordedAt` nor `accuracy` are always shown
+    /// as they were sent
+    #[arg(long, env = "GPS_FILTER", value_enum, default_value = "on", value_name = "MODE")]
+    pub gps_filter: GpsFilter,
+    /// Whether positions that a phone calls invented (`mocked: true`) are kept and marked, or also left out of what is shown
+    #[arg(long, env = "MOCK_LOCATIONS", value_enum, default_value = "flag", value_name = "POLICY")]
+    pub mock_locations: MockLocations,
     /// A route is looked for anew after so long, because traffic and the driver may have changed their minds
     #[arg(long, env = "ROUTE_AGE_SECONDS", default_value_t = 60, value_name = "SECONDS")]
     pub route_age_seconds: u32,
+}
+
+/// What becomes of positions that cannot be right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GpsFilter {
+    On,
+    Shadow,
+    Off,
+}
+
+/// What becomes of positions that an app has invented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MockLocations {
+    Flag,
+    Drop,
 }
 
 /// What somebody travels with.

@@ -221,7 +221,8 @@ pub fn render_live(event: &LiveEvent) -> Message {
 
 fn location_update(location: &Location) -> Message {
     let fix = &location.fix;
-    let payload = Object::with_capacity(352)
+    let provenance = &location.provenance;
+    let payload = Object::with_capacity(416)
         .word("orderId", location.about.order.id.as_str())
         .text("driverId", location.driver.as_str())
         .number("latitude", fix.place.lat())
@@ -229,6 +230,9 @@ fn location_update(location: &Location) -> Message {
         .number_if("heading", fix.heading)
         .number_if("speed", fix.speed)
         .number_if("accuracy", fix.accuracy)
+        .word("source", provenance.source.as_str())
+        .number_if("uncertaintyMeters", provenance.uncertainty.map(|metres| (metres * 10.0).round() / 10.0))
+        .flag_if("reanchored", provenance.reanchored)
         .time("timestamp", fix.recorded_at)
         .time("receivedAt", fix.received_at)
         .whole("ageMs", age_ms(fix.recorded_at, fix.received_at))

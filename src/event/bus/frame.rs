@@ -21,7 +21,7 @@ use self::fields::{Known, Reader, Writer, kind};
 use crate::base::clock::Time;
 use crate::base::config::is_disabled;
 use crate::cluster::heads::Heads;
-use crate::model::{Eta, Fix, OrderId, UserId};
+use crate::model::{Eta, Fix, OrderId, Provenance, UserId};
 
 const VERSION: u8 = 1;
 const HEADER: usize = 14;
@@ -71,6 +71,7 @@ pub struct Moved {
     pub order: OrderId,
     pub driver: UserId,
     pub fix: Fix,
+    pub provenance: Provenance,
     pub eta: Option<Eta>,
     /// How many reports of the driver the node has accepted so far. What is lost on the way is made good by the next one.
     pub accepted: u32,

@@ -80,8 +80,8 @@ impl Redis {
             LiveEvent::Location(location) => {
                 let order = location.about.order.id.clone();
                 let (driver, fix, eta) = (location.driver.clone(), location.fix, location.last_eta);
-                let accepted = location.accepted;
-                let moved = Moved { order, driver, fix, eta, accepted, node: 0 };
+                let (provenance, accepted) = (location.provenance, location.accepted);
+                let moved = Moved { order, driver, fix, provenance, eta, accepted, node: 0 };
                 (self.of_order(&moved.order), Remote::Moved(moved))
             }
             LiveEvent::Eta(change) => {

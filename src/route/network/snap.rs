@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::geometry::{between, metres, offset};
 use super::{MAIN, Network, NetworkError, Road};
+use crate::model::Point;
+use crate::model::plane::Plane;
+use crate::route::line::nearest;
 
 /// The side of a cell, in ten-millionths of a degree of latitude: 250 m.
 const CELL: i32 = 22_500;
@@ -109,6 +112,26 @@ impl Network {
             }
         }
         best.filter(|best| best.away <= FURTHEST)
+    }
+
+    /// The nearest place on a road no further away than so many metres, and its two directions in degrees, that fits.
+    pub fn road_near(&self, place: Point, within: f64, fits: impl Fn(f64) -> bool) -> Option<Point> {
+        let middle = cell(super::place(place));
+        let mut best: Option<(f64, Point)> = None;
+        let near = (-1..=1).flat_map(|row| (-1..=1).map(move |column| (middle.0 + row, middle.1 + column)));
+        for road in near.filter_map(|cell| self.grid.0.get(&cell)).flatten() {
+            for pair in self.line(&self.roads[*road as usize]).windows(2) {
+                let plane = Plane::around(place);
+                let line = [pair[0], pair[1]].map(|end| plane.metres(super::point(end)));
+                let (share, away) = nearest(line[0], line[1]);
+                let (east, north) = (line[1][0] - line[0][0], line[1][1] - line[0][1]);
+                let bearing = east.atan2(north).to_degrees().rem_euclid(360.0);
+                if away <= within && best.is_none_or(|best| away < best.0) && fits(bearing) {
+                    best = Some((away, plane.place([line[0][0] + east * share, line[0][1] + north * share])));
+                }
+            }
+        }
+        best.map(|(_, place)| place)
     }
 
     fn nearer(&self, place: [i32; 2], road: u32, component: Option<u32>, best: &mut Option<Snapped>) {

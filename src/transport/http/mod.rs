@@ -13,6 +13,7 @@ mod order_changes;
 pub mod orders;
 mod orders_track;
 pub mod page;
+mod positions;
 mod routes;
 mod tracking;
 
@@ -81,6 +82,8 @@ fn api() -> OpenApiRouter<Site> {
         .routes(routes!(orders::get))
         .routes(routes!(orders::tracking))
         .routes(routes!(orders::events))
+        .routes(routes!(positions::list))
+        .routes(routes!(positions::why))
         .routes(routes!(order_changes::change_status))
         .routes(routes!(order_changes::cancel))
         .routes(routes!(order_changes::verify_payment))

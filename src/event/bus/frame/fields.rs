@@ -3,7 +3,7 @@
 use super::{Body, Expected, Moved, Question, Remote};
 use crate::base::clock::{Time, from_millis};
 use crate::cluster::heads::Heads;
-use crate::model::{Eta, EtaSource, Fix, OrderId, Point, UserId};
+use crate::model::{Eta, EtaSource, Fix, OrderId, Point, Provenance, Source, UserId};
 
 const MOVED: u8 = 1;
 const EXPECTED: u8 = 2;
@@ -27,6 +27,11 @@ const BY_ROAD: u16 = 1 << 7;
 const HAS_RANGE: u16 = 1 << 8;
 /// After them, the metres that are left.
 const HAS_METRES: u16 = 1 << 9;
+/// After them, where the place of a fix comes from, as a byte. Without it the place is as it was sent.
+const HAS_SOURCE: u16 = 1 << 10;
+/// After that, the metres around the place.
+const HAS_UNCERTAINTY: u16 = 1 << 11;
+const IS_REANCHORED: u16 = 1 << 12;
 
 /// The most that a fix may be ahead of its own frame: clocks are corrected now and then.
 pub(super) const AHEAD_MS: i64 = 5_000;
@@ -74,6 +79,7 @@ impl Writer<'_> {
                     self.eta(eta);
                     self.range(eta);
                 }
+                self.provenance(&moved.provenance);
             }
             Body::Live(Remote::Expected(expected)) => {
                 self.text(expected.order.as_str());
@@ -145,6 +151,22 @@ impl Writer<'_> {
         }
     }
 
+    fn provenance(&mut self, provenance: &Provenance) {
+        let source = u8::try_from(provenance.source.stored()).unwrap_or_default();
+        if provenance.source == Source::Raw {
+            return;
+        }
+        self.flags |= HAS_SOURCE;
+        self.bytes(&[source]);
+        if let Some(metres) = provenance.uncertainty {
+            self.flags |= HAS_UNCERTAINTY;
+            self.number(metres);
+        }
+        if provenance.reanchored {
+            self.flags |= IS_REANCHORED;
+        }
+    }
+
     fn eta(&mut self, eta: &Eta) {
         self.time(eta.at);
         self.bytes(&u32::try_from(eta.minutes).unwrap_or(u32::MAX).to_be_bytes());
@@ -204,15 +226,26 @@ impl Reader<'_> {
         let accuracy = self.optional(HAS_ACCURACY, Self::number)?;
         let mut eta = self.optional(HAS_ETA, |reader| reader.eta(sent))?;
         self.range(eta.as_mut())?;
+        let provenance = self.provenance(accuracy)?;
         let place = Point::stored(latitude, longitude);
         Some(Moved {
             order,
             driver,
-            fix: Fix { place, heading, speed, accuracy, recorded_at, received_at },
+            fix: Fix { place, heading, speed, accuracy, recorded_at, received_at, mocked: false },
+            provenance,
             eta,
             accepted,
             node,
         })
+    }
+
+    fn provenance(&mut self, accuracy: Option<f64>) -> Option<Provenance> {
+        let source = self.optional(HAS_SOURCE, |reader| reader.take::<1>())?;
+        let Some([source]) = source else { return Some(Provenance::raw(accuracy)) };
+        // A newer version may know more sources.
+        let source = Source::of_stored(source.into()).unwrap_or(Source::Filtered);
+        let uncertainty = self.optional(HAS_UNCERTAINTY, Self::number)?;
+        Some(Provenance { source, uncertainty, reanchored: self.flags & IS_REANCHORED != 0 })
     }
 
     fn expected(&mut self, sent: Time) -> Option<Expected> {

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::fields::AHEAD_MS;
 use super::*;
 use crate::base::clock::from_millis;
-use crate::model::{EtaSource, Point};
+use crate::model::{EtaSource, Point, Provenance, Source};
 
 const CHANNEL: &str = "ordercast1:l:0123456789abcdef";
 
@@ -23,12 +23,14 @@ fn moved() -> Moved {
         accuracy: Some(4.5),
         recorded_at: at(-3_000),
         received_at: at(-1),
+        mocked: false,
     };
     let eta = Eta::new(at(720_000), EtaSource::Geodesic, at(0));
     Moved {
         order: OrderId::stored("o-1"),
         driver: UserId::stored("dražen"),
         fix,
+        provenance: Provenance { source: Source::Snapped, uncertainty: Some(3.5), reanchored: true },
         eta: Some(eta),
         accepted: 7,
         node: 258,
@@ -37,7 +39,8 @@ fn moved() -> Moved {
 
 fn frames() -> Vec<(&'static str, Body)> {
     let bare = Moved { eta: None, ..moved() };
-    let bare = Moved { fix: Fix { heading: None, speed: Some(8.25), accuracy: None, ..bare.fix }, ..bare };
+    let provenance = Provenance::raw(None);
+    let bare = Moved { provenance, fix: Fix { heading: None, speed: Some(8.25), accuracy: None, ..bare.fix }, ..bare };
     let eta = Eta::new(at(60_000), EtaSource::Override, at(0));
     let expected =
         Expected { order: OrderId::stored("o-1"), customer: UserId::stored("c"), driver: None, eta };
