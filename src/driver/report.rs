@@ -7,7 +7,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::Drivers;
-use super::filter::{HOLD, Judgement, seen_at};
+use super::filter::{Judgement, seen_at};
 use super::judge::Judged;
 use super::live::{CarriedOrder, DriverState, LiveDriver};
 use super::trail::TrailPoint;
@@ -76,9 +76,12 @@ impl Drivers {
             }
             let mut judged = self.judge(&mut state, fix.order_id.clone(), fix.fix(recorded_at, now));
             let outcome = self.publish(driver, &mut state, &mut judged, now);
-            if self.filtering.is_on() && state.held_for.is_none() && state.filter.held_until().is_some() {
+            if self.filtering.is_on()
+                && state.held_for.is_none()
+                && let Some(until) = state.filter.held_until()
+            {
                 state.held_for = Some(fix.order_id.clone());
-                self.later(driver, HOLD.to_std().unwrap_or_default(), Self::publish_held);
+                self.later(driver, (until - now).to_std().unwrap_or_default(), Self::publish_held);
             }
             let is_shown = outcome.verdict == Verdict::Shown;
             (outcome, TrailPoint::of(&driver.id, &judged, is_shown))
@@ -141,7 +144,9 @@ impl Drivers {
 
     /// Shows the first fix of all, if nothing contradicts it.
     fn publish_held(&self, driver: &LiveDriver) {
-        let (mut state, now) = (driver.state(), self.clock.now());
+        let mut state = driver.state();
+        // Timers may be early by a fraction of a millisecond.
+        let now = self.clock.now().max(state.filter.held_until().unwrap_or_default());
         let order = state.held_for.take().flatten();
         if let Some(fix) = state.filter.held(now).copied() {
             self.publish(driver, &mut state, &mut Judged::released(order, fix), now);

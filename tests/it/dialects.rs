@@ -17,7 +17,7 @@ use ordercast::model::{
     About, Announcement, Audience, EtaChange, EventKind, Fix, LiveEvent, Location, OrderEvent,
 };
 use ordercast::model::{Chef, Customer, Delivery, Driver, Item, Order, OrderStatus, PaymentStatus, Quantity};
-use ordercast::model::{OrderId, Point, UserId};
+use ordercast::model::{OrderId, Point, Provenance, Source, UserId};
 use ordercast::transport::socketio::packet::event_frame;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/dialects.txt");
@@ -178,6 +178,12 @@ fn live_events() -> Vec<(&'static str, LiveEvent)> {
                 accuracy: full.then_some(5.0),
                 recorded_at: at(50),
                 received_at: at(51),
+                mocked: false,
+            },
+            provenance: if full {
+                Provenance { source: Source::Snapped, uncertainty: Some(3.25), reanchored: true }
+            } else {
+                Provenance::raw(None)
             },
             last_eta: full.then(|| Eta::overridden(at(651), at(51))),
             accepted: 1,

@@ -15,6 +15,9 @@ const COARSE: f64 = 40.0;
 const SHORTLY: TimeDelta = TimeDelta::seconds(30);
 /// The first fix after a long time is believed only if it is at least as exact, in metres.
 const EXACT: f64 = 50.0;
+/// A phone that does not say how exact it is may be as inexact as is ever shown, and its clock may be, too: somebody who is so many
+/// times too fast is believed.
+const LENIENT: f64 = 2.0;
 /// Two fixes may be closer together in time than their clocks are exact, in seconds.
 const LEAST_SECONDS: f64 = 0.5;
 /// The square of how many times the usual error a fix may be off.
@@ -28,16 +31,15 @@ pub(super) struct Gated {
 }
 
 /// Metres per second between two places that are known so exactly, at least.
-fn speed(metres: f64, accuracies: f64, seconds: f64) -> f64 {
-    (metres - accuracies).max(0.0) / seconds.max(LEAST_SECONDS)
+fn speed(metres: f64, accuracies: [Option<f64>; 2], seconds: f64) -> f64 {
+    let [one, other] = accuracies.map(|accuracy| accuracy.unwrap_or(MAX_ACCURACY));
+    (metres - one - other).max(0.0) / seconds.max(LEAST_SECONDS)
 }
 
-fn limit(seconds: f64, rules: &Rules) -> f64 {
-    if seconds > 30.0 { rules.fastest_for_long } else { rules.fastest }
-}
-
-fn accuracy(fix: &Fix) -> f64 {
-    fix.accuracy.unwrap_or(USUAL_ACCURACY)
+/// How fast a driver may have been.
+fn limit(accuracies: [Option<f64>; 2], seconds: f64, rules: &Rules) -> f64 {
+    let fastest = if seconds > 30.0 { rules.fastest_for_long } else { rules.fastest };
+    if accuracies.contains(&None) { LENIENT * fastest } else { fastest }
 }
 
 /// Whether a driver can have been wherever these fixes say.
@@ -46,7 +48,8 @@ pub(super) fn agree<'a>(fixes: impl Iterator<Item = &'a Fix> + Clone, rules: &Ru
         fixes.clone().skip(index + 1).all(|other| {
             let metres = Plane::around(one.place).away(other.place);
             let seconds = seconds((seen_at(one) - seen_at(other)).abs());
-            speed(metres, accuracy(one) + accuracy(other), seconds) <= limit(seconds, rules)
+            let accuracies = [one.accuracy, other.accuracy];
+            speed(metres, accuracies, seconds) <= limit(accuracies, seconds, rules)
         })
     })
 }
@@ -71,7 +74,7 @@ impl Filter {
         }
         let accuracy = fix.accuracy?;
         let is_worse = |known: &Known| {
-            !known.is_bare && at - known.at < SHORTLY && accuracy > COARSE.max(WORSE * known.accuracy)
+            !known.is_bare && at - known.at < SHORTLY && accuracy > COARSE.max(WORSE * known.accuracy.unwrap_or(USUAL_ACCURACY))
         };
         (accuracy > MAX_ACCURACY || self.known.as_ref().is_some_and(is_worse)).then_some(Verdict::Inaccurate)
     }
@@ -89,10 +92,11 @@ impl Filter {
         }
         let passing = seen_at(fix) - known.at;
         let seconds = seconds(passing);
-        let accuracies = known.accuracy + accuracy(fix);
+        let accuracies = [known.accuracy, fix.accuracy];
+        let accuracy = fix.accuracy.unwrap_or(USUAL_ACCURACY);
         let plane = Plane::around(known.place);
         let speed_to = |place: Point| speed(plane.away(place), accuracies, seconds);
-        let within = |speed: f64| speed <= limit(seconds, rules);
+        let within = |speed: f64| speed <= limit(accuracies, seconds, rules);
         let speed = Some(speed_to(fix.place));
         if !speed.is_some_and(within) {
             let (latitude, longitude) = (fix.place.lat(), fix.place.lon());
@@ -110,13 +114,13 @@ impl Filter {
             return Gated { speed, ..refused(verdict) };
         }
         if passing > FORGOTTEN {
-            let verdict = (accuracy(fix) > EXACT).then_some(Verdict::Held);
+            let verdict = (accuracy > EXACT).then_some(Verdict::Held);
             return Gated { refused: verdict, speed, surprise: None };
         }
         let surprise = known
             .motion
             .as_ref()
-            .map(|motion| motion.surprise(plane.metres(fix.place), accuracy(fix), seconds));
+            .map(|motion| motion.surprise(plane.metres(fix.place), accuracy, seconds));
         let verdict = surprise.is_some_and(|surprise| surprise > SURPRISING).then_some(Verdict::Inconsistent);
         Gated { refused: verdict, speed, surprise }
     }

@@ -23,8 +23,12 @@ use crate::model::{Fix, Point, Source, Verdict};
 const USUAL_ACCURACY: f64 = 15.0;
 /// After so long a driver may be anywhere, and nothing but the place is known of the time before.
 const FORGOTTEN: TimeDelta = TimeDelta::seconds(300);
-/// How long the first fix of all waits for a second one that agrees.
-pub const HOLD: TimeDelta = TimeDelta::seconds(3);
+/// How long the first fix of all waits for a second one that agrees, from a phone that is sure of its place, and from others. Phones
+/// that have not seen satellites yet tell where they were before, or where the mobile network is, and seldom call that exact.
+const HOLD: TimeDelta = TimeDelta::milliseconds(1_500);
+const HOLD_INEXACT: TimeDelta = TimeDelta::seconds(10);
+/// Such a phone is exact to so many metres.
+const SURE: f64 = 20.0;
 /// So many fixes in a row that were refused, and agree among each other, are right after all.
 const AGREEING: usize = 3;
 
@@ -67,7 +71,7 @@ struct Known {
     /// As the phone had it.
     measured: Point,
     at: Time,
-    accuracy: f64,
+    accuracy: Option<f64>,
     motion: Option<Motion>,
     still: Still,
     /// Whether that fix had no evidence, so that no other one can be held against it.
@@ -129,9 +133,8 @@ impl Filter {
     /// before it was restarted.
     pub fn recall(&mut self, place: Point, at: Time) {
         if self.known.as_ref().is_none_or(|known| known.at < at) {
-            let (accuracy, still) = (USUAL_ACCURACY, Still::default());
-            self.known =
-                Some(Known { place, measured: place, at, accuracy, motion: None, still, is_bare: false });
+            let still = Still::default();
+            self.known = Some(Known { place, measured: place, at, accuracy: None, motion: None, still, is_bare: false });
         }
     }
 
@@ -176,7 +179,10 @@ impl Filter {
     #[must_use]
     pub fn held_until(&self) -> Option<Time> {
         match (&self.known, &self.pending[..]) {
-            (None, [first]) => Some(first.received_at + HOLD),
+            (None, [first]) => {
+                let is_sure = first.accuracy.is_some_and(|accuracy| accuracy <= SURE);
+                Some(first.received_at + if is_sure { HOLD } else { HOLD_INEXACT })
+            }
             _ => None,
         }
     }
@@ -195,7 +201,7 @@ impl Filter {
             place: fix.place,
             measured: fix.place,
             at: seen_at(fix),
-            accuracy,
+            accuracy: fix.accuracy,
             motion: Motion::of(fix, accuracy),
             still: Still::at(fix),
             is_bare: !has_evidence(fix),
@@ -227,7 +233,7 @@ impl Filter {
                 (fix.place, accuracy)
             }
         };
-        (known.place, known.measured, known.at, known.accuracy) = (place, fix.place, at, accuracy);
+        (known.place, known.measured, known.at, known.accuracy) = (place, fix.place, at, fix.accuracy);
         let place = known.still.settle(place, fix, uncertainty);
         Judgement { place, source: Source::Filtered, uncertainty: Some(uncertainty), ..Judgement::raw(fix) }
     }

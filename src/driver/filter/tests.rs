@@ -76,6 +76,9 @@ fn each_fault_has_its_verdict() {
         (fix(5.0, 200.0, 0.0), "shown"),
         (fix(40.0, 1_200.0, 0.0), "teleport"),
         (fix(40.0, 1_100.0, 0.0), "shown"),
+        // A phone that does not say how exact it is gets the benefit.
+        (Fix { accuracy: None, ..fix(5.0, 600.0, 0.0) }, "shown"),
+        (Fix { accuracy: None, ..fix(5.0, 800.0, 0.0) }, "teleport"),
         (Fix { accuracy: Some(60.0), ..fix(40.0, 40.0, 0.0) }, "shown"),
         (Fix { mocked: true, ..fix(5.0, 10.0, 0.0) }, "shown"),
     ] {
@@ -119,14 +122,18 @@ fn the_first_fix_waits_for_one_that_agrees() {
     let mut alone = phone();
     assert_eq!(alone.verdicts(&[fix(0.0, 0.0, 0.0)]), ["held"]);
     let due = fix(0.0, 0.0, 0.0).received_at + HOLD;
+    let inexact = Fix { accuracy: Some(40.0), ..fix(0.0, 0.0, 0.0) };
+    let mut other = phone();
+    assert_eq!(other.verdicts(&[inexact]), ["held"]);
+    assert_eq!(other.filter.held_until(), Some(inexact.received_at + HOLD_INEXACT));
     assert_eq!(alone.filter.held(due - TimeDelta::milliseconds(1)), None);
     assert_eq!(alone.filter.held(due), Some(&fix(0.0, 0.0, 0.0)));
     assert_eq!(alone.verdicts(&[fix(10.0, 100.0, 0.0), fix(11.0, 5_000.0, 0.0)]), ["shown", "teleport"]);
     // Where the driver was last seen counts as the first one, unless it cannot be reached or the fix is not exact.
     let before = fix(-3_600.0, 0.0, 0.0);
     for (next, verdict) in [
-        (fix(0.0, 50_000.0, 0.0), "shown"),
-        (fix(0.0, 200_000.0, 0.0), "held"),
+        (fix(0.0, 200_000.0, 0.0), "shown"),
+        (fix(0.0, 210_000.0, 0.0), "held"),
         (Fix { accuracy: Some(60.0), ..fix(0.0, 0.0, 0.0) }, "held"),
     ] {
         let mut phone = phone();
