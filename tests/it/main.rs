@@ -14,6 +14,7 @@ mod forward;
 mod fuzz;
 mod fuzz_wire;
 mod good_will;
+mod gps;
 mod group;
 mod harness;
 mod hostile;

@@ -27,7 +27,7 @@ fn prepared(folder: &Path) -> PathBuf {
 }
 
 /// A file beside the project; `None`, with a note, if this is a clone without it.
-fn shared(name: &str) -> Option<PathBuf> {
+pub fn shared(name: &str) -> Option<PathBuf> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(name);
     if file.exists() {
         return Some(file);
