@@ -83,7 +83,8 @@ impl App {
         let Infrastructure { config, health, auth, events, bus, cluster, roads, clock, metrics, db } =
             infrastructure;
         let limits = &config.limits;
-        let around = Around { trail, bus: bus.clone(), orders: orders.clone(), roads: roads.clone() };
+        let control = cluster.control().clone();
+        let around = Around { trail, bus: bus.clone(), orders: orders.clone(), roads: roads.clone(), control };
         let drivers = Drivers::new(db.clone(), clock.clone(), around, &config, metrics.clone());
         let keeping =
             Keeping::new(db.clone(), clock.clone(), cluster.control().clone(), limits, metrics.clone());

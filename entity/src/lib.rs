@@ -7,6 +7,7 @@
 pub mod control;
 pub mod control_head;
 pub mod driver_assignment;
+pub mod driver_plan;
 pub mod driver_position;
 pub mod erasure;
 pub mod event_audience;
@@ -16,7 +17,9 @@ pub mod log_head;
 pub mod order;
 pub mod order_event;
 pub mod order_item;
+pub mod order_milestone;
 pub mod order_number;
+pub mod order_risk;
 pub mod order_service_call;
 pub mod outbox_cursor;
 pub mod position_trail;

@@ -38,6 +38,8 @@ pub struct Model {
     pub notes: Option<String>,
     /// The ETA that was set by hand; `None` if it is computed.
     pub estimated_delivery_time: Option<ChronoDateTimeUtc>,
+    /// When the kitchen says that it is ready.
+    pub kitchen_ready_at: Option<ChronoDateTimeUtc>,
     /// Rises by exactly one with each durable event of this order.
     pub seq: i64,
     pub created_at: ChronoDateTimeUtc,

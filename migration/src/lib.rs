@@ -19,6 +19,7 @@ mod m0012_nodes;
 mod m0013_control;
 mod m0014_timeline;
 mod m0015_provenance;
+mod m0016_plans;
 
 /// All migrations, oldest first.
 pub struct Migrator;
@@ -51,6 +52,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0013_control::Migration),
             Box::new(m0014_timeline::Migration),
             Box::new(m0015_provenance::Migration),
+            Box::new(m0016_plans::Migration),
         ]
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use crate::base::clock::{Clock, Time, wire};
 use crate::base::db::{Db, Sql, rows, stored_time};
 use crate::base::error::Refusal;
+use crate::model::told::Told;
 use crate::model::{Announcement, OrderId, UserId};
 use sea_orm::ConnectionTrait;
 
@@ -50,6 +51,10 @@ pub enum Notice {
     Announcement(Announcement),
     /// The ETA of an order was set by hand. It is in the order's row.
     Eta { order: OrderId },
+    /// Somebody has changed where a driver goes. It is in the driver's row.
+    Plan { driver: UserId },
+    /// To be told to the sockets of all nodes.
+    Told(Told),
     /// A session is with this connection now.
     Takeover(Takeover),
     /// Tokens of a user were revoked. Which ones is in the table of revocations.
@@ -85,6 +90,8 @@ impl Notice {
         Ok(match self {
             Self::Announcement(announcement) => ("announcement", serde_json::to_string(announcement)?),
             Self::Eta { order } => ("eta", serde_json::to_string(&OfOrder { order: order.clone() })?),
+            Self::Plan { driver } => ("plan", serde_json::to_string(&OfUser { user: driver.clone() })?),
+            Self::Told(told) => ("told", serde_json::to_string(told)?),
             Self::Takeover(takeover) => ("takeover", serde_json::to_string(takeover)?),
             Self::Revocation { user } => {
                 ("revocation", serde_json::to_string(&OfUser { user: user.clone() })?)
@@ -98,6 +105,8 @@ impl Notice {
         Ok(Some(match kind {
             "announcement" => Self::Announcement(serde_json::from_str(body)?),
             "eta" => Self::Eta { order: serde_json::from_str::<OfOrder>(body)?.order },
+            "plan" => Self::Plan { driver: serde_json::from_str::<OfUser>(body)?.user },
+            "told" => Self::Told(serde_json::from_str(body)?),
             "takeover" => Self::Takeover(serde_json::from_str(body)?),
             "revocation" => Self::Revocation { user: serde_json::from_str::<OfUser>(body)?.user },
             "erasure" => Self::Erasure { user: serde_json::from_str::<OfUser>(body)?.user },

@@ -169,6 +169,8 @@ pub struct TrackingView<'a> {
     pub eta_source: Option<&'static str>,
     /// The way that is left, if it is by road.
     pub remaining_meters: Option<u32>,
+    /// How many places the driver goes to before.
+    pub stops_before: Option<u16>,
     /// True when the ETA is an estimate, and the driver has sent no position for over a minute.
     pub stale: Option<bool>,
     pub status_history: Vec<PastView<'a>>,
@@ -233,6 +235,7 @@ impl<'a> TrackingView<'a> {
             eta_high: eta.map(|eta| rfc3339(eta.high)),
             eta_source: eta.map(|eta| eta.source.as_str()),
             remaining_meters: eta.and_then(|eta| eta.metres),
+            stops_before: eta.and_then(|eta| eta.stops_before),
             stale: eta.and_then(|eta| eta.stale.then_some(true)),
             status_history: tracking
                 .history

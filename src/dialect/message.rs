@@ -9,6 +9,7 @@ use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
 use super::tracking::SessionMessage;
+use crate::model::told::What;
 use crate::model::{Audience, OrderId, Role, UserId};
 
 /// The end of a payload that always has a `conflated` count.
@@ -178,6 +179,7 @@ pub struct LiveKey {
 pub enum LiveKind {
     Location,
     Eta,
+    Told(What),
 }
 
 /// Why a status update is sent.

@@ -1,5 +1,5 @@
-//! The routes of drivers to their orders' doors. A route is looked for once, beside the reports, and each fix is then only placed on
-//! it. It is looked for anew when it is old, when the driver has left it, and when there is somewhere else to go.
+//! The way of a driver through all stops. It is looked for once, beside the reports, and each fix is then only placed on it. It is
+//! looked for anew when it is old, when the driver has left it, and when there is somewhere else to go.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,11 +10,12 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Drivers;
-use super::live::{CarriedOrder, DriverState, LiveDriver};
+use super::live::{DriverState, LiveDriver};
+use super::plan::{Leg, Times, arrivals};
 use crate::base::clock::Time;
-use crate::model::{Eta, EtaChange, LiveEvent, Order, OrderId, OrderStatus, Point, UserId};
+use crate::model::{EtaChange, LiveEvent, Point, UserId};
+use crate::route::Route;
 use crate::route::line::OnRoute;
-use crate::route::{Roads, Route};
 
 /// Who is further away from a route than this has left it, in metres, after so many fixes in a row.
 const OFF: f64 = 60.0;
@@ -27,18 +28,20 @@ const PAUSE: TimeDelta = TimeDelta::seconds(10);
 const PENDING: usize = 4_096;
 /// Points that are closer to a route than this are not needed for its course, in metres.
 const TOLERANCE: f64 = 3.0;
+/// Further stops have no way by road: nobody has so many.
+const STOPS: usize = 50;
 
-/// Where the driver of an order has still to go, the door last.
-type Stops = SmallVec<[Point; 2]>;
+/// The places that a driver goes to, in their order.
+type Places = SmallVec<[Point; 2]>;
 
-/// The route of a carried order.
+/// The way of a driver.
 #[derive(Clone, Debug)]
 pub(super) struct Course {
-    /// To the first stop.
+    /// To the first place.
     route: Arc<Route>,
-    stops: Stops,
-    /// How long it takes from the first stop to the last one, and how far that is: seconds and metres.
-    rest: (f64, f64),
+    places: Places,
+    /// The ways from each place to the next one, as far as they are known.
+    legs: SmallVec<[Option<Leg>; 1]>,
     made_at: Time,
     /// The point of the route that was passed last.
     index: usize,
@@ -48,29 +51,30 @@ pub(super) struct Course {
     on: Option<OnRoute>,
 }
 
-/// To the chef until the order is picked up, then to the door.
-fn stops(order: &Order) -> Option<Stops> {
-    let door = order.known_destination()?;
-    let chef = order.chef.latitude.zip(order.chef.longitude).map(|(lat, lon)| Point::stored(lat, lon));
-    let first = chef.filter(|_| order.status < OrderStatus::PickedUp);
-    Some(first.into_iter().chain([door]).collect())
-}
+impl DriverState {
+    fn places(&self) -> Places {
+        self.visits.iter().map(|visit| visit.place).collect()
+    }
 
-impl CarriedOrder {
+    fn leads_to(&self, course: &Course) -> bool {
+        self.visits.iter().map(|visit| visit.place).eq(course.places.iter().copied())
+    }
+
     /// Finds the driver, who is at this place now, on the route.
     pub fn follow(&mut self, place: Point) {
-        let Some(course) = self.course.as_mut() else { return };
+        let Some(mut course) = self.course.take() else { return };
         course.on = None;
-        if stops(&self.about.order).as_ref() != Some(&course.stops) {
-            return;
+        if self.leads_to(&course)
+            && let Some(on) = course.route.locate(place, course.index)
+        {
+            if on.away > OFF {
+                course.off = course.off.saturating_add(1);
+            } else {
+                (course.off, course.index) = (0, on.index);
+            }
+            course.on = Some(on).filter(|on| on.away <= LOST);
         }
-        let Some(on) = course.route.locate(place, course.index) else { return };
-        if on.away > OFF {
-            course.off = course.off.saturating_add(1);
-        } else {
-            (course.off, course.index) = (0, on.index);
-        }
-        course.on = Some(on).filter(|on| on.away <= LOST);
+        self.course = Some(course);
     }
 
     /// Where on the route the driver was last found.
@@ -78,23 +82,44 @@ impl CarriedOrder {
         self.course.as_ref()?.on.as_ref()
     }
 
-    /// The ETA of the order for a driver who is at this place now. `None` if nobody knows where it goes.
-    pub fn estimate(&self, place: Point, now: Time) -> Option<Eta> {
-        let door = self.about.order.known_destination()?;
-        Some(match self.course.as_ref().and_then(|course| course.on.map(|on| (on, course.rest))) {
-            Some((on, rest)) => Eta::by_road(on.seconds + rest.0, on.metres + rest.1, now),
-            None => Eta::estimate(place, door, now),
-        })
+    /// Computes all ETAs anew for a driver who is at this place now, and was found on the route. Returns those that have to be told.
+    pub fn settle(&mut self, driver: &UserId, place: Point, times: &Times, now: Time) -> SmallVec<[EtaChange; 2]> {
+        let on = self.on_route();
+        let course = self.course.as_deref().filter(|course| self.leads_to(course));
+        let leg = |index: usize| {
+            let known = match index.checked_sub(1) {
+                None => on.map(|on| Leg { seconds: on.seconds, metres: on.metres, by_road: true }),
+                Some(before) => course.and_then(|course| *course.legs.get(before)?),
+            };
+            let from = || index.checked_sub(1).map_or(place, |before| self.visits[before].place);
+            known.unwrap_or_else(|| Leg::straight(from(), self.visits[index].place))
+        };
+        let all = arrivals(&self.orders, &self.visits, leg, times, now);
+        let mut changes = SmallVec::new();
+        for arrival in all {
+            let carried = &mut self.orders[arrival.order];
+            if carried.overridden {
+                continue;
+            }
+            let changed = carried.eta.is_none_or(|before| before.differs(&arrival.eta));
+            carried.eta = Some(arrival.eta);
+            if changed {
+                let order = &carried.about.order;
+                let (order, customer) = (order.id.clone(), order.customer.id.clone());
+                changes.push(EtaChange { order, customer, driver: Some(driver.clone()), eta: arrival.eta });
+            }
+        }
+        changes
     }
 
     /// Whether a route is to be looked for.
-    pub fn needs_route(&self, now: Time, age: TimeDelta) -> bool {
-        if self.overridden || self.asked_at.is_some_and(|asked| now - asked < PAUSE) {
+    fn needs_route(&self, now: Time, age: TimeDelta) -> bool {
+        let is_awaited = self.orders.iter().any(|carried| !carried.overridden);
+        if !is_awaited || self.visits.is_empty() || self.asked_at.is_some_and(|asked| now - asked < PAUSE) {
             return false;
         }
-        let Some(stops) = stops(&self.about.order) else { return false };
         let is_good =
-            |course: &Course| course.stops == stops && course.off < OFF_FIXES && now - course.made_at <= age;
+            |course: &Course| self.leads_to(course) && course.off < OFF_FIXES && now - course.made_at <= age;
         !self.course.as_deref().is_some_and(is_good)
     }
 }
@@ -122,27 +147,11 @@ impl Asks {
     }
 }
 
-/// One route to be looked for.
-struct Job {
-    order: OrderId,
-    stops: Stops,
-    /// The later legs, if they are known.
-    rest: Option<(f64, f64)>,
-}
-
 impl Drivers {
     /// Has the routes of a driver looked for, if that is due.
     pub(super) fn ask_routes(&self, driver: &LiveDriver, state: &mut DriverState, now: Time) {
-        if !self.roads.are_known() {
-            return;
-        }
-        let age = self.roads.age();
-        let mut due = false;
-        for carried in state.orders.iter_mut().filter(|carried| carried.needs_route(now, age)) {
-            carried.asked_at = Some(now);
-            due = true;
-        }
-        if due {
+        if self.roads.are_known() && state.needs_route(now, self.roads.age()) {
+            state.asked_at = Some(now);
             let pending = self.asks.put(&driver.id);
             self.metrics.route_pending.set(i64::try_from(pending).unwrap_or(i64::MAX));
         }
@@ -167,62 +176,46 @@ impl Drivers {
 
     fn find_routes_of(&self, id: &UserId) {
         let Some(driver) = self.live.get(id) else { return };
-        let (from, jobs) = {
+        let (from, places, before) = {
             let state = driver.state();
             let Some((from, _)) = state.position else { return };
-            let job = |carried: &CarriedOrder| {
-                let stops = stops(&carried.about.order)?;
-                let known = carried.course.as_ref().filter(|course| course.stops == stops);
-                Some(Job { order: carried.id().clone(), rest: known.map(|course| course.rest), stops })
-            };
-            (from, state.orders.iter().filter_map(job).collect::<Vec<_>>())
+            (from, state.places(), state.course.clone())
         };
-        for job in jobs {
-            if let Some(course) = self.find(&self.roads, from, &job) {
-                self.install(&driver, &job.order, course);
-            }
+        if let Some(course) = self.find(from, places, before.as_deref()) {
+            self.install(&driver, course);
         }
     }
 
-    fn find(&self, roads: &Roads, from: Point, job: &Job) -> Option<Course> {
-        let route = roads.route(None, from, *job.stops.first()?)?;
-        let leg =
-            |leg: &[Point]| roads.route(None, leg[0], leg[1]).map(|route| (route.seconds, route.metres));
-        let legs = || {
-            let mut legs = job.stops.windows(2).map(leg);
-            legs.try_fold((0.0, 0.0), |sum, leg| leg.map(|leg| (sum.0 + leg.0, sum.1 + leg.1)))
+    /// The way through these places. Legs that are known are not looked for again.
+    fn find(&self, from: Point, places: Places, before: Option<&Course>) -> Option<Course> {
+        let route = self.roads.route(None, from, *places.first()?)?;
+        let known = |pair: &[Point]| {
+            let before = before?;
+            let index = before.places.windows(2).position(|known| known == pair)?;
+            *before.legs.get(index)?
         };
-        let rest = job.rest.or_else(legs)?;
-        let route = Arc::new(route.simplified(TOLERANCE));
-        Some(Course { route, stops: job.stops.clone(), rest, made_at: self.clock.now(), index: 0, off: 0, on: None })
+        let found = |pair: &[Point]| {
+            let route = self.roads.route(None, pair[0], pair[1])?;
+            Some(Leg { seconds: route.seconds, metres: route.metres, by_road: true })
+        };
+        let legs = places.windows(2).take(STOPS).map(|pair| known(pair).or_else(|| found(pair))).collect();
+        let (route, made_at) = (Arc::new(route.simplified(TOLERANCE)), self.clock.now());
+        Some(Course { route, places, legs, made_at, index: 0, off: 0, on: None })
     }
 
-    /// Takes a route into use, unless the order goes elsewhere by now, and tells of the ETA if that changes it.
-    fn install(&self, driver: &LiveDriver, order: &OrderId, course: Course) {
+    /// Takes a way into use, unless the driver goes elsewhere by now, and tells of the ETAs that it changes.
+    fn install(&self, driver: &LiveDriver, course: Course) {
         let now = self.clock.now();
         let mut state = driver.state();
         let Some((place, _)) = state.position else { return };
-        let Some(carried) = state.orders.iter_mut().find(|carried| carried.id() == order) else { return };
-        if stops(&carried.about.order).as_ref() != Some(&course.stops) {
+        if !state.leads_to(&course) {
             return;
         }
-        carried.course = Some(Box::new(course));
-        if carried.overridden {
-            return;
-        }
-        let before = carried.eta;
-        carried.follow(place);
-        carried.eta = carried.estimate(place, now);
-        let Some(eta) = carried.eta.filter(|eta| before.is_none_or(|before| before.differs(eta))) else {
-            return;
-        };
-        let (order, customer) = (order.clone(), carried.about.order.customer.id.clone());
+        state.course = Some(Box::new(course));
+        state.follow(place);
         // Under the driver's lock, so that no durable event comes in between: see `Live::apply`.
-        self.bus.publish(&LiveEvent::Eta(EtaChange {
-            order,
-            customer,
-            driver: Some(driver.id.clone()),
-            eta,
-        }));
+        for change in state.settle(&driver.id, place, &self.times, now) {
+            self.bus.publish(&LiveEvent::Eta(change));
+        }
     }
 }

@@ -4,8 +4,9 @@ use chrono::TimeDelta;
 
 use super::Drivers;
 use super::filter::{Judgement, Rules};
-use super::live::{CarriedOrder, DriverState};
+use super::live::DriverState;
 use crate::base::config::{GpsFilter, MockLocations, Routing};
+use crate::route::line::OnRoute;
 use crate::model::{Fix, OrderId, Point, Provenance, Source, Verdict};
 
 /// Minimum time between two points of a driver's trail: more than two points per second add no information. What the trail does not
@@ -110,8 +111,8 @@ impl Drivers {
         let is_astray = |bearing: f64| {
             heading.is_some_and(|heading| ((heading - bearing + 540.0).rem_euclid(360.0) - 180.0).abs() > ASTRAY)
         };
-        let routes = state.orders.iter().filter_map(CarriedOrder::on_route);
-        let on_route = routes.filter(|on| on.away <= within && !is_astray(on.bearing)).map(|on| on.place).next();
+        let is_on = |on: &&OnRoute| on.away <= within && !is_astray(on.bearing);
+        let on_route = state.on_route().filter(is_on).map(|on| on.place);
         let on_road = || -> Option<Point> {
             // Nobody sees a driver without orders.
             let is_seen = !state.orders.is_empty();

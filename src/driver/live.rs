@@ -8,6 +8,8 @@ use super::course::Course;
 use super::filter::Filter;
 use super::homes::Homes;
 use super::judge::Judged;
+use super::plan::{Times, Visits, Wanted, visits};
+use super::planning::stored_plan;
 use super::read::stored_position;
 use crate::base::clock::{Clock, Time};
 use crate::base::db::Db;
@@ -20,6 +22,7 @@ use crate::model::{
 };
 use crate::order::read;
 use ahash::{AHashMap, RandomState};
+use smallvec::SmallVec;
 
 /// Number of separately locked maps. More than the number of cores, so that threads rarely wait for a lock.
 const SHARDS: usize = 16;
@@ -32,6 +35,7 @@ pub struct Live {
     hasher: RandomState,
     clock: Clock,
     burst: u32,
+    times: Times,
 }
 
 /// The live state of one driver. Sessions hold a reference, so that a fix needs no lookup.
@@ -58,6 +62,13 @@ pub(super) struct DriverState {
     /// What is known of the clock of the driver's phone.
     pub clock: PhoneClock,
     pub orders: Vec<CarriedOrder>,
+    /// In which order the driver is to go to the stops, if somebody said so.
+    pub wanted: Wanted,
+    /// Where the driver goes: see [`DriverState::replan`].
+    pub visits: Visits,
+    pub course: Option<Box<Course>>,
+    /// When a way was last asked for.
+    pub asked_at: Option<Time>,
     pub homes: Homes,
 }
 
@@ -65,6 +76,11 @@ impl DriverState {
     /// The orders that the driver carries now.
     pub fn carried(&self) -> Vec<OrderId> {
         self.orders.iter().map(|carried| carried.id().clone()).collect()
+    }
+
+    /// Thinks anew about where the driver goes, because the orders or the wanted stops have changed.
+    pub fn replan(&mut self, times: &Times) {
+        self.visits = visits(&self.orders, &self.wanted, times);
     }
 }
 
@@ -75,9 +91,6 @@ pub(super) struct CarriedOrder {
     /// Whether the ETA was set by hand. Fixes do not change it then.
     pub overridden: bool,
     pub heard: Heard,
-    pub course: Option<Box<Course>>,
-    /// When a route was last asked for.
-    pub asked_at: Option<Time>,
 }
 
 /// When the newest events of other nodes about an order were sent. What is not newer is dropped: it may be a repetition.
@@ -88,20 +101,24 @@ pub(super) struct Heard {
 }
 
 impl CarriedOrder {
-    fn new(order: &Order, history: &[PastStatus], now: Time, eta: Option<Eta>) -> Self {
+    pub fn new(order: &Order, history: &[PastStatus], now: Time, eta: Option<Eta>) -> Self {
         let overridden = order.estimated_delivery_time.map(|at| Eta::overridden(at, now));
         Self {
             about: Arc::new(About { order: order.clone(), history: history.to_vec() }),
             eta: overridden.or(eta),
             overridden: overridden.is_some(),
             heard: Heard::default(),
-            course: None,
-            asked_at: None,
         }
     }
 
     pub fn id(&self) -> &OrderId {
         &self.about.order.id
+    }
+
+    pub fn set_ready(&mut self, at: Option<Time>) {
+        let About { order, history } = &*self.about;
+        let order = Order { kitchen_ready_at: at, ..order.clone() };
+        self.about = Arc::new(About { order, history: history.clone() });
     }
 }
 
@@ -114,8 +131,8 @@ impl LiveDriver {
 impl Live {
     /// Makes an empty state. `burst` is the burst of each driver's rate limit.
     #[must_use]
-    pub fn new(clock: Clock, burst: u32) -> Self {
-        Self { shards: Default::default(), hasher: RandomState::new(), clock, burst }
+    pub(super) fn new(clock: Clock, burst: u32, times: Times) -> Self {
+        Self { shards: Default::default(), hasher: RandomState::new(), clock, burst, times }
     }
 
     /// Builds the state from all orders that drivers carry.
@@ -135,8 +152,15 @@ impl Live {
                     let stored = stored_position(db.reader(), &driver.id).await?;
                     driver.state().position = stored;
                 }
+                if driver.state().orders.is_empty() {
+                    let wanted = stored_plan(db.reader(), &driver.id).await?;
+                    driver.state().wanted = wanted.unwrap_or_default();
+                }
                 let history = read::history(db.reader(), order).await?;
-                put_order(&mut driver.state(), order, &history, self.clock.now());
+                let now = self.clock.now();
+                let mut state = driver.state();
+                put_order(&mut state, order, &history, now);
+                self.settle(&driver, &mut state, now);
             }
         }
     }
@@ -158,6 +182,10 @@ impl Live {
             clock: PhoneClock::default(),
             last_trail_fix: None,
             orders: Vec::new(),
+            wanted: Wanted::default(),
+            visits: Visits::new(),
+            course: None,
+            asked_at: None,
             homes: Homes::default(),
         });
         let driver = Arc::new(LiveDriver { id: id.clone(), state });
@@ -221,10 +249,25 @@ impl Live {
     ///
     /// The driver's lock is held during `deliver`. So no client gets a position with an old status after the event, or
     /// the event with an old position. Only the relay calls this, in the order of the log.
-    pub fn apply(&self, event: OrderEvent, deliver: impl FnOnce(OrderEvent, Forecast)) {
+    ///
+    /// `tell` gets the ETAs that this changes, of this order and of others: those of a driver who reports to this node, or to none
+    /// if there is no other one.
+    pub fn apply(
+        &self,
+        event: OrderEvent,
+        is_alone: bool,
+        deliver: impl FnOnce(OrderEvent, Forecast),
+        tell: impl Fn(EtaChange),
+    ) {
         let (order, now) = (&event.order, self.clock.now());
         if let Some(former) = event.former_driver.as_ref().and_then(|id| self.get(id)) {
-            former.state().orders.retain(|carried| *carried.id() != order.id);
+            let mut state = former.state();
+            state.orders.retain(|carried| *carried.id() != order.id);
+            for change in self.settle(&former, &mut state, now) {
+                if is_alone || state.homes.is_here() {
+                    tell(change);
+                }
+            }
         }
         let is_carried = order.status >= OrderStatus::Accepted && !status::is_final(order.status);
         let driver = order
@@ -241,9 +284,33 @@ impl Live {
         } else {
             state.orders.retain(|carried| *carried.id() != order.id);
         }
+        let is_home = is_alone || state.homes.is_here();
+        // Elsewhere the ways by road are known. Here only what nobody knows yet is computed.
+        let known: Vec<_> = state.orders.iter().map(|carried| carried.eta).collect();
+        let mut changes = self.settle(&driver, &mut state, now);
+        if !is_home {
+            changes.clear();
+            for (carried, known) in state.orders.iter_mut().zip(known) {
+                carried.eta = known.or(carried.eta);
+            }
+        }
         let eta = eta_of(order, &state.orders, state.position, now);
         let forecast = Forecast { eta, position: state.position };
         deliver(event, forecast);
+        changes.into_iter().for_each(tell);
+    }
+
+    /// Plans anew where a driver goes, and computes the ETAs from where they were last seen. Returns those that have to be told.
+    pub(super) fn settle(
+        &self,
+        driver: &LiveDriver,
+        state: &mut DriverState,
+        now: Time,
+    ) -> SmallVec<[EtaChange; 2]> {
+        state.replan(&self.times);
+        let Some((place, _)) = state.position else { return SmallVec::new() };
+        state.follow(place);
+        state.settle(&driver.id, place, &self.times, now)
     }
 
     /// Applies an ETA that was set by hand. Returns what to tell; `None` if the order has none.
@@ -300,6 +367,7 @@ impl Live {
             let mut state = driver.state();
             if state.orders.iter().any(|carried| *carried.id() == order.id) {
                 put_order(&mut state, order, history, self.clock.now());
+                state.replan(&self.times);
             }
         }
     }
@@ -308,7 +376,9 @@ impl Live {
     pub fn forget_orders(&self) {
         for shard in &self.shards {
             for driver in shard.lock().unwrap_or_else(PoisonError::into_inner).values() {
-                driver.state().orders.clear();
+                let mut state = driver.state();
+                state.orders.clear();
+                state.visits.clear();
             }
         }
     }
@@ -369,18 +439,16 @@ impl Live {
 
 /// Adds an order to its driver, or replaces an older state of it.
 fn put_order(state: &mut DriverState, order: &Order, history: &[PastStatus], now: Time) {
-    let to = order.known_destination();
-    let computed = state.position.zip(to).map(|((from, _), to)| Eta::estimate(from, to, now));
     let index = state.orders.iter().position(|carried| *carried.id() == order.id);
     match index {
         Some(index) if state.orders[index].about.order.seq > order.seq => {}
         Some(index) => {
-            let eta = to.and(state.orders[index].eta.or(computed));
             let before = &mut state.orders[index];
-            let (heard, course) = (before.heard, before.course.take());
-            *before = CarriedOrder { heard, course, ..CarriedOrder::new(order, history, now, eta) };
+            // Nobody knows any more where an order goes whose customer was erased.
+            let eta = order.known_destination().and(before.eta);
+            *before = CarriedOrder { heard: before.heard, ..CarriedOrder::new(order, history, now, eta) };
         }
-        None => state.orders.push(CarriedOrder::new(order, history, now, computed)),
+        None => state.orders.push(CarriedOrder::new(order, history, now, None)),
     }
 }
 

@@ -7,6 +7,8 @@ mod homes;
 mod judge;
 pub mod live;
 mod override_eta;
+pub mod plan;
+pub mod planning;
 pub mod positions;
 mod read;
 mod remote;
@@ -19,6 +21,7 @@ use chrono::TimeDelta;
 
 use self::course::Asks;
 use self::judge::Filtering;
+use self::plan::Times;
 use self::live::{Live, LiveDriver};
 use self::trail::Trail;
 use crate::base::clock::Clock;
@@ -26,8 +29,9 @@ use crate::base::config::Serve;
 use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
+use crate::cluster::control::Control;
 use crate::event::bus::Bus;
-use crate::model::{Eta, Forecast, Order, OrderEvent, UserId};
+use crate::model::{Eta, Forecast, LiveEvent, Order, OrderEvent, UserId};
 use crate::order::{Orders, read as read_order};
 use crate::route::Roads;
 
@@ -36,6 +40,7 @@ use crate::route::Roads;
 pub struct Drivers {
     db: Db,
     clock: Clock,
+    control: Control,
     live: Arc<Live>,
     trail: Trail,
     bus: Bus,
@@ -44,6 +49,7 @@ pub struct Drivers {
     asks: Arc<Asks>,
     limits: ReportLimits,
     filtering: Filtering,
+    times: Times,
     metrics: Metrics,
 }
 
@@ -53,6 +59,7 @@ pub struct Around {
     pub bus: Bus,
     pub orders: Orders,
     pub roads: Roads,
+    pub control: Control,
 }
 
 /// Limits for the reports of one driver.
@@ -71,7 +78,7 @@ struct ReportLimits {
 impl Drivers {
     #[must_use]
     pub fn new(db: Db, clock: Clock, around: Around, settings: &Serve, metrics: Metrics) -> Self {
-        let Around { trail, bus, orders, roads } = around;
+        let Around { trail, bus, orders, roads, control } = around;
         let filtering = Filtering::new(&settings.routing);
         let limits = &settings.limits;
         let limits = ReportLimits {
@@ -80,8 +87,9 @@ impl Drivers {
             max_skew: TimeDelta::seconds(i64::from(limits.clock_skew_seconds)),
             max_age: TimeDelta::days(i64::from(limits.position_retention_days)),
         };
-        let live = Arc::new(Live::new(clock.clone(), limits.burst));
-        Self { db, clock, live, trail, bus, orders, roads, asks: Arc::default(), limits, filtering, metrics }
+        let times = Times::new(&settings.routing);
+        let live = Arc::new(Live::new(clock.clone(), limits.burst, times));
+        Self { db, clock, control, live, trail, bus, orders, roads, asks: Arc::default(), limits, filtering, times, metrics }
     }
 
     /// Builds the live state from the database.
@@ -126,7 +134,8 @@ impl Drivers {
             tracing::debug!(%error, "the last position of a driver cannot be read");
         }
         let driver = event.order.driver.as_ref().and_then(|driver| self.live.get(&driver.id));
-        self.live.apply(event, deliver);
+        let is_alone = !self.bus.has_others();
+        self.live.apply(event, is_alone, deliver, |change| self.bus.publish(&LiveEvent::Eta(change)));
         // There may be somewhere else to go now. The node that the driver reports to looks for the way.
         if let Some(driver) = driver {
             let mut state = driver.state();

@@ -41,6 +41,9 @@ impl Drivers {
     pub async fn take_over_eta(&self, id: &OrderId) -> Result<Option<EtaChange>, Refusal> {
         let order = read::load(self.db.reader(), id).await?;
         let order = order.filter(|order| !status::is_final(order.status));
-        Ok(order.and_then(|order| self.live.override_eta(&order, self.clock.now())))
+        Ok(order.and_then(|order| {
+            self.put_ready(&order);
+            self.live.override_eta(&order, self.clock.now())
+        }))
     }
 }

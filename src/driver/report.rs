@@ -13,7 +13,7 @@ use super::live::{CarriedOrder, DriverState, LiveDriver};
 use super::trail::TrailPoint;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
-use crate::model::{EtaChange, Fix, LiveEvent, Location, LocationReport, OrderId, Verdict};
+use crate::model::{Fix, LiveEvent, Location, LocationReport, OrderId, Verdict};
 
 /// The result of an accepted report.
 #[derive(Debug)]
@@ -254,7 +254,8 @@ impl Drivers {
             judged.judgement = Judgement { verdict: Verdict::Late, ..Judgement::raw(&judged.fix) };
         }
         let verdict = judged.judgement.verdict;
-        let is_named = |carried: &CarriedOrder| judged.order.as_ref().is_none_or(|id| id == carried.id());
+        let named = judged.order.clone();
+        let is_named = |carried: &CarriedOrder| named.as_ref().is_none_or(|id| id == carried.id());
         if verdict != Verdict::Shown {
             let orders = state.orders.iter().filter(|carried| is_named(carried));
             let orders = orders.map(|carried| carried.id().clone()).collect();
@@ -262,33 +263,16 @@ impl Drivers {
         }
         // The estimate counts for the way that is left, and what is shown may lie on a road beside it.
         let place = judged.judgement.place;
-        for carried in &mut state.orders {
-            carried.follow(place);
-        }
+        state.follow(place);
         self.snap(state, judged);
+        // All carried orders move with the driver, so the ETA changes also for those that this fix does not name.
+        let etas = state.settle(&driver.id, place, &self.times, now);
         let shown = Fix { place: judged.judgement.place, recorded_at: seen_at, ..judged.fix };
         let provenance = judged.judgement.provenance();
         let mut orders: SmallVec<[OrderId; 2]> = SmallVec::new();
         let mut events: SmallVec<[LiveEvent; 2]> = SmallVec::new();
-        let mut etas: SmallVec<[LiveEvent; 2]> = SmallVec::new();
         let accepted = state.homes.accepted;
-        for carried in &mut state.orders {
-            // All carried orders move with the driver, so the ETA changes also for those that this fix does not
-            // name.
-            let computed = if carried.overridden { None } else { carried.estimate(place, now) };
-            if let Some(eta) = computed {
-                let changed = carried.eta.is_none_or(|before| before.differs(&eta));
-                carried.eta = Some(eta);
-                if changed {
-                    let order = &carried.about.order;
-                    let (order, customer) = (order.id.clone(), order.customer.id.clone());
-                    let driver = Some(driver.id.clone());
-                    etas.push(LiveEvent::Eta(EtaChange { order, customer, driver, eta }));
-                }
-            }
-            if judged.order.as_ref().is_some_and(|id| id != carried.id()) {
-                continue;
-            }
+        for carried in state.orders.iter().filter(|carried| is_named(carried)) {
             orders.push(carried.id().clone());
             events.push(LiveEvent::Location(Location {
                 about: Arc::clone(&carried.about),
@@ -304,8 +288,9 @@ impl Drivers {
         }
         state.position = Some((shown.place, seen_at));
         self.ask_routes(driver, state, now);
-        for event in events.iter().chain(&etas) {
-            self.bus.publish(event);
+        events.iter().for_each(|event| self.bus.publish(event));
+        for change in etas {
+            self.bus.publish(&LiveEvent::Eta(change));
         }
         ReportOutcome { orders, received_at: now, verdict }
     }

@@ -74,6 +74,7 @@ pub enum Right {
     Assign,
     Unassign,
     OverrideEta,
+    SetReady,
     /// Start a tracking session. `own`: the caller is its rider.
     StartTracking {
         own: bool,
@@ -96,7 +97,7 @@ pub struct Permit(());
 /// The table of rights. `None` means no.
 #[must_use]
 pub const fn may(party: Party, right: Right) -> Option<Permit> {
-    use Right::{Create, FindTracking, Move, StartTracking, UpdateTracking, VerifyPayment};
+    use Right::{Create, FindTracking, Move, SetReady, StartTracking, UpdateTracking, VerifyPayment};
     let allowed = match party {
         Party::Staff => true,
         Party::Customer => match right {
@@ -111,6 +112,7 @@ pub const fn may(party: Party, right: Right) -> Option<Permit> {
                 Pending | PaymentConfirmed | Accepted | Preparing | ReadyForPickup | AssignedToDriver
             ),
             Move { to, .. } => matches!(to, Accepted | Preparing | ReadyForPickup),
+            SetReady => true,
             _ => false,
         },
         Party::Driver => match right {
@@ -172,7 +174,7 @@ mod tests {
 
     /// Every right, and the letters of the parties that have it: c(ustomer), k (chef, who cooks), d(river), s(taff).
     /// `status` has the table of moves between statuses.
-    const TABLE: [(Right, &str); 13] = [
+    const TABLE: [(Right, &str); 14] = [
         (Right::Create { own: true }, "cs"),
         (Right::Create { own: false }, "s"),
         (Right::VerifyPayment { accept: true }, "cs"),
@@ -180,6 +182,7 @@ mod tests {
         (Right::Assign, "s"),
         (Right::Unassign, "s"),
         (Right::OverrideEta, "s"),
+        (Right::SetReady, "ks"),
         (Right::StartTracking { own: true }, "ds"),
         (Right::StartTracking { own: false }, "s"),
         (Right::UpdateTracking { own: true }, "ds"),
@@ -209,6 +212,7 @@ mod tests {
             (Action::Assign { driver }, Right::Assign),
             (Action::Unassign, Right::Unassign),
             (Action::OverrideEta { at }, Right::OverrideEta),
+            (Action::SetReady { at }, Right::SetReady),
         ] {
             assert_eq!(action.right(Pending), right);
         }

@@ -17,6 +17,8 @@ pub enum Action {
     Unassign,
     /// Replace the computed ETA.
     OverrideEta { at: Time },
+    /// Say when the kitchen is ready.
+    SetReady { at: Time },
 }
 
 /// An action that is refused if the order has changed since this seq.
@@ -48,6 +50,7 @@ impl Action {
             Self::Assign { .. } => Right::Assign,
             Self::Unassign => Right::Unassign,
             Self::OverrideEta { .. } => Right::OverrideEta,
+            Self::SetReady { .. } => Right::SetReady,
         }
     }
 }

@@ -53,40 +53,34 @@ pub struct Eta {
     pub source: EtaSource,
     /// The way that is left, if it is by road.
     pub metres: Option<u32>,
+    /// How many places the driver goes to before, if it is known where the driver goes.
+    pub stops_before: Option<u16>,
     /// Whether the driver has not been heard of for over a minute, so that nobody knows better.
     pub stale: bool,
 }
 
 impl Eta {
-    /// For a driver who is at `from` now: geodesic distance ÷ 30 km/h, at least one minute.
-    #[must_use]
-    pub fn estimate(from: Point, to: Point, now: Time) -> Self {
-        let seconds = (metres(from, to) / METRES_PER_SECOND).max(MIN_SECONDS);
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "half the earth at 30 km/h is 2.4 million seconds"
-        )]
-        let millis = (seconds * 1_000.0).round() as i64;
-        Self::new(now + TimeDelta::milliseconds(millis), EtaSource::Geodesic, now)
-    }
-
-    /// For a driver whose way takes so many seconds and is so many metres long.
+    /// For a driver who arrives in so many seconds, after so many other places. `by_road`: how many metres it is by road; `None` if a
+    /// part of the way is the straight line.
     #[must_use]
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "the casts keep to the bounds"
     )]
-    pub fn by_road(seconds: f64, metres: f64, now: Time) -> Self {
+    pub fn after(seconds: f64, by_road: Option<f64>, stops_before: u16, now: Time) -> Self {
         let millis = (seconds.max(MIN_SECONDS) * 1_000.0).round() as i64;
         let at = now + TimeDelta::milliseconds(millis);
-        Self { metres: Some(metres.round() as u32), ..Self::new(at, EtaSource::Network, now) }
+        let source = if by_road.is_some() { EtaSource::Network } else { EtaSource::Geodesic };
+        let metres = by_road.map(|metres| metres.round() as u32);
+        Self { metres, stops_before: Some(stops_before), ..Self::new(at, source, now) }
     }
 
     /// Whether somebody who was told the one has to be told the other.
     #[must_use]
     pub fn differs(&self, other: &Self) -> bool {
-        (self.minutes, self.source) != (other.minutes, other.source)
+        let told = |eta: &Self| (eta.minutes, eta.source, eta.stops_before, eta.stale);
+        told(self) != told(other)
     }
 
     /// For a time that somebody set by hand.
@@ -104,7 +98,8 @@ impl Eta {
         let at = self.at.max(now + TimeDelta::minutes(1));
         // It is no more certain only because time has passed.
         let (low, high) = (self.low.max(now).min(at), self.high.max(at));
-        Self { low, high, stale, metres: self.metres, ..Self::new(at, self.source, now) }
+        let (metres, stops_before) = (self.metres, self.stops_before);
+        Self { low, high, stale, metres, stops_before, ..Self::new(at, self.source, now) }
     }
 
     /// As it was at the time `now`.
@@ -116,7 +111,7 @@ impl Eta {
             EtaSource::Override => (at, at),
             EtaSource::Geodesic | EtaSource::Network => (now + left * LOW / 100, now + left * HIGH / 100),
         };
-        Self { minutes, at, low, high, source, metres: None, stale: false }
+        Self { minutes, at, low, high, source, metres: None, stops_before: None, stale: false }
     }
 }
 
@@ -183,14 +178,15 @@ mod tests {
     fn known_distances() {
         let now = from_millis(0);
         // 111.0 m: the example of the third seed, less than a minute away.
-        let near = Eta::estimate(Point::stored(5.6045, -0.1875), Point::stored(5.6037, -0.1869), now);
+        let estimate = |from: Point, to: Point| Eta::after(straight(from, to).1, None, 0, now);
+        let near = estimate(Point::stored(5.6045, -0.1875), Point::stored(5.6037, -0.1869));
         assert_eq!((near.minutes, near.at), (1, from_millis(60_000)));
         // A degree of longitude on the equator is 111,319.49 m: 13,358 s at 30 km/h.
-        let far = Eta::estimate(Point::stored(0.0, 0.0), Point::stored(0.0, 1.0), now);
+        let far = estimate(Point::stored(0.0, 0.0), Point::stored(0.0, 1.0));
         assert_eq!(far.minutes, 223);
         assert!((far.at.timestamp_millis() - 13_358_339).abs() < 10, "{}", far.at);
         // Antipodes, where simpler formulas fail.
-        assert!(Eta::estimate(Point::stored(0.0, 0.0), Point::stored(0.0, 180.0), now).minutes > 40_000);
+        assert!(estimate(Point::stored(0.0, 0.0), Point::stored(0.0, 180.0)).minutes > 40_000);
     }
 
     proptest! {
@@ -214,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_range_is_for_what_is_left_and_gets_no_narrower_by_waiting() {
-        let eta = Eta::by_road(1_000.0, 5_000.4, from_millis(0));
+        let eta = Eta::after(1_000.0, Some(5_000.4), 0, from_millis(0));
         assert_eq!((eta.low, eta.high), (from_millis(700_000), from_millis(1_570_000)));
         assert_eq!(eta.as_of(from_millis(1_000), None).metres, Some(5_000));
         let late = eta.as_of(from_millis(800_000), None);

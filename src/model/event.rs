@@ -9,6 +9,7 @@ use serde_with::skip_serializing_none;
 use smallvec::{SmallVec, smallvec};
 
 use super::order::stored_user_option;
+use super::told::Told;
 use super::{Eta, Fix, Order, OrderId, OrderStatus, Party, PastStatus, Provenance, Role, UserId, access};
 use crate::base::clock::{Time, wire};
 
@@ -107,6 +108,7 @@ pub enum LiveEvent {
     Location(Location),
     Eta(EtaChange),
     Announcement(Announcement),
+    Told(Told),
 }
 
 /// A driver moved while carrying an order.

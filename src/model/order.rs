@@ -32,10 +32,34 @@ pub struct Order {
     /// Set when somebody replaced the computed ETA.
     #[serde(with = "wire_option", default)]
     pub estimated_delivery_time: Option<Time>,
+    /// When the kitchen says that it is ready.
+    #[serde(with = "wire_option", default)]
+    pub kitchen_ready_at: Option<Time>,
     #[serde(with = "wire")]
     pub created_at: Time,
     #[serde(with = "wire")]
     pub updated_at: Time,
+}
+
+/// What is done at a stop of a driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StopKind {
+    /// At the chef's.
+    Pickup,
+    /// At the customer's door.
+    Dropoff,
+}
+
+impl StopKind {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pickup => "pickup",
+            Self::Dropoff => "dropoff",
+        }
+    }
 }
 
 impl Order {

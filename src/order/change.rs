@@ -48,8 +48,15 @@ impl Step {
 pub(super) enum Decision {
     /// These durable events in this order; none if there is nothing to change.
     Events(Vec<Step>),
-    /// A new ETA. It is not a durable event and has no seq.
-    Eta(Time),
+    /// A new ETA, or when the kitchen is ready. It is not a durable event and has no seq.
+    Estimate(Estimate),
+}
+
+/// What somebody expects.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Estimate {
+    Arrival(Time),
+    Ready(Time),
 }
 
 /// Decides whether a party may carry out an action, and which events it causes.
@@ -68,7 +75,7 @@ pub(super) fn decide(
     // retry, and succeeds.
     let outdated = match &decision {
         Ok(Decision::Events(steps)) => !steps.is_empty(),
-        Ok(Decision::Eta(_)) | Err(Refusal::Illegal { .. }) => true,
+        Ok(Decision::Estimate(_)) | Err(Refusal::Illegal { .. }) => true,
         Err(_) => false,
     };
     match *expected_seq {
@@ -99,7 +106,15 @@ fn decide_now(
         }
         Action::Assign { driver } => assign(order, party, permit, driver),
         Action::Unassign => unassign(order, party, permit),
-        Action::OverrideEta { at } if !status::is_final(order.status) => Ok(Decision::Eta(*at)),
+        Action::OverrideEta { at } if !status::is_final(order.status) => {
+            Ok(Decision::Estimate(Estimate::Arrival(*at)))
+        }
+        Action::SetReady { at } if order.status < OrderStatus::ReadyForPickup => {
+            Ok(Decision::Estimate(Estimate::Ready(*at)))
+        }
+        Action::SetReady { .. } => {
+            Err(illegal(order, party, format!("an order that is {} is not in the kitchen", order.status.as_str())))
+        }
         Action::OverrideEta { .. } => {
             Err(illegal(order, party, format!("an order that is {} has no ETA", order.status.as_str())))
         }
@@ -109,6 +124,7 @@ fn decide_now(
 fn permit(order: &Order, party: Party, action: &Action) -> Result<Permit, Refusal> {
     let right = action.right(order.status);
     may(party, right).ok_or_else(|| match right {
+        Right::SetReady => Refusal::Forbidden("only the chef, admin and service may do this".to_owned()),
         Right::VerifyPayment { accept: true } => {
             Refusal::Forbidden("only the customer, admin and service may do this".to_owned())
         }

@@ -133,6 +133,7 @@ fn build(clock: &Clock, new: NewOrder) -> Order {
         driver: None,
         seq: 1,
         estimated_delivery_time: None,
+        kitchen_ready_at: None,
         created_at: now,
         updated_at: now,
     }
@@ -276,6 +277,7 @@ fn active(order: &Order) -> row::ActiveModel {
         currency: Set(order.currency.clone()),
         notes: Set(order.notes.clone()),
         estimated_delivery_time: Set(order.estimated_delivery_time),
+        kitchen_ready_at: Set(order.kitchen_ready_at),
         seq: Set(order.seq),
         created_at: Set(order.created_at),
         updated_at: Set(order.updated_at),

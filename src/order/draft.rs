@@ -6,7 +6,7 @@ use entity::{driver_assignment, order as row};
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter};
 
-use super::change::{self, Decision, DriverChange, Step};
+use super::change::{self, Decision, DriverChange, Estimate, Step};
 use super::known::{self, Known, OrderWithHistory};
 use super::read;
 use crate::base::clock::Time;
@@ -62,7 +62,7 @@ pub(crate) struct Draft {
     ended: BTreeSet<OrderId>,
     begun: Vec<driver_assignment::ActiveModel>,
     /// Orders whose ETA was set by hand.
-    overridden: BTreeSet<OrderId>,
+    estimated: BTreeSet<OrderId>,
     /// The events to be logged.
     pub events: Vec<OrderEvent>,
 }
@@ -79,7 +79,7 @@ impl Draft {
             history: Vec::new(),
             ended: BTreeSet::new(),
             begun: Vec::new(),
-            overridden: BTreeSet::new(),
+            estimated: BTreeSet::new(),
             events: Vec::new(),
         }
     }
@@ -127,7 +127,7 @@ impl Draft {
         let party = access::party(order, who).ok_or(Refusal::NotFound("order"))?;
         let steps = match change::decide(order, history, party, asked)? {
             Decision::Events(steps) => steps,
-            Decision::Eta(at) => return self.override_eta(id, at),
+            Decision::Estimate(estimate) => return self.estimate(id, estimate),
         };
         if let Action::VerifyPayment { reference: Some(reference), .. } = &asked.action
             && steps.iter().any(|step| step.payment_completed)
@@ -149,10 +149,13 @@ impl Draft {
         self.order(id)
     }
 
-    fn override_eta(&mut self, id: &OrderId, at: Time) -> Result<Order, Refusal> {
+    fn estimate(&mut self, id: &OrderId, estimate: Estimate) -> Result<Order, Refusal> {
         let (order, _) = self.orders.get_mut(id).ok_or(Refusal::NotFound("order"))?;
-        order.estimated_delivery_time = Some(at);
-        self.overridden.insert(id.clone());
+        match estimate {
+            Estimate::Arrival(at) => order.estimated_delivery_time = Some(at),
+            Estimate::Ready(at) => order.kitchen_ready_at = Some(at),
+        }
+        self.estimated.insert(id.clone());
         self.order(id)
     }
 
@@ -229,10 +232,14 @@ impl Draft {
         for rows in pieces(std::mem::take(&mut self.begun)) {
             driver_assignment::Entity::insert_many(rows).exec_without_returning(tx).await?;
         }
-        for id in &self.overridden {
-            // The value at the end of the draft: an assignment after the override removes it.
-            let at = self.orders.get(id).and_then(|(order, _)| order.estimated_delivery_time);
-            let eta = row::ActiveModel { estimated_delivery_time: Set(at), ..Default::default() };
+        for id in &self.estimated {
+            // The values at the end of the draft: an assignment after the override removes it.
+            let Some((order, _)) = self.orders.get(id) else { continue };
+            let eta = row::ActiveModel {
+                estimated_delivery_time: Set(order.estimated_delivery_time),
+                kitchen_ready_at: Set(order.kitchen_ready_at),
+                ..Default::default()
+            };
             row::Entity::update_many().set(eta).filter(row::Column::Id.eq(id.as_str())).exec(tx).await?;
         }
         Ok(())

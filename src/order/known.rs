@@ -25,13 +25,14 @@ pub(super) struct Version {
     pub seq: i64,
     pub updated_at: Time,
     pub estimated_delivery_time: Option<Time>,
+    pub kitchen_ready_at: Option<Time>,
 }
 
 /// Locks orders as [`load_locked`](super::read::load_locked) does, but reads only their versions.
 const LOCK: Sql = Sql {
-    sqlite: "SELECT id, seq, updated_at, estimated_delivery_time FROM orders
+    sqlite: "SELECT id, seq, updated_at, estimated_delivery_time, kitchen_ready_at FROM orders
         WHERE id IN (SELECT value FROM json_each($1))",
-    postgres: "SELECT id, seq, updated_at, estimated_delivery_time FROM orders
+    postgres: "SELECT id, seq, updated_at, estimated_delivery_time, kitchen_ready_at FROM orders
         WHERE id = ANY (ARRAY (SELECT json_array_elements_text(CAST($1 AS json)))) ORDER BY id FOR UPDATE",
 };
 
@@ -47,6 +48,7 @@ pub(super) async fn lock(
             seq: row.try_get_by_index(1)?,
             updated_at: row.try_get_by_index(2)?,
             estimated_delivery_time: row.try_get_by_index(3)?,
+            kitchen_ready_at: row.try_get_by_index(4)?,
         })
     };
     locked.iter().map(version).collect()
@@ -62,8 +64,9 @@ impl Known {
     pub fn take(&self, version: &Version) -> Option<OrderWithHistory> {
         let (mut order, history) = self.orders().remove(&version.id)?;
         let same = order.seq == version.seq && order.updated_at == version.updated_at;
-        // An ETA set by hand has no seq.
+        // What is set by hand has no seq.
         order.estimated_delivery_time = version.estimated_delivery_time;
+        order.kitchen_ready_at = version.kitchen_ready_at;
         same.then_some((order, history))
     }
 
@@ -137,6 +140,7 @@ mod tests {
                 seq,
                 updated_at: order.updated_at,
                 estimated_delivery_time: None,
+                kitchen_ready_at: None,
             };
             known.take(&version).is_some()
         };

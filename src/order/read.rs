@@ -310,6 +310,7 @@ fn from_row(row: row::Model) -> Order {
         driver,
         seq: row.seq,
         estimated_delivery_time: row.estimated_delivery_time,
+        kitchen_ready_at: row.kitchen_ready_at,
         created_at: row.created_at,
         updated_at: row.updated_at,
     }

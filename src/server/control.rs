@@ -12,7 +12,7 @@ use crate::base::clock::instant;
 use crate::base::error::Refusal;
 use crate::cluster::control::{Notice, Page};
 use crate::cluster::fresh::Log;
-use crate::model::{Announcement, LiveEvent};
+use crate::model::LiveEvent;
 use crate::session::Sessions;
 
 /// How often `SQLite` is read: there are other processes for a moment only, while one takes over from another.
@@ -35,7 +35,7 @@ pub(super) struct Poller {
     position: i64,
     tables_read: Option<Instant>,
     last_revocation: Option<Instant>,
-    announcements: VecDeque<Announcement>,
+    announcements: VecDeque<LiveEvent>,
     /// Notified when the table of erasures has something new.
     erasures: Arc<Notify>,
 }
@@ -100,7 +100,10 @@ impl Poller {
                         sessions.live(&LiveEvent::Eta(change));
                     }
                 }
+                Notice::Plan { driver } if !entry.is_own => app.drivers.take_over_plan(driver).await?,
                 Notice::Eta { .. }
+                | Notice::Plan { .. }
+                | Notice::Told(_)
                 | Notice::Announcement(_)
                 | Notice::Revocation { .. }
                 | Notice::Erasure { .. } => {}
@@ -110,20 +113,25 @@ impl Poller {
         app.cluster.control().carried_out(&page);
         let is_full = page.is_full;
         for entry in page.entries {
-            if let Notice::Announcement(announcement) = entry.notice {
+            let event = match entry.notice {
+                Notice::Announcement(announcement) => Some(LiveEvent::Announcement(announcement)),
+                Notice::Told(told) => Some(LiveEvent::Told(told)),
+                _ => None,
+            };
+            if let Some(event) = event {
                 if self.announcements.len() >= ANNOUNCEMENTS {
                     self.announcements.pop_front();
                     tracing::warn!("an announcement waited for too long and is lost");
                 }
-                self.announcements.push_back(announcement);
+                self.announcements.push_back(event);
             }
         }
         if !is_full {
             app.cluster.lease().polled(Log::Control, began);
         }
         if app.cluster.lease().is_fresh() {
-            for announcement in self.announcements.drain(..) {
-                sessions.live(&LiveEvent::Announcement(announcement));
+            for event in self.announcements.drain(..) {
+                sessions.live(&event);
             }
         }
         Ok(is_full)

@@ -198,6 +198,7 @@ fn minimal(new: &NewSession, id: &TrackingId, dropoff: Point, now: Time) -> Orde
         driver: None,
         seq: 1,
         estimated_delivery_time: None,
+        kitchen_ready_at: None,
         created_at: now,
         updated_at: now,
     }

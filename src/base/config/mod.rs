@@ -117,6 +117,15 @@ pub struct Routing {
     /// Whether positions that a phone calls invented (`mocked: true`) are kept and marked, or also left out of what is shown
     #[arg(long, env = "MOCK_LOCATIONS", value_enum, default_value = "flag", value_name = "POLICY")]
     pub mock_locations: MockLocations,
+    /// How long a driver takes at the chef's once the order is ready
+    #[arg(long, env = "PICKUP_SECONDS", default_value_t = 180, value_name = "SECONDS")]
+    pub pickup_seconds: u32,
+    /// How long a driver takes at a door before driving on
+    #[arg(long, env = "DROPOFF_SECONDS", default_value_t = 120, value_name = "SECONDS")]
+    pub dropoff_seconds: u32,
+    /// How long a kitchen takes from accepted to ready, unless it says when it is ready
+    #[arg(long, env = "PREP_MINUTES", default_value_t = 15, value_name = "MINUTES")]
+    pub prep_minutes: u32,
     /// A route is looked for anew after so long, because traffic and the driver may have changed their minds
     #[arg(long, env = "ROUTE_AGE_SECONDS", default_value_t = 60, value_name = "SECONDS")]
     pub route_age_seconds: u32,

@@ -200,6 +200,12 @@ pub fn live_audience(event: &LiveEvent) -> LiveAudience {
             key: newest(&change.order, LiveKind::Eta),
             public_too: true,
         },
+        LiveEvent::Told(told) => {
+            let room = told.order.clone().filter(|_| told.in_room).map(Topic::Order);
+            let topics = room.into_iter().chain(told.to.iter().cloned().flat_map(Topic::of)).collect();
+            let key = told.order.as_ref().and_then(|order| newest(order, LiveKind::Told(told.what)));
+            LiveAudience { topics, key, public_too: true }
+        }
         LiveEvent::Announcement(announcement) => {
             let topics = Topic::of(announcement.audience.clone()).into_iter().collect();
             LiveAudience { topics, key: None, public_too: true }
@@ -213,6 +219,7 @@ pub fn render_live(event: &LiveEvent) -> Message {
     match event {
         LiveEvent::Location(location) => location_update(location),
         LiveEvent::Eta(change) => eta_update(change),
+        LiveEvent::Told(told) => Message::new(Cow::Borrowed(told.what.name()), Json::raw(&told.data)),
         LiveEvent::Announcement(Announcement { name, data, .. }) => {
             Message::new(Cow::Owned(name.clone()), Json::raw(data))
         }
@@ -252,6 +259,8 @@ fn eta_update(change: &EtaChange) -> Message {
         eta_high: String,
         eta_source: &'static str,
         remaining_meters: Option<u32>,
+        stops_before: Option<u16>,
+        stale: Option<bool>,
     }
     message(
         "order:eta_update",
@@ -263,6 +272,8 @@ fn eta_update(change: &EtaChange) -> Message {
             eta_high: rfc3339(change.eta.high),
             eta_source: change.eta.source.as_str(),
             remaining_meters: change.eta.metres,
+            stops_before: change.eta.stops_before,
+            stale: change.eta.stale.then_some(true),
         },
     )
 }

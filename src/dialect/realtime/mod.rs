@@ -35,7 +35,7 @@ pub const REQUESTS: [&str; 10] = [
 ];
 
 /// Names that announcements may not use: the protocol's own, and those with a meaning in this namespace.
-const RESERVED: [&str; 24] = [
+const RESERVED: [&str; 28] = [
     "connect",
     "connect_error",
     "disconnect",
@@ -48,6 +48,10 @@ const RESERVED: [&str; 24] = [
     "order:available",
     "order:status_update",
     "order:eta_update",
+    "order:signal",
+    "order:milestone",
+    "order:risk",
+    "driver:plan_update",
     "order:tracking",
     "driver:new_assignment",
     "driver:unassigned",

@@ -93,7 +93,7 @@ impl Redis {
                 (shard, Remote::Expected(Expected { order, customer, driver, eta }))
             }
             // It must not be lost, so it goes another way.
-            LiveEvent::Announcement(_) => return,
+            LiveEvent::Announcement(_) | LiveEvent::Told(_) => return,
         };
         shard.outgoing.put(Slot::of(&remote), Body::Live(remote));
     }

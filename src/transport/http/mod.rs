@@ -13,6 +13,7 @@ mod order_changes;
 pub mod orders;
 mod orders_track;
 pub mod page;
+mod plans;
 mod positions;
 mod routes;
 mod tracking;
@@ -82,6 +83,8 @@ fn api() -> OpenApiRouter<Site> {
         .routes(routes!(orders::get))
         .routes(routes!(orders::tracking))
         .routes(routes!(orders::events))
+        .routes(routes!(plans::get, plans::set))
+        .routes(routes!(plans::prep))
         .routes(routes!(positions::list))
         .routes(routes!(positions::why))
         .routes(routes!(order_changes::change_status))

@@ -32,6 +32,8 @@ const HAS_SOURCE: u16 = 1 << 10;
 /// After that, the metres around the place.
 const HAS_UNCERTAINTY: u16 = 1 << 11;
 const IS_REANCHORED: u16 = 1 << 12;
+/// After the metres that are left, how many places the driver goes to before.
+const HAS_STOPS: u16 = 1 << 13;
 
 /// The most that a fix may be ahead of its own frame: clocks are corrected now and then.
 pub(super) const AHEAD_MS: i64 = 5_000;
@@ -148,6 +150,10 @@ impl Writer<'_> {
         if let Some(metres) = eta.metres {
             self.flags |= HAS_METRES;
             self.bytes(&metres.to_be_bytes());
+        }
+        if let Some(stops) = eta.stops_before {
+            self.flags |= HAS_STOPS;
+            self.bytes(&stops.to_be_bytes());
         }
     }
 
@@ -309,8 +315,9 @@ impl Reader<'_> {
     fn range(&mut self, eta: Option<&mut Eta>) -> Option<()> {
         let range = self.optional(HAS_RANGE, |reader| Some((reader.time()?, reader.time()?)))?;
         let metres = self.optional(HAS_METRES, |reader| reader.take().map(u32::from_be_bytes))?;
+        let stops = self.optional(HAS_STOPS, |reader| reader.take().map(u16::from_be_bytes))?;
         if let (Some(eta), Some((low, high))) = (eta, range) {
-            (eta.low, eta.high, eta.metres) = (low, high, metres);
+            (eta.low, eta.high, eta.metres, eta.stops_before) = (low, high, metres, stops);
         }
         Some(())
     }
