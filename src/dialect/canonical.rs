@@ -11,7 +11,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::message::Telling;
 use crate::base::clock::{Time, rfc3339};
 use crate::model::access::driver_visible_to_customer;
-use crate::model::{Delivery, Eta, Item, Order, OrderEvent, OrderStatus, Overview, Party};
+use crate::model::{Delivery, Eta, Item, Order, OrderEvent, OrderStatus, Overview, Party, PastMilestone};
 
 /// An order as clients see it.
 #[skip_serializing_none]
@@ -173,6 +173,10 @@ pub struct TrackingView<'a> {
     pub stops_before: Option<u16>,
     /// True when the ETA is an estimate, and the driver has sent no position for over a minute.
     pub stale: Option<bool>,
+    /// What has happened at its stops.
+    pub milestones: Vec<MilestoneView<'a>>,
+    /// `on_time`, `at_risk` or `delayed`, once something was promised.
+    pub risk: Option<&'static str>,
     pub status_history: Vec<PastView<'a>>,
     pub created_at: String,
     pub payment_confirmed_at: Option<String>,
@@ -182,6 +186,34 @@ pub struct TrackingView<'a> {
     pub picked_up_at: Option<String>,
     pub delivered_at: Option<String>,
     pub cancelled_at: Option<String>,
+}
+
+/// The driver came to a stop, was there, or left it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Milestone)]
+pub struct MilestoneView<'a> {
+    /// `pickup` or `dropoff`
+    pub stop: &'a str,
+    /// `arriving`, `arrived` or `departed`
+    pub milestone: &'a str,
+    pub at: String,
+    /// From the stop
+    pub distance_meters: f64,
+    /// What showed it
+    pub evidence: &'a str,
+}
+
+impl<'a> MilestoneView<'a> {
+    fn new(past: &'a PastMilestone) -> Self {
+        Self {
+            stop: &past.stop,
+            milestone: &past.milestone,
+            at: rfc3339(past.at),
+            distance_meters: past.distance.round(),
+            evidence: &past.evidence,
+        }
+    }
 }
 
 /// A status the order has had.
@@ -237,6 +269,8 @@ impl<'a> TrackingView<'a> {
             remaining_meters: eta.and_then(|eta| eta.metres),
             stops_before: eta.and_then(|eta| eta.stops_before),
             stale: eta.and_then(|eta| eta.stale.then_some(true)),
+            milestones: tracking.milestones.iter().map(MilestoneView::new).collect(),
+            risk: tracking.risk,
             status_history: tracking
                 .history
                 .iter()

@@ -101,9 +101,10 @@ impl DriverState {
             if carried.overridden {
                 continue;
             }
-            let changed = carried.eta.is_none_or(|before| before.differs(&arrival.eta));
+            let changed = carried.told.or(carried.eta).is_none_or(|before| before.differs(&arrival.eta));
             carried.eta = Some(arrival.eta);
             if changed {
+                carried.told = carried.eta;
                 let order = &carried.about.order;
                 let (order, customer) = (order.id.clone(), order.customer.id.clone());
                 changes.push(EtaChange { order, customer, driver: Some(driver.clone()), eta: arrival.eta });

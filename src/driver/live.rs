@@ -7,9 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::course::Course;
 use super::filter::Filter;
 use super::homes::Homes;
+use super::milestone::Progress;
+use super::risk::Watched;
 use super::judge::Judged;
 use super::plan::{Times, Visits, Wanted, visits};
 use super::planning::stored_plan;
+use super::progress;
 use super::read::stored_position;
 use crate::base::clock::{Clock, Time};
 use crate::base::db::Db;
@@ -90,7 +93,17 @@ pub(super) struct CarriedOrder {
     pub eta: Option<Eta>,
     /// Whether the ETA was set by hand. Fixes do not change it then.
     pub overridden: bool,
+    /// The ETA that clients were told last.
+    pub told: Option<Eta>,
     pub heard: Heard,
+    /// What has happened at its stops.
+    pub progress: Progress,
+    pub watched: Watched,
+    /// Whether clients were told that its driver is not heard of any more.
+    pub is_lost: bool,
+    /// When others were last asked for its driver, and when its risk was looked at.
+    pub asked_at: Option<Time>,
+    pub looked_at: Option<Time>,
 }
 
 /// When the newest events of other nodes about an order were sent. What is not newer is dropped: it may be a repetition.
@@ -107,8 +120,22 @@ impl CarriedOrder {
             about: Arc::new(About { order: order.clone(), history: history.to_vec() }),
             eta: overridden.or(eta),
             overridden: overridden.is_some(),
+            told: None,
             heard: Heard::default(),
+            progress: Progress::default(),
+            watched: Watched::default(),
+            is_lost: false,
+            asked_at: None,
+            looked_at: None,
         }
+    }
+
+    /// Takes over a newer state of the order.
+    fn renew(&mut self, order: &Order, history: &[PastStatus], now: Time) {
+        // Nobody knows any more where an order goes whose customer was erased.
+        let eta = order.known_destination().and(self.eta);
+        let new = Self::new(order, history, now, eta);
+        (self.about, self.eta, self.overridden) = (new.about, new.eta, new.overridden);
     }
 
     pub fn id(&self) -> &OrderId {
@@ -158,9 +185,14 @@ impl Live {
                 }
                 let history = read::history(db.reader(), order).await?;
                 let now = self.clock.now();
-                let mut state = driver.state();
-                put_order(&mut state, order, &history, now);
-                self.settle(&driver, &mut state, now);
+                {
+                    let mut state = driver.state();
+                    put_order(&mut state, order, &history, now);
+                    self.settle(&driver, &mut state, now);
+                }
+                if let Some(watched) = progress::watched(db.reader(), &order.id).await? {
+                    self.promised(&driver.id, &order.id, watched);
+                }
             }
         }
     }
@@ -403,6 +435,30 @@ impl Live {
         self.len() == 0
     }
 
+    /// The drivers who carry an order.
+    #[must_use]
+    pub fn busy(&self) -> Vec<Arc<LiveDriver>> {
+        let mut busy = Vec::new();
+        for shard in &self.shards {
+            let drivers: Vec<_> =
+                shard.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+            busy.extend(drivers.into_iter().filter(|driver| !driver.state().orders.is_empty()));
+        }
+        busy
+    }
+
+    /// Takes over what an order was promised.
+    pub(super) fn promised(&self, driver: &UserId, order: &OrderId, watched: Watched) {
+        if let Some(driver) = self.get(driver) {
+            let mut state = driver.state();
+            if let Some(carried) = state.orders.iter_mut().find(|carried| carried.id() == order)
+                && carried.watched.promise.is_none()
+            {
+                carried.watched = watched;
+            }
+        }
+    }
+
     /// Calls `look` with each order that is carried now.
     pub fn each_carried(&self, mut look: impl FnMut(&Order)) {
         for shard in &self.shards {
@@ -443,10 +499,7 @@ fn put_order(state: &mut DriverState, order: &Order, history: &[PastStatus], now
     match index {
         Some(index) if state.orders[index].about.order.seq > order.seq => {}
         Some(index) => {
-            let before = &mut state.orders[index];
-            // Nobody knows any more where an order goes whose customer was erased.
-            let eta = order.known_destination().and(before.eta);
-            *before = CarriedOrder { heard: before.heard, ..CarriedOrder::new(order, history, now, eta) };
+            state.orders[index].renew(order, history, now);
         }
         None => state.orders.push(CarriedOrder::new(order, history, now, None)),
     }

@@ -5,15 +5,19 @@ pub mod explain;
 pub mod filter;
 mod homes;
 mod judge;
+mod milestone;
 pub mod live;
 mod override_eta;
 pub mod plan;
 pub mod planning;
 pub mod positions;
+pub mod progress;
 mod read;
 mod remote;
 pub mod report;
+pub mod risk;
 pub mod trail;
+mod watch;
 
 use std::sync::Arc;
 
@@ -22,6 +26,7 @@ use chrono::TimeDelta;
 use self::course::Asks;
 use self::judge::Filtering;
 use self::plan::Times;
+use self::progress::Notes;
 use self::live::{Live, LiveDriver};
 use self::trail::Trail;
 use crate::base::clock::Clock;
@@ -31,7 +36,7 @@ use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
 use crate::cluster::control::Control;
 use crate::event::bus::Bus;
-use crate::model::{Eta, Forecast, LiveEvent, Order, OrderEvent, UserId};
+use crate::model::{Eta, EventKind, Forecast, LiveEvent, Order, OrderEvent, UserId};
 use crate::order::{Orders, read as read_order};
 use crate::route::Roads;
 
@@ -43,6 +48,7 @@ pub struct Drivers {
     control: Control,
     live: Arc<Live>,
     trail: Trail,
+    notes: Notes,
     bus: Bus,
     orders: Orders,
     roads: Roads,
@@ -56,6 +62,7 @@ pub struct Drivers {
 /// What the use cases around drivers work with.
 pub struct Around {
     pub trail: Trail,
+    pub notes: Notes,
     pub bus: Bus,
     pub orders: Orders,
     pub roads: Roads,
@@ -78,7 +85,7 @@ struct ReportLimits {
 impl Drivers {
     #[must_use]
     pub fn new(db: Db, clock: Clock, around: Around, settings: &Serve, metrics: Metrics) -> Self {
-        let Around { trail, bus, orders, roads, control } = around;
+        let Around { trail, notes, bus, orders, roads, control } = around;
         let filtering = Filtering::new(&settings.routing);
         let limits = &settings.limits;
         let limits = ReportLimits {
@@ -89,7 +96,7 @@ impl Drivers {
         };
         let times = Times::new(&settings.routing);
         let live = Arc::new(Live::new(clock.clone(), limits.burst, times));
-        Self { db, clock, control, live, trail, bus, orders, roads, asks: Arc::default(), limits, filtering, times, metrics }
+        Self { db, clock, control, live, trail, notes, bus, orders, roads, asks: Arc::default(), limits, filtering, times, metrics }
     }
 
     /// Builds the live state from the database.
@@ -133,9 +140,18 @@ impl Drivers {
             // Not fatal: the driver's next fix brings a position.
             tracing::debug!(%error, "the last position of a driver cannot be read");
         }
+        let assigned = event.order.driver.clone().filter(|_| event.kind == EventKind::Assigned);
+        let order = event.order.id.clone();
         let driver = event.order.driver.as_ref().and_then(|driver| self.live.get(&driver.id));
         let is_alone = !self.bus.has_others();
         self.live.apply(event, is_alone, deliver, |change| self.bus.publish(&LiveEvent::Eta(change)));
+        if let Some(driver) = assigned {
+            match progress::watched(self.db.reader(), &order).await {
+                Ok(Some(watched)) => self.live.promised(&driver.id, &order, watched),
+                Ok(None) => {}
+                Err(error) => tracing::debug!(%error, "what an order was promised cannot be read"),
+            }
+        }
         // There may be somewhere else to go now. The node that the driver reports to looks for the way.
         if let Some(driver) = driver {
             let mut state = driver.state();

@@ -259,7 +259,7 @@ mod tests {
         // Ten minutes each: at the chef 3, at doors 2.
         assert_eq!(
             minutes(&orders, &usual, noon()),
-            [(0, 23, Some(0)), (1, 35, Some(1)), (2, 47, Some(2))]
+            [(0, 23, Some(0)), (1, 35, Some(2)), (2, 47, Some(2))]
         );
         let stop = |order: &str, kind, service_seconds| WantedStop {
             order_id: OrderId::stored(order),

@@ -2,7 +2,7 @@
 
 use entity::driver_plan::{self as row, Column};
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, Set};
+use sea_orm::{ConnectionTrait, EntityTrait, Set};
 use serde::Serialize;
 use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
@@ -210,15 +210,6 @@ impl Drivers {
         for change in changes.into_iter().filter(|_| is_home) {
             self.bus.publish(&LiveEvent::Eta(change));
         }
-    }
-
-    /// Forgets the plan of a driver whose data was erased.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn forget_plan(db: &impl ConnectionTrait, driver: &UserId) -> Result<(), Refusal> {
-        row::Entity::delete_many().filter(Column::DriverId.eq(driver.as_str())).exec(db).await?;
-        Ok(())
     }
 }
 

@@ -3,12 +3,12 @@
 use entity::driver_position;
 use sea_orm::{ConnectionTrait, EntityTrait};
 
-use super::Drivers;
+use super::{Drivers, progress};
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
 use crate::event::bus::Remote;
 use crate::model::status::is_final;
-use crate::model::{Order, OrderId, Overview, Point, Principal, UserId};
+use crate::model::{Order, OrderId, Overview, PastMilestone, Point, Principal, UserId};
 use crate::order::read;
 
 impl Drivers {
@@ -21,7 +21,22 @@ impl Drivers {
         let (order, party) = read::order(db, id, who).await?;
         let history = read::history(db, &order).await?;
         let position = self.position(&order).await?;
-        Ok(Overview { order, party, history, position })
+        let (milestones, risk) = self.marks(&order).await?;
+        Ok(Overview { order, party, history, position, milestones, risk })
+    }
+
+    /// What has happened at the stops of an order, and its risk, once something was promised.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn marks(&self, order: &Order) -> Result<(Vec<PastMilestone>, Option<&'static str>), Refusal> {
+        // Nothing happens at the stops of an order without a driver.
+        if order.driver.is_none() {
+            return Ok((Vec::new(), None));
+        }
+        let db = self.db.reader();
+        let risk = progress::watched(db, &order.id).await?.map(|watched| watched.risk.as_str());
+        Ok((progress::milestones(db, &order.id).await?, risk))
     }
 
     /// Brings the live state of an order up to what other nodes know, unless it is kept so anyhow because somebody here listens

@@ -39,10 +39,14 @@ impl Drivers {
         let changed = eta.filter(|eta| carried.eta.is_none_or(|before| before.differs(eta)));
         carried.eta = eta.or(carried.eta);
         let (about, last_eta) = (Arc::clone(&carried.about), carried.eta);
+        let was_lost = std::mem::take(&mut carried.is_lost);
         state.position = Some((fix.place, fix.recorded_at));
         state.filter.recall(fix.place, fix.recorded_at);
         if state.postponed.as_ref().is_some_and(|postponed| postponed.fix.recorded_at <= fix.recorded_at) {
             state.postponed = None;
+        }
+        if was_lost {
+            self.signal(&about.order, false, Some(fix.recorded_at));
         }
         let customer = about.order.customer.id.clone();
         let driver_id = driver.id.clone();

@@ -9,11 +9,13 @@ use smallvec::SmallVec;
 use super::Drivers;
 use super::filter::{Judgement, seen_at};
 use super::judge::Judged;
+use super::milestone::Step;
+use super::progress::Note;
 use super::live::{CarriedOrder, DriverState, LiveDriver};
 use super::trail::TrailPoint;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
-use crate::model::{Fix, LiveEvent, Location, LocationReport, OrderId, Verdict};
+use crate::model::{Fix, LiveEvent, Location, LocationReport, OrderId, Point, StopKind, Verdict, straight};
 
 /// The result of an accepted report.
 #[derive(Debug)]
@@ -263,6 +265,7 @@ impl Drivers {
         }
         // The estimate counts for the way that is left, and what is shown may lie on a road beside it.
         let place = judged.judgement.place;
+        let before = state.position.map(|(place, _)| place);
         state.follow(place);
         self.snap(state, judged);
         // All carried orders move with the driver, so the ETA changes also for those that this fix does not name.
@@ -287,12 +290,43 @@ impl Drivers {
             state.postponed = None;
         }
         state.position = Some((shown.place, seen_at));
+        self.reach(state, &Step::of(judged, seen_at, before), place);
+        for carried in state.orders.iter_mut().filter(|carried| carried.is_lost) {
+            carried.is_lost = false;
+            self.signal(&carried.about.order, false, Some(seen_at));
+        }
         self.ask_routes(driver, state, now);
         events.iter().for_each(|event| self.bus.publish(event));
         for change in etas {
             self.bus.publish(&LiveEvent::Eta(change));
         }
         ReportOutcome { orders, received_at: now, verdict }
+    }
+
+    /// Looks whether the driver has come to a stop, or left it.
+    fn reach(&self, state: &mut DriverState, step: &Step, place: Point) {
+        let next = state.on_route().map(|on| (on.metres, on.seconds));
+        let first = state.visits.first().map(|visit| visit.place);
+        let next = next.or_else(|| first.map(|first| straight(place, first)));
+        let visits = std::mem::take(&mut state.visits);
+        let goes_next = |order: usize, kind: StopKind| {
+            let stops = visits.first().map(|visit| &visit.stops);
+            stops.is_some_and(|stops| stops.iter().any(|stop| (stop.order, stop.kind) == (order, kind)))
+        };
+        for (index, carried) in state.orders.iter_mut().enumerate() {
+            let CarriedOrder { about, progress, .. } = carried;
+            let order = &about.order;
+            let chef = order.chef.latitude.zip(order.chef.longitude);
+            let chef = chef.map(|(latitude, longitude)| Point::stored(latitude, longitude));
+            for (kind, stop) in [(StopKind::Pickup, chef), (StopKind::Dropoff, order.known_destination())] {
+                let Some(stop) = stop else { continue };
+                let way = next.filter(|_| goes_next(index, kind));
+                for reached in progress.step(kind, stop, step, way) {
+                    self.notes.push(Note::reached(order, reached));
+                }
+            }
+        }
+        state.visits = visits;
     }
 
     /// Counts a fix, and queues it for the trail if it is kept.

@@ -6,7 +6,7 @@
 
 use chrono::TimeDelta;
 use entity::{
-    driver_assignment, driver_position, erasure, idempotency_key, order, position_trail, status_history,
+    driver_assignment, driver_plan, driver_position, erasure, idempotency_key, order, position_trail, status_history,
     tracking_session,
 };
 use sea_orm::ActiveValue::Set;
@@ -109,6 +109,7 @@ impl Keeping {
         use erasure::Column;
         let (db, user) = (&self.0.db, UserId::stored(&erasure.user_id));
         forget_positions(db, &user, erasure.requested_at + SOCKETS_END).await?;
+        driver_plan::Entity::delete_by_id(user.as_str()).exec(db.writer()).await?;
         let done = if erasure.redacted_at.is_none() {
             redact_orders(db, &user).await?;
             idempotency_key::Entity::delete_many()

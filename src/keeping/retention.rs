@@ -2,7 +2,7 @@
 //! own and pauses between them, so that changes of orders do not wait for it.
 
 use entity::{
-    driver_assignment, order, order_event, order_item, order_service_call, outbox_cursor, status_history,
+    driver_assignment, order, order_event, order_item, order_milestone, order_risk, order_service_call, outbox_cursor, status_history,
     tracking_session,
 };
 use sea_orm::sea_query::{LockBehavior, LockType};
@@ -121,6 +121,8 @@ async fn delete(tx: &DatabaseTransaction, ids: &[&str]) -> Result<(), Refusal> {
         driver_assignment.OrderId,
         tracking_session.OrderId,
         order_service_call.OrderId,
+        order_milestone.OrderId,
+        order_risk.OrderId,
         order.Id
     );
     Ok(())

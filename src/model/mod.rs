@@ -31,7 +31,7 @@ pub use event::{About, Announcement, Audience, EtaChange, EventKind, LiveEvent, 
 pub use fix::{Fix, LocationReport, Provenance, Source, Verdict};
 pub use id::{OrderId, UserId};
 pub use order::{Chef, Customer, Delivery, Driver, Item, Order, PastStatus, StopKind};
-pub use overview::Overview;
+pub use overview::{Overview, PastMilestone};
 pub use tracking::{TrackingId, TrackingSession};
 pub use value::{Code, Latitude, Line, Longitude, Paragraph, Point, Text, WholeNumber};
 pub use who::{Principal, Role, TokenId};

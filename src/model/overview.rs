@@ -11,4 +11,19 @@ pub struct Overview {
     pub history: Vec<PastStatus>,
     /// The driver's last known position, and when it was measured.
     pub position: Option<(Point, Time)>,
+    /// What has happened at its stops, in its order.
+    pub milestones: Vec<PastMilestone>,
+    /// Whether it will be late, once something was promised.
+    pub risk: Option<&'static str>,
+}
+
+/// Something that has happened at a stop of an order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PastMilestone {
+    pub stop: String,
+    pub milestone: String,
+    pub at: Time,
+    /// Metres from the stop.
+    pub distance: f64,
+    pub evidence: String,
 }

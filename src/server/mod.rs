@@ -30,6 +30,7 @@ use crate::base::metrics::{Metrics, Words};
 use crate::cluster::{Cluster, Membership};
 use crate::dialect::Dialect;
 use crate::dialect::realtime::REQUESTS;
+use crate::driver::progress::{Notes, NotesWriter};
 use crate::driver::trail::{Trail, TrailWriter};
 use crate::event::bus::Bus;
 use crate::event::relay::{self, Relay};
@@ -101,6 +102,7 @@ struct Background {
     relay: Relay,
     commits: Commits,
     trail: TrailWriter,
+    notes: NotesWriter,
     recovery: RecoveryWorker,
     membership: Membership,
     control_head: i64,
@@ -139,6 +141,7 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
         metrics.clone(),
     );
     let (trail, trail_writer) = Trail::new(db.clone(), clock.clone(), &limits, metrics.clone());
+    let (notes, notes_writer) = Notes::new(db.clone(), control.clone(), metrics.clone());
     let orders = Orders::new(
         db.clone(),
         clock.clone(),
@@ -165,12 +168,12 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
     let roads = Roads::new(&config.routing, metrics.clone());
     let infrastructure =
         Infrastructure { config, health, auth, events, bus, cluster, roads, clock, metrics, db: db.clone() };
-    let app = App::new(infrastructure, orders, trail, recovery);
+    let app = App::new(infrastructure, orders, trail, notes, recovery);
     app.drivers.load().await.map_err(ServerError::Start)?;
     app.load_revocations().await.map_err(ServerError::Start)?;
-    let (trail, recovery) = (trail_writer, recovery_work);
+    let (trail, notes, recovery) = (trail_writer, notes_writer, recovery_work);
     let background =
-        Background { db, relay, commits, trail, recovery, membership, control_head, order_service };
+        Background { db, relay, commits, trail, notes, recovery, membership, control_head, order_service };
     Ok((app, background))
 }
 
@@ -200,6 +203,8 @@ impl Background {
         }
         tasks.supervise("writer", self.commits.run(end.clone()));
         tasks.supervise("trail", self.trail.run(end.clone()));
+        tasks.supervise("milestones", self.notes.run(end.clone()));
+        tasks.supervise("watch", app.drivers.clone().watch(end.clone()));
         tasks.supervise("sessions", self.recovery.run(end.clone()));
         if let Some(order_service) = self.order_service {
             tasks.supervise("order service", order_service.run(end.clone()));

@@ -207,7 +207,9 @@ async fn tell(
     // On disk before it is acknowledged: a client that comes back finds that it follows the order.
     session.sessions().recovery().set(session.holder(), &order.id, Follow::Yes(replay)).await?;
     let position = if shows_driver { app.drivers.position(order).await? } else { None };
-    let tracking = Overview { order: order.clone(), party, history: history.to_vec(), position };
+    let (milestones, risk) = app.drivers.marks(order).await?;
+    let tracking =
+        Overview { order: order.clone(), party, history: history.to_vec(), position, milestones, risk };
     let eta = app.drivers.eta(order);
     let mut asides = Asides::default();
     let answer = Answer::Subscribed { tracking: &tracking, eta };

@@ -61,6 +61,7 @@ fn order(full: bool, status: OrderStatus, seq: i64) -> Order {
         driver: None,
         seq,
         estimated_delivery_time: None,
+        kitchen_ready_at: None,
         created_at: at(0),
         updated_at: at(seq),
     }

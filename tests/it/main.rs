@@ -26,6 +26,7 @@ mod location;
 mod mutate;
 mod nodes;
 mod outage;
+mod plans;
 mod poller;
 mod postgres;
 mod rates;

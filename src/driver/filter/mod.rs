@@ -175,6 +175,12 @@ impl Filter {
         Judgement { source: Source::Filtered, uncertainty, reanchored, speed, surprise, ..Judgement::raw(fix) }
     }
 
+    /// Since when the driver stands still, if so.
+    #[must_use]
+    pub fn stands_since(&self) -> Option<Time> {
+        self.known.as_ref()?.still.since()
+    }
+
     /// Until when the first fix of all waits for a second one, if it does. Then it is shown, because nothing contradicts it.
     #[must_use]
     pub fn held_until(&self) -> Option<Time> {

@@ -32,6 +32,11 @@ impl Still {
         Self { since: Some((fix.place, seen_at(fix))), ..Self::default() }
     }
 
+    /// Since when the driver stands here.
+    pub fn since(&self) -> Option<Time> {
+        self.since.filter(|_| self.frozen).map(|(_, since)| since)
+    }
+
     /// Where to show a driver who is estimated there.
     pub fn settle(&mut self, place: Point, fix: &Fix, uncertainty: f64) -> Point {
         let at = seen_at(fix);

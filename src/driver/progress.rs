@@ -1,0 +1,265 @@
+//! Milestones and risks on their way to the database and to the clients of all nodes. They have no seq: a row says that they
+//! happened, and each is told once.
+
+use entity::{order_milestone as milestone, order_risk as risk};
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, Set};
+use serde::Serialize;
+use serde_with::skip_serializing_none;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::milestone::Reached;
+use super::risk::{Promise, Risk, Watched};
+use crate::base::clock::{Time, rfc3339};
+use crate::base::db::Db;
+use crate::base::error::Refusal;
+use crate::base::metrics::Metrics;
+use crate::cluster::control::{Control, Notice};
+use crate::model::told::{Told, What};
+use crate::model::{Audience, Eta, Order, OrderId, PastMilestone, Role};
+
+/// Notes that wait to be written. Further ones are dropped and counted.
+const QUEUE: usize = 4_096;
+/// Written together.
+const BATCH: usize = 100;
+/// How long to wait while the database does not answer.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Something to be written and told.
+#[derive(Clone, Debug)]
+pub(super) enum Note {
+    Reached { order: OrderId, reached: Reached, told: Told },
+    Risk { order: OrderId, watched: Watched, reason: Option<&'static str>, at: Time, told: Option<Told> },
+}
+
+/// The sending end of the queue.
+#[derive(Clone)]
+pub struct Notes {
+    queue: mpsc::Sender<Note>,
+    metrics: Metrics,
+}
+
+/// The receiving end of the queue.
+pub struct NotesWriter {
+    queue: mpsc::Receiver<Note>,
+    db: Db,
+    control: Control,
+    metrics: Metrics,
+}
+
+fn data(payload: &impl Serialize) -> Box<serde_json::value::RawValue> {
+    serde_json::value::to_raw_value(payload).unwrap_or_else(|_| serde_json::value::RawValue::NULL.to_owned())
+}
+
+impl Note {
+    /// A milestone of an order.
+    pub fn reached(order: &Order, reached: Reached) -> Self {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Payload<'a> {
+            order_id: &'a str,
+            stop: &'static str,
+            milestone: &'static str,
+            at: String,
+            distance_meters: f64,
+            evidence: &'static str,
+        }
+        let payload = Payload {
+            order_id: order.id.as_str(),
+            stop: reached.stop.as_str(),
+            milestone: reached.milestone.as_str(),
+            at: rfc3339(reached.at),
+            distance_meters: reached.distance.round(),
+            evidence: reached.evidence,
+        };
+        let told = Told {
+            what: What::Milestone(reached.stop, reached.milestone),
+            order: Some(order.id.clone()),
+            in_room: true,
+            to: parties(order),
+            data: data(&payload),
+        };
+        Self::Reached { order: order.id.clone(), reached, told }
+    }
+
+    /// The risk of an order; `is_news` if somebody has to hear of it.
+    pub fn risk(order: &Order, watched: Watched, eta: &Eta, reason: Option<&'static str>, at: Time, is_news: bool) -> Self {
+        #[skip_serializing_none]
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Payload<'a> {
+            order_id: &'a str,
+            risk: &'static str,
+            reason: Option<&'static str>,
+            promised_from: Option<String>,
+            promised_to: Option<String>,
+            eta_low: String,
+            eta_high: String,
+        }
+        let payload = Payload {
+            order_id: order.id.as_str(),
+            risk: watched.risk.as_str(),
+            reason,
+            promised_from: watched.promise.map(|promise| rfc3339(promise.from)),
+            promised_to: watched.promise.map(|promise| rfc3339(promise.to)),
+            eta_low: rfc3339(eta.low),
+            eta_high: rfc3339(eta.high),
+        };
+        let mut to = parties(order);
+        to.push(Audience::Role(Role::Admin));
+        let (what, in_room) = (What::Risk, false);
+        let told = Told { what, order: Some(order.id.clone()), in_room, to, data: data(&payload) };
+        Self::Risk { order: order.id.clone(), watched, reason, at, told: is_news.then_some(told) }
+    }
+}
+
+/// The customer and the chef.
+pub(super) fn parties(order: &Order) -> Vec<Audience> {
+    vec![
+        Audience::Party(Role::Customer, order.customer.id.clone()),
+        Audience::Party(Role::Chef, order.chef.id.clone()),
+    ]
+}
+
+impl Notes {
+    /// Makes a queue and returns both of its ends.
+    #[must_use]
+    pub fn new(db: Db, control: Control, metrics: Metrics) -> (Self, NotesWriter) {
+        let (sender, queue) = mpsc::channel(QUEUE);
+        (Self { queue: sender, metrics: metrics.clone() }, NotesWriter { queue, db, control, metrics })
+    }
+
+    /// Queues a note without waiting.
+    pub(super) fn push(&self, note: Note) {
+        if self.queue.try_send(note).is_err() {
+            self.metrics.notes_dropped.inc();
+        }
+    }
+}
+
+impl NotesWriter {
+    /// Writes notes until `stop`, then those that are still in the queue.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let mut batch = Vec::new();
+            tokio::select! {
+                count = self.queue.recv_many(&mut batch, BATCH) => if count == 0 { return },
+                () = stop.cancelled() => break,
+            }
+            while let Err(error) = self.write(&batch).await {
+                if !matches!(error, Refusal::Unavailable) {
+                    self.metrics.notes_dropped.inc_by(batch.len() as u64);
+                    tracing::warn!(%error, notes = batch.len(), "milestones could not be written");
+                    break;
+                }
+                if stop.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
+                    return;
+                }
+            }
+        }
+        let mut rest = Vec::new();
+        while let Ok(note) = self.queue.try_recv() {
+            rest.push(note);
+        }
+        if let Err(error) = self.write(&rest).await {
+            tracing::warn!(%error, notes = rest.len(), "milestones could not be written");
+        }
+    }
+
+    async fn write(&self, notes: &[Note]) -> Result<(), Refusal> {
+        if notes.is_empty() {
+            return Ok(());
+        }
+        let tx = self.db.begin().await?;
+        let mut news = Vec::new();
+        for note in notes {
+            if let Some(told) = write_one(&tx, note).await? {
+                if matches!(told.what, What::Milestone(..)) {
+                    self.metrics.milestones.inc();
+                }
+                news.push(Notice::Told(told));
+            }
+        }
+        self.control.append(&tx, &news).await?;
+        tx.commit().await?;
+        if !news.is_empty() {
+            self.control.appended();
+        }
+        Ok(())
+    }
+}
+
+/// Writes a note. Returns what is to be told, if it is new.
+async fn write_one(tx: &DatabaseTransaction, note: &Note) -> Result<Option<Told>, Refusal> {
+    match note {
+        Note::Reached { order, reached, told } => {
+            use milestone::Column;
+            let row = milestone::ActiveModel {
+                order_id: Set(order.to_string()),
+                stop: Set(reached.stop.as_str().to_owned()),
+                milestone: Set(reached.milestone.as_str().to_owned()),
+                at: Set(reached.at),
+                distance: Set(reached.distance),
+                evidence: Set(reached.evidence.to_owned()),
+            };
+            let once = OnConflict::columns([Column::OrderId, Column::Stop, Column::Milestone]).do_nothing().to_owned();
+            let insert = milestone::Entity::insert(row).on_conflict(once);
+            let written = insert.exec_without_returning(tx).await?;
+            Ok((written > 0).then(|| told.clone()))
+        }
+        Note::Risk { order, watched, reason, at, told } => {
+            use risk::Column;
+            let row = risk::ActiveModel {
+                order_id: Set(order.to_string()),
+                risk: Set(watched.risk.as_str().to_owned()),
+                reason: Set(reason.map(str::to_owned)),
+                promised_from: Set(watched.promise.map(|promise| promise.from)),
+                promised_to: Set(watched.promise.map(|promise| promise.to)),
+                at: Set(*at),
+            };
+            let newest = OnConflict::column(Column::OrderId)
+                .update_columns([Column::Risk, Column::Reason, Column::At])
+                .to_owned();
+            risk::Entity::insert(row).on_conflict(newest).exec_without_returning(tx).await?;
+            Ok(told.clone())
+        }
+    }
+}
+
+/// What has happened at the stops of an order, in its order.
+///
+/// # Errors
+/// Those of the database.
+pub(super) async fn milestones(
+    db: &impl ConnectionTrait,
+    order: &OrderId,
+) -> Result<Vec<PastMilestone>, Refusal> {
+    let rows = milestone::Entity::find()
+        .filter(milestone::Column::OrderId.eq(order.as_str()))
+        .order_by_asc(milestone::Column::At)
+        .all(db)
+        .await?;
+    let past = |row: milestone::Model| PastMilestone {
+        stop: row.stop,
+        milestone: row.milestone,
+        at: row.at,
+        distance: row.distance,
+        evidence: row.evidence,
+    };
+    Ok(rows.into_iter().map(past).collect())
+}
+
+/// What an order was promised, and its risk.
+///
+/// # Errors
+/// Those of the database.
+pub(super) async fn watched(db: &impl ConnectionTrait, order: &OrderId) -> Result<Option<Watched>, Refusal> {
+    let row = risk::Entity::find_by_id(order.as_str()).one(db).await?;
+    Ok(row.map(|row| {
+        let times = row.promised_from.zip(row.promised_to);
+        let promise = times.map(|(from, to)| Promise { from, to, stops_before: u16::MAX });
+        Watched::known(promise, Risk::parse(&row.risk).unwrap_or_default())
+    }))
+}

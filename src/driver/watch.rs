@@ -1,0 +1,152 @@
+//! What nobody reports: a driver who has fallen silent, an ETA that has become stale or would be in the past, an order that will be
+//! late. Each node looks at all orders that drivers carry, once a second.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::Drivers;
+use super::live::{CarriedOrder, DriverState, LiveDriver};
+use super::progress::{Note, parties};
+use super::read::stored_position;
+use super::risk::Signs;
+use crate::base::clock::{Time, rfc3339};
+use crate::model::told::{Told, What};
+use crate::model::{Audience, EtaChange, LiveEvent, Order, OrderId, OrderStatus, Role};
+
+const TICK: Duration = Duration::from_secs(1);
+/// A driver on the way who has not been heard of for so long is lost.
+const SILENT: TimeDelta = TimeDelta::seconds(60);
+/// How often other nodes are asked for a driver whom this one does not hear of, and how often the risk of an order is looked at.
+const PAUSE: TimeDelta = TimeDelta::seconds(10);
+
+impl Drivers {
+    /// Looks after all orders that drivers carry until `stop`.
+    pub async fn watch(self, stop: CancellationToken) {
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = stop.cancelled() => return,
+            }
+            for driver in self.live.busy() {
+                for order in self.look(&driver, true) {
+                    // Another node may know where the driver is.
+                    self.freshen(&driver, &order).await;
+                    self.look(&driver, false);
+                }
+            }
+        }
+    }
+
+    /// Looks after the orders of a driver. Returns those whose driver has fallen silent, if others have to be asked first.
+    fn look(&self, driver: &LiveDriver, asks: bool) -> Vec<OrderId> {
+        let now = self.clock.now();
+        let has_others = self.bus.has_others();
+        let mut unsure = Vec::new();
+        let mut state = driver.state();
+        let is_home = !has_others || state.homes.is_here();
+        let seen_at = state.position.map(|(_, at)| at);
+        let silent = seen_at.is_some_and(|seen_at| now - seen_at > SILENT);
+        for index in 0..state.orders.len() {
+            let is_lost = silent && is_on_the_way(&state.orders[index].about.order);
+            let carried = &mut state.orders[index];
+            if is_lost != carried.is_lost || (is_lost && has_others) {
+                let is_due = carried.asked_at.is_none_or(|asked_at| now - asked_at >= PAUSE);
+                if is_lost && has_others && asks {
+                    if is_due {
+                        carried.asked_at = Some(now);
+                        unsure.push(carried.id().clone());
+                    }
+                } else if is_lost != carried.is_lost {
+                    carried.is_lost = is_lost;
+                    self.signal(&carried.about.order, is_lost, seen_at);
+                }
+            }
+            if is_home {
+                self.look_at_eta(driver, carried, seen_at, now);
+                self.look_at_risk(&mut state, index, silent, now);
+            }
+        }
+        unsure
+    }
+
+    /// Tells that an ETA is stale, or has moved on with the clock.
+    fn look_at_eta(&self, driver: &LiveDriver, carried: &mut CarriedOrder, seen_at: Option<Time>, now: Time) {
+        let Some(eta) = carried.eta.map(|eta| eta.as_of(now, seen_at)) else { return };
+        let told = carried.told.get_or_insert(eta);
+        if told.stale == eta.stale && eta.at - told.at < TimeDelta::minutes(1) {
+            return;
+        }
+        *told = eta;
+        let order = &carried.about.order;
+        let (order, customer) = (order.id.clone(), order.customer.id.clone());
+        let driver = Some(driver.id.clone());
+        self.bus.publish(&LiveEvent::Eta(EtaChange { order, customer, driver, eta }));
+    }
+
+    fn look_at_risk(&self, state: &mut DriverState, index: usize, is_silent: bool, now: Time) {
+        let stands = state.filter.stands_since().is_some_and(|since| now - since > TimeDelta::minutes(5));
+        let seen_at = state.position.map(|(_, at)| at);
+        let carried = &mut state.orders[index];
+        let Some(eta) = carried.eta.map(|eta| eta.as_of(now, seen_at)) else { return };
+        if carried.looked_at.is_some_and(|looked_at| now - looked_at < PAUSE) {
+            return;
+        }
+        carried.looked_at = Some(now);
+        let is_first = carried.watched.promise.is_none();
+        if carried.watched.look(&eta) {
+            let order = &carried.about.order;
+            let in_kitchen = order.status < OrderStatus::ReadyForPickup;
+            let reason = carried.watched.reason(&eta, Signs { in_kitchen, is_silent, stands });
+            self.notes.push(Note::risk(order, carried.watched, &eta, reason, now, !is_first));
+        }
+    }
+
+    /// Tells the clients of this node that the driver of an order is not heard of any more, or again.
+    pub(super) fn signal(&self, order: &Order, is_lost: bool, seen_at: Option<Time>) {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Payload<'a> {
+            order_id: &'a str,
+            state: &'static str,
+            last_seen: Option<String>,
+        }
+        let state = if is_lost { "lost" } else { "regained" };
+        let payload = Payload { order_id: order.id.as_str(), state, last_seen: seen_at.map(rfc3339) };
+        let Ok(data) = serde_json::value::to_raw_value(&payload) else { return };
+        let mut to = parties(order);
+        // Staff and the customer; the kitchen has nothing to do with it.
+        to.retain(|audience| !matches!(audience, Audience::Party(Role::Chef, _)));
+        to.extend([Audience::Role(Role::Admin), Audience::Role(Role::Service)]);
+        self.bus.tell(&LiveEvent::Told(Told {
+            what: What::Signal,
+            order: Some(order.id.clone()),
+            in_room: true,
+            to,
+            data,
+        }));
+    }
+
+    /// Asks other nodes and the database where a driver is.
+    async fn freshen(&self, driver: &Arc<LiveDriver>, order: &OrderId) {
+        self.ask_others(order).await;
+        let known = driver.state().position;
+        let is_old = known.is_none_or(|(_, at)| self.clock.now() - at > SILENT);
+        if is_old
+            && let Ok(Some((place, at))) = stored_position(self.db.reader(), &driver.id).await
+            && known.is_none_or(|(_, known)| known < at)
+        {
+            let mut state = driver.state();
+            state.position = Some((place, at));
+            state.filter.recall(place, at);
+        }
+    }
+}
+
+fn is_on_the_way(order: &Order) -> bool {
+    matches!(order.status, OrderStatus::PickedUp | OrderStatus::InTransit)
+}
