@@ -80,12 +80,19 @@ impl Deref for App {
 impl App {
     /// Makes the remaining use cases and puts all of them together.
     #[must_use]
-    pub fn new(infrastructure: Infrastructure, orders: Orders, trail: Trail, notes: Notes, recovery: Recovery) -> Self {
+    pub fn new(
+        infrastructure: Infrastructure,
+        orders: Orders,
+        trail: Trail,
+        notes: Notes,
+        recovery: Recovery,
+    ) -> Self {
         let Infrastructure { config, health, auth, events, bus, cluster, roads, clock, metrics, db } =
             infrastructure;
         let limits = &config.limits;
         let control = cluster.control().clone();
-        let around = Around { trail, notes, bus: bus.clone(), orders: orders.clone(), roads: roads.clone(), control };
+        let around =
+            Around { trail, notes, bus: bus.clone(), orders: orders.clone(), roads: roads.clone(), control };
         let drivers = Drivers::new(db.clone(), clock.clone(), around, &config, metrics.clone());
         let keeping =
             Keeping::new(db.clone(), clock.clone(), cluster.control().clone(), limits, metrics.clone());

@@ -18,7 +18,8 @@ impl MigrationTrait for Migration {
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         for column in columns() {
-            let table = Table::alter().table("position_trail").drop_column(column.get_column_name()).to_owned();
+            let table =
+                Table::alter().table("position_trail").drop_column(column.get_column_name()).to_owned();
             manager.alter_table(table).await?;
         }
         Ok(())

@@ -2,7 +2,10 @@
 //! order is late.
 
 use sea_orm_migration::prelude::*;
-use sea_orm_migration::schema::{big_integer, string_len, string_len_null, text, timestamp_with_time_zone, timestamp_with_time_zone_null, double};
+use sea_orm_migration::schema::{
+    big_integer, double, string_len, string_len_null, text, timestamp_with_time_zone,
+    timestamp_with_time_zone_null,
+};
 
 #[derive(DeriveMigrationName)]
 pub struct Migration;

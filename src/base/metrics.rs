@@ -309,7 +309,8 @@ impl Metrics {
             log_wait: names.seconds("log_wait", "Until a group of changes has the head of the log"),
             log_lost: names.add("log_lost", "Events that a database that took over does not have"),
             fixes,
-            fixes_in_shadow: names.add("fixes_in_shadow", "What the filter would say of positions in shadow mode"),
+            fixes_in_shadow: names
+                .add("fixes_in_shadow", "What the filter would say of positions in shadow mode"),
             milestones: names.add("milestones", "Drivers who came to a stop, were there or left it"),
             notes_dropped: names.add("notes_dropped", "Milestones and risks that could not be written"),
             road_segments: names.add("road_segments", "Pieces of road in memory, each direction counted"),

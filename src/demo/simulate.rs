@@ -117,7 +117,8 @@ async fn drive(app: &App, id: &UserId, order: &OrderId) -> Result<(), Refusal> {
         let [latitude, longitude] = route[index];
         let heading = route.get(index + 1).map(|next| bearing(route[index], *next));
         let place = Point::stored(latitude, longitude);
-        let fix = LocationReport { heading, speed: Some(8.3), ..LocationReport::bare(place, Some(order.clone())) };
+        let fix =
+            LocationReport { heading, speed: Some(8.3), ..LocationReport::bare(place, Some(order.clone())) };
         app.drivers.report(&driver, &fix, app.clock.now())?;
         sleep(FIX_INTERVAL).await;
     }

@@ -83,7 +83,13 @@ impl DriverState {
     }
 
     /// Computes all ETAs anew for a driver who is at this place now, and was found on the route. Returns those that have to be told.
-    pub fn settle(&mut self, driver: &UserId, place: Point, times: &Times, now: Time) -> SmallVec<[EtaChange; 2]> {
+    pub fn settle(
+        &mut self,
+        driver: &UserId,
+        place: Point,
+        times: &Times,
+        now: Time,
+    ) -> SmallVec<[EtaChange; 2]> {
         let on = self.on_route();
         let course = self.course.as_deref().filter(|course| self.leads_to(course));
         let leg = |index: usize| {
@@ -101,9 +107,9 @@ impl DriverState {
             if carried.overridden {
                 continue;
             }
-            let changed = carried.told.or(carried.eta).is_none_or(|before| before.differs(&arrival.eta));
+            let is_news = carried.told.or(carried.eta).is_none_or(|before| before.differs(&arrival.eta));
             carried.eta = Some(arrival.eta);
-            if changed {
+            if is_news {
                 carried.told = carried.eta;
                 let order = &carried.about.order;
                 let (order, customer) = (order.id.clone(), order.customer.id.clone());

@@ -35,7 +35,8 @@ fn words(kept: &Kept, before: Option<Point>, moved: Option<f64>) -> String {
     let away = before.map_or_else(String::new, |before| {
         format!(" It is {} from where the driver was shown.", metres(Plane::around(before).away(fix.place)))
     });
-    let speed = kept.speed.map_or_else(|| "too fast".to_owned(), |speed| format!("at {speed:.0} m/s or more"));
+    let speed =
+        kept.speed.map_or_else(|| "too fast".to_owned(), |speed| format!("at {speed:.0} m/s or more"));
     let why = match verdict {
         Verdict::Shown => return shown(kept, moved),
         Verdict::Late => "it was measured before the one that was shown already.".to_owned(),
@@ -75,7 +76,8 @@ fn shown(kept: &Kept, moved: Option<f64>) -> String {
     let shift = metres(Plane::around(kept.fix.place).away(place));
     let how = match provenance.source {
         Source::Raw => {
-            "was shown as it was sent, because it says neither when it was measured nor how exact it is".to_owned()
+            "was shown as it was sent, because it says neither when it was measured nor how exact it is"
+                .to_owned()
         }
         Source::Filtered => {
             format!("was shown {shift} beside where it was measured, as estimated from it and those before")

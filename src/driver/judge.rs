@@ -6,8 +6,8 @@ use super::Drivers;
 use super::filter::{Judgement, Rules};
 use super::live::DriverState;
 use crate::base::config::{GpsFilter, MockLocations, Routing};
-use crate::route::line::OnRoute;
 use crate::model::{Fix, OrderId, Point, Provenance, Source, Verdict};
+use crate::route::line::OnRoute;
 
 /// Minimum time between two points of a driver's trail: more than two points per second add no information. What the trail does not
 /// keep the filter does not learn from, so a replay of the trail has the same verdicts.
@@ -109,7 +109,8 @@ impl Drivers {
         let error = judgement.uncertainty.unwrap_or_default() / RADIUS;
         let within = if state.on_road { FAR } else { NEAR }.min(LEAST.max(ERRORS * error));
         let is_astray = |bearing: f64| {
-            heading.is_some_and(|heading| ((heading - bearing + 540.0).rem_euclid(360.0) - 180.0).abs() > ASTRAY)
+            heading
+                .is_some_and(|heading| ((heading - bearing + 540.0).rem_euclid(360.0) - 180.0).abs() > ASTRAY)
         };
         let is_on = |on: &&OnRoute| on.away <= within && !is_astray(on.bearing);
         let on_route = state.on_route().filter(is_on).map(|on| on.place);

@@ -7,21 +7,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::course::Course;
 use super::filter::Filter;
 use super::homes::Homes;
-use super::milestone::Progress;
-use super::risk::Watched;
 use super::judge::Judged;
+use super::milestone::Progress;
 use super::plan::{Times, Visits, Wanted, visits};
 use super::planning::stored_plan;
 use super::progress;
 use super::read::stored_position;
+use super::risk::Watched;
 use crate::base::clock::{Clock, Time};
 use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::rate_limit::Bucket;
 use crate::model::phone_clock::PhoneClock;
 use crate::model::{
-    About, Eta, EtaChange, EventKind, Forecast, Order, OrderEvent, OrderId, OrderStatus,
-    PastStatus, Point, UserId, status,
+    About, Eta, EtaChange, EventKind, Forecast, Order, OrderEvent, OrderId, OrderStatus, PastStatus, Point,
+    UserId, status,
 };
 use crate::order::read;
 use ahash::{AHashMap, RandomState};
@@ -59,7 +59,7 @@ pub(super) struct DriverState {
     /// Whether the driver is shown on a route or road.
     pub on_road: bool,
     /// The order that the first fix of all was for, while it waits for a second one.
-    pub held_for: Option<Option<OrderId>>,
+    pub held_for: Option<HeldFor>,
     /// When the last fix in the trail was measured.
     pub last_trail_fix: Option<Time>,
     /// What is known of the clock of the driver's phone.
@@ -86,6 +86,9 @@ impl DriverState {
         self.visits = visits(&self.orders, &self.wanted, times);
     }
 }
+
+/// The order that a fix names which waits; without one it counts for all.
+pub(super) struct HeldFor(pub Option<OrderId>);
 
 /// An order that a driver carries now.
 pub(super) struct CarriedOrder {

@@ -79,18 +79,17 @@ impl Progress {
         &mut self,
         stop: StopKind,
         place: Point,
-        step: &Step,
+        fix: &Step,
         way: Option<(f64, f64)>,
     ) -> impl Iterator<Item = Reached> + use<> {
         let state = self.of(stop);
         let before = state.told;
-        let plane = Plane::around(place);
-        let to = plane.metres(step.to);
+        let map = Plane::around(place);
+        let to = map.metres(fix.to);
         let distance = to[0].hypot(to[1]);
         // Between two fixes further away, the driver may have driven past.
-        let passed = step.from.is_some_and(|from| {
-            plane.away(from) > THERE && nearest(plane.metres(from), to) <= THERE
-        });
+        let passed =
+            fix.from.is_some_and(|from| map.away(from) > THERE && nearest(map.metres(from), to) <= THERE);
         let mut evidence = [""; 3];
         if let Some((metres, seconds)) = way
             && (metres <= ARRIVING || seconds <= ARRIVING_SECONDS)
@@ -98,10 +97,10 @@ impl Progress {
             state.told[0] = true;
             evidence[0] = if metres <= ARRIVING { "distance" } else { "time" };
         }
-        let reach = THERE + step.uncertainty.min(SLACK);
+        let reach = THERE + fix.uncertainty.min(SLACK);
         if distance <= reach || passed {
             state.near = state.near.saturating_add(1);
-            let stands = distance <= reach && step.speed.is_some_and(|speed| speed < STANDING);
+            let stands = distance <= reach && fix.speed.is_some_and(|speed| speed < STANDING);
             if stands || state.near >= FIXES {
                 state.told[1] = true;
                 evidence[1] = if stands { "standing" } else { "two_fixes" };
@@ -109,7 +108,7 @@ impl Progress {
         } else {
             state.near = 0;
         }
-        if distance > GONE.max(THERE + 2.0 * step.uncertainty) {
+        if distance > GONE.max(THERE + 2.0 * fix.uncertainty) {
             state.far = state.far.saturating_add(1);
             if state.far >= FIXES && state.told[1] {
                 state.told[2] = true;
@@ -118,7 +117,7 @@ impl Progress {
         } else {
             state.far = 0;
         }
-        let (now, at) = (state.told, step.at);
+        let (now, at) = (state.told, fix.at);
         Milestone::ALL.into_iter().enumerate().filter(move |(index, _)| now[*index] && !before[*index]).map(
             move |(index, milestone)| Reached { stop, milestone, at, distance, evidence: evidence[index] },
         )
@@ -129,7 +128,8 @@ impl Progress {
 fn nearest(from: [f64; 2], to: [f64; 2]) -> f64 {
     let way = [to[0] - from[0], to[1] - from[1]];
     let length = way[0] * way[0] + way[1] * way[1];
-    let share = if length > 0.0 { (-(from[0] * way[0] + from[1] * way[1]) / length).clamp(0.0, 1.0) } else { 0.0 };
+    let share =
+        if length > 0.0 { (-(from[0] * way[0] + from[1] * way[1]) / length).clamp(0.0, 1.0) } else { 0.0 };
     (from[0] + way[0] * share).hypot(from[1] + way[1] * share)
 }
 
@@ -191,7 +191,10 @@ mod tests {
         let mut progress = Progress::default();
         let step = Step { at: from_millis(0), from: None, to: DOOR, speed: Some(0.0), uncertainty: 5.0 };
         let mut reached = |stop, way| {
-            progress.step(stop, DOOR, &step, way).map(|reached| (reached.milestone, reached.evidence)).collect::<Vec<_>>()
+            progress
+                .step(stop, DOOR, &step, way)
+                .map(|reached| (reached.milestone, reached.evidence))
+                .collect::<Vec<_>>()
         };
         let (arriving, arrived) = ((Milestone::Arriving, "distance"), (Milestone::Arrived, "standing"));
         assert_eq!(reached(StopKind::Dropoff, Some((0.0, 0.0))), [arriving, arrived]);

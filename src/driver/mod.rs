@@ -5,8 +5,8 @@ pub mod explain;
 pub mod filter;
 mod homes;
 mod judge;
-mod milestone;
 pub mod live;
+mod milestone;
 mod override_eta;
 pub mod plan;
 pub mod planning;
@@ -25,9 +25,9 @@ use chrono::TimeDelta;
 
 use self::course::Asks;
 use self::judge::Filtering;
+use self::live::{Live, LiveDriver};
 use self::plan::Times;
 use self::progress::Notes;
-use self::live::{Live, LiveDriver};
 use self::trail::Trail;
 use crate::base::clock::Clock;
 use crate::base::config::Serve;
@@ -96,7 +96,22 @@ impl Drivers {
         };
         let times = Times::new(&settings.routing);
         let live = Arc::new(Live::new(clock.clone(), limits.burst, times));
-        Self { db, clock, control, live, trail, notes, bus, orders, roads, asks: Arc::default(), limits, filtering, times, metrics }
+        Self {
+            db,
+            clock,
+            control,
+            live,
+            trail,
+            notes,
+            bus,
+            orders,
+            roads,
+            asks: Arc::default(),
+            limits,
+            filtering,
+            times,
+            metrics,
+        }
     }
 
     /// Builds the live state from the database.

@@ -93,7 +93,9 @@ impl Leg {
 /// Where an order is picked up, if it still is to be, and that is known.
 pub(super) fn pickup(order: &Order) -> Option<Point> {
     let known = order.chef.latitude.zip(order.chef.longitude);
-    known.filter(|_| order.status < OrderStatus::PickedUp).map(|(latitude, longitude)| Point::stored(latitude, longitude))
+    known
+        .filter(|_| order.status < OrderStatus::PickedUp)
+        .map(|(latitude, longitude)| Point::stored(latitude, longitude))
 }
 
 /// Where a driver goes: as somebody wanted, and after that first to the chefs and then to the doors.
@@ -168,7 +170,8 @@ pub(super) fn arrivals(
                 StopKind::Pickup => leaves = leaves.max(left()),
                 StopKind::Dropoff => {
                     // A chef whose place nobody knows has to cook all the same.
-                    let is_picked_up = pickup(&order.order).is_some() || order.order.status >= OrderStatus::PickedUp;
+                    let is_picked_up =
+                        pickup(&order.order).is_some() || order.order.status >= OrderStatus::PickedUp;
                     let seconds = if is_picked_up { seconds } else { seconds.max(left()) };
                     let before = stops_before(&visits[..index], stop.order);
                     let eta = Eta::after(seconds, by_road.then_some(metres), before, now);
@@ -257,10 +260,7 @@ mod tests {
             [vec![(0, Pickup), (2, Pickup)], vec![(0, Dropoff)], vec![(1, Dropoff)], vec![(2, Dropoff)]]
         );
         // Ten minutes each: at the chef 3, at doors 2.
-        assert_eq!(
-            minutes(&orders, &usual, noon()),
-            [(0, 23, Some(0)), (1, 35, Some(2)), (2, 47, Some(2))]
-        );
+        assert_eq!(minutes(&orders, &usual, noon()), [(0, 23, Some(0)), (1, 35, Some(2)), (2, 47, Some(2))]);
         let stop = |order: &str, kind, service_seconds| WantedStop {
             order_id: OrderId::stored(order),
             kind,
@@ -275,12 +275,15 @@ mod tests {
         let wanted = visits(&orders, &Wanted { version: 1, stops }, &TIMES);
         assert_eq!(
             ids(&wanted),
-            [vec![(1, Dropoff)], vec![(2, Pickup)], vec![(2, Dropoff)], vec![(0, Pickup)], vec![(0, Dropoff)]]
+            [
+                vec![(1, Dropoff)],
+                vec![(2, Pickup)],
+                vec![(2, Dropoff)],
+                vec![(0, Pickup)],
+                vec![(0, Dropoff)]
+            ]
         );
-        assert_eq!(
-            minutes(&orders, &wanted, noon()),
-            [(1, 10, Some(0)), (2, 43, Some(1)), (0, 68, Some(3))]
-        );
+        assert_eq!(minutes(&orders, &wanted, noon()), [(1, 10, Some(0)), (2, 43, Some(1)), (0, 68, Some(3))]);
     }
 
     #[test]

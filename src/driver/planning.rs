@@ -16,9 +16,7 @@ use crate::base::spawn::uninterrupted;
 use crate::cluster::control::Notice;
 use crate::model::access::staff_only;
 use crate::model::told::{Told, What};
-use crate::model::{
-    Action, Audience, LiveEvent, Order, OrderId, Principal, Role, StopKind, UserId,
-};
+use crate::model::{Action, Audience, LiveEvent, Order, OrderId, Principal, Role, StopKind, UserId};
 
 /// A plan has no more stops than this.
 pub const STOPS: usize = 200;
@@ -72,13 +70,18 @@ impl DriverState {
                 return Err(at(index, "orderId", "is not an order of this driver"));
             };
             let earlier = &stops[..index];
-            let has = |kind| earlier.iter().any(|other| other.order_id == stop.order_id && other.kind == kind);
+            let has =
+                |kind| earlier.iter().any(|other| other.order_id == stop.order_id && other.kind == kind);
             if has(stop.kind) {
                 return Err(at(index, "orderId", "has this stop already"));
             }
             let is_to_pick_up = super::plan::pickup(&carried.about.order).is_some();
             if stop.kind == StopKind::Pickup && has(StopKind::Dropoff) && is_to_pick_up {
-                return Err(at(index, "kind", "comes after the door: what is not picked up cannot be brought"));
+                return Err(at(
+                    index,
+                    "kind",
+                    "comes after the door: what is not picked up cannot be brought",
+                ));
             }
             if stop.service_seconds.is_some_and(|seconds| seconds > MAX_SERVICE) {
                 return Err(at(index, "serviceSeconds", "must be at most 86400"));
@@ -175,7 +178,13 @@ impl Drivers {
             }
             if let Ok(data) = serde_json::value::to_raw_value(&state.plan(id)) {
                 let to = vec![Audience::Party(Role::Driver, id.clone()), Audience::Role(Role::Admin)];
-                self.bus.tell(&LiveEvent::Told(Told { what: What::Plan, order: None, in_room: false, to, data }));
+                self.bus.tell(&LiveEvent::Told(Told {
+                    what: What::Plan,
+                    order: None,
+                    in_room: false,
+                    to,
+                    data,
+                }));
             }
         }
         state.plan(id)

@@ -1,7 +1,7 @@
 //! The trail of one order: each fix of its drivers while they carried it, and what became of it.
 
-use entity::position_trail::{self as trail, Column};
 use entity::driver_assignment as assignment;
+use entity::position_trail::{self as trail, Column};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use chrono::TimeDelta;
@@ -9,9 +9,9 @@ use chrono::TimeDelta;
 use super::Drivers;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
+use crate::model::access::only_staff;
 use crate::model::status::is_final;
 use crate::model::{Fix, Order, OrderId, PastStatus, Point, Principal, Provenance, Source, UserId, Verdict};
-use crate::model::access::only_staff;
 use crate::order::read;
 
 /// A fix may arrive so long after it was measured, if the phone was offline.
@@ -111,7 +111,7 @@ impl Drivers {
             .limit(limit)
             .all(self.db.reader())
             .await?;
-        Ok(rows.into_iter().map(kept).collect())
+        Ok(rows.iter().map(kept).collect())
     }
 
     /// The id of the first fix that was received at this time or later; one more than the last id if there is none. The trail has
@@ -139,7 +139,7 @@ impl Drivers {
     }
 }
 
-fn kept(row: trail::Model) -> Kept {
+fn kept(row: &trail::Model) -> Kept {
     let provenance = |source| Provenance {
         source,
         uncertainty: row.uncertainty,

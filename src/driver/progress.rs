@@ -85,7 +85,14 @@ impl Note {
     }
 
     /// The risk of an order; `is_news` if somebody has to hear of it.
-    pub fn risk(order: &Order, watched: Watched, eta: &Eta, reason: Option<&'static str>, at: Time, is_news: bool) -> Self {
+    pub fn risk(
+        order: &Order,
+        watched: Watched,
+        eta: &Eta,
+        reason: Option<&'static str>,
+        at: Time,
+        is_news: bool,
+    ) -> Self {
         #[skip_serializing_none]
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -204,7 +211,9 @@ async fn write_one(tx: &DatabaseTransaction, note: &Note) -> Result<Option<Told>
                 distance: Set(reached.distance),
                 evidence: Set(reached.evidence.to_owned()),
             };
-            let once = OnConflict::columns([Column::OrderId, Column::Stop, Column::Milestone]).do_nothing().to_owned();
+            let once = OnConflict::columns([Column::OrderId, Column::Stop, Column::Milestone])
+                .do_nothing()
+                .to_owned();
             let insert = milestone::Entity::insert(row).on_conflict(once);
             let written = insert.exec_without_returning(tx).await?;
             Ok((written > 0).then(|| told.clone()))

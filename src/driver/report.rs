@@ -9,9 +9,9 @@ use smallvec::SmallVec;
 use super::Drivers;
 use super::filter::{Judgement, seen_at};
 use super::judge::Judged;
+use super::live::{CarriedOrder, DriverState, HeldFor, LiveDriver};
 use super::milestone::Step;
 use super::progress::Note;
-use super::live::{CarriedOrder, DriverState, LiveDriver};
 use super::trail::TrailPoint;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
@@ -82,7 +82,7 @@ impl Drivers {
                 && state.held_for.is_none()
                 && let Some(until) = state.filter.held_until()
             {
-                state.held_for = Some(fix.order_id.clone());
+                state.held_for = Some(HeldFor(fix.order_id.clone()));
                 self.later(driver, (until - now).to_std().unwrap_or_default(), Self::publish_held);
             }
             let is_shown = outcome.verdict == Verdict::Shown;
@@ -149,7 +149,7 @@ impl Drivers {
         let mut state = driver.state();
         // Timers may be early by a fraction of a millisecond.
         let now = self.clock.now().max(state.filter.held_until().unwrap_or_default());
-        let order = state.held_for.take().flatten();
+        let order = state.held_for.take().and_then(|held| held.0);
         if let Some(fix) = state.filter.held(now).copied() {
             self.publish(driver, &mut state, &mut Judged::released(order, fix), now);
         }
@@ -199,7 +199,9 @@ impl Drivers {
             let point = |(index, judged)| TrailPoint::of(&driver.id, judged, shown == Some(index));
             judged.iter().enumerate().map(point).collect()
         };
-        points.into_iter().for_each(|point| self.add_to_trail(point));
+        for point in points {
+            self.add_to_trail(point);
+        }
         Ok(BatchOutcome { accepted, rejected })
     }
 
@@ -286,7 +288,11 @@ impl Drivers {
                 accepted,
             }));
         }
-        if state.postponed.as_ref().is_some_and(|postponed| postponed.fix.recorded_at <= judged.fix.recorded_at) {
+        if state
+            .postponed
+            .as_ref()
+            .is_some_and(|postponed| postponed.fix.recorded_at <= judged.fix.recorded_at)
+        {
             state.postponed = None;
         }
         state.position = Some((shown.place, seen_at));
@@ -318,10 +324,10 @@ impl Drivers {
             let order = &about.order;
             let chef = order.chef.latitude.zip(order.chef.longitude);
             let chef = chef.map(|(latitude, longitude)| Point::stored(latitude, longitude));
-            for (kind, stop) in [(StopKind::Pickup, chef), (StopKind::Dropoff, order.known_destination())] {
-                let Some(stop) = stop else { continue };
+            for (kind, door) in [(StopKind::Pickup, chef), (StopKind::Dropoff, order.known_destination())] {
+                let Some(door) = door else { continue };
                 let way = next.filter(|_| goes_next(index, kind));
-                for reached in progress.step(kind, stop, step, way) {
+                for reached in progress.step(kind, door, step, way) {
                     self.notes.push(Note::reached(order, reached));
                 }
             }

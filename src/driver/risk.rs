@@ -143,9 +143,13 @@ mod tests {
             risk: Risk::Delayed,
             late: 2,
         };
-        let (eta, more) = (Eta::after(60.0, None, 1, from_millis(0)), Eta::after(60.0, None, 2, from_millis(0)));
+        let (eta, more) =
+            (Eta::after(60.0, None, 1, from_millis(0)), Eta::after(60.0, None, 2, from_millis(0)));
         let signs = Signs::default();
-        assert_eq!(watched.reason(&eta, Signs { in_kitchen: true, is_silent: true, ..signs }), Some("prep_late"));
+        assert_eq!(
+            watched.reason(&eta, Signs { in_kitchen: true, is_silent: true, ..signs }),
+            Some("prep_late")
+        );
         assert_eq!(watched.reason(&more, Signs { is_silent: true, ..signs }), Some("gps_lost"));
         assert_eq!(watched.reason(&more, Signs { stands: true, ..signs }), Some("stops_added"));
         assert_eq!(watched.reason(&eta, Signs { stands: true, ..signs }), Some("stopped"));

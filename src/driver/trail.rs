@@ -12,13 +12,13 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::filter::Judgement;
+use super::judge::Judged;
 use crate::base::clock::{Clock, Time};
 use crate::base::config::Limits;
 use crate::base::db::{Db, InsertMany, stored_time};
 use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
-use super::filter::Judgement;
-use super::judge::Judged;
 use crate::model::{Fix, UserId, Verdict};
 
 /// Maximum number of fixes that wait to be written. Further fixes are dropped and counted. Live positions are not

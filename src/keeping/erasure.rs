@@ -6,8 +6,8 @@
 
 use chrono::TimeDelta;
 use entity::{
-    driver_assignment, driver_plan, driver_position, erasure, idempotency_key, order, position_trail, status_history,
-    tracking_session,
+    driver_assignment, driver_plan, driver_position, erasure, idempotency_key, order, position_trail,
+    status_history, tracking_session,
 };
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};

@@ -99,7 +99,7 @@ impl Eta {
         // It is no more certain only because time has passed.
         let (low, high) = (self.low.max(now).min(at), self.high.max(at));
         let (metres, stops_before) = (self.metres, self.stops_before);
-        Self { low, high, stale, metres, stops_before, ..Self::new(at, self.source, now) }
+        Self { low, high, metres, stops_before, stale, ..Self::new(at, self.source, now) }
     }
 
     /// As it was at the time `now`.

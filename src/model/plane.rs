@@ -59,7 +59,8 @@ mod tests {
 
     #[test]
     fn there_and_back() {
-        for origin in [Point::stored(47.14, 9.52), Point::stored(-60.0, 179.999), Point::stored(0.0, -180.0)] {
+        for origin in [Point::stored(47.14, 9.52), Point::stored(-60.0, 179.999), Point::stored(0.0, -180.0)]
+        {
             let plane = Plane::around(origin);
             let there = plane.place([300.0, -400.0]);
             let [east, north] = plane.metres(there);

@@ -112,9 +112,11 @@ fn decide_now(
         Action::SetReady { at } if order.status < OrderStatus::ReadyForPickup => {
             Ok(Decision::Estimate(Estimate::Ready(*at)))
         }
-        Action::SetReady { .. } => {
-            Err(illegal(order, party, format!("an order that is {} is not in the kitchen", order.status.as_str())))
-        }
+        Action::SetReady { .. } => Err(illegal(
+            order,
+            party,
+            format!("an order that is {} is not in the kitchen", order.status.as_str()),
+        )),
         Action::OverrideEta { .. } => {
             Err(illegal(order, party, format!("an order that is {} has no ETA", order.status.as_str())))
         }

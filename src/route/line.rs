@@ -28,7 +28,8 @@ pub struct OnRoute {
 pub(super) fn nearest(from: [f64; 2], to: [f64; 2]) -> (f64, f64) {
     let (east, north) = (to[0] - from[0], to[1] - from[1]);
     let length = east * east + north * north;
-    let share = if length > 0.0 { (-(from[0] * east + from[1] * north) / length).clamp(0.0, 1.0) } else { 0.0 };
+    let share =
+        if length > 0.0 { (-(from[0] * east + from[1] * north) / length).clamp(0.0, 1.0) } else { 0.0 };
     (share, (from[0] + east * share).hypot(from[1] + north * share))
 }
 
@@ -36,14 +37,14 @@ impl Route {
     /// Where a place is on the route, looking from the `from`th point on. `None` for a route without a course.
     #[must_use]
     pub fn locate(&self, place: Point, from: usize) -> Option<OnRoute> {
-        let plane = Plane::around(place);
+        let map = Plane::around(place);
         let points = self.points.get(from..)?;
         let furthest = points.first()?.metres + AHEAD;
-        let mut begin = plane.metres(points.first()?.place);
+        let mut begin = map.metres(points.first()?.place);
         // The index, the share of the line, how far away, and the line.
         let mut best: Option<(usize, f64, f64, [[f64; 2]; 2])> = None;
         for (index, passed) in points.iter().enumerate().skip(1) {
-            let end = plane.metres(passed.place);
+            let end = map.metres(passed.place);
             let (share, away) = nearest(begin, end);
             if best.is_none_or(|best| away < best.2) {
                 best = Some((index - 1, share, away, [begin, end]));
@@ -61,7 +62,7 @@ impl Route {
             metres: self.metres - at(first.metres, last.metres),
             away,
             index: from + index,
-            place: plane.place([at(begin[0], end[0]), at(begin[1], end[1])]),
+            place: map.place([at(begin[0], end[0]), at(begin[1], end[1])]),
             bearing: (end[0] - begin[0]).atan2(end[1] - begin[1]).to_degrees().rem_euclid(360.0),
         })
     }
@@ -78,8 +79,8 @@ impl Route {
                 }
             }
             let away = |index: usize| {
-                let plane = Plane::around(self.points[index].place);
-                nearest(plane.metres(self.points[first].place), plane.metres(self.points[last].place)).1
+                let map = Plane::around(self.points[index].place);
+                nearest(map.metres(self.points[first].place), map.metres(self.points[last].place)).1
             };
             let furthest =
                 (first + 1..last).map(|index| (away(index), index)).max_by(|a, b| a.0.total_cmp(&b.0));
@@ -150,7 +151,11 @@ mod tests {
         let route = route(&[(0.0, 0.0), (0.0, 0.001), (0.001, 0.001)]);
         let on = route.locate(Point::stored(0.0001, 0.0005), 0).expect("a course");
         assert_eq!(on.index, 0);
-        assert!((on.bearing - 90.0).abs() < 1e-6 && (on.place.lon() - 0.0005).abs() < 1e-9 && on.place.lat().abs() < 1e-9);
+        assert!(
+            (on.bearing - 90.0).abs() < 1e-6
+                && (on.place.lon() - 0.0005).abs() < 1e-9
+                && on.place.lat().abs() < 1e-9
+        );
         assert!(
             (on.metres - 166.79).abs() < 0.1
                 && (on.seconds - 16.68).abs() < 0.01

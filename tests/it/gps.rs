@@ -44,7 +44,8 @@ fn drive(route: &Route, random: &mut StdRng) -> Vec<(Point, f64, f64)> {
             speed = if speed < target { (speed + 1.8).min(target) } else { (speed - 2.5).max(target) };
         }
         passed += speed;
-        let index = route.points.partition_point(|point| point.metres <= passed).clamp(1, route.points.len() - 1);
+        let index =
+            route.points.partition_point(|point| point.metres <= passed).clamp(1, route.points.len() - 1);
         let (from, to) = (&route.points[index - 1], &route.points[index]);
         let share = ((passed - from.metres) / (to.metres - from.metres).max(0.01)).clamp(0.0, 1.0);
         let plane = Plane::around(from.place);
@@ -96,7 +97,8 @@ fn phone(way: &[(Point, f64, f64)], every: usize, began: Time, random: &mut StdR
             (place, fault) = (far(random, metres), Some("teleport"));
         } else if random.random_bool(0.01) {
             let metres = random.random_range(100.0..900.0);
-            (place, accuracy, fault) = (far(random, metres), random.random_range(60.0..2_000.0), Some("cell"));
+            (place, accuracy, fault) =
+                (far(random, metres), random.random_range(60.0..2_000.0), Some("cell"));
         } else if random.random_bool(0.005) {
             (place, fault) = (Point::stored(place.lon(), place.lat()), Some("swapped"));
         }
@@ -114,7 +116,12 @@ fn phone(way: &[(Point, f64, f64)], every: usize, began: Time, random: &mut StdR
 
 fn percentile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "an index")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "an index"
+    )]
     let index = ((values.len() as f64 * share) as usize).min(values.len() - 1);
     values[index]
 }
@@ -131,10 +138,10 @@ struct Errors {
 
 async fn trip(server: &Server, number: usize, route: &Route, every: usize, random: &mut StdRng) -> Errors {
     let (id, driver) = (format!("trip-{number}"), format!("driver-{number}"));
-    let (begin, end) = (route.points[0].place, route.points[route.points.len() - 1].place);
+    let (from, to) = (route.points[0].place, route.points[route.points.len() - 1].place);
     let mut order = new_order(&id);
-    (order["chef"]["latitude"], order["chef"]["longitude"]) = (json!(begin.lat()), json!(begin.lon()));
-    (order["delivery"]["latitude"], order["delivery"]["longitude"]) = (json!(end.lat()), json!(end.lon()));
+    (order["chef"]["latitude"], order["chef"]["longitude"]) = (json!(from.lat()), json!(from.lon()));
+    (order["delivery"]["latitude"], order["delivery"]["longitude"]) = (json!(to.lat()), json!(to.lon()));
     let admin = server.admin();
     assert_eq!(admin.post("/orders", order).await.status, 201);
     admin.status(&id, "ready_for_pickup").await;
@@ -160,7 +167,10 @@ async fn trip(server: &Server, number: usize, route: &Route, every: usize, rando
     // The trail is written behind; the last fix is in it, then all are.
     let last = rfc3339(sent.last().expect("fixes").at);
     let positions = async |after: i64| {
-        admin.get(&format!("/orders/{id}/positions?limit=200&after={after}&from={}", rfc3339(began))).await.body
+        admin
+            .get(&format!("/orders/{id}/positions?limit=200&after={after}&from={}", rfc3339(began)))
+            .await
+            .body
     };
     until("the trail", async || {
         let all = admin.get(&format!("/orders/{id}/positions?from={last}")).await.body;
@@ -213,7 +223,11 @@ async fn what_is_shown_of_a_dirty_trip_is_close_to_the_truth() {
         .lines()
         .filter_map(|line| {
             let numbers: Vec<f64> = line.split(',').map(|number| number.parse().expect("a number")).collect();
-            searcher.route(&networks[0], Point::stored(numbers[0], numbers[1]), Point::stored(numbers[2], numbers[3]))
+            searcher.route(
+                &networks[0],
+                Point::stored(numbers[0], numbers[1]),
+                Point::stored(numbers[2], numbers[3]),
+            )
         })
         .filter(|route| (3_000.0..9_000.0).contains(&route.metres))
         .collect();
@@ -230,7 +244,11 @@ async fn what_is_shown_of_a_dirty_trip_is_close_to_the_truth() {
         let (sent, shown) = (percentile(&mut all.sent, 0.95), percentile(&mut all.shown, 0.95));
         println!(
             "every {every} s: p95 {sent:.1} m as sent, {shown:.1} m as shown; {} of {} faults shown ({} first ones); {} of {} fixes shown",
-            all.faults_shown, all.faults, all.first_shown, all.shown.len(), all.sent.len()
+            all.faults_shown,
+            all.faults,
+            all.first_shown,
+            all.shown.len(),
+            all.sent.len()
         );
         assert!(shown <= 15.0 && shown < sent, "{shown}");
         assert!(all.faults_shown * 50 <= all.faults, "{} of {}", all.faults_shown, all.faults);
@@ -312,10 +330,13 @@ on_both_databases! {
 
 #[tokio::test]
 async fn the_filter_can_be_switched_off_or_only_watch() {
-    for (mode, counted) in [("off", "fixes_in_shadow_total{"), ("shadow", "fixes_in_shadow_total{verdict=\"teleport\"} 1")] {
+    for (mode, counted) in
+        [("off", "fixes_in_shadow_total{"), ("shadow", "fixes_in_shadow_total{verdict=\"teleport\"} 1")]
+    {
         let db = TestDb::sqlite();
         let server =
-            Server::start_with_manual_clock(&db, &["--location-rate-per-second", "0", "--gps-filter", mode]).await;
+            Server::start_with_manual_clock(&db, &["--location-rate-per-second", "0", "--gps-filter", mode])
+                .await;
         server.order_with_driver("o1", "in_transit").await;
         let mut driver = Socket::connect(&server, "driver", Role::Driver).await;
         let mut customer = Socket::connect(&server, "customer", Role::Customer).await;

@@ -17,7 +17,8 @@ const FREE: [&str; 2] = ["--location-rate-per-second", "0"];
 async fn order(server: &Server, id: &str, north: f64, status: &str) {
     let mut new = new_order(id);
     new["customer"]["id"] = json!(format!("customer-of-{id}"));
-    (new["delivery"]["latitude"], new["delivery"]["longitude"]) = (json!(47.14 + north / 1_000.0), json!(9.52));
+    (new["delivery"]["latitude"], new["delivery"]["longitude"]) =
+        (json!(47.14 + north / 1_000.0), json!(9.52));
     let admin = server.admin();
     assert_eq!(admin.post("/orders", new).await.status, 201);
     admin.status(id, "accepted").await;

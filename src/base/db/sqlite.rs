@@ -9,6 +9,8 @@ use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbE
 use sqlx::Connection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 
+use crate::base::clock::instant;
+
 use super::{ACQUIRE_TIMEOUT, FailureKind, STATEMENT_CACHE, failure_kind, shared_options};
 
 const READERS: u32 = 4;
@@ -17,6 +19,8 @@ const ROW_BUFFER: usize = 512;
 /// Size of the write-ahead log in pages (64 MB) at which a commit also copies the log into the database file. Such a
 /// commit waits for the disk three times, and all other writers wait with it, so it must be rare.
 const WAL_PAGES: &str = "16000";
+/// How long to wait while another process makes the file.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// Only the user of the server reads and writes the database.
 const PRIVATE: u32 = 0o600;
 /// What a file of the database may not allow others.
@@ -30,10 +34,23 @@ fn is_in_memory(url: &str) -> bool {
 /// Opens the connection that writes and those that read.
 pub(super) async fn connect(url: &str) -> Result<(DatabaseConnection, DatabaseConnection), DbErr> {
     keep_private(url);
-    let writer = Database::connect(options(url, 1)).await?;
+    let writer = connect_writer(url).await?;
     let reader =
         if is_in_memory(url) { writer.clone() } else { Database::connect(options(url, READERS)).await? };
     Ok((writer, reader))
+}
+
+/// Opens the connection that writes. While another process makes the file, `SQLite` does not wait for it but fails.
+async fn connect_writer(url: &str) -> Result<DatabaseConnection, DbErr> {
+    let began = instant();
+    loop {
+        match Database::connect(options(url, 1)).await {
+            Err(error) if error.to_string().contains("locked") && began.elapsed() < ACQUIRE_TIMEOUT => {
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// Opens a single connection that no other process can have beside it; `None` if another process has the database open.

@@ -94,8 +94,8 @@ impl Motion {
             }
             return fix.place;
         }
-        let plane = Plane::around(from);
-        let measured = plane.metres(fix.place);
+        let map = Plane::around(from);
+        let measured = map.metres(fix.place);
         let [mut place, mut both, mut speed] = self.later(seconds);
         let mut at = self.velocity.map(|velocity| velocity * seconds);
 
@@ -126,7 +126,7 @@ impl Motion {
             self.silent = self.silent.saturating_add(1);
         }
         (self.place, self.both, self.speed) = (place, both, speed);
-        plane.place(at)
+        map.place(at)
     }
 
     /// Whether the phone has not told a velocity for a while.

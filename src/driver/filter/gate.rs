@@ -43,9 +43,9 @@ fn limit(accuracies: [Option<f64>; 2], seconds: f64, rules: &Rules) -> f64 {
 }
 
 /// Whether a driver can have been wherever these fixes say.
-pub(super) fn agree<'a>(fixes: impl Iterator<Item = &'a Fix> + Clone, rules: &Rules) -> bool {
-    fixes.clone().enumerate().all(|(index, one)| {
-        fixes.clone().skip(index + 1).all(|other| {
+pub(super) fn agree(fixes: &[Fix], rules: &Rules) -> bool {
+    fixes.iter().enumerate().all(|(index, one)| {
+        fixes[index + 1..].iter().all(|other| {
             let metres = Plane::around(one.place).away(other.place);
             let seconds = seconds((seen_at(one) - seen_at(other)).abs());
             let accuracies = [one.accuracy, other.accuracy];
@@ -74,7 +74,9 @@ impl Filter {
         }
         let accuracy = fix.accuracy?;
         let is_worse = |known: &Known| {
-            !known.is_bare && at - known.at < SHORTLY && accuracy > COARSE.max(WORSE * known.accuracy.unwrap_or(USUAL_ACCURACY))
+            !known.is_bare
+                && at - known.at < SHORTLY
+                && accuracy > COARSE.max(WORSE * known.accuracy.unwrap_or(USUAL_ACCURACY))
         };
         (accuracy > MAX_ACCURACY || self.known.as_ref().is_some_and(is_worse)).then_some(Verdict::Inaccurate)
     }
@@ -117,10 +119,8 @@ impl Filter {
             let verdict = (accuracy > EXACT).then_some(Verdict::Held);
             return Gated { refused: verdict, speed, surprise: None };
         }
-        let surprise = known
-            .motion
-            .as_ref()
-            .map(|motion| motion.surprise(plane.metres(fix.place), accuracy, seconds));
+        let surprise =
+            known.motion.as_ref().map(|motion| motion.surprise(plane.metres(fix.place), accuracy, seconds));
         let verdict = surprise.is_some_and(|surprise| surprise > SURPRISING).then_some(Verdict::Inconsistent);
         Gated { refused: verdict, speed, surprise }
     }

@@ -134,7 +134,15 @@ impl Filter {
     pub fn recall(&mut self, place: Point, at: Time) {
         if self.known.as_ref().is_none_or(|known| known.at < at) {
             let still = Still::default();
-            self.known = Some(Known { place, measured: place, at, accuracy: None, motion: None, still, is_bare: false });
+            self.known = Some(Known {
+                place,
+                measured: place,
+                at,
+                accuracy: None,
+                motion: None,
+                still,
+                is_bare: false,
+            });
         }
     }
 
@@ -165,14 +173,21 @@ impl Filter {
             self.pending.remove(0);
         }
         self.pending.push(*fix);
-        let newest = self.pending.iter().rev().take(needed);
-        if newest.len() < needed || !gate::agree(newest, rules) {
+        let newest = self.pending.len().checked_sub(needed).map(|first| &self.pending[first..]);
+        if !newest.is_some_and(|newest| gate::agree(newest, rules)) {
             return Judgement { speed, surprise, ..refused(verdict) };
         }
         let reanchored = self.known.is_some();
         self.begin(fix);
         let uncertainty = Some(fix.accuracy.unwrap_or(USUAL_ACCURACY));
-        Judgement { source: Source::Filtered, uncertainty, reanchored, speed, surprise, ..Judgement::raw(fix) }
+        Judgement {
+            source: Source::Filtered,
+            uncertainty,
+            reanchored,
+            speed,
+            surprise,
+            ..Judgement::raw(fix)
+        }
     }
 
     /// Since when the driver stands still, if so.
@@ -225,19 +240,16 @@ impl Filter {
         };
         let accuracy = fix.accuracy.unwrap_or(USUAL_ACCURACY);
         let seconds = seconds(at - known.at);
-        let (place, uncertainty) = match &mut known.motion {
-            Some(motion) => {
-                let place = motion.update(known.place, fix, accuracy, seconds);
-                let uncertainty = motion.uncertainty();
-                if motion.is_over() {
-                    known.motion = None;
-                }
-                (place, uncertainty)
+        let (place, uncertainty) = if let Some(motion) = &mut known.motion {
+            let place = motion.update(known.place, fix, accuracy, seconds);
+            let uncertainty = motion.uncertainty();
+            if motion.is_over() {
+                known.motion = None;
             }
-            None => {
-                known.motion = Motion::of(fix, accuracy);
-                (fix.place, accuracy)
-            }
+            (place, uncertainty)
+        } else {
+            known.motion = Motion::of(fix, accuracy);
+            (fix.place, accuracy)
         };
         (known.place, known.measured, known.at, known.accuracy) = (place, fix.place, at, fix.accuracy);
         let place = known.still.settle(place, fix, uncertainty);

@@ -113,7 +113,12 @@ fn the_first_fix_waits_for_one_that_agrees() {
     let phone = || Phone { filter: Filter::default(), rules: Rules::of(TravelMode::Car, false) };
     // A bad first fix is never shown, and the next good ones are.
     assert_eq!(
-        phone().verdicts(&[fix(0.0, 5_000.0, 0.0), fix(1.0, 0.0, 0.0), fix(2.0, 10.0, 0.0), fix(3.0, 20.0, 0.0)]),
+        phone().verdicts(&[
+            fix(0.0, 5_000.0, 0.0),
+            fix(1.0, 0.0, 0.0),
+            fix(2.0, 10.0, 0.0),
+            fix(3.0, 20.0, 0.0)
+        ]),
         ["held", "held", "shown", "shown"]
     );
     // A phone that does not say how exact it is gets the benefit.
@@ -147,7 +152,12 @@ fn three_that_agree_are_right_and_what_was_shown_is_wrong() {
     let mut phone = Phone::at_home();
     // One that is wrong in between does not count.
     assert_eq!(
-        phone.verdicts(&[fix(1.0, 9_000.0, 0.0), fix(2.0, 0.0, 0.0), fix(3.0, 9_000.0, 0.0), fix(4.0, 9_000.0, 0.0)]),
+        phone.verdicts(&[
+            fix(1.0, 9_000.0, 0.0),
+            fix(2.0, 0.0, 0.0),
+            fix(3.0, 9_000.0, 0.0),
+            fix(4.0, 9_000.0, 0.0)
+        ]),
         ["teleport", "shown", "teleport", "teleport"]
     );
     let judged = phone.tell(fix(5.0, 9_010.0, 0.0));
@@ -155,7 +165,12 @@ fn three_that_agree_are_right_and_what_was_shown_is_wrong() {
     assert!(!phone.tell(fix(6.0, 9_020.0, 0.0)).reanchored);
     // Three that lead apart are no way.
     assert_eq!(
-        phone.verdicts(&[fix(7.0, 0.0, 0.0), fix(8.0, 0.0, 5_000.0), fix(9.0, 0.0, -5_000.0), fix(10.0, 0.0, 0.0)]),
+        phone.verdicts(&[
+            fix(7.0, 0.0, 0.0),
+            fix(8.0, 0.0, 5_000.0),
+            fix(9.0, 0.0, -5_000.0),
+            fix(10.0, 0.0, 0.0)
+        ]),
         ["teleport"; 4]
     );
 }

@@ -121,13 +121,13 @@ impl Network {
         let near = (-1..=1).flat_map(|row| (-1..=1).map(move |column| (middle.0 + row, middle.1 + column)));
         for road in near.filter_map(|cell| self.grid.0.get(&cell)).flatten() {
             for pair in self.line(&self.roads[*road as usize]).windows(2) {
-                let plane = Plane::around(place);
-                let line = [pair[0], pair[1]].map(|end| plane.metres(super::point(end)));
+                let map = Plane::around(place);
+                let line = [pair[0], pair[1]].map(|end| map.metres(super::point(end)));
                 let (share, away) = nearest(line[0], line[1]);
                 let (east, north) = (line[1][0] - line[0][0], line[1][1] - line[0][1]);
                 let bearing = east.atan2(north).to_degrees().rem_euclid(360.0);
                 if away <= within && best.is_none_or(|best| away < best.0) && fits(bearing) {
-                    best = Some((away, plane.place([line[0][0] + east * share, line[0][1] + north * share])));
+                    best = Some((away, map.place([line[0][0] + east * share, line[0][1] + north * share])));
                 }
             }
         }

@@ -207,7 +207,8 @@ fn tracking_etag(tracking: &Overview, eta: Option<Eta>) -> HeaderValue {
         (seen, eta) => {
             let (seq, marks) = (tracking.order.seq, erase::marks(&tracking.order));
             let (minutes, stale) = eta.map_or((0, ""), |eta| (eta.minutes, if eta.stale { "s" } else { "" }));
-            let (stops, risk) = (eta.and_then(|eta| eta.stops_before).unwrap_or(0), tracking.risk.unwrap_or("-"));
+            let (stops, risk) =
+                (eta.and_then(|eta| eta.stops_before).unwrap_or(0), tracking.risk.unwrap_or("-"));
             let (seen, passed) = (seen.unwrap_or(0), tracking.milestones.len());
             format!("\"{seq}{marks}-{seen}-{minutes}{stale}-{stops}-{passed}-{risk}\"")
         }

@@ -46,9 +46,9 @@ export const AVAILABLE = { orderId: 'string', orderNumber: 'string', pickup: 'ob
 export const UNASSIGNED = { orderId: 'string', orderNumber: 'string' };
 export const LOCATION_UPDATE = {
   orderId: 'string', driverId: 'string', latitude: 'number', longitude: 'number', 'heading?': 'number', 'speed?': 'number',
-  'accuracy?': 'number', timestamp: 'time', receivedAt: 'time', ageMs: 'count', conflated: 'count',
+  'accuracy?': 'number', source: 'string', 'uncertaintyMeters?': 'number', 'reanchored?': 'boolean', timestamp: 'time', receivedAt: 'time', ageMs: 'count', conflated: 'count',
 };
-export const ETA_UPDATE = { orderId: 'string', etaMinutes: 'count', estimatedDeliveryTime: 'time', etaLow: 'time', etaHigh: 'time', etaSource: 'string', 'remainingMeters?': 'count' };
+export const ETA_UPDATE = { orderId: 'string', etaMinutes: 'count', estimatedDeliveryTime: 'time', etaLow: 'time', etaHigh: 'time', etaSource: 'string', 'remainingMeters?': 'count', 'stopsBefore?': 'count', 'stale?': 'boolean' };
 export const ACKNOWLEDGED = { orderIds: 'array', receivedAt: 'time' };
 export const ERROR = { code: 'string', message: 'string', event: 'string' };
 export const TRACKING = {
@@ -60,6 +60,7 @@ export const TRACKING = {
   createdAt: 'time', 'paymentConfirmedAt?': 'time', 'acceptedAt?': 'time', 'readyAt?': 'time', 'assignedAt?': 'time',
   'pickedUpAt?': 'time', 'deliveredAt?': 'time', seq: 'count', 'trackingNumber?': 'string', paymentStatus: 'string',
   'cancelledAt?': 'time', 'etaLow?': 'time', 'etaHigh?': 'time', 'etaSource?': 'string', 'remainingMeters?': 'count', 'stale?': 'boolean',
+  'stopsBefore?': 'count', milestones: 'array', 'risk?': 'string',
 };
 
 /** Checks that the seqs are `from`, `from + 1`, … without a gap or a repeat. */

@@ -191,6 +191,7 @@ pub(super) struct Reader<'a> {
     pub flags: u16,
 }
 
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub(super) enum Known {
     Yes(Body),
     /// A newer version wrote it.
@@ -246,7 +247,7 @@ impl Reader<'_> {
     }
 
     fn provenance(&mut self, accuracy: Option<f64>) -> Option<Provenance> {
-        let source = self.optional(HAS_SOURCE, |reader| reader.take::<1>())?;
+        let source = self.optional(HAS_SOURCE, Self::take::<1>)?;
         let Some([source]) = source else { return Some(Provenance::raw(accuracy)) };
         // A newer version may know more sources.
         let source = Source::of_stored(source.into()).unwrap_or(Source::Filtered);

@@ -40,7 +40,11 @@ fn moved() -> Moved {
 fn frames() -> Vec<(&'static str, Body)> {
     let bare = Moved { eta: None, ..moved() };
     let provenance = Provenance::raw(None);
-    let bare = Moved { provenance, fix: Fix { heading: None, speed: Some(8.25), accuracy: None, ..bare.fix }, ..bare };
+    let bare = Moved {
+        provenance,
+        fix: Fix { heading: None, speed: Some(8.25), accuracy: None, ..bare.fix },
+        ..bare
+    };
     let eta = Eta::new(at(60_000), EtaSource::Override, at(0));
     let expected =
         Expected { order: OrderId::stored("o-1"), customer: UserId::stored("c"), driver: None, eta };
