@@ -13,6 +13,7 @@ use crate::base::health::Health;
 use crate::base::metrics::Metrics;
 use crate::cluster::Cluster;
 use crate::driver::progress::Notes;
+use crate::eta::log::EtaLog;
 use crate::driver::trail::Trail;
 use crate::driver::{Around, Drivers};
 use crate::event::bus::Bus;
@@ -31,6 +32,13 @@ const CATCH_UP: Duration = Duration::from_secs(2);
 /// All use cases. Sessions and transports share it; cheap to clone.
 #[derive(Clone)]
 pub struct App(Arc<AppParts>);
+
+/// What drivers do is written behind into these.
+pub struct Logs {
+    pub trail: Trail,
+    pub notes: Notes,
+    pub eta_log: EtaLog,
+}
 
 /// The dependencies that several use cases share.
 pub struct Infrastructure {
@@ -83,16 +91,15 @@ impl App {
     pub fn new(
         infrastructure: Infrastructure,
         orders: Orders,
-        trail: Trail,
-        notes: Notes,
+        logs: Logs,
         recovery: Recovery,
     ) -> Self {
         let Infrastructure { config, health, auth, events, bus, cluster, roads, clock, metrics, db } =
             infrastructure;
         let limits = &config.limits;
         let control = cluster.control().clone();
-        let around =
-            Around { trail, notes, bus: bus.clone(), orders: orders.clone(), roads: roads.clone(), control };
+        let Logs { trail, notes, eta_log } = logs;
+        let around = Around { trail, notes, eta_log, bus: bus.clone(), orders: orders.clone(), roads: roads.clone(), control };
         let drivers = Drivers::new(db.clone(), clock.clone(), around, &config, metrics.clone());
         let keeping =
             Keeping::new(db.clone(), clock.clone(), cluster.control().clone(), limits, metrics.clone());

@@ -62,6 +62,8 @@ pub enum Subcommand {
     Migrate(MigrateArgs),
     /// Prepare roads for `--road-network`
     Roads(RoadsArgs),
+    /// Judge the positions of a delivery again, with the same rules or with others
+    Replay(ReplayArgs),
     /// Print the `OpenAPI` document
     Openapi,
 }
@@ -118,6 +120,24 @@ pub struct BuildArgs {
     /// What the roads are for
     #[arg(long, value_enum, value_delimiter = ',', default_value = "car", value_name = "MODES")]
     pub modes: Vec<TravelMode>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ReplayArgs {
+    /// Id of the order
+    #[arg(long)]
+    pub order: String,
+    /// Something that is to be different: `filter.vmax=30`, `filter.vmaxLong=20`, `filter.mode=bike`, `filter.mocked=drop`
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
+    /// What drivers travel with
+    #[arg(long, env = "DRIVER_MODE", value_enum, default_value = "car", value_name = "MODE")]
+    pub driver_mode: TravelMode,
+    /// Print everything as JSON, as `POST /orders/{id}/replay` has it
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub database: Database,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -20,9 +20,11 @@ pub mod keeping;
 pub mod order;
 pub mod outbox;
 pub mod recovery;
+pub mod replay;
 pub mod route;
 
 pub mod driver;
+pub mod eta;
 
 pub mod tracking;
 

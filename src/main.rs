@@ -12,8 +12,12 @@ use ordercast::base::config::{Serve, check_secret};
 use ordercast::base::db::Db;
 use ordercast::base::telemetry;
 use ordercast::cli::{
-    BuildArgs, Cli, Direction, HealthArgs, MigrateArgs, RoadsArgs, RoadsCommand, Subcommand, TokenArgs,
+    BuildArgs, Cli, Direction, HealthArgs, MigrateArgs, RoadsArgs, RoadsCommand, Subcommand, TokenArgs, ReplayArgs,
 };
+use ordercast::driver::filter::Rules;
+use ordercast::driver::positions::recorded;
+use ordercast::model::OrderId;
+use ordercast::replay::Changes;
 use ordercast::route::network::Network;
 use ordercast::server::{self, ServerError};
 use ordercast::transport;
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
             Some(Subcommand::Token(args)) => print_token(&args),
             Some(Subcommand::Migrate(args)) => migrate(args).await,
             Some(Subcommand::Roads(args)) => build_roads(&args),
+            Some(Subcommand::Replay(args)) => replay(args).await,
             Some(Subcommand::Openapi) => print_openapi(),
         }
     });
@@ -205,6 +210,44 @@ fn print_token(args: &TokenArgs) -> ExitCode {
         Ok(token) => print(&token),
         Err(error) => exit_failure(&format!("cannot sign: {error}")),
     }
+}
+
+/// Judges a delivery again, and says how it went.
+async fn replay(args: ReplayArgs) -> ExitCode {
+    let url = match args.database.url() {
+        Ok(url) => url,
+        Err(line) => return exit_bad_config(&line),
+    };
+    let Ok(order) = OrderId::parse(&args.order) else {
+        return exit_bad_config("--order is not the id of an order");
+    };
+    let mut changes = Changes::none(Rules::of(args.driver_mode, false));
+    for change in &args.set {
+        let set = change.split_once('=').ok_or_else(|| "--set must be NAME=VALUE".to_owned());
+        if let Err(rule) = set.and_then(|(name, value)| changes.set(name, value)) {
+            return exit_bad_config(&rule);
+        }
+    }
+    let db = match Db::connect(&url).await {
+        Ok(db) => db,
+        Err(error) => return exit_failure(&format!("the database cannot be opened: {error}")),
+    };
+    let recorded = match recorded(&db, Clock::System.now(), &order).await {
+        Ok(recorded) => recorded,
+        Err(error) => return exit_failure(&format!("{}: {error}", order.as_str())),
+    };
+    let replayed = ordercast::replay::replay(&recorded, &changes);
+    if args.json {
+        return match serde_json::to_string_pretty(&replayed) {
+            Ok(json) => {
+                println!("{json}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => exit_failure(&error.to_string()),
+        };
+    }
+    print!("{replayed}");
+    ExitCode::SUCCESS
 }
 
 async fn migrate(args: MigrateArgs) -> ExitCode {

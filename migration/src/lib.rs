@@ -20,6 +20,7 @@ mod m0013_control;
 mod m0014_timeline;
 mod m0015_provenance;
 mod m0016_plans;
+mod m0017_shown_etas;
 
 /// All migrations, oldest first.
 pub struct Migrator;
@@ -53,6 +54,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0014_timeline::Migration),
             Box::new(m0015_provenance::Migration),
             Box::new(m0016_plans::Migration),
+            Box::new(m0017_shown_etas::Migration),
         ]
     }
 }

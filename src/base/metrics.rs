@@ -31,6 +31,7 @@ label!(CodeLabel, code);
 label!(ReasonLabel, reason);
 label!(OutcomeLabel, outcome);
 label!(VerdictLabel, verdict);
+label!(SourceLabel, source);
 
 /// One of the Redis servers, counted from 0.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -120,6 +121,8 @@ pub struct Inner {
     fixes: Vec<(&'static str, Count)>,
     fixes_in_shadow: Family<VerdictLabel, Count>,
     pub milestones: Count,
+    eta_shown: Family<SourceLabel, Count>,
+    pub eta_log_dropped: Count,
     pub notes_dropped: Count,
     pub road_segments: Gauge,
     pub road_failures: Count,
@@ -311,6 +314,8 @@ impl Metrics {
             fixes,
             fixes_in_shadow: names
                 .add("fixes_in_shadow", "What the filter would say of positions in shadow mode"),
+            eta_shown: names.add("eta_shown", "ETAs that clients were told, by what they are made of"),
+            eta_log_dropped: names.add("eta_log_dropped", "Shown ETAs that could not be written"),
             milestones: names.add("milestones", "Drivers who came to a stop, were there or left it"),
             notes_dropped: names.add("notes_dropped", "Milestones and risks that could not be written"),
             road_segments: names.add("road_segments", "Pieces of road in memory, each direction counted"),
@@ -373,6 +378,11 @@ impl Metrics {
         if let Some((_, count)) = self.fixes.iter().find(|(known, _)| *known == verdict) {
             count.inc();
         }
+    }
+
+    /// An ETA was shown.
+    pub fn eta_shown(&self, source: &'static str) {
+        self.eta_shown.get_or_create(&SourceLabel { source }).inc();
     }
 
     /// A driver's fix came, and the filter only says what it would do.

@@ -13,7 +13,8 @@ use super::Drivers;
 use super::live::{DriverState, LiveDriver};
 use super::plan::{Leg, Times, arrivals};
 use crate::base::clock::Time;
-use crate::model::{EtaChange, LiveEvent, Point, UserId};
+use crate::eta::log::Cause;
+use crate::model::{EtaChange, Point, UserId};
 use crate::route::Route;
 use crate::route::line::OnRoute;
 
@@ -222,7 +223,7 @@ impl Drivers {
         state.follow(place);
         // Under the driver's lock, so that no durable event comes in between: see `Live::apply`.
         for change in state.settle(&driver.id, place, &self.times, now) {
-            self.bus.publish(&LiveEvent::Eta(change));
+            self.tell_eta(&change, Cause::Fix);
         }
     }
 }

@@ -62,6 +62,10 @@ impl Filtering {
         Self { mode: routing.gps_filter, rules: Rules::of(routing.driver_mode, drop) }
     }
 
+    pub const fn rules(&self) -> Rules {
+        self.rules
+    }
+
     /// Whether clients see what the filter says.
     pub fn is_on(&self) -> bool {
         self.mode == GpsFilter::On

@@ -165,15 +165,16 @@ impl Live {
         Self { shards: Default::default(), hasher: RandomState::new(), clock, burst, times }
     }
 
-    /// Builds the state from all orders that drivers carry.
+    /// Builds the state from all orders that drivers carry. Returns the ETAs that are shown from now on.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn load(&self, db: &Db) -> Result<(), Refusal> {
+    pub(super) async fn load(&self, db: &Db) -> Result<Vec<EtaChange>, Refusal> {
+        let mut changes = Vec::new();
         let mut after: Option<OrderId> = None;
         loop {
             let page = read::with_drivers(db.reader(), after.as_ref(), LOAD_PAGE).await?;
-            let Some(last) = page.last() else { return Ok(()) };
+            let Some(last) = page.last() else { return Ok(changes) };
             after = Some(last.id.clone());
             for order in &page {
                 let Some(driver) = &order.driver else { continue };
@@ -191,7 +192,7 @@ impl Live {
                 {
                     let mut state = driver.state();
                     put_order(&mut state, order, &history, now);
-                    self.settle(&driver, &mut state, now);
+                    changes.extend(self.settle(&driver, &mut state, now));
                 }
                 if let Some(watched) = progress::watched(db.reader(), &order.id).await? {
                     self.promised(&driver.id, &order.id, watched);
@@ -520,7 +521,10 @@ fn eta_of(
     }
     let eta = match order.estimated_delivery_time {
         Some(at) => Some(Eta::overridden(at, now)),
-        None => carried.iter().find(|carried| *carried.id() == order.id)?.eta,
+        None => {
+            let carried = carried.iter().find(|carried| *carried.id() == order.id)?;
+            carried.told.or(carried.eta)
+        }
     };
     eta.map(|eta| eta.as_of(now, position.map(|(_, seen_at)| seen_at)))
 }

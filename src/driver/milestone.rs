@@ -4,7 +4,7 @@ use super::judge::Judged;
 use crate::base::clock::Time;
 use crate::model::plane::Plane;
 use crate::model::told::Milestone;
-use crate::model::{Point, StopKind};
+use crate::model::{Fix, Order, Point, StopKind, straight};
 
 /// A driver who is on the way to a stop and closer than this, by road if that is known, in metres, or in seconds, is arriving.
 const ARRIVING: f64 = 400.0;
@@ -29,14 +29,14 @@ struct AtStop {
 
 /// What is known of a driver at both stops of an order.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Progress {
+pub struct Progress {
     pickup: AtStop,
     dropoff: AtStop,
 }
 
 /// Something that has just happened.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Reached {
+pub struct Reached {
     pub stop: StopKind,
     pub milestone: Milestone,
     pub at: Time,
@@ -47,7 +47,7 @@ pub(super) struct Reached {
 
 /// One fix, as seen from a stop.
 #[derive(Clone, Copy)]
-pub(super) struct Step {
+pub struct Step {
     pub at: Time,
     /// Where the driver was before, if that is known.
     pub from: Option<Point>,
@@ -59,7 +59,7 @@ pub(super) struct Step {
 }
 
 impl Step {
-    pub fn of(judged: &Judged, at: Time, from: Option<Point>) -> Self {
+    pub(super) fn of(judged: &Judged, at: Time, from: Option<Point>) -> Self {
         let uncertainty = judged.judgement.uncertainty.unwrap_or_default();
         Self { at, from, to: judged.judgement.place, speed: judged.fix.speed, uncertainty }
     }
@@ -121,6 +121,25 @@ impl Progress {
         Milestone::ALL.into_iter().enumerate().filter(move |(index, _)| now[*index] && !before[*index]).map(
             move |(index, milestone)| Reached { stop, milestone, at, distance, evidence: evidence[index] },
         )
+    }
+}
+
+impl Progress {
+    /// What would have been told of a fix of an order's driver, who is there: first at the chef's, then at the door.
+    pub fn replay(&mut self, order: &Order, fix: &Fix, to: Point, uncertainty: Option<f64>, from: Option<Point>) -> Vec<Reached> {
+        let chef = order.chef.latitude.zip(order.chef.longitude);
+        let chef = chef.map(|(latitude, longitude)| Point::stored(latitude, longitude));
+        let is_at_chef = chef.is_some() && !self.pickup.told[1];
+        let at = fix.recorded_at.min(fix.received_at);
+        let step = Step { at, from, to, speed: fix.speed, uncertainty: uncertainty.unwrap_or_default() };
+        let mut all = Vec::new();
+        for (kind, place) in [(StopKind::Pickup, chef), (StopKind::Dropoff, order.known_destination())] {
+            let Some(place) = place else { continue };
+            let goes_there = (kind == StopKind::Pickup) == is_at_chef;
+            let way = goes_there.then(|| straight(to, place));
+            all.extend(self.step(kind, place, &step, way));
+        }
+        all
     }
 }
 

@@ -6,7 +6,7 @@ pub mod filter;
 mod homes;
 mod judge;
 pub mod live;
-mod milestone;
+pub mod milestone;
 mod override_eta;
 pub mod plan;
 pub mod planning;
@@ -27,7 +27,7 @@ use self::course::Asks;
 use self::judge::Filtering;
 use self::live::{Live, LiveDriver};
 use self::plan::Times;
-use self::progress::Notes;
+use self::progress::{Note, Notes};
 use self::trail::Trail;
 use crate::base::clock::Clock;
 use crate::base::config::Serve;
@@ -35,8 +35,9 @@ use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
 use crate::cluster::control::Control;
+use crate::eta::log::{Cause, EtaLog};
 use crate::event::bus::Bus;
-use crate::model::{Eta, EventKind, Forecast, LiveEvent, Order, OrderEvent, UserId};
+use crate::model::{Eta, EtaChange, EventKind, OrderStatus, Forecast, LiveEvent, Order, OrderEvent, UserId};
 use crate::order::{Orders, read as read_order};
 use crate::route::Roads;
 
@@ -49,6 +50,7 @@ pub struct Drivers {
     live: Arc<Live>,
     trail: Trail,
     notes: Notes,
+    eta_log: EtaLog,
     bus: Bus,
     orders: Orders,
     roads: Roads,
@@ -63,6 +65,7 @@ pub struct Drivers {
 pub struct Around {
     pub trail: Trail,
     pub notes: Notes,
+    pub eta_log: EtaLog,
     pub bus: Bus,
     pub orders: Orders,
     pub roads: Roads,
@@ -85,7 +88,7 @@ struct ReportLimits {
 impl Drivers {
     #[must_use]
     pub fn new(db: Db, clock: Clock, around: Around, settings: &Serve, metrics: Metrics) -> Self {
-        let Around { trail, notes, bus, orders, roads, control } = around;
+        let Around { trail, notes, eta_log, bus, orders, roads, control } = around;
         let filtering = Filtering::new(&settings.routing);
         let limits = &settings.limits;
         let limits = ReportLimits {
@@ -103,6 +106,7 @@ impl Drivers {
             live,
             trail,
             notes,
+            eta_log,
             bus,
             orders,
             roads,
@@ -119,7 +123,16 @@ impl Drivers {
     /// # Errors
     /// Those of the database.
     pub async fn load(&self) -> Result<(), Refusal> {
-        self.live.load(&self.db).await
+        for change in self.live.load(&self.db).await? {
+            self.eta_log.shown(&change, Cause::Plan);
+        }
+        Ok(())
+    }
+
+    /// Tells of an ETA. This is the only way out for one that is computed: each is kept, to be held against the arrival.
+    fn tell_eta(&self, change: &EtaChange, cause: Cause) {
+        self.eta_log.shown(change, cause);
+        self.bus.publish(&LiveEvent::Eta(change.clone()));
     }
 
     /// Builds it anew, because the database has gone back.
@@ -157,9 +170,17 @@ impl Drivers {
         }
         let assigned = event.order.driver.clone().filter(|_| event.kind == EventKind::Assigned);
         let order = event.order.id.clone();
+        let delivered_at = (event.order.status == OrderStatus::Delivered
+            && event.previous_status != OrderStatus::Delivered)
+            .then_some(event.at);
         let driver = event.order.driver.as_ref().and_then(|driver| self.live.get(&driver.id));
         let is_alone = !self.bus.has_others();
-        self.live.apply(event, is_alone, deliver, |change| self.bus.publish(&LiveEvent::Eta(change)));
+        self.live.apply(event, is_alone, deliver, |change| self.tell_eta(&change, Cause::Plan));
+        if let Some(at) = delivered_at
+            && driver.as_ref().is_some_and(|driver| is_alone || driver.state().homes.is_here())
+        {
+            self.notes.push(Note::Arrived { order: order.clone(), at });
+        }
         if let Some(driver) = assigned {
             match progress::watched(self.db.reader(), &order).await {
                 Ok(Some(watched)) => self.live.promised(&driver.id, &order, watched),

@@ -4,6 +4,7 @@ use super::Drivers;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
 use crate::base::spawn::uninterrupted;
+use crate::eta::log::Cause;
 use crate::model::{Action, EtaChange, LiveEvent, Order, OrderId, Principal, status};
 use crate::order::read;
 
@@ -25,6 +26,7 @@ impl Drivers {
         uninterrupted(async move {
             let order = drivers.orders.change(&id, &who, Action::OverrideEta { at }.at(expected_seq)).await?;
             if let Some(change) = drivers.live.override_eta(&order, drivers.clock.now()) {
+                drivers.eta_log.shown(&change, Cause::Hand);
                 // Other nodes are told by the control log.
                 drivers.bus.tell(&LiveEvent::Eta(change));
             }

@@ -14,6 +14,7 @@ use crate::base::clock::Time;
 use crate::base::error::Refusal;
 use crate::base::spawn::uninterrupted;
 use crate::cluster::control::Notice;
+use crate::eta::log::Cause;
 use crate::model::access::staff_only;
 use crate::model::told::{Told, What};
 use crate::model::{Action, Audience, LiveEvent, Order, OrderId, Principal, Role, StopKind, UserId};
@@ -174,7 +175,7 @@ impl Drivers {
             self.ask_routes(&driver, &mut state, now);
             let is_home = !self.bus.has_others() || state.homes.is_here();
             for change in changes.into_iter().filter(|_| is_home) {
-                self.bus.publish(&LiveEvent::Eta(change));
+                self.tell_eta(&change, Cause::Plan);
             }
             if let Ok(data) = serde_json::value::to_raw_value(&state.plan(id)) {
                 let to = vec![Audience::Party(Role::Driver, id.clone()), Audience::Role(Role::Admin)];
@@ -217,7 +218,7 @@ impl Drivers {
         let changes = self.live.settle(&driver, &mut state, self.clock.now());
         let is_home = !self.bus.has_others() || state.homes.is_here();
         for change in changes.into_iter().filter(|_| is_home) {
-            self.bus.publish(&LiveEvent::Eta(change));
+            self.tell_eta(&change, Cause::Plan);
         }
     }
 }

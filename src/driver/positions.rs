@@ -2,22 +2,29 @@
 
 use entity::driver_assignment as assignment;
 use entity::position_trail::{self as trail, Column};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use chrono::TimeDelta;
 
 use super::Drivers;
+use super::filter::Rules;
 use crate::base::clock::Time;
+use crate::base::db::Db;
 use crate::base::error::Refusal;
+use crate::eta::log::{self, Shown};
 use crate::model::access::only_staff;
 use crate::model::status::is_final;
-use crate::model::{Fix, Order, OrderId, PastStatus, Point, Principal, Provenance, Source, UserId, Verdict};
+use crate::model::{Fix, Order, OrderId, Point, Principal, Provenance, Source, UserId, Verdict};
 use crate::order::read;
 
 /// A fix may arrive so long after it was measured, if the phone was offline.
 const LATE: TimeDelta = TimeDelta::hours(1);
 /// Nodes write their fixes in groups, so ids are in the order of receipt only to this.
 const MARGIN: TimeDelta = TimeDelta::seconds(60);
+/// How far back before an assignment a replay begins, and the most fixes and ETAs of one.
+const LEAD_IN: TimeDelta = TimeDelta::minutes(30);
+const REPLAYED: u64 = 20_000;
+const SHOWN_ETAS: u64 = 2_000;
 
 /// A fix of the trail.
 #[derive(Clone, Debug)]
@@ -52,6 +59,16 @@ struct Stretch {
     to: Time,
 }
 
+/// What was kept of a delivery.
+pub struct Recorded {
+    pub order: Order,
+    /// Those of its drivers while they had it, each with `true`. Before them, with `false`, those of half an hour before, so that a
+    /// filter knows what it knew then.
+    pub fixes: Vec<(Kept, bool)>,
+    pub etas: Vec<Shown>,
+    pub arrived_at: Option<Time>,
+}
+
 impl Drivers {
     /// Fixes of an order's drivers, as they were kept, for staff. At most `limit`; there may be more if there are as many.
     ///
@@ -67,76 +84,116 @@ impl Drivers {
         only_staff(who)?;
         let db = self.db.reader();
         let (order, _) = read::order(db, id, who).await?;
-        let history = read::history(db, &order).await?;
         let mut kept: Vec<Kept> = Vec::new();
-        for stretch in self.stretches(&order, &history).await? {
+        for stretch in stretches(db, &order, self.clock.now()).await? {
             let left = limit.saturating_sub(kept.len() as u64);
             if left > 0 {
-                kept.extend(self.fixes_of(&stretch, span, left).await?);
+                kept.extend(fixes_of(db, &stretch, span, left).await?);
             }
         }
         Ok(kept)
     }
 
-    /// Who carried the order when, the first one first.
-    async fn stretches(&self, order: &Order, history: &[PastStatus]) -> Result<Vec<Stretch>, Refusal> {
-        let rows = assignment::Entity::find()
-            .filter(assignment::Column::OrderId.eq(order.id.as_str()))
-            .order_by_asc(assignment::Column::Seq)
-            .all(self.db.reader())
-            .await?;
-        let over = is_final(order.status).then(|| history.last().map_or(order.updated_at, |last| last.at));
-        let end = over.unwrap_or_else(|| self.clock.now());
-        let stretch = |row: assignment::Model| Stretch {
-            driver: UserId::stored(&row.driver_id),
-            from: row.assigned_at,
-            to: row.ended_at.unwrap_or(end).min(end),
-        };
-        Ok(rows.into_iter().map(stretch).collect())
+    /// What was kept of a delivery, for staff.
+    ///
+    /// # Errors
+    /// As [`Drivers::positions`].
+    pub async fn recorded(&self, id: &OrderId, who: &Principal) -> Result<Recorded, Refusal> {
+        only_staff(who)?;
+        recorded(&self.db, self.clock.now(), id).await
     }
 
-    async fn fixes_of(&self, stretch: &Stretch, span: Span, limit: u64) -> Result<Vec<Kept>, Refusal> {
-        let from = span.from.map_or(stretch.from, |from| from.max(stretch.from));
-        let to = span.to.map_or(stretch.to, |to| to.min(stretch.to));
-        if from > to {
-            return Ok(Vec::new());
-        }
-        let first = self.first_since(from - MARGIN).await?.max(span.after + 1);
-        let end = self.first_since(to + LATE).await?;
-        let rows = trail::Entity::find()
-            .filter(Column::Id.between(first, end))
-            .filter(Column::DriverId.eq(stretch.driver.as_str()))
-            .filter(Column::RecordedAt.between(from, to))
+    /// How this server judges positions.
+    #[must_use]
+    pub const fn rules(&self) -> Rules {
+        self.filtering.rules()
+    }
+}
+
+/// What was kept of a delivery.
+///
+/// # Errors
+/// [`Refusal::NotFound`]; those of the database.
+pub async fn recorded(db: &Db, now: Time, id: &OrderId) -> Result<Recorded, Refusal> {
+    let db = db.reader();
+    let order = read::load(db, id).await?.ok_or(Refusal::NotFound("order"))?;
+    let mut fixes = Vec::new();
+    for stretch in stretches(db, &order, now).await? {
+        let before = Stretch { driver: stretch.driver.clone(), from: stretch.from - LEAD_IN, to: stretch.from };
+        let known = fixes_of(db, &before, Span::default(), REPLAYED).await?;
+        fixes.extend(known.into_iter().map(|kept| (kept, false)));
+        let of_order = fixes_of(db, &stretch, Span::default(), REPLAYED).await?;
+        fixes.extend(of_order.into_iter().map(|kept| (kept, true)));
+    }
+    let etas = log::of_order(db, id, 0, SHOWN_ETAS).await?.into_iter().map(|(_, shown)| shown).collect();
+    let arrived_at = log::outcome(db, id).await?.map(|(at, _)| at);
+    Ok(Recorded { order, fixes, etas, arrived_at })
+}
+
+/// Who carried an order when, the first one first.
+async fn stretches(db: &impl ConnectionTrait, order: &Order, now: Time) -> Result<Vec<Stretch>, Refusal> {
+    let history = read::history(db, order).await?;
+    let rows = assignment::Entity::find()
+        .filter(assignment::Column::OrderId.eq(order.id.as_str()))
+        .order_by_asc(assignment::Column::Seq)
+        .all(db)
+        .await?;
+    let over = is_final(order.status).then(|| history.last().map_or(order.updated_at, |last| last.at));
+    let end = over.unwrap_or(now);
+    let stretch = |row: assignment::Model| Stretch {
+        driver: UserId::stored(&row.driver_id),
+        from: row.assigned_at,
+        to: row.ended_at.unwrap_or(end).min(end),
+    };
+    Ok(rows.into_iter().map(stretch).collect())
+}
+
+async fn fixes_of(
+    db: &impl ConnectionTrait,
+    stretch: &Stretch,
+    span: Span,
+    limit: u64,
+) -> Result<Vec<Kept>, Refusal> {
+    let from = span.from.map_or(stretch.from, |from| from.max(stretch.from));
+    let to = span.to.map_or(stretch.to, |to| to.min(stretch.to));
+    if from > to {
+        return Ok(Vec::new());
+    }
+    let first = first_since(db, from - MARGIN).await?.max(span.after + 1);
+    let end = first_since(db, to + LATE).await?;
+    let rows = trail::Entity::find()
+        .filter(Column::Id.between(first, end))
+        .filter(Column::DriverId.eq(stretch.driver.as_str()))
+        .filter(Column::RecordedAt.between(from, to))
+        .order_by_asc(Column::Id)
+        .limit(limit)
+        .all(db)
+        .await?;
+    Ok(rows.iter().map(kept).collect())
+}
+
+/// The id of the first fix that was received at this time or later; one more than the last id if there is none. The trail has
+/// no index on times, but its ids rise with them.
+async fn first_since(db: &impl ConnectionTrait, at: Time) -> Result<i64, Refusal> {
+    let newest = trail::Entity::find().order_by_desc(Column::Id).one(db).await?;
+    let (mut low, mut high) = (0, newest.map_or(0, |row| row.id) + 1);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let next: Option<(i64, Time)> = trail::Entity::find()
+            .select_only()
+            .columns([Column::Id, Column::ReceivedAt])
+            .filter(Column::Id.gte(middle))
             .order_by_asc(Column::Id)
-            .limit(limit)
-            .all(self.db.reader())
+            .limit(1)
+            .into_tuple()
+            .one(db)
             .await?;
-        Ok(rows.iter().map(kept).collect())
-    }
-
-    /// The id of the first fix that was received at this time or later; one more than the last id if there is none. The trail has
-    /// no index on times, but its ids rise with them.
-    async fn first_since(&self, at: Time) -> Result<i64, Refusal> {
-        let newest = trail::Entity::find().order_by_desc(Column::Id).one(self.db.reader()).await?;
-        let (mut low, mut high) = (0, newest.map_or(0, |row| row.id) + 1);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let next: Option<(i64, Time)> = trail::Entity::find()
-                .select_only()
-                .columns([Column::Id, Column::ReceivedAt])
-                .filter(Column::Id.gte(middle))
-                .order_by_asc(Column::Id)
-                .limit(1)
-                .into_tuple()
-                .one(self.db.reader())
-                .await?;
-            match next {
-                Some((id, received_at)) if received_at < at => low = id + 1,
-                _ => high = middle,
-            }
+        match next {
+            Some((id, received_at)) if received_at < at => low = id + 1,
+            _ => high = middle,
         }
-        Ok(low)
     }
+    Ok(low)
 }
 
 fn kept(row: &trail::Model) -> Kept {

@@ -1,7 +1,8 @@
 //! Milestones and risks on their way to the database and to the clients of all nodes. They have no seq: a row says that they
 //! happened, and each is told once.
 
-use entity::{order_milestone as milestone, order_risk as risk};
+use entity::{eta_outcome as outcome, order_milestone as milestone, order_risk as risk};
+use chrono::TimeDelta;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, Set};
 use serde::Serialize;
@@ -17,13 +18,15 @@ use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
 use crate::cluster::control::{Control, Notice};
-use crate::model::told::{Told, What};
-use crate::model::{Audience, Eta, Order, OrderId, PastMilestone, Role};
+use crate::model::told::{Milestone, Told, What};
+use crate::model::{Audience, Eta, Order, OrderId, PastMilestone, Role, StopKind};
 
 /// Notes that wait to be written. Further ones are dropped and counted.
 const QUEUE: usize = 4_096;
 /// Written together.
 const BATCH: usize = 100;
+/// A driver who was at the door so long before the order was called delivered arrived then.
+const PRESSED_LATE: TimeDelta = TimeDelta::minutes(10);
 /// How long to wait while the database does not answer.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -31,6 +34,8 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(super) enum Note {
     Reached { order: OrderId, reached: Reached, told: Told },
+    /// The order was delivered then.
+    Arrived { order: OrderId, at: Time },
     Risk { order: OrderId, watched: Watched, reason: Option<&'static str>, at: Time, told: Option<Told> },
 }
 
@@ -217,6 +222,25 @@ async fn write_one(tx: &DatabaseTransaction, note: &Note) -> Result<Option<Told>
             let insert = milestone::Entity::insert(row).on_conflict(once);
             let written = insert.exec_without_returning(tx).await?;
             Ok((written > 0).then(|| told.clone()))
+        }
+        Note::Arrived { order, at } => {
+            let seen = milestone::Entity::find_by_id((
+                order.to_string(),
+                StopKind::Dropoff.as_str().to_owned(),
+                Milestone::Arrived.as_str().to_owned(),
+            ));
+            let seen = seen.one(tx).await?.map(|row| row.at);
+            // Who was at the door long before has been elsewhere since, or nobody pressed the button.
+            let seen = seen.filter(|seen| *seen <= *at && *at - *seen <= PRESSED_LATE);
+            let row = outcome::ActiveModel {
+                order_id: Set(order.to_string()),
+                arrived_at: Set(seen.unwrap_or(*at)),
+                delivered_at: Set(*at),
+                evidence: Set(if seen.is_some() { "milestone" } else { "status" }.to_owned()),
+            };
+            let once = OnConflict::column(outcome::Column::OrderId).do_nothing().to_owned();
+            outcome::Entity::insert(row).on_conflict(once).exec_without_returning(tx).await?;
+            Ok(None)
         }
         Note::Risk { order, watched, reason, at, told } => {
             use risk::Column;

@@ -6,6 +6,8 @@ use sea_orm::{ConnectionTrait, EntityTrait};
 use super::{Drivers, progress};
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
+use crate::eta::log::{self, Shown};
+use crate::eta::report::{self, GroupBy, Item};
 use crate::event::bus::Remote;
 use crate::model::status::is_final;
 use crate::model::{Order, OrderId, Overview, PastMilestone, Point, Principal, UserId};
@@ -37,6 +39,31 @@ impl Drivers {
         let db = self.db.reader();
         let risk = progress::watched(db, &order.id).await?.map(|watched| watched.risk.as_str());
         Ok((progress::milestones(db, &order.id).await?, risk))
+    }
+
+    /// Up to `limit` ETAs of an order that were shown, each with its id, after the one with this id; and when it arrived, if it has,
+    /// with what shows it.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] if the order does not exist or the caller may not see it; those of the database.
+    pub async fn shown_etas(
+        &self,
+        id: &OrderId,
+        who: &Principal,
+        after: i64,
+        limit: u64,
+    ) -> Result<(Vec<(i64, Shown)>, Option<(Time, String)>), Refusal> {
+        let db = self.db.reader();
+        let (order, _) = read::order(db, id, who).await?;
+        Ok((log::of_order(db, &order.id, after, limit).await?, log::outcome(db, &order.id).await?))
+    }
+
+    /// How good ETAs were of orders that were delivered in a time.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn accuracy(&self, from: Time, to: Time, by: GroupBy) -> Result<Vec<Item>, Refusal> {
+        report::report(self.db.reader(), from, to, by).await
     }
 
     /// Brings the live state of an order up to what other nodes know, unless it is kept so anyhow because somebody here listens

@@ -15,6 +15,7 @@ use super::progress::Note;
 use super::trail::TrailPoint;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
+use crate::eta::log::Cause;
 use crate::model::{Fix, LiveEvent, Location, LocationReport, OrderId, Point, StopKind, Verdict, straight};
 
 /// The result of an accepted report.
@@ -284,7 +285,7 @@ impl Drivers {
                 driver: driver.id.clone(),
                 fix: shown,
                 provenance,
-                last_eta: carried.eta,
+                last_eta: carried.told.or(carried.eta),
                 accepted,
             }));
         }
@@ -304,7 +305,7 @@ impl Drivers {
         self.ask_routes(driver, state, now);
         events.iter().for_each(|event| self.bus.publish(event));
         for change in etas {
-            self.bus.publish(&LiveEvent::Eta(change));
+            self.tell_eta(&change, Cause::Fix);
         }
         ReportOutcome { orders, received_at: now, verdict }
     }

@@ -14,6 +14,7 @@ use super::progress::{Note, parties};
 use super::read::stored_position;
 use super::risk::Signs;
 use crate::base::clock::{Time, rfc3339};
+use crate::eta::log::Cause;
 use crate::model::told::{Told, What};
 use crate::model::{Audience, EtaChange, LiveEvent, Order, OrderId, OrderStatus, Role};
 
@@ -85,7 +86,7 @@ impl Drivers {
         let order = &carried.about.order;
         let (order, customer) = (order.id.clone(), order.customer.id.clone());
         let driver = Some(driver.id.clone());
-        self.bus.publish(&LiveEvent::Eta(EtaChange { order, customer, driver, eta }));
+        self.tell_eta(&EtaChange { order, customer, driver, eta }, Cause::Clock);
     }
 
     fn look_at_risk(&self, state: &mut DriverState, index: usize, is_silent: bool, now: Time) {

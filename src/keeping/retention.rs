@@ -2,7 +2,7 @@
 //! own and pauses between them, so that changes of orders do not wait for it.
 
 use entity::{
-    driver_assignment, order, order_event, order_item, order_milestone, order_risk, order_service_call,
+    driver_assignment, eta_outcome, eta_shown, order, order_event, order_item, order_milestone, order_risk, order_service_call,
     outbox_cursor, status_history, tracking_session,
 };
 use sea_orm::sea_query::{LockBehavior, LockType};
@@ -122,6 +122,8 @@ async fn delete(tx: &DatabaseTransaction, ids: &[&str]) -> Result<(), Refusal> {
         tracking_session.OrderId,
         order_service_call.OrderId,
         order_milestone.OrderId,
+        eta_shown.OrderId,
+        eta_outcome.OrderId,
         order_risk.OrderId,
         order.Id
     );

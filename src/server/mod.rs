@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use self::control::Poller;
 use self::drain::Drain;
-use crate::app::{App, Infrastructure};
+use crate::app::{App, Infrastructure, Logs};
 use crate::auth::Auth;
 use crate::base::clock::Clock;
 use crate::base::config::{Origins, Serve};
@@ -31,6 +31,7 @@ use crate::cluster::{Cluster, Membership};
 use crate::dialect::Dialect;
 use crate::dialect::realtime::REQUESTS;
 use crate::driver::progress::{Notes, NotesWriter};
+use crate::eta::log::{EtaLog, EtaLogWriter};
 use crate::driver::trail::{Trail, TrailWriter};
 use crate::event::bus::Bus;
 use crate::event::relay::{self, Relay};
@@ -103,6 +104,7 @@ struct Background {
     commits: Commits,
     trail: TrailWriter,
     notes: NotesWriter,
+    eta_log: EtaLogWriter,
     recovery: RecoveryWorker,
     membership: Membership,
     control_head: i64,
@@ -142,6 +144,7 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
     );
     let (trail, trail_writer) = Trail::new(db.clone(), clock.clone(), &limits, metrics.clone());
     let (notes, notes_writer) = Notes::new(db.clone(), control.clone(), metrics.clone());
+    let (eta_log, eta_log_writer) = EtaLog::new(db.clone(), clock.clone(), &config.routing, metrics.clone());
     let orders = Orders::new(
         db.clone(),
         clock.clone(),
@@ -168,12 +171,12 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
     let roads = Roads::new(&config.routing, metrics.clone());
     let infrastructure =
         Infrastructure { config, health, auth, events, bus, cluster, roads, clock, metrics, db: db.clone() };
-    let app = App::new(infrastructure, orders, trail, notes, recovery);
+    let app = App::new(infrastructure, orders, Logs { trail, notes, eta_log }, recovery);
     app.drivers.load().await.map_err(ServerError::Start)?;
     app.load_revocations().await.map_err(ServerError::Start)?;
-    let (trail, notes, recovery) = (trail_writer, notes_writer, recovery_work);
+    let (trail, notes, recovery, eta_log) = (trail_writer, notes_writer, recovery_work, eta_log_writer);
     let background =
-        Background { db, relay, commits, trail, notes, recovery, membership, control_head, order_service };
+        Background { db, relay, commits, trail, notes, eta_log, recovery, membership, control_head, order_service };
     Ok((app, background))
 }
 
@@ -203,6 +206,7 @@ impl Background {
         }
         tasks.supervise("writer", self.commits.run(end.clone()));
         tasks.supervise("trail", self.trail.run(end.clone()));
+        tasks.supervise("shown ETAs", self.eta_log.run(end.clone()));
         tasks.supervise("milestones", self.notes.run(end.clone()));
         tasks.supervise("watch", app.drivers.clone().watch(end.clone()));
         tasks.supervise("sessions", self.recovery.run(end.clone()));

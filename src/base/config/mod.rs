@@ -126,6 +126,9 @@ pub struct Routing {
     /// How long a kitchen takes from accepted to ready, unless it says when it is ready
     #[arg(long, env = "PREP_MINUTES", default_value_t = 15, value_name = "MINUTES")]
     pub prep_minutes: u32,
+    /// How long each ETA that was shown is kept, to be held against the arrival
+    #[arg(long, env = "ETA_RETENTION_DAYS", default_value_t = 30, value_name = "DAYS")]
+    pub eta_retention_days: u32,
     /// A route is looked for anew after so long, because traffic and the driver may have changed their minds
     #[arg(long, env = "ROUTE_AGE_SECONDS", default_value_t = 60, value_name = "SECONDS")]
     pub route_age_seconds: u32,

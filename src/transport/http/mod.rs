@@ -1,5 +1,6 @@
 //! REST: one file per resource. This file joins them and adds what all requests share.
 
+mod accuracy;
 pub mod admin;
 pub mod admission;
 mod api_v1;
@@ -15,6 +16,7 @@ mod orders_track;
 pub mod page;
 mod plans;
 mod positions;
+mod replays;
 mod routes;
 mod tracking;
 
@@ -85,6 +87,9 @@ fn api() -> OpenApiRouter<Site> {
         .routes(routes!(orders::events))
         .routes(routes!(plans::get, plans::set))
         .routes(routes!(plans::prep))
+        .routes(routes!(replays::run))
+        .routes(routes!(accuracy::history))
+        .routes(routes!(accuracy::stats))
         .routes(routes!(positions::list))
         .routes(routes!(positions::why))
         .routes(routes!(order_changes::change_status))

@@ -1,0 +1,201 @@
+//! How good ETAs were.
+
+use axum::Json;
+use axum::extract::State;
+use chrono::TimeDelta;
+use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
+use utoipa::{IntoParams, ToSchema};
+
+use super::extract::{Caller, OrderPath, Query};
+use super::orders::page_size;
+use crate::base::clock::{Time, rfc3339, wire_option};
+use crate::base::error::Refusal;
+use crate::eta::log::Shown;
+use crate::eta::report::{GroupBy, Item};
+use crate::model::access::only_staff;
+use crate::transport::site::Site;
+
+/// The longest time of one report.
+const LONGEST: TimeDelta = TimeDelta::days(92);
+
+/// Which page.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PageQuery {
+    /// `next` of the page before
+    #[param(minimum = 0)]
+    after: Option<i64>,
+    /// ETAs in one answer
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u32>,
+}
+
+/// The ETAs of an order that were shown, in their order.
+#[skip_serializing_none]
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct History {
+    items: Vec<ShownEta>,
+    /// When it arrived, once it has
+    arrived_at: Option<String>,
+    /// `milestone`: the driver was seen at the door; `status`: only the status says so
+    evidence: Option<String>,
+    /// `after` of the next page, if there may be more
+    next: Option<i64>,
+}
+
+/// An ETA that was shown.
+#[skip_serializing_none]
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ShownEta {
+    /// When it was shown first
+    at: String,
+    estimated_delivery_time: String,
+    eta_low: String,
+    eta_high: String,
+    eta_source: String,
+    /// What made it change: `fix` (a position), `plan` (stops, kitchen, status), `clock`, `hand`
+    cause: String,
+    remaining_meters: Option<i64>,
+    stops_before: Option<i32>,
+    stale: Option<bool>,
+    /// How much later the order arrived, once it has
+    error_seconds: Option<i64>,
+}
+
+impl ShownEta {
+    fn new(shown: Shown, arrived_at: Option<Time>) -> Self {
+        Self {
+            at: rfc3339(shown.at),
+            estimated_delivery_time: rfc3339(shown.eta_at),
+            eta_low: rfc3339(shown.low),
+            eta_high: rfc3339(shown.high),
+            eta_source: shown.source,
+            cause: shown.cause,
+            remaining_meters: shown.metres,
+            stops_before: shown.stops_before,
+            stale: shown.stale.then_some(true),
+            error_seconds: arrived_at.map(|arrived_at| (arrived_at - shown.eta_at).num_seconds()),
+        }
+    }
+}
+
+/// Each ETA of the order that was shown
+#[utoipa::path(
+    get, path = "/orders/{id}/eta/history", tag = "orders", security(("bearer" = [])),
+    params(("id" = String, Path, description = "Order id"), PageQuery),
+    responses((status = 200, body = History))
+)]
+pub(super) async fn history(
+    State(site): State<Site>,
+    Caller(who): Caller,
+    OrderPath(id): OrderPath,
+    Query(page): Query<PageQuery>,
+) -> Result<Json<History>, Refusal> {
+    let app = &site.app;
+    let limit = page_size(page.limit, app.config.limits.page_limit_max)?;
+    let after = page.after.unwrap_or(0);
+    if after < 0 {
+        return Err(Refusal::invalid("after", "must not be negative"));
+    }
+    let (shown, outcome) = app.drivers.shown_etas(&id, &who, after, limit.into()).await?;
+    let next = shown.last().filter(|_| shown.len() >= limit as usize).map(|(id, _)| *id);
+    let arrived_at = outcome.as_ref().map(|(at, _)| *at);
+    let items = shown.into_iter().map(|(_, shown)| ShownEta::new(shown, arrived_at)).collect();
+    let (arrived_at, evidence) = outcome.map(|(at, evidence)| (rfc3339(at), evidence)).unzip();
+    Ok(Json(History { items, arrived_at, evidence, next }))
+}
+
+/// Of which time, and how it is grouped.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Wanted {
+    /// Orders delivered after this time [default: a day before `to`]
+    #[serde(default, with = "wire_option")]
+    #[param(value_type = Option<String>, format = DateTime)]
+    from: Option<Time>,
+    /// Orders delivered up to this time [default: now]
+    #[serde(default, with = "wire_option")]
+    #[param(value_type = Option<String>, format = DateTime)]
+    to: Option<Time>,
+    /// source, horizon (minutes before the arrival), mode or hour (UTC)
+    #[serde(rename = "groupBy")]
+    #[param(rename = "groupBy", pattern = "^(source|horizon|mode|hour)$")]
+    group_by: Option<String>,
+}
+
+/// How good ETAs were.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Accuracy {
+    items: Vec<Group>,
+}
+
+/// How good the ETAs of one group were. Of each order the first one that was shown in it counts.
+#[skip_serializing_none]
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Group {
+    group: String,
+    n: usize,
+    mean_absolute_error_seconds: f64,
+    /// How much later orders arrived than was shown; below 0 if they were early
+    bias_seconds: f64,
+    p50_seconds: f64,
+    p90_seconds: f64,
+    /// The share that arrived between `etaLow` and `etaHigh`
+    coverage: f64,
+    /// The share that arrived when promised
+    promise_kept: Option<f64>,
+    /// How many were at least two minutes later than shown
+    slips: usize,
+}
+
+impl From<Item> for Group {
+    fn from(item: Item) -> Self {
+        let tenths = |value: f64| (value * 10.0).round() / 10.0;
+        let share = |value: f64| (value * 10_000.0).round() / 10_000.0;
+        Self {
+            group: item.group,
+            n: item.n,
+            mean_absolute_error_seconds: tenths(item.mean_absolute_error),
+            bias_seconds: tenths(item.bias),
+            p50_seconds: tenths(item.p50),
+            p90_seconds: tenths(item.p90),
+            coverage: share(item.coverage),
+            promise_kept: item.promise_kept.map(share),
+            slips: item.slips,
+        }
+    }
+}
+
+/// How good the ETAs were that were shown
+#[utoipa::path(
+    get, path = "/stats/eta", tag = "people", security(("bearer" = [])), params(Wanted),
+    responses((status = 200, body = Accuracy))
+)]
+pub(super) async fn stats(
+    State(site): State<Site>,
+    Caller(who): Caller,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Accuracy>, Refusal> {
+    only_staff(&who)?;
+    let to = wanted.to.unwrap_or_else(|| site.app.clock.now());
+    let from = wanted.from.unwrap_or(to - TimeDelta::days(1));
+    if from > to {
+        return Err(Refusal::invalid("from", "must not be after to"));
+    }
+    if to - from > LONGEST {
+        return Err(Refusal::invalid("from", "must not be more than 92 days before to"));
+    }
+    let by = match wanted.group_by.as_deref() {
+        None => GroupBy::Nothing,
+        Some(word) => GroupBy::parse(word)
+            .ok_or_else(|| Refusal::invalid("groupBy", "must be source, horizon, mode or hour"))?,
+    };
+    let items = site.app.drivers.accuracy(from, to, by).await?;
+    Ok(Json(Accuracy { items: items.into_iter().map(Group::from).collect() }))
+}
