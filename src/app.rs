@@ -13,9 +13,9 @@ use crate::base::health::Health;
 use crate::base::metrics::Metrics;
 use crate::cluster::Cluster;
 use crate::driver::progress::Notes;
-use crate::eta::log::EtaLog;
 use crate::driver::trail::Trail;
 use crate::driver::{Around, Drivers};
+use crate::eta::log::EtaLog;
 use crate::event::bus::Bus;
 use crate::event::log;
 use crate::event::relay::Relay;
@@ -88,18 +88,21 @@ impl Deref for App {
 impl App {
     /// Makes the remaining use cases and puts all of them together.
     #[must_use]
-    pub fn new(
-        infrastructure: Infrastructure,
-        orders: Orders,
-        logs: Logs,
-        recovery: Recovery,
-    ) -> Self {
+    pub fn new(infrastructure: Infrastructure, orders: Orders, logs: Logs, recovery: Recovery) -> Self {
         let Infrastructure { config, health, auth, events, bus, cluster, roads, clock, metrics, db } =
             infrastructure;
         let limits = &config.limits;
         let control = cluster.control().clone();
         let Logs { trail, notes, eta_log } = logs;
-        let around = Around { trail, notes, eta_log, bus: bus.clone(), orders: orders.clone(), roads: roads.clone(), control };
+        let around = Around {
+            trail,
+            notes,
+            eta_log,
+            bus: bus.clone(),
+            orders: orders.clone(),
+            roads: roads.clone(),
+            control,
+        };
         let drivers = Drivers::new(db.clone(), clock.clone(), around, &config, metrics.clone());
         let keeping =
             Keeping::new(db.clone(), clock.clone(), cluster.control().clone(), limits, metrics.clone());

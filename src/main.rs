@@ -12,7 +12,8 @@ use ordercast::base::config::{Serve, check_secret};
 use ordercast::base::db::Db;
 use ordercast::base::telemetry;
 use ordercast::cli::{
-    BuildArgs, Cli, Direction, HealthArgs, MigrateArgs, RoadsArgs, RoadsCommand, Subcommand, TokenArgs, ReplayArgs,
+    BuildArgs, Cli, Direction, HealthArgs, MigrateArgs, ReplayArgs, RoadsArgs, RoadsCommand, Subcommand,
+    TokenArgs,
 };
 use ordercast::driver::filter::Rules;
 use ordercast::driver::positions::recorded;

@@ -207,13 +207,11 @@ pub fn replay(recorded: &Recorded, changes: &Changes) -> Replay {
         }
         if is_shown {
             let reached = progress.replay(order, &kept.fix, judged.place, judged.uncertainty, last);
-            milestones.extend(reached.into_iter().filter(|_| *counts).map(|reached| {
-                ReplayedMilestone {
-                    stop: reached.stop,
-                    milestone: reached.milestone.as_str(),
-                    at: rfc3339(reached.at),
-                    distance_meters: reached.distance.round(),
-                }
+            milestones.extend(reached.into_iter().filter(|_| *counts).map(|reached| ReplayedMilestone {
+                stop: reached.stop,
+                milestone: reached.milestone.as_str(),
+                at: rfc3339(reached.at),
+                distance_meters: reached.distance.round(),
             }));
             last = Some(judged.place);
         }

@@ -28,7 +28,8 @@ impl MigrationTrait for Migration {
             .col(integer_null("stops_before"))
             .col(boolean("stale"));
         manager.create_table(shown).await?;
-        let by_order = Index::create().name("eta_shown_order").table("eta_shown").col("order_id").col("id").to_owned();
+        let by_order =
+            Index::create().name("eta_shown_order").table("eta_shown").col("order_id").col("id").to_owned();
         manager.create_index(by_order).await?;
         let mut outcome = Table::create();
         outcome
@@ -38,7 +39,8 @@ impl MigrationTrait for Migration {
             .col(timestamp_with_time_zone("delivered_at"))
             .col(string_len("evidence", 16));
         manager.create_table(outcome).await?;
-        let by_time = Index::create().name("eta_outcome_time").table("eta_outcome").col("delivered_at").to_owned();
+        let by_time =
+            Index::create().name("eta_outcome_time").table("eta_outcome").col("delivered_at").to_owned();
         manager.create_index(by_time).await
     }
 

@@ -101,7 +101,10 @@ impl DriverState {
             let from = || index.checked_sub(1).map_or(place, |before| self.visits[before].place);
             known.unwrap_or_else(|| Leg::straight(from(), self.visits[index].place))
         };
+        let first = (!self.visits.is_empty()).then(|| leg(0));
+        let leg = |index: usize| first.filter(|_| index == 0).unwrap_or_else(|| leg(index));
         let all = arrivals(&self.orders, &self.visits, leg, times, now);
+        self.first_leg = first;
         let mut changes = SmallVec::new();
         for arrival in all {
             let carried = &mut self.orders[arrival.order];

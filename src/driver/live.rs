@@ -9,7 +9,7 @@ use super::filter::Filter;
 use super::homes::Homes;
 use super::judge::Judged;
 use super::milestone::Progress;
-use super::plan::{Times, Visits, Wanted, visits};
+use super::plan::{Leg, Times, Visits, Wanted, visits};
 use super::planning::stored_plan;
 use super::progress;
 use super::read::stored_position;
@@ -70,6 +70,8 @@ pub(super) struct DriverState {
     /// Where the driver goes: see [`DriverState::replan`].
     pub visits: Visits,
     pub course: Option<Box<Course>>,
+    /// The way to the first place, as last computed.
+    pub first_leg: Option<Leg>,
     /// When a way was last asked for.
     pub asked_at: Option<Time>,
     pub homes: Homes,
@@ -221,6 +223,7 @@ impl Live {
             wanted: Wanted::default(),
             visits: Visits::new(),
             course: None,
+            first_leg: None,
             asked_at: None,
             homes: Homes::default(),
         });
@@ -519,12 +522,10 @@ fn eta_of(
     if status::is_final(order.status) {
         return None;
     }
-    let eta = match order.estimated_delivery_time {
-        Some(at) => Some(Eta::overridden(at, now)),
-        None => {
-            let carried = carried.iter().find(|carried| *carried.id() == order.id)?;
-            carried.told.or(carried.eta)
-        }
+    let told = || {
+        let carried = carried.iter().find(|carried| *carried.id() == order.id)?;
+        carried.told.or(carried.eta)
     };
+    let eta = order.estimated_delivery_time.map(|at| Eta::overridden(at, now)).or_else(told);
     eta.map(|eta| eta.as_of(now, position.map(|(_, seen_at)| seen_at)))
 }

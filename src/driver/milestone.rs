@@ -15,6 +15,8 @@ const FIXES: u8 = 2;
 const STANDING: f64 = 1.0;
 /// A phone that is not sure may be so much further away.
 const SLACK: f64 = 30.0;
+/// Who is so many degrees away in either direction is further away than anything above, up to 70 degrees north or south.
+const FAR_DEGREES: f64 = 0.01;
 /// Who is further away than this has left, after so many fixes.
 const GONE: f64 = 100.0;
 
@@ -59,9 +61,9 @@ pub struct Step {
 }
 
 impl Step {
-    pub(super) fn of(judged: &Judged, at: Time, from: Option<Point>) -> Self {
+    pub(super) fn of(judged: &Judged, at: Time, from: Option<Point>, to: Point) -> Self {
         let uncertainty = judged.judgement.uncertainty.unwrap_or_default();
-        Self { at, from, to: judged.judgement.place, speed: judged.fix.speed, uncertainty }
+        Self { at, from, to, speed: judged.fix.speed, uncertainty }
     }
 }
 
@@ -71,6 +73,20 @@ impl Progress {
             StopKind::Pickup => &mut self.pickup,
             StopKind::Dropoff => &mut self.dropoff,
         }
+    }
+
+    /// Whether a fix there can change nothing: the driver is far away and has not been there. Most are like that, so it is cheap.
+    pub fn is_far(&mut self, stop: StopKind, place: Point, fix: &Step, way: Option<(f64, f64)>) -> bool {
+        let state = self.of(stop);
+        let is_near = |at: Point| {
+            (at.lat() - place.lat()).abs() < FAR_DEGREES && (at.lon() - place.lon()).abs() < FAR_DEGREES
+        };
+        let is_arriving =
+            way.is_some_and(|(metres, seconds)| metres <= ARRIVING || seconds <= ARRIVING_SECONDS);
+        let is_over = state.told[2];
+        let is_away = !is_near(fix.to) && !fix.from.is_some_and(is_near) && place.lat().abs() < 70.0;
+        let is_quiet = state.told[0] || !is_arriving;
+        is_over || (is_away && is_quiet && !state.told[1] && state.near == 0)
     }
 
     /// Takes one fix of a driver. `way`: metres and seconds to the stop, if the driver goes there next. Returns what has happened
@@ -126,7 +142,14 @@ impl Progress {
 
 impl Progress {
     /// What would have been told of a fix of an order's driver, who is there: first at the chef's, then at the door.
-    pub fn replay(&mut self, order: &Order, fix: &Fix, to: Point, uncertainty: Option<f64>, from: Option<Point>) -> Vec<Reached> {
+    pub fn replay(
+        &mut self,
+        order: &Order,
+        fix: &Fix,
+        to: Point,
+        uncertainty: Option<f64>,
+        from: Option<Point>,
+    ) -> Vec<Reached> {
         let chef = order.chef.latitude.zip(order.chef.longitude);
         let chef = chef.map(|(latitude, longitude)| Point::stored(latitude, longitude));
         let is_at_chef = chef.is_some() && !self.pickup.told[1];

@@ -37,7 +37,7 @@ use crate::base::metrics::Metrics;
 use crate::cluster::control::Control;
 use crate::eta::log::{Cause, EtaLog};
 use crate::event::bus::Bus;
-use crate::model::{Eta, EtaChange, EventKind, OrderStatus, Forecast, LiveEvent, Order, OrderEvent, UserId};
+use crate::model::{Eta, EtaChange, EventKind, Forecast, LiveEvent, Order, OrderEvent, OrderStatus, UserId};
 use crate::order::{Orders, read as read_order};
 use crate::route::Roads;
 

@@ -119,7 +119,8 @@ pub async fn recorded(db: &Db, now: Time, id: &OrderId) -> Result<Recorded, Refu
     let order = read::load(db, id).await?.ok_or(Refusal::NotFound("order"))?;
     let mut fixes = Vec::new();
     for stretch in stretches(db, &order, now).await? {
-        let before = Stretch { driver: stretch.driver.clone(), from: stretch.from - LEAD_IN, to: stretch.from };
+        let before =
+            Stretch { driver: stretch.driver.clone(), from: stretch.from - LEAD_IN, to: stretch.from };
         let known = fixes_of(db, &before, Span::default(), REPLAYED).await?;
         fixes.extend(known.into_iter().map(|kept| (kept, false)));
         let of_order = fixes_of(db, &stretch, Span::default(), REPLAYED).await?;

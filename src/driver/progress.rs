@@ -1,8 +1,8 @@
 //! Milestones and risks on their way to the database and to the clients of all nodes. They have no seq: a row says that they
 //! happened, and each is told once.
 
-use entity::{eta_outcome as outcome, order_milestone as milestone, order_risk as risk};
 use chrono::TimeDelta;
+use entity::{eta_outcome as outcome, order_milestone as milestone, order_risk as risk};
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, Set};
 use serde::Serialize;
@@ -33,10 +33,23 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Something to be written and told.
 #[derive(Clone, Debug)]
 pub(super) enum Note {
-    Reached { order: OrderId, reached: Reached, told: Told },
+    Reached {
+        order: OrderId,
+        reached: Reached,
+        told: Told,
+    },
     /// The order was delivered then.
-    Arrived { order: OrderId, at: Time },
-    Risk { order: OrderId, watched: Watched, reason: Option<&'static str>, at: Time, told: Option<Told> },
+    Arrived {
+        order: OrderId,
+        at: Time,
+    },
+    Risk {
+        order: OrderId,
+        watched: Watched,
+        reason: Option<&'static str>,
+        at: Time,
+        told: Option<Told>,
+    },
 }
 
 /// The sending end of the queue.

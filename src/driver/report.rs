@@ -16,7 +16,7 @@ use super::trail::TrailPoint;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
 use crate::eta::log::Cause;
-use crate::model::{Fix, LiveEvent, Location, LocationReport, OrderId, Point, StopKind, Verdict, straight};
+use crate::model::{Fix, LiveEvent, Location, LocationReport, OrderId, Point, StopKind, Verdict};
 
 /// The result of an accepted report.
 #[derive(Debug)]
@@ -297,7 +297,7 @@ impl Drivers {
             state.postponed = None;
         }
         state.position = Some((shown.place, seen_at));
-        self.reach(state, &Step::of(judged, seen_at, before), place);
+        self.reach(state, &Step::of(judged, seen_at, before, place));
         for carried in state.orders.iter_mut().filter(|carried| carried.is_lost) {
             carried.is_lost = false;
             self.signal(&carried.about.order, false, Some(seen_at));
@@ -311,10 +311,8 @@ impl Drivers {
     }
 
     /// Looks whether the driver has come to a stop, or left it.
-    fn reach(&self, state: &mut DriverState, step: &Step, place: Point) {
-        let next = state.on_route().map(|on| (on.metres, on.seconds));
-        let first = state.visits.first().map(|visit| visit.place);
-        let next = next.or_else(|| first.map(|first| straight(place, first)));
+    fn reach(&self, state: &mut DriverState, step: &Step) {
+        let next = state.first_leg.map(|leg| (leg.metres, leg.seconds));
         let visits = std::mem::take(&mut state.visits);
         let goes_next = |order: usize, kind: StopKind| {
             let stops = visits.first().map(|visit| &visit.stops);
@@ -328,6 +326,9 @@ impl Drivers {
             for (kind, door) in [(StopKind::Pickup, chef), (StopKind::Dropoff, order.known_destination())] {
                 let Some(door) = door else { continue };
                 let way = next.filter(|_| goes_next(index, kind));
+                if progress.is_far(kind, door, step, way) {
+                    continue;
+                }
                 for reached in progress.step(kind, door, step, way) {
                     self.notes.push(Note::reached(order, reached));
                 }

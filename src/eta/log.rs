@@ -204,7 +204,9 @@ pub struct Shown {
 
 impl From<eta_shown::Model> for Shown {
     fn from(row: eta_shown::Model) -> Self {
-        let eta_shown::Model { at, eta_at, low, high, source, mode, cause, metres, stops_before, stale, .. } = row;
+        let eta_shown::Model {
+            at, eta_at, low, high, source, mode, cause, metres, stops_before, stale, ..
+        } = row;
         Self { at, eta_at, low, high, source, mode, cause, metres, stops_before, stale }
     }
 }

@@ -209,12 +209,20 @@ mod tests {
     fn each_order_counts_once_in_each_group() {
         let mut groups = BTreeMap::new();
         // Arrives at 1,000: shown 30 s too early, then 200 s too late by another source, then after the arrival.
-        let etas = [shown(0, 970, "geodesic"), shown(700, 1_200, "network"), shown(800, 990, "network"), shown(1_100, 1_200, "network")];
+        let etas = [
+            shown(0, 970, "geodesic"),
+            shown(700, 1_200, "network"),
+            shown(800, 990, "network"),
+            shown(1_100, 1_200, "network"),
+        ];
         count(&etas, from_millis(1_000_000), Some(true), GroupBy::Source, &mut groups);
         count(&[shown(0, 850, "network")], from_millis(1_000_000), Some(false), GroupBy::Source, &mut groups);
         let items: Vec<Item> = groups.into_iter().map(|((_, group), errors)| item(group, &errors)).collect();
         assert_eq!(items.len(), 2);
-        assert_eq!((items[0].group.as_str(), items[0].n, items[0].bias, items[0].coverage), ("geodesic", 1, 30.0, 1.0));
+        assert_eq!(
+            (items[0].group.as_str(), items[0].n, items[0].bias, items[0].coverage),
+            ("geodesic", 1, 30.0, 1.0)
+        );
         let network = &items[1];
         assert_eq!((network.n, network.bias, network.mean_absolute_error), (2, -25.0, 175.0));
         assert_eq!((network.p50, network.p90, network.coverage, network.slips), (150.0, 200.0, 0.0, 1));
@@ -223,7 +231,9 @@ mod tests {
 
     #[test]
     fn horizons() {
-        for (seconds, word) in [(0, "0-2"), (119, "0-2"), (120, "2-5"), (599, "5-10"), (2_399, "20-40"), (2_400, "40+")] {
+        for (seconds, word) in
+            [(0, "0-2"), (119, "0-2"), (120, "2-5"), (599, "5-10"), (2_399, "20-40"), (2_400, "40+")]
+        {
             assert_eq!(horizon(seconds).1, word, "{seconds}");
         }
         assert!(horizon(2_400).0 > horizon(600).0);

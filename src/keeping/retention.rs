@@ -2,8 +2,8 @@
 //! own and pauses between them, so that changes of orders do not wait for it.
 
 use entity::{
-    driver_assignment, eta_outcome, eta_shown, order, order_event, order_item, order_milestone, order_risk, order_service_call,
-    outbox_cursor, status_history, tracking_session,
+    driver_assignment, eta_outcome, eta_shown, order, order_event, order_item, order_milestone, order_risk,
+    order_service_call, outbox_cursor, status_history, tracking_session,
 };
 use sea_orm::sea_query::{LockBehavior, LockType};
 use sea_orm::{

@@ -31,8 +31,8 @@ use crate::cluster::{Cluster, Membership};
 use crate::dialect::Dialect;
 use crate::dialect::realtime::REQUESTS;
 use crate::driver::progress::{Notes, NotesWriter};
-use crate::eta::log::{EtaLog, EtaLogWriter};
 use crate::driver::trail::{Trail, TrailWriter};
+use crate::eta::log::{EtaLog, EtaLogWriter};
 use crate::event::bus::Bus;
 use crate::event::relay::{self, Relay};
 use crate::event::writable;
@@ -175,8 +175,18 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
     app.drivers.load().await.map_err(ServerError::Start)?;
     app.load_revocations().await.map_err(ServerError::Start)?;
     let (trail, notes, recovery, eta_log) = (trail_writer, notes_writer, recovery_work, eta_log_writer);
-    let background =
-        Background { db, relay, commits, trail, notes, eta_log, recovery, membership, control_head, order_service };
+    let background = Background {
+        db,
+        relay,
+        commits,
+        trail,
+        notes,
+        eta_log,
+        recovery,
+        membership,
+        control_head,
+        order_service,
+    };
     Ok((app, background))
 }
 

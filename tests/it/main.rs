@@ -1,6 +1,7 @@
 //! Tests of the complete server, each on its own free port and with small test clients. One file per area.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test reports its failure by a panic")]
 
+mod accuracy;
 mod auth;
 mod binary;
 mod bus;

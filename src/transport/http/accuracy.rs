@@ -131,14 +131,15 @@ pub struct Wanted {
 /// How good ETAs were.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Accuracy {
-    items: Vec<Group>,
+    items: Vec<Measured>,
 }
 
 /// How good the ETAs of one group were. Of each order the first one that was shown in it counts.
 #[skip_serializing_none]
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Group {
+#[schema(as = EtaAccuracy)]
+pub struct Measured {
     group: String,
     n: usize,
     mean_absolute_error_seconds: f64,
@@ -154,7 +155,7 @@ pub struct Group {
     slips: usize,
 }
 
-impl From<Item> for Group {
+impl From<Item> for Measured {
     fn from(item: Item) -> Self {
         let tenths = |value: f64| (value * 10.0).round() / 10.0;
         let share = |value: f64| (value * 10_000.0).round() / 10_000.0;
@@ -197,5 +198,5 @@ pub(super) async fn stats(
             .ok_or_else(|| Refusal::invalid("groupBy", "must be source, horizon, mode or hour"))?,
     };
     let items = site.app.drivers.accuracy(from, to, by).await?;
-    Ok(Json(Accuracy { items: items.into_iter().map(Group::from).collect() }))
+    Ok(Json(Accuracy { items: items.into_iter().map(Measured::from).collect() }))
 }
