@@ -28,6 +28,17 @@ const SENTENCES = {
   cancelled: 'This order was cancelled.',
 };
 
+const SOURCES = { network: 'by road', geodesic: 'as the crow flies', override: 'set by hand' };
+const RISKS = { at_risk: 'may be late', delayed: 'late' };
+
+/** How sure the ETA is, what it is made of, and what comes before. */
+function range({ etaLow, etaHigh, etaSource, stopsBefore, risk }) {
+  const minute = (time) => clock(time).slice(0, 5);
+  const between = etaLow === etaHigh ? minute(etaLow) : `${minute(etaLow)} to ${minute(etaHigh)}`;
+  const stops = stopsBefore > 0 && `${stopsBefore} ${stopsBefore === 1 ? 'stop' : 'stops'} before yours`;
+  return [between, SOURCES[etaSource], stops, RISKS[risk]].filter(Boolean).join(' · ');
+}
+
 export class CustomerView {
   #book = new OrderBook();
   #tracking = null;
@@ -55,6 +66,8 @@ export class CustomerView {
     connection.on('order:status_update', (update) => this.#updated(update));
     connection.on('driver:location_update', (fix) => this.#moved(fix));
     connection.on('order:eta_update', (eta) => this.#eta(eta));
+    connection.on('order:signal', ({ orderId, state, lastSeen }) => this.#learn(orderId, { signal: state === 'lost' ? lastSeen : null }));
+    connection.on('order:risk', ({ orderId, risk }) => this.#learn(orderId, { risk }));
     connection.on('settled', () => this.#current && this.#refresh(this.#current)); // positions and ETAs are not sent again
     connection.watch(this.#draw);
     setInterval(() => this.#choose(), 1000);
@@ -193,9 +206,14 @@ export class CustomerView {
     this.#draw();
   }
 
-  #eta({ orderId, etaMinutes, estimatedDeliveryTime }) {
+  #eta({ orderId, etaMinutes, estimatedDeliveryTime, etaLow, etaHigh, etaSource, stopsBefore, stale }) {
     this.#book.patch(orderId, { etaMinutes, estimatedDeliveryTime });
-    if (this.#tracking?.orderId === orderId) this.#tracking = { ...this.#tracking, etaMinutes, estimatedDeliveryTime };
+    this.#learn(orderId, { etaMinutes, estimatedDeliveryTime, etaLow, etaHigh, etaSource, stopsBefore, stale });
+  }
+
+  /** Takes over what is new of the order that is followed. */
+  #learn(orderId, news) {
+    if (this.#tracking?.orderId === orderId) this.#tracking = { ...this.#tracking, ...news };
     this.#draw();
   }
 
@@ -287,6 +305,8 @@ export class CustomerView {
           isFinal(status)
             ? [h('span', { class: 'eta-label' }, status === 'delivered' ? 'Arrived' : 'Ended'), h('span', { class: 'eta-value' }, ended ? clock(ended).slice(0, 5) : '')]
             : [h('span', { class: 'eta-label' }, 'Arrives in'), h('span', { class: 'eta-value' }, String(eta), h('small', {}, ' min'))]),
+        !isFinal(status) && t?.etaLow && h('p', { class: 'muted', 'data-testid': 'customer-range', key: 'range' }, range(t)),
+        t?.signal && !isFinal(status) && h('p', { class: 'inline-error', role: 'status', 'data-testid': 'customer-signal', key: 'signal' }, `No signal from the driver since ${clock(t.signal)}`),
         driverName && h('div', { class: 'driver-card', key: 'driver' },
           h('span', { class: 'avatar', 'aria-hidden': 'true' }, initials(driverName)),
           h('div', {}, h('p', { class: 'driver-name', 'data-testid': 'customer-driver' }, driverName),

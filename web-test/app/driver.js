@@ -8,6 +8,7 @@ import { announce, byId, h, icon, render, scheduler } from './dom.js';
 const METRES_PER_SECOND = 8.5;
 const FIX_EVERY = 500;
 const SPEEDS = [1, 2, 4, 8];
+const FASTEST = 4;
 const BURST = 20;
 const OFFER_LIFE = 30000;
 const STEPS = [
@@ -25,7 +26,7 @@ export class DriverView {
   #rest = null;
   #setup = null;
   #drive = { playing: false, speed: 1, travelled: 0, path: null, key: '', timer: 0, at: 0 };
-  #tally = { sent: 0, acked: 0, limited: 0, failed: 0, lastMs: null, message: '' };
+  #tally = { sent: 0, acked: 0, limited: 0, failed: 0, lastMs: null, message: '', verdict: '' };
 
   constructor(connection) {
     this.#connection = connection;
@@ -62,7 +63,7 @@ export class DriverView {
     this.#book.clear();
     this.#offers.clear();
     this.#drive = { ...this.#drive, travelled: 0, path: null, key: '' };
-    this.#tally = { sent: 0, acked: 0, limited: 0, failed: 0, lastMs: null, message: '' };
+    this.#tally = { sent: 0, acked: 0, limited: 0, failed: 0, lastMs: null, message: '', verdict: '' };
     this.#draw();
   }
 
@@ -113,11 +114,14 @@ export class DriverView {
     const started = performance.now();
     tally.sent += 1;
     try {
-      await this.#connection.request('driver:location', {
+      // Nobody is as fast as time is here: positions without evidence are shown as they are.
+      const evidence = speed <= FASTEST ? { accuracy: 5, recordedAt: new Date().toISOString() } : {};
+      const answer = await this.#connection.request('driver:location', {
         latitude: point[0], longitude: point[1], heading: Math.round(heading * 10) / 10 % 360,
-        speed: playing ? METRES_PER_SECOND * speed : 0, accuracy: 5, recordedAt: new Date().toISOString(),
+        speed: playing ? METRES_PER_SECOND * speed : 0, ...evidence,
       });
       tally.acked += 1;
+      tally.verdict = answer.verdict ?? '';
       tally.lastMs = performance.now() - started;
       tally.message = '';
     } catch (error) {
@@ -205,6 +209,7 @@ export class DriverView {
         h('button', { type: 'button', class: 'button', disabled: !can, 'data-testid': 'driver-burst', title: `Send ${BURST} positions at once, to see the rate limit`, 'aria-label': `Send ${BURST} positions at once`, onclick: () => this.#burst() }, 'Burst')),
       h('p', { class: 'drive-facts muted' },
         h('span', { 'data-testid': 'driver-acked' }, `${tally.acked} of ${tally.sent} acknowledged`),
+        tally.verdict && h('span', { key: 'verdict', class: tally.verdict === 'shown' ? false : 'warn', 'data-testid': 'driver-verdict' }, tally.verdict === 'shown' ? 'Shown' : `Not shown: ${tally.verdict.replaceAll('_', ' ')}`),
         tally.lastMs !== null && h('span', { key: 'ms' }, `${tally.lastMs.toFixed(1)} ms`),
         tally.limited > 0 && h('span', { key: 'limited', class: 'warn', 'data-testid': 'driver-limited' }, `${tally.limited} limited`)),
       tally.message && h('p', { class: 'inline-error', key: 'message', role: 'status', 'data-testid': 'driver-message' }, tally.message));

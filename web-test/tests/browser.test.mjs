@@ -48,6 +48,10 @@ test('a whole delivery by clicking', async () => {
   await page.click(id('driver-play'));
   await page.waitForFunction((n) => (window.places[n]?.size ?? 0) > 10, number);
   await page.waitForSelector(`${id('customer-eta')}[data-minutes]`);
+  await page.waitForSelector(id('customer-range'));
+  assert.match(await page.textContent(id('customer-range')), /\d\d:\d\d to \d\d:\d\d · (by road|as the crow flies)/);
+  await page.waitForSelector(id('driver-verdict'));
+  assert.equal(await page.textContent(id('driver-verdict')), 'Shown');
   if (SCREENSHOTS) await page.waitForFunction((drive) => Number(document.querySelector(drive).dataset.progress) > 0.4, id('driver-drive'), { timeout: 60_000 });
   await picture(page, 'desktop.png');
   await page.click(id('driver-pause'));
