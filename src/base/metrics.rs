@@ -39,6 +39,13 @@ struct ShardLabel {
     shard: u32,
 }
 
+/// A router, and what it answered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabel {
+    source: &'static str,
+    result: &'static str,
+}
+
 /// Who is connected, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SocketLabel {
@@ -128,6 +135,8 @@ pub struct Inner {
     pub road_failures: Count,
     pub route_seconds: Histogram,
     pub route_pending: Gauge,
+    route_requests: Family<RouteLabel, Count>,
+    router_open: Family<SourceLabel, Gauge>,
     /// Packets per second, for `GET /stats`.
     pub rate: Rate,
 }
@@ -321,6 +330,9 @@ impl Metrics {
             road_segments: names.add("road_segments", "Pieces of road in memory, each direction counted"),
             road_failures: names.add("road_reload_failures", "Road networks that could not be loaded"),
             route_seconds: names.seconds("route", "To find a route"),
+            route_requests: names
+                .add("route_requests", "Requests to routers elsewhere, and what came of them"),
+            router_open: names.add("router_open", "Whether a router is left alone because it failed"),
             route_pending: names.add("route_pending", "Drivers whose routes are to be looked for"),
             rate: Rate(Mutex::new((instant(), 0, 0.0))),
             registry: names.0,
@@ -378,6 +390,16 @@ impl Metrics {
         if let Some((_, count)) = self.fixes.iter().find(|(known, _)| *known == verdict) {
             count.inc();
         }
+    }
+
+    /// A router elsewhere was asked.
+    pub fn routed(&self, source: &'static str, result: &'static str) {
+        self.route_requests.get_or_create(&RouteLabel { source, result }).inc();
+    }
+
+    /// A router elsewhere is left alone, or not.
+    pub fn router_open(&self, source: &'static str, is_open: bool) {
+        self.router_open.get_or_create(&SourceLabel { source }).set(i64::from(is_open));
     }
 
     /// An ETA was shown.

@@ -6,15 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::TimeDelta;
 use indexmap::IndexSet;
 use smallvec::SmallVec;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::Drivers;
 use super::live::{DriverState, LiveDriver};
 use super::plan::{Leg, Times, arrivals};
 use crate::base::clock::Time;
+use crate::base::error::Refusal;
 use crate::eta::log::Cause;
-use crate::model::{EtaChange, Point, UserId};
+use crate::model::{EtaChange, EtaSource, Point, UserId};
 use crate::route::Route;
 use crate::route::line::OnRoute;
 
@@ -29,17 +30,20 @@ const PAUSE: TimeDelta = TimeDelta::seconds(10);
 const PENDING: usize = 4_096;
 /// Points that are closer to a route than this are not needed for its course, in metres.
 const TOLERANCE: f64 = 3.0;
+/// Drivers whose routes are looked for at a time by routers elsewhere.
+const ELSEWHERE: usize = 8;
 /// Further stops have no way by road: nobody has so many.
 const STOPS: usize = 50;
 
 /// The places that a driver goes to, in their order.
-type Places = SmallVec<[Point; 2]>;
+pub(super) type Places = SmallVec<[Point; 2]>;
 
 /// The way of a driver.
 #[derive(Clone, Debug)]
 pub(super) struct Course {
-    /// To the first place.
+    /// To the first place, and who knows it.
     route: Arc<Route>,
+    source: EtaSource,
     places: Places,
     /// The ways from each place to the next one, as far as they are known.
     legs: SmallVec<[Option<Leg>; 1]>,
@@ -57,8 +61,12 @@ impl DriverState {
         self.visits.iter().map(|visit| visit.place).collect()
     }
 
+    fn goes_to(&self, places: &Places) -> bool {
+        self.visits.iter().map(|visit| visit.place).eq(places.iter().copied())
+    }
+
     fn leads_to(&self, course: &Course) -> bool {
-        self.visits.iter().map(|visit| visit.place).eq(course.places.iter().copied())
+        self.goes_to(&course.places)
     }
 
     /// Finds the driver, who is at this place now, on the route.
@@ -95,7 +103,11 @@ impl DriverState {
         let course = self.course.as_deref().filter(|course| self.leads_to(course));
         let leg = |index: usize| {
             let known = match index.checked_sub(1) {
-                None => on.map(|on| Leg { seconds: on.seconds, metres: on.metres, by_road: true }),
+                None => on.zip(course).map(|(on, course)| Leg {
+                    seconds: on.seconds,
+                    metres: on.metres,
+                    source: course.source,
+                }),
                 Some(before) => course.and_then(|course| *course.legs.get(before)?),
             };
             let from = || index.checked_sub(1).map_or(place, |before| self.visits[before].place);
@@ -126,7 +138,8 @@ impl DriverState {
     /// Whether a route is to be looked for.
     fn needs_route(&self, now: Time, age: TimeDelta) -> bool {
         let is_awaited = self.orders.iter().any(|carried| !carried.overridden);
-        if !is_awaited || self.visits.is_empty() || self.asked_at.is_some_and(|asked| now - asked < PAUSE) {
+        let lately = |(asked_at, places): &(Time, Places)| now - *asked_at < PAUSE && self.goes_to(places);
+        if !is_awaited || self.visits.is_empty() || self.asked.as_ref().is_some_and(lately) {
             return false;
         }
         let is_good =
@@ -162,7 +175,7 @@ impl Drivers {
     /// Has the routes of a driver looked for, if that is due.
     pub(super) fn ask_routes(&self, driver: &LiveDriver, state: &mut DriverState, now: Time) {
         if self.roads.are_known() && state.needs_route(now, self.roads.age()) {
-            state.asked_at = Some(now);
+            state.asked = Some((now, state.places()));
             let pending = self.asks.put(&driver.id);
             self.metrics.route_pending.set(i64::try_from(pending).unwrap_or(i64::MAX));
         }
@@ -170,7 +183,13 @@ impl Drivers {
 
     /// Looks for routes until `stop`.
     pub async fn find_routes(self, stop: CancellationToken) {
+        // Routers elsewhere take their time; the roads in memory take a core.
+        let turns = Arc::new(Semaphore::new(if self.roads.are_elsewhere() { ELSEWHERE } else { 1 }));
         loop {
+            let turn = tokio::select! {
+                turn = Arc::clone(&turns).acquire_owned() => turn,
+                () = stop.cancelled() => return,
+            };
             let Some(driver) = self.asks.take() else {
                 self.metrics.route_pending.set(0);
                 tokio::select! {
@@ -179,39 +198,55 @@ impl Drivers {
                 }
             };
             let drivers = self.clone();
-            if tokio::task::spawn_blocking(move || drivers.find_routes_of(&driver)).await.is_err() {
-                tracing::error!("the search for a route failed");
-            }
+            tokio::spawn(async move {
+                let _turn = turn;
+                drivers.find_routes_of(&driver).await;
+            });
         }
     }
 
-    fn find_routes_of(&self, id: &UserId) {
+    async fn find_routes_of(&self, id: &UserId) {
         let Some(driver) = self.live.get(id) else { return };
         let (from, places, before) = {
             let state = driver.state();
             let Some((from, _)) = state.position else { return };
             (from, state.places(), state.course.clone())
         };
-        if let Some(course) = self.find(from, places, before.as_deref()) {
-            self.install(&driver, course);
+        match self.find(from, places, before.as_deref()).await {
+            Ok(Some(course)) => self.install(&driver, course),
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "the search for a route failed"),
         }
     }
 
     /// The way through these places. Legs that are known are not looked for again.
-    fn find(&self, from: Point, places: Places, before: Option<&Course>) -> Option<Course> {
-        let route = self.roads.route(None, from, *places.first()?)?;
-        let known = |pair: &[Point]| {
-            let before = before?;
-            let index = before.places.windows(2).position(|known| known == pair)?;
-            *before.legs.get(index)?
-        };
-        let found = |pair: &[Point]| {
-            let route = self.roads.route(None, pair[0], pair[1])?;
-            Some(Leg { seconds: route.seconds, metres: route.metres, by_road: true })
-        };
-        let legs = places.windows(2).take(STOPS).map(|pair| known(pair).or_else(|| found(pair))).collect();
+    async fn find(
+        &self,
+        from: Point,
+        places: Places,
+        before: Option<&Course>,
+    ) -> Result<Option<Course>, Refusal> {
+        let Some(first) = places.first() else { return Ok(None) };
+        let Some((route, source)) = self.roads.find(None, from, *first).await? else { return Ok(None) };
+        let mut legs = SmallVec::new();
+        for pair in places.windows(2).take(STOPS) {
+            let known = || {
+                let before = before?;
+                let index = before.places.windows(2).position(|known| known == pair)?;
+                *before.legs.get(index)?
+            };
+            let leg = match known() {
+                Some(leg) => Some(leg),
+                None => self.roads.find(None, pair[0], pair[1]).await?.map(|(route, source)| Leg {
+                    seconds: route.seconds,
+                    metres: route.metres,
+                    source,
+                }),
+            };
+            legs.push(leg);
+        }
         let (route, made_at) = (Arc::new(route.simplified(TOLERANCE)), self.clock.now());
-        Some(Course { route, places, legs, made_at, index: 0, off: 0, on: None })
+        Ok(Some(Course { route, source, places, legs, made_at, index: 0, off: 0, on: None }))
     }
 
     /// Takes a way into use, unless the driver goes elsewhere by now, and tells of the ETAs that it changes.

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::course::Course;
+use super::course::{Course, Places};
 use super::filter::Filter;
 use super::homes::Homes;
 use super::judge::Judged;
@@ -72,8 +72,8 @@ pub(super) struct DriverState {
     pub course: Option<Box<Course>>,
     /// The way to the first place, as last computed.
     pub first_leg: Option<Leg>,
-    /// When a way was last asked for.
-    pub asked_at: Option<Time>,
+    /// When a way was last asked for, and through which places.
+    pub asked: Option<(Time, Places)>,
     pub homes: Homes,
 }
 
@@ -224,7 +224,7 @@ impl Live {
             visits: Visits::new(),
             course: None,
             first_leg: None,
-            asked_at: None,
+            asked: None,
             homes: Homes::default(),
         });
         let driver = Arc::new(LiveDriver { id: id.clone(), state });

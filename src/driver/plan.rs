@@ -8,7 +8,7 @@ use super::live::CarriedOrder;
 use crate::base::clock::Time;
 use crate::base::config::Routing;
 use crate::model::plane::Plane;
-use crate::model::{Eta, Order, OrderId, OrderStatus, Point, StopKind, straight};
+use crate::model::{Eta, EtaSource, Order, OrderId, OrderStatus, Point, StopKind, straight};
 
 /// Stops that are closer to each other than this are one place, in metres.
 const SAME_PLACE: f64 = 30.0;
@@ -75,18 +75,18 @@ pub(super) struct Visit {
 /// The visits of a driver, in their order.
 pub(super) type Visits = SmallVec<[Visit; 2]>;
 
-/// A way: how many seconds it takes, how many metres it is long, and whether it is by road.
+/// A way: how many seconds it takes, how many metres it is long, and who says so.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Leg {
     pub seconds: f64,
     pub metres: f64,
-    pub by_road: bool,
+    pub source: EtaSource,
 }
 
 impl Leg {
     pub fn straight(from: Point, to: Point) -> Self {
         let (metres, seconds) = straight(from, to);
-        Self { seconds, metres, by_road: false }
+        Self { seconds, metres, source: EtaSource::Geodesic }
     }
 }
 
@@ -156,12 +156,15 @@ pub(super) fn arrivals(
     now: Time,
 ) -> SmallVec<[Arrival; 2]> {
     let mut all = SmallVec::new();
-    let (mut seconds, mut metres, mut by_road) = (0.0_f64, 0.0, true);
+    let (mut seconds, mut metres, mut source) = (0.0_f64, 0.0, None);
     for (index, visit) in visits.iter().enumerate() {
         let way = leg(index);
         seconds += way.seconds;
         metres += way.metres;
-        by_road &= way.by_road;
+        // Who knows the way to the first place, unless a part of it is the straight line.
+        source =
+            Some(if way.source == EtaSource::Geodesic { way.source } else { source.unwrap_or(way.source) });
+        let by_road = source.filter(|source| *source != EtaSource::Geodesic);
         let mut leaves = seconds;
         for stop in &visit.stops {
             let order = &orders[stop.order].about;
@@ -174,7 +177,7 @@ pub(super) fn arrivals(
                         pickup(&order.order).is_some() || order.order.status >= OrderStatus::PickedUp;
                     let seconds = if is_picked_up { seconds } else { seconds.max(left()) };
                     let before = stops_before(&visits[..index], stop.order);
-                    let eta = Eta::after(seconds, by_road.then_some(metres), before, now);
+                    let eta = Eta::after(seconds, by_road.map(|source| (source, metres)), before, now);
                     all.push(Arrival { order: stop.order, eta });
                 }
             }
@@ -240,7 +243,7 @@ mod tests {
     }
 
     fn minutes(orders: &[CarriedOrder], visits: &Visits, now: Time) -> Vec<(usize, i64, Option<u16>)> {
-        let leg = |_| Leg { seconds: 600.0, metres: 5_000.0, by_road: true };
+        let leg = |_| Leg { seconds: 600.0, metres: 5_000.0, source: EtaSource::Network };
         let all = arrivals(orders, visits, leg, &TIMES, now);
         all.iter().map(|arrival| (arrival.order, arrival.eta.minutes, arrival.eta.stops_before)).collect()
     }
@@ -304,10 +307,10 @@ mod tests {
         said[0] = CarriedOrder::new(&order, &[], noon(), None);
         assert_eq!(arrives(&said, noon()), 53);
         // It is late: never before two minutes from now.
-        let near = |_| Leg { seconds: 10.0, metres: 80.0, by_road: false };
+        let near = |_| Leg { seconds: 10.0, metres: 80.0, source: EtaSource::Geodesic };
         let late = noon() + TimeDelta::hours(2);
         let eta = &arrivals(&said, &visits(&said, &Wanted::default(), &TIMES), near, &TIMES, late)[0].eta;
         assert_eq!((eta.at - late).num_seconds(), 120 + 180 + 10);
-        assert_eq!((eta.source, eta.metres), (crate::model::EtaSource::Geodesic, None));
+        assert_eq!((eta.source, eta.metres), (EtaSource::Geodesic, None));
     }
 }

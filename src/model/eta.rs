@@ -25,6 +25,11 @@ pub enum EtaSource {
     Geodesic,
     /// The same by the roads of the network in memory.
     Network,
+    /// By a router elsewhere.
+    Osrm,
+    Valhalla,
+    Google,
+    Mapbox,
     /// Set by hand.
     Override,
 }
@@ -36,6 +41,10 @@ impl EtaSource {
         match self {
             Self::Geodesic => "geodesic",
             Self::Network => "network",
+            Self::Osrm => "osrm",
+            Self::Valhalla => "valhalla",
+            Self::Google => "google",
+            Self::Mapbox => "mapbox",
             Self::Override => "override",
         }
     }
@@ -60,19 +69,19 @@ pub struct Eta {
 }
 
 impl Eta {
-    /// For a driver who arrives in so many seconds, after so many other places. `by_road`: how many metres it is by road; `None` if a
-    /// part of the way is the straight line.
+    /// For a driver who arrives in so many seconds, after so many other places. `by_road`: who knows the roads, and how many metres it
+    /// is; `None` if a part of the way is the straight line.
     #[must_use]
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "the casts keep to the bounds"
     )]
-    pub fn after(seconds: f64, by_road: Option<f64>, stops_before: u16, now: Time) -> Self {
+    pub fn after(seconds: f64, by_road: Option<(EtaSource, f64)>, stops_before: u16, now: Time) -> Self {
         let millis = (seconds.max(MIN_SECONDS) * 1_000.0).round() as i64;
         let at = now + TimeDelta::milliseconds(millis);
-        let source = if by_road.is_some() { EtaSource::Network } else { EtaSource::Geodesic };
-        let metres = by_road.map(|metres| metres.round() as u32);
+        let source = by_road.map_or(EtaSource::Geodesic, |(source, _)| source);
+        let metres = by_road.map(|(_, metres)| metres.round() as u32);
         Self { metres, stops_before: Some(stops_before), ..Self::new(at, source, now) }
     }
 
@@ -109,7 +118,7 @@ impl Eta {
         let left = at - now;
         let (low, high) = match source {
             EtaSource::Override => (at, at),
-            EtaSource::Geodesic | EtaSource::Network => (now + left * LOW / 100, now + left * HIGH / 100),
+            _ => (now + left * LOW / 100, now + left * HIGH / 100),
         };
         Self { minutes, at, low, high, source, metres: None, stops_before: None, stale: false }
     }
@@ -210,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_range_is_for_what_is_left_and_gets_no_narrower_by_waiting() {
-        let eta = Eta::after(1_000.0, Some(5_000.4), 0, from_millis(0));
+        let eta = Eta::after(1_000.0, Some((EtaSource::Network, 5_000.4)), 0, from_millis(0));
         assert_eq!((eta.low, eta.high), (from_millis(700_000), from_millis(1_570_000)));
         assert_eq!(eta.as_of(from_millis(1_000), None).metres, Some(5_000));
         let late = eta.as_of(from_millis(800_000), None);

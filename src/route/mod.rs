@@ -1,11 +1,13 @@
 //! Ways from one place to another: how long they take, and where they go.
 //!
 //! - `network`: the roads in memory, and the fastest ways through them.
+//! - `remote`: routers elsewhere.
 //! - `roads`: the networks of this process, which are loaded and replaced beside a running server.
 //! - `line`: the course of a route: made simpler, written as a polyline, and where on it somebody is.
 
 pub mod line;
 pub mod network;
+pub mod remote;
 mod roads;
 
 pub use self::roads::Roads;

@@ -9,12 +9,13 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::network::{Network, NetworkError, Searcher};
+use super::remote::Remote;
 use super::{Mode, Route};
 use crate::base::clock::instant;
 use crate::base::config::Routing;
 use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
-use crate::model::Point;
+use crate::model::{EtaSource, Point};
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(30);
@@ -32,6 +33,7 @@ struct Parts {
     metrics: Metrics,
     loaded: RwLock<Loaded>,
     turns: Semaphore,
+    remotes: Vec<Remote>,
 }
 
 /// Each network with searchers that nobody uses now.
@@ -57,8 +59,12 @@ impl Roads {
     /// No roads yet: see [`Roads::watch`].
     #[must_use]
     pub fn new(settings: &Routing, metrics: Metrics) -> Self {
+        // The settings were checked: what cannot be read is not there.
+        let addresses = settings.router.iter().filter_map(|text| text.parse().ok());
+        let remotes = addresses.map(|address| Remote::new(address, metrics.clone())).collect();
         Self(Arc::new(Parts {
             settings: settings.clone(),
+            remotes,
             metrics,
             loaded: RwLock::default(),
             turns: Semaphore::new(AT_A_TIME),
@@ -83,15 +89,35 @@ impl Roads {
         route
     }
 
-    /// The same for somebody who waits, a few at a time.
+    /// The way of the first one that knows it: the routers elsewhere in their order, then the roads in memory; and which one that was.
     ///
     /// # Errors
     /// [`Refusal::Internal`] if the search fails.
-    pub async fn find(&self, mode: Option<Mode>, from: Point, to: Point) -> Result<Option<Route>, Refusal> {
+    pub async fn find(
+        &self,
+        mode: Option<Mode>,
+        from: Point,
+        to: Point,
+    ) -> Result<Option<(Route, EtaSource)>, Refusal> {
+        for remote in &self.0.remotes {
+            if let Some(route) = remote.route(mode.unwrap_or(self.0.settings.driver_mode), from, to).await {
+                return Ok(Some((route, remote.kind().source())));
+            }
+        }
+        if self.one(mode.unwrap_or(self.0.settings.driver_mode)).is_none() {
+            return Ok(None);
+        }
         let _turn = self.0.turns.acquire().await;
         let roads = self.clone();
         let found = tokio::task::spawn_blocking(move || roads.route(mode, from, to)).await;
-        found.map_err(|_| Refusal::internal("the search for a route failed"))
+        let found = found.map_err(|_| Refusal::internal("the search for a route failed"))?;
+        Ok(found.map(|route| (route, EtaSource::Network)))
+    }
+
+    /// Whether routers elsewhere are asked.
+    #[must_use]
+    pub fn are_elsewhere(&self) -> bool {
+        !self.0.remotes.is_empty()
     }
 
     /// The nearest place on a road for drivers: see [`Network::road_near`].
@@ -103,7 +129,7 @@ impl Roads {
     /// Whether there are roads for drivers.
     #[must_use]
     pub fn are_known(&self) -> bool {
-        self.one(self.0.settings.driver_mode).is_some()
+        self.are_elsewhere() || self.one(self.0.settings.driver_mode).is_some()
     }
 
     /// How old a route may become.

@@ -43,6 +43,7 @@ use crate::outbox::order_service::OrderService;
 use crate::recovery::Recovery;
 use crate::recovery::store::RecoveryWorker;
 use crate::route::Roads;
+use crate::route::remote::Address;
 use crate::session::Sessions;
 use crate::session::deliver::deliver;
 use crate::session::interest::keep_listening;
@@ -168,6 +169,9 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
         }
     };
     let relay = events.clone();
+    for router in &config.routing.router {
+        router.parse::<Address>().map_err(ServerError::Config)?;
+    }
     let roads = Roads::new(&config.routing, metrics.clone());
     let infrastructure =
         Infrastructure { config, health, auth, events, bus, cluster, roads, clock, metrics, db: db.clone() };

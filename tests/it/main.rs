@@ -38,6 +38,7 @@ mod rest;
 mod restart;
 mod rights;
 mod roads;
+mod routers;
 mod settings;
 mod shaping;
 mod socket;

@@ -20,7 +20,7 @@ fn town() -> Vec<Vec<[f64; 2]>> {
     along.chain(columns.clone().map(|column| rows.clone().map(|row| corner(row, column)).collect())).collect()
 }
 
-fn prepared(folder: &Path) -> PathBuf {
+pub fn prepared(folder: &Path) -> PathBuf {
     let file = folder.join("roads");
     Network::save(&[Network::of_streets(&town(), Mode::Car).expect("streets")], &file).expect("written");
     file

@@ -96,6 +96,10 @@ pub struct Routing {
     /// sooner. Without it, ETAs are for the straight line
     #[arg(long, env = "ROAD_NETWORK", value_name = "FILE")]
     pub road_network: Option<PathBuf>,
+    /// A router that is asked first, as `osrm:URL`, `valhalla:URL`, `google:URL?key=…` or `mapbox:URL?access_token=…`; several as a
+    /// comma-separated list, the first one first. Behind them come the roads in memory, then the straight line
+    #[arg(long, env = "ROUTER", hide_env_values = true, value_delimiter = ',', value_name = "KIND:URL")]
+    pub router: Vec<String>,
     /// What roads are loaded for, from an extract
     #[arg(
         long,

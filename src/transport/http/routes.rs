@@ -43,7 +43,7 @@ pub struct Wanted {
 pub struct Way {
     seconds: f64,
     meters: f64,
-    /// `network`: by the roads in memory; `geodesic`: the straight line
+    /// `network`: by the roads in memory; `osrm`, `valhalla`, `google`, `mapbox`: by a router; `geodesic`: the straight line
     source: &'static str,
     /// The course as an encoded polyline, with five digits
     polyline: String,
@@ -69,7 +69,7 @@ pub(super) async fn get(
         Some(_) => return Err(Refusal::invalid("mode", "must be car, bike or foot")),
     };
     let (route, source) = match site.app.roads.find(mode, from, to).await? {
-        Some(route) => (route, EtaSource::Network),
+        Some(found) => found,
         None => (as_the_crow_flies(from, to), EtaSource::Geodesic),
     };
     let tenths = |value: f64| (value * 10.0).round() / 10.0;

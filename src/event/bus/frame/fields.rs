@@ -32,8 +32,14 @@ const HAS_SOURCE: u16 = 1 << 10;
 /// After that, the metres around the place.
 const HAS_UNCERTAINTY: u16 = 1 << 11;
 const IS_REANCHORED: u16 = 1 << 12;
+const IS_STALE: u16 = 1 << 14;
+/// After those, the router that knows the roads, as a byte. Without it they are those in memory.
+const HAS_ROUTER: u16 = 1 << 15;
 /// After the metres that are left, how many places the driver goes to before.
 const HAS_STOPS: u16 = 1 << 13;
+
+/// The routers, by their numbers.
+const ROUTERS: [EtaSource; 4] = [EtaSource::Osrm, EtaSource::Valhalla, EtaSource::Google, EtaSource::Mapbox];
 
 /// The most that a fix may be ahead of its own frame: clocks are corrected now and then.
 pub(super) const AHEAD_MS: i64 = 5_000;
@@ -155,6 +161,13 @@ impl Writer<'_> {
             self.flags |= HAS_STOPS;
             self.bytes(&stops.to_be_bytes());
         }
+        if eta.stale {
+            self.flags |= IS_STALE;
+        }
+        if let Some(router) = ROUTERS.iter().position(|router| *router == eta.source) {
+            self.flags |= HAS_ROUTER;
+            self.bytes(&[u8::try_from(router).unwrap_or_default()]);
+        }
     }
 
     fn provenance(&mut self, provenance: &Provenance) {
@@ -176,12 +189,12 @@ impl Writer<'_> {
     fn eta(&mut self, eta: &Eta) {
         self.time(eta.at);
         self.bytes(&u32::try_from(eta.minutes).unwrap_or(u32::MAX).to_be_bytes());
-        if eta.source == EtaSource::Network {
+        if !matches!(eta.source, EtaSource::Geodesic | EtaSource::Override) {
             self.flags |= BY_ROAD;
         }
         self.bytes(&[match eta.source {
-            EtaSource::Geodesic | EtaSource::Network => 1,
             EtaSource::Override => 2,
+            _ => 1,
         }]);
     }
 }
@@ -317,8 +330,13 @@ impl Reader<'_> {
         let range = self.optional(HAS_RANGE, |reader| Some((reader.time()?, reader.time()?)))?;
         let metres = self.optional(HAS_METRES, |reader| reader.take().map(u32::from_be_bytes))?;
         let stops = self.optional(HAS_STOPS, |reader| reader.take().map(u16::from_be_bytes))?;
+        let router = self.optional(HAS_ROUTER, Self::take::<1>)?;
         if let (Some(eta), Some((low, high))) = (eta, range) {
             (eta.low, eta.high, eta.metres, eta.stops_before) = (low, high, metres, stops);
+            eta.stale = self.flags & IS_STALE != 0;
+            // A newer version may know more of them.
+            let router = router.and_then(|[router]| ROUTERS.get(usize::from(router)));
+            eta.source = router.copied().unwrap_or(eta.source);
         }
         Some(())
     }
