@@ -9,7 +9,6 @@ pub struct Model {
     #[sea_orm(primary_key)]
     pub id: i64,
     pub order_id: String,
-    pub driver_id: Option<String>,
     /// When it was shown first.
     pub at: ChronoDateTimeUtc,
     pub eta_at: ChronoDateTimeUtc,

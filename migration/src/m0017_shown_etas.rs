@@ -2,7 +2,7 @@
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{
-    big_integer_null, boolean, integer_null, string_len, string_len_null, timestamp_with_time_zone,
+    big_integer_null, boolean, integer_null, string_len, timestamp_with_time_zone,
 };
 
 #[derive(DeriveMigrationName)]
@@ -16,7 +16,6 @@ impl MigrationTrait for Migration {
             .table("eta_shown")
             .col(ColumnDef::new("id").big_integer().not_null().auto_increment().primary_key())
             .col(string_len("order_id", 128))
-            .col(string_len_null("driver_id", 128))
             .col(timestamp_with_time_zone("at"))
             .col(timestamp_with_time_zone("eta_at"))
             .col(timestamp_with_time_zone("low"))

@@ -52,6 +52,8 @@ pub(super) struct DriverState {
     pub bucket: Bucket,
     /// The newest published position, and when it was measured.
     pub position: Option<(Point, Time)>,
+    /// Whether it was reported to this node.
+    pub is_seen_here: bool,
     /// The newest fix that came too fast and is still to be published.
     pub postponed: Option<Box<Judged>>,
     /// What the fixes say of the driver's place.
@@ -139,6 +141,7 @@ impl CarriedOrder {
     fn renew(&mut self, order: &Order, history: &[PastStatus], now: Time) {
         // Nobody knows any more where an order goes whose customer was erased.
         let eta = order.known_destination().and(self.eta);
+        self.told = eta.and(self.told);
         let new = Self::new(order, history, now, eta);
         (self.about, self.eta, self.overridden) = (new.about, new.eta, new.overridden);
     }
@@ -213,6 +216,7 @@ impl Live {
         let state = Mutex::new(DriverState {
             bucket,
             position: None,
+            is_seen_here: false,
             postponed: None,
             filter: Filter::default(),
             on_road: false,
@@ -303,7 +307,7 @@ impl Live {
             let mut state = former.state();
             state.orders.retain(|carried| *carried.id() != order.id);
             for change in self.settle(&former, &mut state, now) {
-                if is_alone || state.homes.is_here() {
+                if is_alone || state.is_seen_here {
                     tell(change);
                 }
             }
@@ -323,7 +327,7 @@ impl Live {
         } else {
             state.orders.retain(|carried| *carried.id() != order.id);
         }
-        let is_home = is_alone || state.homes.is_here();
+        let is_home = is_alone || state.is_seen_here;
         // Elsewhere the ways by road are known. Here only what nobody knows yet is computed.
         let known: Vec<_> = state.orders.iter().map(|carried| carried.eta).collect();
         let mut changes = self.settle(&driver, &mut state, now);
@@ -372,8 +376,9 @@ impl Live {
         if let Some(driver) = self.get(driver) {
             let mut state = driver.state();
             state.position = None;
+            (state.filter, state.course, state.first_leg) = (Filter::default(), None, None);
             for carried in state.orders.iter_mut().filter(|carried| !carried.overridden) {
-                carried.eta = None;
+                (carried.eta, carried.told) = (None, None);
             }
         }
     }

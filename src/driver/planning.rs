@@ -173,7 +173,7 @@ impl Drivers {
             state.wanted = wanted;
             let changes = self.live.settle(&driver, &mut state, now);
             self.ask_routes(&driver, &mut state, now);
-            let is_home = !self.bus.has_others() || state.homes.is_here();
+            let is_home = !self.bus.has_others() || state.is_seen_here;
             for change in changes.into_iter().filter(|_| is_home) {
                 self.tell_eta(&change, Cause::Plan);
             }
@@ -216,7 +216,7 @@ impl Drivers {
         }
         carried.set_ready(order.kitchen_ready_at);
         let changes = self.live.settle(&driver, &mut state, self.clock.now());
-        let is_home = !self.bus.has_others() || state.homes.is_here();
+        let is_home = !self.bus.has_others() || state.is_seen_here;
         for change in changes.into_iter().filter(|_| is_home) {
             self.tell_eta(&change, Cause::Plan);
         }

@@ -38,9 +38,11 @@ impl Drivers {
         let eta = eta.filter(|_| !carried.overridden);
         let changed = eta.filter(|eta| carried.eta.is_none_or(|before| before.differs(eta)));
         carried.eta = eta.or(carried.eta);
+        carried.told = eta.or(carried.told);
         let (about, last_eta) = (Arc::clone(&carried.about), carried.eta);
         let was_lost = std::mem::take(&mut carried.is_lost);
         state.position = Some((fix.place, fix.recorded_at));
+        state.is_seen_here = false;
         state.filter.recall(fix.place, fix.recorded_at);
         if state.postponed.as_ref().is_some_and(|postponed| postponed.fix.recorded_at <= fix.recorded_at) {
             state.postponed = None;
@@ -82,7 +84,7 @@ impl Drivers {
         carried.overridden |= by_hand;
         // The position may have brought it already.
         let changed = by_hand || carried.eta.is_none_or(|before| before.differs(&eta));
-        carried.eta = Some(eta);
+        (carried.eta, carried.told) = (Some(eta), Some(eta));
         if changed {
             let customer = carried.about.order.customer.id.clone();
             let driver = Some(driver.id.clone());

@@ -79,13 +79,7 @@ impl Drivers {
             }
             let mut judged = self.judge(&mut state, fix.order_id.clone(), fix.fix(recorded_at, now));
             let outcome = self.publish(driver, &mut state, &mut judged, now);
-            if self.filtering.is_on()
-                && state.held_for.is_none()
-                && let Some(until) = state.filter.held_until()
-            {
-                state.held_for = Some(HeldFor(fix.order_id.clone()));
-                self.later(driver, (until - now).to_std().unwrap_or_default(), Self::publish_held);
-            }
+            self.hold(driver, &mut state, fix.order_id.as_ref(), now);
             let is_shown = outcome.verdict == Verdict::Shown;
             (outcome, TrailPoint::of(&driver.id, &judged, is_shown))
         };
@@ -112,6 +106,7 @@ impl Drivers {
                 return Refusal::NotFound("order");
             }
             let judged = self.judge(&mut state, fix.order_id.clone(), fix.fix(recorded_at, now));
+            self.hold(driver, &mut state, fix.order_id.as_ref(), now);
             let point = TrailPoint::of(&driver.id, &judged, false);
             let is_first = state.postponed.is_none();
             if state.postponed.as_ref().is_none_or(|known| known.fix.recorded_at <= recorded_at) {
@@ -127,6 +122,17 @@ impl Drivers {
             self.later(driver, wait, Self::publish_postponed);
         }
         Refusal::RateLimited { retry_after_ms }
+    }
+
+    /// Sees to it that the first fix of all is shown after a while, if it waits for a second one.
+    fn hold(&self, driver: &Arc<LiveDriver>, state: &mut DriverState, order: Option<&OrderId>, now: Time) {
+        if self.filtering.is_on()
+            && state.held_for.is_none()
+            && let Some(until) = state.filter.held_until()
+        {
+            state.held_for = Some(HeldFor(order.cloned()));
+            self.later(driver, (until - now).to_std().unwrap_or_default(), Self::publish_held);
+        }
     }
 
     /// Does something for a driver after a while.
@@ -163,7 +169,7 @@ impl Drivers {
     /// [`Refusal::RateLimited`]; a batch counts as one report.
     pub fn report_batch(
         &self,
-        driver: &LiveDriver,
+        driver: &Arc<LiveDriver>,
         points: Vec<Result<LocationReport, Refusal>>,
         now: Time,
     ) -> Result<BatchOutcome, Refusal> {
@@ -197,6 +203,8 @@ impl Drivers {
                 carries(&state, judged.order.as_ref())
                     && self.publish(driver, &mut state, judged, now).verdict == Verdict::Shown
             });
+            let last = judged.last().and_then(|judged| judged.order.clone());
+            self.hold(driver, &mut state, last.as_ref(), now);
             let point = |(index, judged)| TrailPoint::of(&driver.id, judged, shown == Some(index));
             judged.iter().enumerate().map(point).collect()
         };
@@ -297,6 +305,7 @@ impl Drivers {
             state.postponed = None;
         }
         state.position = Some((shown.place, seen_at));
+        state.is_seen_here = true;
         self.reach(state, &Step::of(judged, seen_at, before, place));
         for carried in state.orders.iter_mut().filter(|carried| carried.is_lost) {
             carried.is_lost = false;

@@ -49,25 +49,23 @@ impl Drivers {
         let has_others = self.bus.has_others();
         let mut unsure = Vec::new();
         let mut state = driver.state();
-        let is_home = !has_others || state.homes.is_here();
+        let is_home = !has_others || state.is_seen_here;
         let seen_at = state.position.map(|(_, at)| at);
         let silent = seen_at.is_some_and(|seen_at| now - seen_at > SILENT);
         for index in 0..state.orders.len() {
             let is_lost = silent && is_on_the_way(&state.orders[index].about.order);
             let carried = &mut state.orders[index];
-            if is_lost != carried.is_lost || (is_lost && has_others) {
-                let is_due = carried.asked_at.is_none_or(|asked_at| now - asked_at >= PAUSE);
-                if is_lost && has_others && asks {
-                    if is_due {
-                        carried.asked_at = Some(now);
-                        unsure.push(carried.id().clone());
-                    }
-                } else if is_lost != carried.is_lost {
-                    carried.is_lost = is_lost;
-                    self.signal(&carried.about.order, is_lost, seen_at);
+            if silent && has_others && asks {
+                if carried.asked_at.is_none_or(|asked_at| now - asked_at >= PAUSE) {
+                    carried.asked_at = Some(now);
+                    unsure.push(carried.id().clone());
                 }
+            } else if is_lost != carried.is_lost {
+                carried.is_lost = is_lost;
+                self.signal(&carried.about.order, is_lost, seen_at);
             }
-            if is_home {
+            // Another node may have seen a driver who is silent here.
+            if is_home && !(silent && has_others && asks) {
                 self.look_at_eta(driver, carried, seen_at, now);
                 self.look_at_risk(&mut state, index, silent, now);
             }
@@ -143,6 +141,7 @@ impl Drivers {
         {
             let mut state = driver.state();
             state.position = Some((place, at));
+            state.is_seen_here = false;
             state.filter.recall(place, at);
         }
     }

@@ -26,10 +26,10 @@ const LINGER: Duration = Duration::from_secs(1);
 const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
 const RETENTION_ROWS: u64 = 2_000;
 
-static SHOWN: LazyLock<InsertMany<12>> = LazyLock::new(|| {
+static SHOWN: LazyLock<InsertMany<11>> = LazyLock::new(|| {
     InsertMany::new(
         "INSERT INTO eta_shown
-            (order_id, driver_id, at, eta_at, low, high, source, mode, cause, metres, stops_before, stale)",
+            (order_id, at, eta_at, low, high, source, mode, cause, metres, stops_before, stale)",
         "",
     )
 });
@@ -139,12 +139,11 @@ impl EtaLogWriter {
     async fn write(&self, batch: &[(EtaChange, Cause, Time)]) -> Result<(), Refusal> {
         let tx = self.db.begin().await?;
         let backend = tx.get_database_backend();
-        let row = |(change, cause, at): &(EtaChange, Cause, Time)| -> [Value; 12] {
+        let row = |(change, cause, at): &(EtaChange, Cause, Time)| -> [Value; 11] {
             let eta = &change.eta;
             let [at, eta_at, low, high] = [*at, eta.at, eta.low, eta.high].map(|at| stored_time(at, backend));
             [
                 change.order.as_str().into(),
-                change.driver.as_ref().map(|driver| driver.as_str().to_owned()).into(),
                 at,
                 eta_at,
                 low,

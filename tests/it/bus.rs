@@ -374,3 +374,48 @@ async fn a_password_in_the_url_of_redis_is_not_repeated() {
     let error = ended.expect_err("no server").to_string();
     assert_eq!(error, "REDIS_URL: URL number 1 cannot be read");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_on_the_way_is_told_on_every_node() {
+    let Some(db) = TestDb::postgres().await else { return };
+    let Some(redis) = Redis::start() else { return };
+    let (a, b) = two_nodes(&db, &redis.url()).await;
+    a.order_with_driver("o1", "assigned_to_driver").await;
+    a.order_with_driver("o2", "picked_up").await;
+    let mut driver = Socket::connect(&a, "driver", Role::Driver).await;
+    let mut customer = follower(&b, &redis, "o1").await;
+    let mut admin = Socket::connect(&b, "root", Role::Admin).await;
+    // At the restaurant.
+    let there = json!({"latitude": 47.14, "longitude": 9.52});
+    for _ in 0..3 {
+        assert_eq!(driver.ask("driver:location", there.clone()).await["ok"], true);
+    }
+    for milestone in ["arriving", "arrived"] {
+        let told = customer.event("order:milestone").await;
+        assert_eq!((&told["orderId"], &told["milestone"]), (&json!("o1"), &json!(milestone)), "{told}");
+    }
+    let eta = customer.event("order:eta_update").await;
+    assert!(eta["stopsBefore"].is_number() && eta["etaLow"].is_string(), "{eta}");
+    // A plan that is made on one node counts on the other one, and is told on both.
+    let wanted =
+        json!({"stops": [{"orderId": "o2", "kind": "dropoff"}, {"orderId": "o1", "kind": "pickup"}]});
+    let made =
+        crate::harness::Api::send(b.admin().request("PUT", "/drivers/driver/plan").json(&wanted)).await;
+    assert_eq!((made.status, &made.body["version"]), (200, &json!(1)), "{}", made.body);
+    for socket in [&mut driver, &mut admin] {
+        assert_eq!(socket.event("driver:plan_update").await, made.body);
+    }
+    until("the plan", async || a.admin().get("/drivers/driver/plan").await.body == made.body).await;
+    // So does what a kitchen says.
+    a.order("o3").await;
+    a.admin().status("o3", "accepted").await;
+    assert_eq!(a.admin().post("/orders/o3/assign", assignment("driver")).await.status, 200);
+    let said = b.api("chef", Role::Chef).post("/orders/o3/prep", json!({"prepMinutes": 90})).await;
+    assert_eq!(said.status, 200, "{}", said.body);
+    until("the ETA", async || {
+        a.admin().get("/orders/o3/tracking").await.body["etaMinutes"].as_i64() > Some(90)
+    })
+    .await;
+    a.stop().await;
+    b.stop().await;
+}

@@ -329,6 +329,27 @@ on_both_databases! {
 }
 
 #[tokio::test]
+async fn the_only_fix_of_a_driver_is_shown_after_a_while_however_it_came() {
+    for batch in [false, true] {
+        let db = TestDb::sqlite();
+        let server = Server::start(&db, &[]).await;
+        server.order_with_driver("o1", "in_transit").await;
+        let mut driver = Socket::connect(&server, "driver", Role::Driver).await;
+        let mut customer = Socket::connect(&server, "customer", Role::Customer).await;
+        customer.ask("subscribe:order", json!({"orderId": "o1"})).await;
+        let fix = json!({"latitude": 47.14, "longitude": 9.52, "accuracy": 8});
+        if batch {
+            assert_eq!(driver.ask("driver:location_batch", json!({"points": [fix]})).await["accepted"], 1);
+        } else {
+            assert_eq!(driver.ask("driver:location", fix).await["verdict"], "held");
+        }
+        let seen = customer.event("driver:location_update").await;
+        assert_eq!((&seen["latitude"], &seen["source"]), (&json!(47.14), &json!("filtered")), "{batch}");
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn the_filter_can_be_switched_off_or_only_watch() {
     for (mode, counted) in
         [("off", "fixes_in_shadow_total{"), ("shadow", "fixes_in_shadow_total{verdict=\"teleport\"} 1")]

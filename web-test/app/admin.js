@@ -27,9 +27,11 @@ export class AdminView {
   #delivery = null;
   #uncounted = false;
   #inView = false;
+  #replay;
 
-  constructor(connection) {
+  constructor(connection, replay) {
     this.#connection = connection;
+    this.#replay = replay;
     connection.on('connected', () => {
       this.#barred = this.#uncounted = false;
       this.lookUp();
@@ -93,7 +95,8 @@ export class AdminView {
       active.length > 0 && h('ul', { class: 'cards', key: 'active', 'aria-label': 'Active orders' }, active.map((order) => this.#card(order))),
       finished.length > 0 && h('h3', { class: 'group-title', key: 'finished-title' }, 'Finished'),
       finished.length > 0 && h('ul', { class: 'rows', key: 'finished', 'aria-label': 'Finished orders' }, finished.map((order) => h('li', { key: order.id, class: 'row', 'data-testid': `admin-order-${order.orderNumber}`, 'data-status': order.status },
-        h('b', {}, order.orderNumber), h('span', { class: 'seq muted', title: 'Events of this order' }, `#${order.seq}`), statusChip(order.status)))));
+        h('b', {}, order.orderNumber), h('span', { class: 'seq muted', title: 'Events of this order' }, `#${order.seq}`), statusChip(order.status),
+        order.driver && h('button', { type: 'button', class: 'button small', 'data-testid': `admin-replay-${order.orderNumber}`, 'aria-label': `Play ${order.orderNumber} again`, onclick: () => this.#replay(order, this.#rest) }, 'Replay')))));
   }
 
   #renderStats() {

@@ -13,6 +13,7 @@ import { byId } from './dom.js';
 import { connectionStrip } from './panel.js';
 import { createConnectDialog } from './connect.js';
 import { createPages } from './pages.js';
+import { createReplayDialog } from './replay.js';
 import { createRest } from './rest.js';
 import { outageBox } from './outage.js';
 
@@ -30,7 +31,7 @@ const views = {
   customer: new CustomerView(connections.customer, map),
   chef: new ChefView(connections.chef),
   driver: new DriverView(connections.driver),
-  admin: new AdminView(connections.admin),
+  admin: new AdminView(connections.admin, createReplayDialog()),
 };
 const clients = new ClientsView(connections);
 

@@ -77,6 +77,7 @@ export function createRest({ server, token, reachable, log }) {
     verifyPayment: (id) => call('POST', `${order(id)}/payment/verify`, { reference: 'test-page' }),
     assign: (id, driver) => call('POST', `${order(id)}/assign`, { driver }),
     unassign: (id) => call('DELETE', `${order(id)}/assign`),
+    replay: (id) => call('POST', `${order(id)}/replay`, {}, { quiet: true }),
     setEta: (id, etaMinutes) => call('POST', `${order(id)}/eta`, { etaMinutes }),
   };
 }

@@ -68,6 +68,17 @@ test('a whole delivery by clicking', async () => {
   for (const [status, , time] of steps) assert.match(time, /^\d\d:\d\d:\d\d$/, `${status} has its time`);
   assert.equal(await page.getAttribute(id(`admin-order-${number}`), 'data-status'), 'delivered');
 
+  // The delivery again: each position with its verdict, and the ETAs against the arrival.
+  await page.click(id(`admin-replay-${number}`));
+  await page.waitForSelector('.replay-dot');
+  assert.match(await page.textContent(id('replay-facts')), /^(\d+) of \1 verdicts and (\d+) of \2 places are those of then/);
+  await page.locator('.replay-dot').last().click({ force: true });
+  assert.match(await page.textContent(id('replay-verdict')), /^\d\d:\d\d:\d\d: shown/);
+  await page.waitForSelector('.replay-chart');
+  await page.click(id('replay-play'));
+  await page.waitForFunction(() => Number(document.getElementById('replay-at').value) > 2);
+  await page.keyboard.press('Escape');
+
   for (const view of VIEWS) {
     assert.ok(await page.locator(`${id('log-row')}[data-view="${view}"][data-direction="in"]`).count() > 0, `the log has events of the ${view}`);
   }

@@ -16,7 +16,7 @@ use crate::transport::site::Site;
 
 /// So many fixes before the one that is explained are read.
 const AROUND: chrono::TimeDelta = chrono::TimeDelta::minutes(10);
-const FIXES: u64 = 2_000;
+const FIXES: u64 = 5_000;
 
 /// Which positions.
 #[derive(Debug, Deserialize, IntoParams)]
