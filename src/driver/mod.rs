@@ -5,6 +5,7 @@ pub mod explain;
 pub mod filter;
 mod homes;
 mod judge;
+mod kitchen;
 pub mod live;
 pub mod milestone;
 mod override_eta;
@@ -98,7 +99,7 @@ impl Drivers {
             max_age: TimeDelta::days(i64::from(limits.position_retention_days)),
         };
         let times = Times::new(&settings.routing);
-        let live = Arc::new(Live::new(clock.clone(), limits.burst, times));
+        let live = Arc::new(Live::new(clock.clone(), limits.burst, times.clone()));
         Self {
             db,
             clock,
@@ -123,6 +124,7 @@ impl Drivers {
     /// # Errors
     /// Those of the database.
     pub async fn load(&self) -> Result<(), Refusal> {
+        self.times.kitchens.load(self.db.reader()).await?;
         for change in self.live.load(&self.db).await? {
             self.eta_log.shown(&change, Cause::Plan);
         }
@@ -168,6 +170,7 @@ impl Drivers {
             // Not fatal: the driver's next fix brings a position.
             tracing::debug!(%error, "the last position of a driver cannot be read");
         }
+        self.times.kitchens.hear(&event);
         let assigned = event.order.driver.clone().filter(|_| event.kind == EventKind::Assigned);
         let order = event.order.id.clone();
         let delivered_at = (event.order.status == OrderStatus::Delivered
@@ -203,6 +206,7 @@ impl Drivers {
     /// Those of the database.
     pub async fn forget(&self, user: &UserId) -> Result<(), Refusal> {
         self.live.forget_position(user);
+        self.times.kitchens.forget(user);
         for id in self.live.carried_with(user) {
             if let Some(order) = read_order::load(self.db.reader(), &id).await? {
                 let history = read_order::history(self.db.reader(), &order).await?;

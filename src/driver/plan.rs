@@ -1,9 +1,12 @@
 //! Where a driver goes, stop by stop, and when they get there. Pure: the ways in between come from elsewhere.
 
+use std::sync::Arc;
+
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 
+use super::kitchen::Kitchens;
 use super::live::CarriedOrder;
 use crate::base::clock::Time;
 use crate::base::config::Routing;
@@ -16,13 +19,13 @@ const SAME_PLACE: f64 = 30.0;
 const LATE: TimeDelta = TimeDelta::minutes(2);
 
 /// How long things take at a stop.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub(super) struct Times {
     /// Seconds until the driver has the order, or has handed it over.
     pickup: f64,
     dropoff: f64,
     /// From accepted to ready, unless the kitchen says something else.
-    prep: TimeDelta,
+    pub kitchens: Arc<Kitchens>,
 }
 
 impl Times {
@@ -30,7 +33,7 @@ impl Times {
         Self {
             pickup: settings.pickup_seconds.into(),
             dropoff: settings.dropoff_seconds.into(),
-            prep: TimeDelta::minutes(settings.prep_minutes.into()),
+            kitchens: Arc::new(Kitchens::new(settings.prep_minutes)),
         }
     }
 }
@@ -205,8 +208,8 @@ fn order_left(carried: &CarriedOrder, times: &Times, now: Time) -> f64 {
     }
     let accepted = carried.about.history.iter().rev().find(|past| past.status == OrderStatus::Accepted);
     let since = accepted.map_or(order.updated_at, |past| past.at);
-    let ready = order.kitchen_ready_at.unwrap_or(since + times.prep);
-    (ready - now).max(LATE).as_seconds_f64()
+    let ready = order.kitchen_ready_at.or_else(|| times.kitchens.ready(&order.chef.id, since, now));
+    ready.map_or(LATE, |ready| (ready - now).max(LATE)).as_seconds_f64()
 }
 
 #[cfg(test)]
@@ -236,7 +239,9 @@ mod tests {
         "2026-11-28T12:00:00.000Z".parse().unwrap_or_else(|_| from_millis(0))
     }
 
-    const TIMES: Times = Times { pickup: 180.0, dropoff: 120.0, prep: TimeDelta::minutes(15) };
+    fn times() -> Times {
+        Times { pickup: 180.0, dropoff: 120.0, kitchens: Arc::new(Kitchens::new(15)) }
+    }
 
     fn ids(visits: &Visits) -> Vec<Vec<(usize, StopKind)>> {
         visits.iter().map(|visit| visit.stops.iter().map(|stop| (stop.order, stop.kind)).collect()).collect()
@@ -244,7 +249,7 @@ mod tests {
 
     fn minutes(orders: &[CarriedOrder], visits: &Visits, now: Time) -> Vec<(usize, i64, Option<u16>)> {
         let leg = |_| Leg { seconds: 600.0, metres: 5_000.0, source: EtaSource::Network };
-        let all = arrivals(orders, visits, leg, &TIMES, now);
+        let all = arrivals(orders, visits, leg, &times(), now);
         all.iter().map(|arrival| (arrival.order, arrival.eta.minutes, arrival.eta.stops_before)).collect()
     }
 
@@ -257,7 +262,7 @@ mod tests {
             carried("b", "picked_up", 9.6, 9.52),
             carried("c", "assigned_to_driver", 9.5001, 9.53),
         ];
-        let usual = visits(&orders, &Wanted::default(), &TIMES);
+        let usual = visits(&orders, &Wanted::default(), &times());
         assert_eq!(
             ids(&usual),
             [vec![(0, Pickup), (2, Pickup)], vec![(0, Dropoff)], vec![(1, Dropoff)], vec![(2, Dropoff)]]
@@ -275,7 +280,7 @@ mod tests {
             stop("c", Dropoff, None),
             stop("c", Dropoff, None),
         ];
-        let wanted = visits(&orders, &Wanted { version: 1, stops }, &TIMES);
+        let wanted = visits(&orders, &Wanted { version: 1, stops }, &times());
         assert_eq!(
             ids(&wanted),
             [
@@ -293,7 +298,7 @@ mod tests {
     fn the_kitchen_counts_until_the_order_is_ready() {
         let of = |status: &str| vec![carried("a", status, 9.5, 9.51)];
         let arrives = |orders: &[CarriedOrder], now| {
-            minutes(orders, &visits(orders, &Wanted::default(), &TIMES), now)[0].1
+            minutes(orders, &visits(orders, &Wanted::default(), &times()), now)[0].1
         };
         assert_eq!(arrives(&of("assigned_to_driver"), noon()), 23);
         // 15 minutes since it was accepted, 3 there, 10 on the way.
@@ -309,7 +314,7 @@ mod tests {
         // It is late: never before two minutes from now.
         let near = |_| Leg { seconds: 10.0, metres: 80.0, source: EtaSource::Geodesic };
         let late = noon() + TimeDelta::hours(2);
-        let eta = &arrivals(&said, &visits(&said, &Wanted::default(), &TIMES), near, &TIMES, late)[0].eta;
+        let eta = &arrivals(&said, &visits(&said, &Wanted::default(), &times()), near, &times(), late)[0].eta;
         assert_eq!((eta.at - late).num_seconds(), 120 + 180 + 10);
         assert_eq!((eta.source, eta.metres), (EtaSource::Geodesic, None));
     }

@@ -96,7 +96,7 @@ export class AdminView {
       finished.length > 0 && h('h3', { class: 'group-title', key: 'finished-title' }, 'Finished'),
       finished.length > 0 && h('ul', { class: 'rows', key: 'finished', 'aria-label': 'Finished orders' }, finished.map((order) => h('li', { key: order.id, class: 'row', 'data-testid': `admin-order-${order.orderNumber}`, 'data-status': order.status },
         h('b', {}, order.orderNumber), h('span', { class: 'seq muted', title: 'Events of this order' }, `#${order.seq}`), statusChip(order.status),
-        order.driver && h('button', { type: 'button', class: 'button small', 'data-testid': `admin-replay-${order.orderNumber}`, 'aria-label': `Play ${order.orderNumber} again`, onclick: () => this.#replay(order, this.#rest) }, 'Replay')))));
+        order.driver && h('button', { type: 'button', class: 'button small square', title: 'Play again', 'data-testid': `admin-replay-${order.orderNumber}`, 'aria-label': `Play ${order.orderNumber} again`, onclick: () => this.#replay(order, this.#rest) }, '↻')))));
   }
 
   #renderStats() {

@@ -127,7 +127,7 @@ pub struct Routing {
     /// How long a driver takes at a door before driving on
     #[arg(long, env = "DROPOFF_SECONDS", default_value_t = 120, value_name = "SECONDS")]
     pub dropoff_seconds: u32,
-    /// How long a kitchen takes from accepted to ready, unless it says when it is ready
+    /// How long a kitchen takes from accepted to ready, as long as little is known of it
     #[arg(long, env = "PREP_MINUTES", default_value_t = 15, value_name = "MINUTES")]
     pub prep_minutes: u32,
     /// How long each ETA that was shown is kept, to be held against the arrival
