@@ -54,6 +54,8 @@ pub(super) struct DriverState {
     pub position: Option<(Point, Time)>,
     /// Whether it was reported to this node.
     pub is_seen_here: bool,
+    /// When a position was last received, here or by another node. A phone that sends what it kept is not silent.
+    pub heard_at: Option<Time>,
     /// The newest fix that came too fast and is still to be published.
     pub postponed: Option<Box<Judged>>,
     /// What the fixes say of the driver's place.
@@ -80,6 +82,11 @@ pub(super) struct DriverState {
 }
 
 impl DriverState {
+    /// When the driver was last heard of, as far as this node knows.
+    pub fn last_heard(&self) -> Option<Time> {
+        self.heard_at.max(self.position.map(|(_, seen_at)| seen_at))
+    }
+
     /// The orders that the driver carries now.
     pub fn carried(&self) -> Vec<OrderId> {
         self.orders.iter().map(|carried| carried.id().clone()).collect()
@@ -217,6 +224,7 @@ impl Live {
             bucket,
             position: None,
             is_seen_here: false,
+            heard_at: None,
             postponed: None,
             filter: Filter::default(),
             on_road: false,

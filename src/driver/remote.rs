@@ -42,7 +42,7 @@ impl Drivers {
         let (about, last_eta) = (Arc::clone(&carried.about), carried.eta);
         let was_lost = std::mem::take(&mut carried.is_lost);
         state.position = Some((fix.place, fix.recorded_at));
-        state.is_seen_here = false;
+        (state.is_seen_here, state.heard_at) = (false, Some(fix.received_at));
         state.filter.recall(fix.place, fix.recorded_at);
         if state.postponed.as_ref().is_some_and(|postponed| postponed.fix.recorded_at <= fix.recorded_at) {
             state.postponed = None;

@@ -305,7 +305,7 @@ impl Drivers {
             state.postponed = None;
         }
         state.position = Some((shown.place, seen_at));
-        state.is_seen_here = true;
+        (state.is_seen_here, state.heard_at) = (true, Some(now));
         self.reach(state, &Step::of(judged, seen_at, before, place));
         for carried in state.orders.iter_mut().filter(|carried| carried.is_lost) {
             carried.is_lost = false;

@@ -50,7 +50,7 @@ impl Drivers {
         let mut unsure = Vec::new();
         let mut state = driver.state();
         let is_home = !has_others || state.is_seen_here;
-        let seen_at = state.position.map(|(_, at)| at);
+        let seen_at = state.position.and(state.last_heard());
         let silent = seen_at.is_some_and(|seen_at| now - seen_at > SILENT);
         for index in 0..state.orders.len() {
             let is_lost = silent && is_on_the_way(&state.orders[index].about.order);
@@ -89,7 +89,7 @@ impl Drivers {
 
     fn look_at_risk(&self, state: &mut DriverState, index: usize, is_silent: bool, now: Time) {
         let stands = state.filter.stands_since().is_some_and(|since| now - since > TimeDelta::minutes(5));
-        let seen_at = state.position.map(|(_, at)| at);
+        let seen_at = state.last_heard();
         let carried = &mut state.orders[index];
         let Some(eta) = carried.eta.map(|eta| eta.as_of(now, seen_at)) else { return };
         if carried.looked_at.is_some_and(|looked_at| now - looked_at < PAUSE) {
@@ -133,8 +133,11 @@ impl Drivers {
     /// Asks other nodes and the database where a driver is.
     async fn freshen(&self, driver: &Arc<LiveDriver>, order: &OrderId) {
         self.ask_others(order).await;
-        let known = driver.state().position;
-        let is_old = known.is_none_or(|(_, at)| self.clock.now() - at > SILENT);
+        let (known, heard) = {
+            let state = driver.state();
+            (state.position, state.last_heard())
+        };
+        let is_old = heard.is_none_or(|at| self.clock.now() - at > SILENT);
         if is_old
             && let Ok(Some((place, at))) = stored_position(self.db.reader(), &driver.id).await
             && known.is_none_or(|(_, known)| known < at)

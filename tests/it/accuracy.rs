@@ -91,7 +91,7 @@ on_both_databases! {
             assert!(groups["items"].as_array().is_some_and(|items| !items.is_empty()), "{by}: {groups}");
         }
         assert_eq!(admin.get(&format!("/stats/eta?to={from}")).await.body["items"], json!([]));
-        for (query, member) in [("groupBy=chef", "groupBy"), ("from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", "from"), ("from=2020-01-01T00:00:00Z", "from"), ("day=1", "day")] {
+        for (query, member) in [("groupBy=chef", "groupBy"), ("from=yesterday", "from"), ("day=1", "day")] {
             let refused = admin.get(&format!("/stats/eta?{query}")).await;
             assert!(refused.status == 422 && refused.body.to_string().contains(member), "{query}: {}", refused.body);
         }

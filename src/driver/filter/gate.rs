@@ -38,8 +38,13 @@ fn speed(metres: f64, accuracies: [Option<f64>; 2], seconds: f64) -> f64 {
 
 /// How fast a driver may have been.
 fn limit(accuracies: [Option<f64>; 2], seconds: f64, rules: &Rules) -> f64 {
-    let fastest = if seconds > 30.0 { rules.fastest_for_long } else { rules.fastest };
-    if accuracies.contains(&None) { LENIENT * fastest } else { fastest }
+    if accuracies.contains(&None) {
+        LENIENT * rules.fastest
+    } else if seconds > 30.0 {
+        rules.fastest_for_long
+    } else {
+        rules.fastest
+    }
 }
 
 /// Whether a driver can have been wherever these fixes say.

@@ -2,7 +2,7 @@
 //! that is shown. The same fixes in the same order have the same verdicts, live and in a replay.
 //!
 //! A fix without evidence, which says neither when it was measured nor how exact it is, is shown as it was sent. Others are
-//! first asked whether they can be right (`gate`), and then make the estimate better (`estimate`).
+//! first asked whether they can be right (`gate`). Those that say how exact they are then make the estimate better (`estimate`).
 
 mod estimate;
 mod gate;
@@ -111,6 +111,14 @@ impl Judgement {
     }
 }
 
+impl Judgement {
+    /// A fix that passed the gate, and is the first one that counts.
+    fn first(fix: &Fix) -> Self {
+        let source = if fix.accuracy.is_some() { Source::Filtered } else { Source::Raw };
+        Self { source, ..Self::raw(fix) }
+    }
+}
+
 /// When a fix was measured. A phone's clock may be fast, and a later fix must not look older than this one.
 #[must_use]
 pub fn seen_at(fix: &Fix) -> Time {
@@ -179,15 +187,7 @@ impl Filter {
         }
         let reanchored = self.known.is_some();
         self.begin(fix);
-        let uncertainty = Some(fix.accuracy.unwrap_or(USUAL_ACCURACY));
-        Judgement {
-            source: Source::Filtered,
-            uncertainty,
-            reanchored,
-            speed,
-            surprise,
-            ..Judgement::raw(fix)
-        }
+        Judgement { reanchored, speed, surprise, ..Judgement::first(fix) }
     }
 
     /// Since when the driver stands still, if so.
@@ -235,9 +235,13 @@ impl Filter {
         let Some(known) = self.known.as_mut().filter(|known| !known.is_bare && at - known.at <= FORGOTTEN)
         else {
             self.begin(fix);
-            let uncertainty = Some(fix.accuracy.unwrap_or(USUAL_ACCURACY));
-            return Judgement { source: Source::Filtered, uncertainty, ..Judgement::raw(fix) };
+            return Judgement::first(fix);
         };
+        if fix.accuracy.is_none() {
+            // Nothing can be estimated from it.
+            self.begin(fix);
+            return Judgement::raw(fix);
+        }
         let accuracy = fix.accuracy.unwrap_or(USUAL_ACCURACY);
         let seconds = seconds(at - known.at);
         let (place, uncertainty) = if let Some(motion) = &mut known.motion {

@@ -60,6 +60,24 @@ fn a_fix_without_evidence_is_shown_as_it_was_sent() {
 }
 
 #[test]
+fn a_fix_that_says_only_when_it_was_measured_is_shown_as_it_was_sent_if_it_can_be() {
+    let mut phone = Phone::at_home();
+    // Standing or driving: nothing is estimated.
+    for second in 1..60 {
+        let at = f64::from(second);
+        let sent = going(
+            Fix { accuracy: None, ..fix(at, if second < 30 { at / 10.0 } else { (at - 29.0) * 20.0 }, 0.0) },
+            3.0,
+            90.0,
+        );
+        let judged = phone.tell(sent);
+        assert_eq!((judged.verdict, judged.place, judged.source), (Verdict::Shown, sent.place, Source::Raw));
+    }
+    assert_eq!(phone.tell(Fix { accuracy: None, ..fix(61.0, 20_000.0, 0.0) }).verdict, Verdict::Teleport);
+    assert_eq!(phone.tell(Fix { accuracy: None, ..fix(50.0, 500.0, 0.0) }).verdict, Verdict::Late);
+}
+
+#[test]
 fn each_fault_has_its_verdict() {
     let flipped = Fix { place: Point::stored(-47.14, 9.52), ..fix(5.0, 0.0, 0.0) };
     let swapped = Fix { place: Point::stored(9.52, 47.14), ..fix(5.0, 0.0, 0.0) };
@@ -137,8 +155,8 @@ fn the_first_fix_waits_for_one_that_agrees() {
     // Where the driver was last seen counts as the first one, unless it cannot be reached or the fix is not exact.
     let before = fix(-3_600.0, 0.0, 0.0);
     for (next, verdict) in [
-        (fix(0.0, 200_000.0, 0.0), "shown"),
-        (fix(0.0, 210_000.0, 0.0), "held"),
+        (fix(0.0, 350_000.0, 0.0), "shown"),
+        (fix(0.0, 370_000.0, 0.0), "held"),
         (Fix { accuracy: Some(60.0), ..fix(0.0, 0.0, 0.0) }, "held"),
     ] {
         let mut phone = phone();
