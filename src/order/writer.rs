@@ -257,7 +257,7 @@ impl Group {
         let mut draft = Draft::read(&tx, &orders, &self.known, self.clock.now()).await?;
         // Each with the number of events up to its own last one, if it has any.
         let mut answers = Vec::with_capacity(requests.len());
-        // ETAs that are set by hand are no events, and other nodes have to know them all the same.
+        // ETAs and kitchen times that are set by hand are no events, and other nodes have to know them all the same.
         let mut etas = Vec::new();
         for request in requests {
             answers.push(match &request.work {
@@ -265,7 +265,9 @@ impl Group {
                     let before = draft.events.len();
                     let order = draft.change(&request.order, who, asked);
                     let after = draft.events.len();
-                    if order.is_ok() && matches!(asked.action, Action::OverrideEta { .. }) {
+                    let by_hand =
+                        matches!(asked.action, Action::OverrideEta { .. } | Action::SetReady { .. });
+                    if order.is_ok() && by_hand {
                         etas.push(Notice::Eta { order: request.order.clone() });
                     }
                     Some(order.map(|order| (order, (after > before).then_some(after))))
