@@ -10,8 +10,9 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::Drivers;
-use super::live::{DriverState, LiveDriver};
+use super::live::LiveDriver;
 use super::plan::{Leg, Times, arrivals};
+use super::state::DriverState;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
 use crate::eta::log::Cause;

@@ -6,7 +6,8 @@
 use chrono::TimeDelta;
 use smallvec::SmallVec;
 
-use super::live::{DriverState, LiveDriver};
+use super::live::LiveDriver;
+use super::state::DriverState;
 use super::{Drivers, ReportLimits};
 use crate::base::clock::Time;
 use crate::event::bus::Question;

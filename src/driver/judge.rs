@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 
 use super::Drivers;
 use super::filter::{Judgement, Rules};
-use super::live::DriverState;
+use super::state::DriverState;
 use crate::base::config::{GpsFilter, MockLocations, Routing};
 use crate::model::{Fix, OrderId, Point, Provenance, Source, Verdict};
 use crate::route::line::OnRoute;

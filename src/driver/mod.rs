@@ -17,6 +17,7 @@ mod read;
 mod remote;
 pub mod report;
 pub mod risk;
+mod state;
 pub mod trail;
 mod watch;
 

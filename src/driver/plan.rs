@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 
 use super::kitchen::Kitchens;
-use super::live::CarriedOrder;
+use super::state::CarriedOrder;
 use crate::base::clock::Time;
 use crate::base::config::Routing;
 use crate::model::plane::Plane;

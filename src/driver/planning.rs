@@ -8,8 +8,8 @@ use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
 use super::Drivers;
-use super::live::DriverState;
 use super::plan::{Wanted, WantedStop};
+use super::state::DriverState;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
 use crate::base::spawn::uninterrupted;

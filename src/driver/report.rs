@@ -9,9 +9,10 @@ use smallvec::SmallVec;
 use super::Drivers;
 use super::filter::{Judgement, seen_at};
 use super::judge::Judged;
-use super::live::{CarriedOrder, DriverState, HeldFor, LiveDriver};
+use super::live::LiveDriver;
 use super::milestone::Step;
 use super::progress::Note;
+use super::state::{CarriedOrder, DriverState, HeldFor};
 use super::trail::TrailPoint;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
@@ -109,7 +110,8 @@ impl Drivers {
             self.hold(driver, &mut state, fix.order_id.as_ref(), now);
             let point = TrailPoint::of(&driver.id, &judged, false);
             let is_first = state.postponed.is_none();
-            if state.postponed.as_ref().is_none_or(|known| known.fix.recorded_at <= recorded_at) {
+            let is_newer = state.postponed.as_ref().is_none_or(|known| known.fix.recorded_at <= recorded_at);
+            if is_newer && (judged.judgement.verdict == Verdict::Shown || is_first) {
                 state.postponed = Some(Box::new(judged));
             }
             (is_first, point)

@@ -9,10 +9,11 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::Drivers;
-use super::live::{CarriedOrder, DriverState, LiveDriver};
+use super::live::LiveDriver;
 use super::progress::{Note, parties};
 use super::read::stored_position;
 use super::risk::Signs;
+use super::state::{CarriedOrder, DriverState};
 use crate::base::clock::{Time, rfc3339};
 use crate::eta::log::Cause;
 use crate::model::told::{Told, What};

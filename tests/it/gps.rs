@@ -349,6 +349,28 @@ async fn the_only_fix_of_a_driver_is_shown_after_a_while_however_it_came() {
     }
 }
 
+/// Of positions that come too fast, the newest one that can be is shown.
+#[tokio::test]
+async fn a_jump_among_positions_that_come_too_fast_hides_none() {
+    let db = TestDb::sqlite();
+    let server = Server::start(&db, &["--location-burst", "1"]).await;
+    server.order_with_driver("o1", "in_transit").await;
+    let mut driver = Socket::connect(&server, "driver", Role::Driver).await;
+    let mut customer = Socket::connect(&server, "customer", Role::Customer).await;
+    customer.ask("subscribe:order", json!({"orderId": "o1"})).await;
+    let now = server.clock.now();
+    for (latitude, ago) in [(47.14, 5), (47.141, 2), (49.0, 1)] {
+        let at = rfc3339(now - TimeDelta::seconds(ago));
+        driver
+            .ask("driver:location", json!({"latitude": latitude, "longitude": 9.52, "recordedAt": at}))
+            .await;
+    }
+    for latitude in [47.14, 47.141] {
+        assert_eq!(customer.event("driver:location_update").await["latitude"], latitude);
+    }
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn the_filter_can_be_switched_off_or_only_watch() {
     for (mode, counted) in
