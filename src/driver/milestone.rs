@@ -15,8 +15,10 @@ const FIXES: u8 = 2;
 const STANDING: f64 = 1.0;
 /// A phone that is not sure may be so much further away.
 const SLACK: f64 = 30.0;
-/// Who is so many degrees away in either direction is further away than anything above, up to 70 degrees north or south.
-const FAR_DEGREES: f64 = 0.01;
+/// Who is so many degrees further north or south, or east or west, is not there, up to this latitude.
+const NORTH: f64 = 0.0012;
+const EAST: f64 = 0.0025;
+const HIGHEST: f64 = 70.0;
 /// Who is further away than this has left, after so many fixes.
 const GONE: f64 = 100.0;
 
@@ -78,13 +80,17 @@ impl Progress {
     /// Whether a fix there can change nothing: the driver is far away and has not been there. Most are like that, so it is cheap.
     pub fn is_far(&mut self, stop: StopKind, place: Point, fix: &Step, way: Option<(f64, f64)>) -> bool {
         let state = self.of(stop);
-        let is_near = |at: Point| {
-            (at.lat() - place.lat()).abs() < FAR_DEGREES && (at.lon() - place.lon()).abs() < FAR_DEGREES
+        // Whether the stop is beyond one of the sides of a box around the way since the last fix.
+        let beyond = |place: f64, from: f64, to: f64, margin: f64| {
+            place < from.min(to) - margin || place > from.max(to) + margin
         };
+        let from = fix.from.unwrap_or(fix.to);
+        let is_away = place.lat().abs() < HIGHEST
+            && (beyond(place.lat(), from.lat(), fix.to.lat(), NORTH)
+                || beyond(place.lon(), from.lon(), fix.to.lon(), EAST));
         let is_arriving =
             way.is_some_and(|(metres, seconds)| metres <= ARRIVING || seconds <= ARRIVING_SECONDS);
         let is_over = state.told[2];
-        let is_away = !is_near(fix.to) && !fix.from.is_some_and(is_near) && place.lat().abs() < 70.0;
         let is_quiet = state.told[0] || !is_arriving;
         is_over || (is_away && is_quiet && !state.told[1] && state.near == 0)
     }
@@ -197,6 +203,30 @@ mod tests {
             from = Some(to);
         }
         all
+    }
+
+    #[test]
+    fn what_is_thought_far_away_is_no_milestone() {
+        let mut progress = Progress::default();
+        for (east, north) in
+            [(0.0, 0.0), (80.0, 0.0), (0.0, 80.0), (-60.0, 60.0), (300.0, 0.0), (0.0, -200.0)]
+        {
+            let to = Plane::around(DOOR).place([east, north]);
+            for from in [None, Some(Plane::around(DOOR).place([-east - 500.0, -north]))] {
+                let step = Step { at: from_millis(0), from, to, speed: Some(9.0), uncertainty: 30.0 };
+                let is_far = progress.is_far(StopKind::Dropoff, DOOR, &step, None);
+                let before = progress;
+                let reached = progress.step(StopKind::Dropoff, DOOR, &step, None).count();
+                let counts = (progress.dropoff.near, before.dropoff.near);
+                assert!(!is_far || (reached == 0 && counts.0 == 0), "{east} {north} {from:?} {counts:?}");
+                progress = Progress::default();
+            }
+        }
+        // Who is arriving is told so, however far away that is in degrees.
+        let to = Plane::around(DOOR).place([3_000.0, 0.0]);
+        let step = Step { at: from_millis(0), from: None, to, speed: None, uncertainty: 5.0 };
+        assert!(progress.is_far(StopKind::Dropoff, DOOR, &step, Some((3_000.0, 300.0))));
+        assert!(!progress.is_far(StopKind::Dropoff, DOOR, &step, Some((3_000.0, 80.0))));
     }
 
     #[test]
