@@ -38,7 +38,7 @@ pub struct Model {
     /// Metres per second since the fix before.
     pub implied_speed: Option<f64>,
     /// The square of how far the fix is from where it was expected, in parts of the variance.
-    pub surprise: Option<f64>,
+    pub innovation: Option<f64>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

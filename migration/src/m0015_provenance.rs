@@ -36,6 +36,6 @@ fn columns() -> [ColumnDef; 9] {
         double_null("shown_longitude"),
         double_null("uncertainty"),
         double_null("implied_speed"),
-        double_null("surprise"),
+        double_null("innovation"),
     ]
 }

@@ -62,7 +62,7 @@ fn words(kept: &Kept, before: Option<Point>, moved: Option<f64>) -> String {
         Verdict::Inconsistent => format!(
             "it does not fit to the speed and direction before: it is {:.0} times the usual error from where it was \
              expected.{away}",
-            kept.surprise.unwrap_or_default().sqrt()
+            kept.innovation.unwrap_or_default().sqrt()
         ),
         Verdict::Held => {
             "it was the first one after a long time, and waited for a second one that agrees.".to_owned()

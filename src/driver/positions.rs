@@ -40,7 +40,7 @@ pub struct Kept {
     /// Metres per second since the fix before, at least.
     pub speed: Option<f64>,
     /// The square of how far it is from where it was expected, in parts of the variance.
-    pub surprise: Option<f64>,
+    pub innovation: Option<f64>,
 }
 
 /// Which fixes are wanted.
@@ -221,6 +221,6 @@ fn kept(row: &trail::Model) -> Kept {
             .zip(row.source.and_then(Source::of_stored))
             .map(|((latitude, longitude), source)| (Point::stored(latitude, longitude), provenance(source))),
         speed: row.implied_speed,
-        surprise: row.surprise,
+        innovation: row.innovation,
     }
 }

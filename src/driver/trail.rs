@@ -41,7 +41,7 @@ static TRAIL: LazyLock<InsertMany<17>> = LazyLock::new(|| {
     InsertMany::new(
         "INSERT INTO position_trail
             (driver_id, latitude, longitude, heading, speed, accuracy, recorded_at, received_at, verdict, source,
-            reanchored, mocked, shown_latitude, shown_longitude, uncertainty, implied_speed, surprise)",
+            reanchored, mocked, shown_latitude, shown_longitude, uncertainty, implied_speed, innovation)",
         "",
     )
 });
@@ -252,7 +252,7 @@ async fn insert_fixes(db: &Db, batch: &[TrailPoint]) -> Result<(), Refusal> {
             shown_longitude,
             uncertainty,
             judgement.speed.into(),
-            judgement.surprise.into(),
+            judgement.innovation.into(),
         ]
     };
     TRAIL.execute(&tx, batch.iter().map(row).collect()).await?;

@@ -35,8 +35,8 @@ impl Drivers {
                 () = stop.cancelled() => return,
             }
             for driver in self.live.busy() {
-                for order in self.look(&driver, true) {
-                    // Another node may know where the driver is.
+                // Another node may know where the driver is: from any of the orders.
+                if let Some(order) = self.look(&driver, true) {
                     self.freshen(&driver, &order).await;
                     self.look(&driver, false);
                 }
@@ -44,11 +44,11 @@ impl Drivers {
         }
     }
 
-    /// Looks after the orders of a driver. Returns those whose driver has fallen silent, if others have to be asked first.
-    fn look(&self, driver: &LiveDriver, asks: bool) -> Vec<OrderId> {
+    /// Looks after the orders of a driver. Returns one of them if the driver has fallen silent, and others have to be asked first.
+    fn look(&self, driver: &LiveDriver, asks: bool) -> Option<OrderId> {
         let now = self.clock.now();
         let has_others = self.bus.has_others();
-        let mut unsure = Vec::new();
+        let mut unsure = None;
         let mut state = driver.state();
         let is_home = !has_others || state.is_seen_here;
         let seen_at = state.position.and(state.last_heard());
@@ -59,7 +59,7 @@ impl Drivers {
             if silent && has_others && asks {
                 if carried.asked_at.is_none_or(|asked_at| now - asked_at >= PAUSE) {
                     carried.asked_at = Some(now);
-                    unsure.push(carried.id().clone());
+                    unsure = Some(carried.id().clone());
                 }
             } else if is_lost != carried.is_lost {
                 carried.is_lost = is_lost;

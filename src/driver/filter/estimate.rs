@@ -76,7 +76,7 @@ impl Motion {
     }
 
     /// The square of how far a fix is from where it was expected, in parts of the variance. `at`: metres from the last estimate.
-    pub fn surprise(&self, at: [f64; 2], accuracy: f64, seconds: f64) -> f64 {
+    pub fn innovation(&self, at: [f64; 2], accuracy: f64, seconds: f64) -> f64 {
         if seconds > LONGEST {
             return 0.0;
         }

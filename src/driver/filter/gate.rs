@@ -21,13 +21,13 @@ const LENIENT: f64 = 2.0;
 /// Two fixes may be closer together in time than their clocks are exact, in seconds.
 const LEAST_SECONDS: f64 = 0.5;
 /// The square of how many times the usual error a fix may be off.
-const SURPRISING: f64 = 25.0;
+const LARGEST: f64 = 25.0;
 
 /// What the gate says of a fix.
 pub(super) struct Gated {
     pub refused: Option<Verdict>,
     pub speed: Option<f64>,
-    pub surprise: Option<f64>,
+    pub innovation: Option<f64>,
 }
 
 /// Metres per second between two places that are known so exactly, at least.
@@ -88,8 +88,8 @@ impl Filter {
 
     /// Whether a fix with evidence fits to what is known.
     pub(super) fn gate(&self, fix: &Fix, rules: &Rules) -> Gated {
-        let refused = |verdict| Gated { refused: Some(verdict), speed: None, surprise: None };
-        let passed = Gated { refused: None, speed: None, surprise: None };
+        let refused = |verdict| Gated { refused: Some(verdict), speed: None, innovation: None };
+        let passed = Gated { refused: None, speed: None, innovation: None };
         let Some(known) = &self.known else {
             // The first fix of all may be where the phone was yesterday. One that does not say how exact it is gets the benefit.
             return if fix.accuracy.is_some() { refused(Verdict::Held) } else { passed };
@@ -122,11 +122,12 @@ impl Filter {
         }
         if passing > FORGOTTEN {
             let verdict = (accuracy > EXACT).then_some(Verdict::Held);
-            return Gated { refused: verdict, speed, surprise: None };
+            return Gated { refused: verdict, speed, innovation: None };
         }
-        let surprise =
-            known.motion.as_ref().map(|motion| motion.surprise(plane.metres(fix.place), accuracy, seconds));
-        let verdict = surprise.is_some_and(|surprise| surprise > SURPRISING).then_some(Verdict::Inconsistent);
-        Gated { refused: verdict, speed, surprise }
+        let innovation =
+            known.motion.as_ref().map(|motion| motion.innovation(plane.metres(fix.place), accuracy, seconds));
+        let verdict =
+            innovation.is_some_and(|innovation| innovation > LARGEST).then_some(Verdict::Inconsistent);
+        Gated { refused: verdict, speed, innovation }
     }
 }

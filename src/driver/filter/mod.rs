@@ -92,7 +92,7 @@ pub struct Judgement {
     /// Metres per second that the driver would have gone since the fix before.
     pub speed: Option<f64>,
     /// How far the fix is from where it was expected, as a multiple of what is usual.
-    pub surprise: Option<f64>,
+    pub innovation: Option<f64>,
 }
 
 impl Judgement {
@@ -106,7 +106,7 @@ impl Judgement {
             uncertainty: fix.accuracy,
             reanchored: false,
             speed: None,
-            surprise: None,
+            innovation: None,
         }
     }
 }
@@ -170,10 +170,10 @@ impl Filter {
             return Judgement::raw(fix);
         }
         let gated = self.gate(fix, rules);
-        let (speed, surprise) = (gated.speed, gated.surprise);
+        let (speed, innovation) = (gated.speed, gated.innovation);
         let Some(verdict) = gated.refused else {
             self.pending.clear();
-            return Judgement { speed, surprise, ..self.take(fix) };
+            return Judgement { speed, innovation, ..self.take(fix) };
         };
         // Those that agree with each other are right, and what is known is wrong.
         let needed = if verdict == Verdict::Held { AGREEING - 1 } else { AGREEING };
@@ -183,11 +183,11 @@ impl Filter {
         self.pending.push(*fix);
         let newest = self.pending.len().checked_sub(needed).map(|first| &self.pending[first..]);
         if !newest.is_some_and(|newest| gate::agree(newest, rules)) {
-            return Judgement { speed, surprise, ..refused(verdict) };
+            return Judgement { speed, innovation, ..refused(verdict) };
         }
         let reanchored = self.known.is_some();
         self.begin(fix);
-        Judgement { reanchored, speed, surprise, ..Judgement::first(fix) }
+        Judgement { reanchored, speed, innovation, ..Judgement::first(fix) }
     }
 
     /// Since when the driver stands still, if so.

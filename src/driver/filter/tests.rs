@@ -122,7 +122,7 @@ fn a_turn_that_no_car_can_take_is_inconsistent() {
     }
     let judged = phone.tell(going(fix(25.0, 280.0, 60.0), 20.0, 90.0));
     assert_eq!(judged.verdict, Verdict::Inconsistent, "{judged:?}");
-    assert!(judged.surprise.is_some_and(|surprise| surprise > 25.0));
+    assert!(judged.innovation.is_some_and(|innovation| innovation > 25.0));
     assert_eq!(phone.tell(going(fix(26.0, 520.0, 0.0), 20.0, 90.0)).verdict, Verdict::Shown);
 }
 

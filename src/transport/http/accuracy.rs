@@ -8,7 +8,7 @@ use serde_with::skip_serializing_none;
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Caller, OrderPath, Query};
-use super::orders::page_size;
+use super::orders::page;
 use crate::base::clock::{Time, rfc3339, wire_option};
 use crate::base::error::Refusal;
 use crate::eta::log::Shown;
@@ -90,14 +90,10 @@ pub(super) async fn history(
     State(site): State<Site>,
     Caller(who): Caller,
     OrderPath(id): OrderPath,
-    Query(page): Query<PageQuery>,
+    Query(wanted): Query<PageQuery>,
 ) -> Result<Json<History>, Refusal> {
     let app = &site.app;
-    let limit = page_size(page.limit, app.config.limits.page_limit_max)?;
-    let after = page.after.unwrap_or(0);
-    if after < 0 {
-        return Err(Refusal::invalid("after", "must not be negative"));
-    }
+    let (after, limit) = page(wanted.after, wanted.limit, app.config.limits.page_limit_max)?;
     let (shown, outcome) = app.drivers.shown_etas(&id, &who, after, limit.into()).await?;
     let next = shown.last().filter(|_| shown.len() >= limit as usize).map(|(id, _)| *id);
     let arrived_at = outcome.as_ref().map(|(at, _)| *at);

@@ -137,6 +137,15 @@ pub(super) fn page_size(asked: Option<u32>, max: u32) -> Result<u32, Refusal> {
     }
 }
 
+/// After what a page begins, and how long it is.
+pub(super) fn page(after: Option<i64>, limit: Option<u32>, max: u32) -> Result<(i64, u32), Refusal> {
+    let after = after.unwrap_or(0);
+    if after < 0 {
+        return Err(Refusal::invalid("after", "must not be negative"));
+    }
+    Ok((after, page_size(limit, max)?))
+}
+
 /// One order
 #[utoipa::path(
     get, path = "/orders/{id}", tag = "orders", security(("bearer" = [])),
@@ -254,11 +263,7 @@ pub(super) async fn events(
 ) -> Result<Response, Refusal> {
     let app = &site.app;
     let limits = &app.config.limits;
-    let after = query.after.unwrap_or(0);
-    if after < 0 {
-        return Err(Refusal::invalid("after", "must not be negative"));
-    }
-    let limit = page_size(query.limit, limits.page_limit_max)?;
+    let (after, limit) = page(query.after, query.limit, limits.page_limit_max)?;
     let wait = query.wait.unwrap_or(0);
     if wait > limits.long_poll_max_seconds {
         return Err(Refusal::invalid(

@@ -7,7 +7,7 @@ use serde_with::skip_serializing_none;
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Caller, OrderPath, Query};
-use super::orders::page_size;
+use super::orders::page;
 use crate::base::clock::{Time, rfc3339, wire_option};
 use crate::base::error::Refusal;
 use crate::driver::explain::explain;
@@ -134,7 +134,7 @@ impl PositionView {
             mocked: fix.mocked.then_some(true),
             verdict: kept.verdict.map(crate::model::Verdict::as_str),
             implied_speed: kept.speed.map(rounded),
-            innovation: kept.surprise.map(|surprise| rounded(surprise.sqrt())),
+            innovation: kept.innovation.map(|innovation| rounded(innovation.sqrt())),
             shown: kept.shown.map(|(place, provenance)| ShownView {
                 latitude: place.lat(),
                 longitude: place.lon(),
@@ -159,11 +159,7 @@ pub(super) async fn list(
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Positions>, Refusal> {
     let app = &site.app;
-    let limit = page_size(wanted.limit, app.config.limits.page_limit_max)?;
-    let after = wanted.after.unwrap_or(0);
-    if after < 0 {
-        return Err(Refusal::invalid("after", "must not be negative"));
-    }
+    let (after, limit) = page(wanted.after, wanted.limit, app.config.limits.page_limit_max)?;
     let span = Span { from: wanted.from, to: wanted.to, after };
     let kept = app.drivers.positions(&id, &who, span, limit.into()).await?;
     let next = kept.last().filter(|_| kept.len() >= limit as usize).map(|last| last.id);
