@@ -15,6 +15,7 @@ use crate::cluster::Cluster;
 use crate::driver::progress::Notes;
 use crate::driver::trail::Trail;
 use crate::driver::{Around, Drivers};
+use crate::eta::calibration::store::Calibrating;
 use crate::eta::log::EtaLog;
 use crate::event::bus::Bus;
 use crate::event::log;
@@ -68,6 +69,8 @@ pub struct AppParts {
     pub roads: Roads,
     pub orders: Orders,
     pub drivers: Drivers,
+    /// What is learned from deliveries.
+    pub calibrating: Calibrating,
     pub tracking: Tracking,
     pub recovery: Recovery,
     pub keeping: Keeping,
@@ -94,10 +97,12 @@ impl App {
         let limits = &config.limits;
         let control = cluster.control().clone();
         let Logs { trail, notes, eta_log } = logs;
+        let calibrating = Calibrating::new(db.clone(), clock.clone(), &config.routing, metrics.clone());
         let around = Around {
             trail,
             notes,
             eta_log,
+            calibration: calibrating.in_use(),
             bus: bus.clone(),
             orders: orders.clone(),
             roads: roads.clone(),
@@ -117,6 +122,7 @@ impl App {
             roads,
             orders,
             drivers,
+            calibrating,
             tracking,
             recovery,
             keeping,

@@ -24,6 +24,10 @@ pub struct Model {
     pub metres: Option<i64>,
     pub stops_before: Option<i32>,
     pub stale: bool,
+    /// How many seconds of driving the router had, if there was nothing but driving before the door.
+    pub base: Option<f64>,
+    /// The area of the door.
+    pub area: Option<String>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -10,6 +10,7 @@ pub mod driver_assignment;
 pub mod driver_plan;
 pub mod driver_position;
 pub mod erasure;
+pub mod eta_calibration;
 pub mod eta_outcome;
 pub mod eta_shown;
 pub mod event_audience;

@@ -21,6 +21,7 @@ mod m0014_timeline;
 mod m0015_provenance;
 mod m0016_plans;
 mod m0017_shown_etas;
+mod m0018_calibration;
 
 /// All migrations, oldest first.
 pub struct Migrator;
@@ -55,6 +56,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0015_provenance::Migration),
             Box::new(m0016_plans::Migration),
             Box::new(m0017_shown_etas::Migration),
+            Box::new(m0018_calibration::Migration),
         ]
     }
 }

@@ -130,6 +130,7 @@ pub struct Inner {
     pub milestones: Count,
     eta_shown: Family<SourceLabel, Count>,
     pub eta_log_dropped: Count,
+    pub eta_calibration_version: Gauge,
     pub notes_dropped: Count,
     pub road_segments: Gauge,
     pub road_failures: Count,
@@ -325,6 +326,8 @@ impl Metrics {
                 .add("fixes_in_shadow", "What the filter would say of positions in shadow mode"),
             eta_shown: names.add("eta_shown", "ETAs that clients were told, by what they are made of"),
             eta_log_dropped: names.add("eta_log_dropped", "Shown ETAs that could not be written"),
+            eta_calibration_version: names
+                .add("eta_calibration_version", "Version of what was learned from deliveries"),
             milestones: names.add("milestones", "Drivers who came to a stop, were there or left it"),
             notes_dropped: names.add("notes_dropped", "Milestones and risks that could not be written"),
             road_segments: names.add("road_segments", "Pieces of road in memory, each direction counted"),

@@ -9,6 +9,7 @@ use crate::app::App;
 use crate::base::error::Refusal;
 use crate::model::new_order::NewOrder;
 use crate::model::{Action, Driver, LocationReport, OrderId, OrderStatus, Point, Role, UserId};
+use crate::order::read::Wanted;
 use crate::route::Mode;
 use crate::route::network::Network;
 
@@ -55,7 +56,7 @@ pub async fn run(app: App) {
 /// If there are no orders yet, creates a delivered one, so that the page is not empty at first.
 async fn ensure_delivered_order(app: &App) -> Result<(), Refusal> {
     let admin = ADMIN.principal(app);
-    if app.orders.list(&admin, &[], 1, None).await?.orders.is_empty() {
+    if app.orders.list(&admin, Wanted::default(), 1, None).await?.orders.is_empty() {
         let order = create_order(app, 0).await?;
         let action = Action::Status { to: OrderStatus::Delivered, note: None };
         app.orders.change(&order, &admin, action).await?;

@@ -23,6 +23,8 @@ use crate::route::line::OnRoute;
 /// Who is further away from a route than this has left it, in metres, after so many fixes in a row.
 const OFF: f64 = 60.0;
 const OFF_FIXES: u8 = 2;
+/// Who makes the way longer than this goes astray, in metres.
+const DETOUR: f64 = 300.0;
 /// Who is further away than this is not placed on it any more.
 const LOST: f64 = 1_000.0;
 /// How long a driver's routes are left alone after they were looked for.
@@ -53,6 +55,10 @@ pub(super) struct Course {
     index: usize,
     /// How many fixes in a row were off the route.
     off: u8,
+    /// The metres that were left when the driver was last on it.
+    left: f64,
+    /// How many metres longer the way has become because the driver left routes to the same places.
+    detour: f64,
     /// Where the driver was last found on it.
     on: Option<OnRoute>,
 }
@@ -80,11 +86,16 @@ impl DriverState {
             if on.away > OFF {
                 course.off = course.off.saturating_add(1);
             } else {
-                (course.off, course.index) = (0, on.index);
+                (course.off, course.index, course.left) = (0, on.index, on.metres);
             }
             course.on = Some(on).filter(|on| on.away <= LOST);
         }
         self.course = Some(course);
+    }
+
+    /// Whether the way has become longer by this because the driver did not keep to it.
+    pub fn strays(&self) -> bool {
+        self.course.as_ref().is_some_and(|course| course.detour > DETOUR)
     }
 
     /// Where on the route the driver was last found.
@@ -247,16 +258,32 @@ impl Drivers {
             legs.push(leg);
         }
         let (route, made_at) = (Arc::new(route.simplified(TOLERANCE)), self.clock.now());
-        Ok(Some(Course { route, source, places, legs, made_at, index: 0, off: 0, on: None }))
+        let left = route.metres;
+        Ok(Some(Course {
+            route,
+            source,
+            places,
+            legs,
+            made_at,
+            index: 0,
+            off: 0,
+            left,
+            detour: 0.0,
+            on: None,
+        }))
     }
 
     /// Takes a way into use, unless the driver goes elsewhere by now, and tells of the ETAs that it changes.
-    fn install(&self, driver: &LiveDriver, course: Course) {
+    fn install(&self, driver: &LiveDriver, mut course: Course) {
         let now = self.clock.now();
         let mut state = driver.state();
         let Some((place, _)) = state.position else { return };
         if !state.leads_to(&course) {
             return;
+        }
+        if let Some(before) = state.course.as_deref().filter(|before| state.leads_to(before)) {
+            let longer = if before.off >= OFF_FIXES { course.left - before.left } else { 0.0 };
+            course.detour = before.detour + longer.max(0.0);
         }
         state.course = Some(Box::new(course));
         state.follow(place);

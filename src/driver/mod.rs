@@ -37,6 +37,7 @@ use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
 use crate::cluster::control::Control;
+use crate::eta::calibration::Calibration;
 use crate::eta::log::{Cause, EtaLog};
 use crate::event::bus::Bus;
 use crate::model::{Eta, EtaChange, EventKind, Forecast, LiveEvent, Order, OrderEvent, OrderStatus, UserId};
@@ -68,6 +69,7 @@ pub struct Around {
     pub trail: Trail,
     pub notes: Notes,
     pub eta_log: EtaLog,
+    pub calibration: Calibration,
     pub bus: Bus,
     pub orders: Orders,
     pub roads: Roads,
@@ -90,7 +92,7 @@ struct ReportLimits {
 impl Drivers {
     #[must_use]
     pub fn new(db: Db, clock: Clock, around: Around, settings: &Serve, metrics: Metrics) -> Self {
-        let Around { trail, notes, eta_log, bus, orders, roads, control } = around;
+        let Around { trail, notes, eta_log, calibration, bus, orders, roads, control } = around;
         let filtering = Filtering::new(&settings.routing);
         let limits = &settings.limits;
         let limits = ReportLimits {
@@ -99,7 +101,7 @@ impl Drivers {
             max_skew: TimeDelta::seconds(i64::from(limits.clock_skew_seconds)),
             max_age: TimeDelta::days(i64::from(limits.position_retention_days)),
         };
-        let times = Times::new(&settings.routing);
+        let times = Times::new(&settings.routing, calibration);
         let live = Arc::new(Live::new(clock.clone(), limits.burst, times.clone()));
         Self {
             db,

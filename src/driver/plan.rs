@@ -10,8 +10,9 @@ use super::kitchen::Kitchens;
 use super::state::CarriedOrder;
 use crate::base::clock::Time;
 use crate::base::config::Routing;
+use crate::eta::calibration::Calibration;
 use crate::model::plane::Plane;
-use crate::model::{Eta, EtaSource, Order, OrderId, OrderStatus, Point, StopKind, straight};
+use crate::model::{Area, Basis, Eta, EtaSource, Order, OrderId, OrderStatus, Point, StopKind, straight};
 
 /// Stops that are closer to each other than this are one place, in metres.
 const SAME_PLACE: f64 = 30.0;
@@ -26,14 +27,17 @@ pub(super) struct Times {
     dropoff: f64,
     /// From accepted to ready, unless the kitchen says something else.
     pub kitchens: Arc<Kitchens>,
+    /// How much longer driving takes than routers say.
+    calibration: Calibration,
 }
 
 impl Times {
-    pub fn new(settings: &Routing) -> Self {
+    pub fn new(settings: &Routing, calibration: Calibration) -> Self {
         Self {
             pickup: settings.pickup_seconds.into(),
             dropoff: settings.dropoff_seconds.into(),
             kitchens: Arc::new(Kitchens::new(settings.prep_minutes)),
+            calibration,
         }
     }
 }
@@ -159,10 +163,12 @@ pub(super) fn arrivals(
     now: Time,
 ) -> SmallVec<[Arrival; 2]> {
     let mut all = SmallVec::new();
+    let learned = times.calibration.now();
     let (mut seconds, mut metres, mut source) = (0.0_f64, 0.0, None);
     for (index, visit) in visits.iter().enumerate() {
         let way = leg(index);
-        seconds += way.seconds;
+        let area = Area::of(visit.place);
+        seconds += way.seconds * learned.factor(now, Some(area));
         metres += way.metres;
         // Who knows the way to the first place, unless a part of it is the straight line.
         source =
@@ -180,7 +186,17 @@ pub(super) fn arrivals(
                         pickup(&order.order).is_some() || order.order.status >= OrderStatus::PickedUp;
                     let seconds = if is_picked_up { seconds } else { seconds.max(left()) };
                     let before = stops_before(&visits[..index], stop.order);
-                    let eta = Eta::after(seconds, by_road.map(|source| (source, metres)), before, now);
+                    let spread = learned.spread(by_road.unwrap_or(EtaSource::Geodesic), seconds);
+                    let by_road = by_road.map(|source| (source, metres));
+                    let is_driving = index == 0 && order.order.status >= OrderStatus::PickedUp;
+                    #[expect(
+                        clippy::cast_possible_truncation,
+                        clippy::cast_sign_loss,
+                        reason = "at most weeks"
+                    )]
+                    let driving = is_driving.then_some((way.seconds * 1_000.0) as u32);
+                    let basis = Basis { driving, area: Some(area) };
+                    let eta = Eta { basis, ..Eta::after(seconds, by_road, before, spread, now) };
                     all.push(Arrival { order: stop.order, eta });
                 }
             }
@@ -240,7 +256,8 @@ mod tests {
     }
 
     fn times() -> Times {
-        Times { pickup: 180.0, dropoff: 120.0, kitchens: Arc::new(Kitchens::new(15)) }
+        let kitchens = Arc::new(Kitchens::new(15));
+        Times { pickup: 180.0, dropoff: 120.0, kitchens, calibration: Calibration::default() }
     }
 
     fn ids(visits: &Visits) -> Vec<Vec<(usize, StopKind)>> {

@@ -57,10 +57,12 @@ pub(super) struct Watched {
 
 /// Why an order may be late.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is true or not, whatever the others are")]
 pub(super) struct Signs {
     pub in_kitchen: bool,
     pub is_silent: bool,
     pub stands: bool,
+    pub strays: bool,
 }
 
 impl Watched {
@@ -104,6 +106,8 @@ impl Watched {
             "stops_added"
         } else if signs.stands {
             "stopped"
+        } else if signs.strays {
+            "off_route"
         } else {
             "slow"
         })
@@ -114,11 +118,13 @@ impl Watched {
 mod tests {
     use super::*;
     use crate::base::clock::from_millis;
+    use crate::model::Spread;
 
     #[test]
     fn the_first_eta_is_the_promise_and_later_ones_are_held_against_it() {
         let mut watched = Watched::default();
-        let eta = |seconds: f64, now: i64| Eta::after(seconds, None, 0, from_millis(now * 1_000));
+        let eta =
+            |seconds: f64, now: i64| Eta::after(seconds, None, 0, Spread::ASSUMED, from_millis(now * 1_000));
         assert!(watched.look(&eta(1_000.0, 0)));
         let promise = watched.promise.expect("a promise");
         assert_eq!((promise.from, promise.to), (from_millis(700_000), from_millis(1_570_000)));
@@ -143,8 +149,10 @@ mod tests {
             risk: Risk::Delayed,
             late: 2,
         };
-        let (eta, more) =
-            (Eta::after(60.0, None, 1, from_millis(0)), Eta::after(60.0, None, 2, from_millis(0)));
+        let (eta, more) = (
+            Eta::after(60.0, None, 1, Spread::ASSUMED, from_millis(0)),
+            Eta::after(60.0, None, 2, Spread::ASSUMED, from_millis(0)),
+        );
         let signs = Signs::default();
         assert_eq!(
             watched.reason(&eta, Signs { in_kitchen: true, is_silent: true, ..signs }),
@@ -153,6 +161,7 @@ mod tests {
         assert_eq!(watched.reason(&more, Signs { is_silent: true, ..signs }), Some("gps_lost"));
         assert_eq!(watched.reason(&more, Signs { stands: true, ..signs }), Some("stops_added"));
         assert_eq!(watched.reason(&eta, Signs { stands: true, ..signs }), Some("stopped"));
+        assert_eq!(watched.reason(&eta, Signs { strays: true, ..signs }), Some("off_route"));
         assert_eq!(watched.reason(&eta, signs), Some("slow"));
         assert_eq!(Watched::default().reason(&eta, signs), None);
     }

@@ -90,7 +90,7 @@ impl Drivers {
 
     fn look_at_risk(&self, state: &mut DriverState, index: usize, is_silent: bool, now: Time) {
         let stands = state.filter.stands_since().is_some_and(|since| now - since > TimeDelta::minutes(5));
-        let seen_at = state.last_heard();
+        let (seen_at, strays) = (state.last_heard(), state.strays());
         let carried = &mut state.orders[index];
         let Some(eta) = carried.eta.map(|eta| eta.as_of(now, seen_at)) else { return };
         if carried.looked_at.is_some_and(|looked_at| now - looked_at < PAUSE) {
@@ -101,7 +101,7 @@ impl Drivers {
         if carried.watched.look(&eta) {
             let order = &carried.about.order;
             let in_kitchen = order.status < OrderStatus::ReadyForPickup;
-            let reason = carried.watched.reason(&eta, Signs { in_kitchen, is_silent, stands });
+            let reason = carried.watched.reason(&eta, Signs { in_kitchen, is_silent, stands, strays });
             self.notes.push(Note::risk(order, carried.watched, &eta, reason, now, !is_first));
         }
     }

@@ -26,10 +26,10 @@ const LINGER: Duration = Duration::from_secs(1);
 const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
 const RETENTION_ROWS: u64 = 2_000;
 
-static SHOWN: LazyLock<InsertMany<11>> = LazyLock::new(|| {
+static SHOWN: LazyLock<InsertMany<13>> = LazyLock::new(|| {
     InsertMany::new(
         "INSERT INTO eta_shown
-            (order_id, at, eta_at, low, high, source, mode, cause, metres, stops_before, stale)",
+            (order_id, at, eta_at, low, high, source, mode, cause, metres, stops_before, stale, base, area)",
         "",
     )
 });
@@ -137,7 +137,7 @@ impl EtaLogWriter {
     async fn write(&self, batch: &[(EtaChange, Cause, Time)]) -> Result<(), Refusal> {
         let tx = self.db.begin().await?;
         let backend = tx.get_database_backend();
-        let row = |(change, cause, at): &(EtaChange, Cause, Time)| -> [Value; 11] {
+        let row = |(change, cause, at): &(EtaChange, Cause, Time)| -> [Value; 13] {
             let eta = &change.eta;
             let [at, eta_at, low, high] = [*at, eta.at, eta.low, eta.high].map(|at| stored_time(at, backend));
             [
@@ -152,6 +152,8 @@ impl EtaLogWriter {
                 eta.metres.map(i64::from).into(),
                 eta.stops_before.map(i32::from).into(),
                 eta.stale.into(),
+                eta.basis.driving.map(|millis| f64::from(millis) / 1_000.0).into(),
+                eta.basis.area.map(|area| area.to_string()).into(),
             ]
         };
         SHOWN.execute(&tx, batch.iter().map(row).collect()).await?;
@@ -197,14 +199,30 @@ pub struct Shown {
     pub metres: Option<i64>,
     pub stops_before: Option<i32>,
     pub stale: bool,
+    /// How many seconds of driving the router had, if there was nothing but driving before the door.
+    pub base: Option<f64>,
+    /// Where the door is.
+    pub area: Option<String>,
 }
 
 impl From<eta_shown::Model> for Shown {
     fn from(row: eta_shown::Model) -> Self {
         let eta_shown::Model {
-            at, eta_at, low, high, source, mode, cause, metres, stops_before, stale, ..
+            at,
+            eta_at,
+            low,
+            high,
+            source,
+            mode,
+            cause,
+            metres,
+            stops_before,
+            stale,
+            base,
+            area,
+            ..
         } = row;
-        Self { at, eta_at, low, high, source, mode, cause, metres, stops_before, stale }
+        Self { at, eta_at, low, high, source, mode, cause, metres, stops_before, stale, base, area }
     }
 }
 

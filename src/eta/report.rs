@@ -1,18 +1,16 @@
 //! How good ETAs were: those that were shown against when their orders arrived.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use chrono::Timelike;
-use entity::{eta_outcome, eta_shown, order_risk};
-use sea_orm::sea_query::ExprTrait;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::ConnectionTrait;
 
+use super::calibration::{HORIZONS, horizon_in};
 use super::log::Shown;
+use super::outcomes;
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
 
-/// Orders that are read at a time.
-const PAGE: u64 = 200;
 /// Who is later by this than was shown has noticed, in seconds.
 const SLIP: f64 = 120.0;
 
@@ -27,6 +25,8 @@ pub enum GroupBy {
     Mode,
     /// The hour of the day in UTC at which it was shown.
     Hour,
+    /// Where the door is.
+    Area,
 }
 
 impl GroupBy {
@@ -38,6 +38,7 @@ impl GroupBy {
             "horizon" => Self::Horizon,
             "mode" => Self::Mode,
             "hour" => Self::Hour,
+            "area" => Self::Area,
             _ => return None,
         })
     }
@@ -49,15 +50,16 @@ impl GroupBy {
             Self::Source => (0, shown.source.clone()),
             Self::Mode => (0, shown.mode.clone()),
             Self::Hour => (shown.at.hour(), format!("{:02}", shown.at.hour())),
+            Self::Area => (0, shown.area.clone().unwrap_or_else(|| "unknown".to_owned())),
             Self::Horizon => horizon((arrived_at - shown.at).num_seconds()),
         }
     }
 }
 
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "few days, six horizons")]
 fn horizon(seconds: i64) -> (u32, String) {
-    let bounds = [(2, "0-2"), (5, "2-5"), (10, "5-10"), (20, "10-20"), (40, "20-40")];
-    let found = (0..).zip(bounds).find(|(_, (minutes, _))| seconds < minutes * 60);
-    found.map_or((5, "40+".to_owned()), |(index, (_, word))| (index, word.to_owned()))
+    let index = horizon_in(seconds as f64);
+    (index as u32, HORIZONS[index].1.to_owned())
 }
 
 /// How good the ETAs of one group were. Errors are seconds.
@@ -99,45 +101,12 @@ pub async fn report(
     to: Time,
     by: GroupBy,
 ) -> Result<Vec<Item>, Refusal> {
-    use eta_outcome::Column;
     let mut groups: BTreeMap<(u32, String), Vec<Error>> = BTreeMap::new();
-    let mut after = (from, String::new());
-    loop {
-        let later = Column::DeliveredAt.gt(after.0);
-        let same = Column::DeliveredAt.eq(after.0).and(Column::OrderId.gt(after.1.as_str()));
-        let page = eta_outcome::Entity::find()
-            .filter(later.or(same))
-            .filter(Column::DeliveredAt.lte(to))
-            .order_by_asc(Column::DeliveredAt)
-            .order_by_asc(Column::OrderId)
-            .limit(PAGE)
-            .all(db)
-            .await?;
-        let Some(last) = page.last() else { break };
-        after = (last.delivered_at, last.order_id.clone());
-        let ids: Vec<&str> = page.iter().map(|outcome| outcome.order_id.as_str()).collect();
-        let shown = eta_shown::Entity::find()
-            .filter(eta_shown::Column::OrderId.is_in(ids.iter().copied()))
-            .order_by_asc(eta_shown::Column::Id)
-            .all(db)
-            .await?;
-        let promised: HashMap<String, Time> = order_risk::Entity::find()
-            .filter(order_risk::Column::OrderId.is_in(ids))
-            .all(db)
-            .await?
-            .into_iter()
-            .filter_map(|row| Some((row.order_id, row.promised_to?)))
-            .collect();
-        let mut of_order: HashMap<String, Vec<Shown>> = HashMap::new();
-        for row in shown {
-            of_order.entry(row.order_id.clone()).or_default().push(row.into());
-        }
-        for outcome in &page {
-            let etas = of_order.remove(&outcome.order_id).unwrap_or_default();
-            let kept = promised.get(&outcome.order_id).map(|to| outcome.arrived_at <= *to);
-            count(&etas, outcome.arrived_at, kept, by, &mut groups);
-        }
-    }
+    outcomes::each(db, from, to, |order| {
+        let kept = order.promised_to.map(|to| order.arrived_at <= to);
+        count(&order.shown, order.arrived_at, kept, by, &mut groups);
+    })
+    .await?;
     Ok(groups.into_iter().map(|((_, group), errors)| item(group, &errors)).collect())
 }
 
@@ -202,6 +171,8 @@ mod tests {
             metres: None,
             stops_before: None,
             stale: false,
+            base: None,
+            area: None,
         }
     }
 
@@ -227,15 +198,5 @@ mod tests {
         assert_eq!((network.n, network.bias, network.mean_absolute_error), (2, -25.0, 175.0));
         assert_eq!((network.p50, network.p90, network.coverage, network.slips), (150.0, 200.0, 0.0, 1));
         assert_eq!(network.promise_kept, Some(0.5));
-    }
-
-    #[test]
-    fn horizons() {
-        for (seconds, word) in
-            [(0, "0-2"), (119, "0-2"), (120, "2-5"), (599, "5-10"), (2_399, "20-40"), (2_400, "40+")]
-        {
-            assert_eq!(horizon(seconds).1, word, "{seconds}");
-        }
-        assert!(horizon(2_400).0 > horizon(600).0);
     }
 }

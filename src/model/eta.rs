@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use geographiclib_rs::{Geodesic, InverseGeodesic};
 
-use super::Point;
+use super::{Area, Point};
 use crate::base::clock::Time;
 
 /// The speed of a driver: 30 km/h.
@@ -11,15 +11,11 @@ const METRES_PER_SECOND: f64 = 30_000.0 / 3_600.0;
 /// Mean radius of the earth in metres, for great circles.
 const EARTH: f64 = 6_371_000.0;
 const MIN_SECONDS: f64 = 60.0;
-/// How much of the time that was estimated it takes at least and at most, in hundredths: an assumption, because nothing is learned from
-/// deliveries.
-const LOW: i32 = 70;
-const HIGH: i32 = 157;
 /// An estimate from an older fix is stale.
 const FRESH: TimeDelta = TimeDelta::seconds(60);
 
 /// The source of an ETA.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EtaSource {
     /// Estimated from the driver's last position, by the straight line.
     Geodesic,
@@ -35,6 +31,16 @@ pub enum EtaSource {
 }
 
 impl EtaSource {
+    pub const ALL: [Self; 7] = [
+        Self::Geodesic,
+        Self::Network,
+        Self::Osrm,
+        Self::Valhalla,
+        Self::Google,
+        Self::Mapbox,
+        Self::Override,
+    ];
+
     /// The word on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -48,6 +54,27 @@ impl EtaSource {
             Self::Override => "override",
         }
     }
+}
+
+/// How much of the time that was estimated it takes at least and at most: four of five deliveries are in between.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    pub low: f64,
+    pub high: f64,
+}
+
+impl Spread {
+    /// What is assumed before anything is learned from deliveries.
+    pub const ASSUMED: Self = Self { low: 0.70, high: 1.57 };
+}
+
+/// What an estimate rests on, to learn from it later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Basis {
+    /// How long the driving takes as the router has it, in milliseconds, if there is nothing but driving before the door.
+    pub driving: Option<u32>,
+    /// Where the door is.
+    pub area: Option<Area>,
 }
 
 /// When an order arrives.
@@ -66,6 +93,7 @@ pub struct Eta {
     pub stops_before: Option<u16>,
     /// Whether the driver has not been heard of for over a minute, so that nobody knows better.
     pub stale: bool,
+    pub basis: Basis,
 }
 
 impl Eta {
@@ -74,15 +102,24 @@ impl Eta {
     #[must_use]
     #[expect(
         clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
         clippy::cast_sign_loss,
         reason = "the casts keep to the bounds"
     )]
-    pub fn after(seconds: f64, by_road: Option<(EtaSource, f64)>, stops_before: u16, now: Time) -> Self {
+    pub fn after(
+        seconds: f64,
+        by_road: Option<(EtaSource, f64)>,
+        stops_before: u16,
+        spread: Spread,
+        now: Time,
+    ) -> Self {
         let millis = (seconds.max(MIN_SECONDS) * 1_000.0).round() as i64;
         let at = now + TimeDelta::milliseconds(millis);
         let source = by_road.map_or(EtaSource::Geodesic, |(source, _)| source);
         let metres = by_road.map(|(_, metres)| metres.round() as u32);
-        Self { metres, stops_before: Some(stops_before), ..Self::new(at, source, now) }
+        let part = |share: f64| now + TimeDelta::milliseconds((millis as f64 * share).round() as i64);
+        let (low, high) = (part(spread.low), part(spread.high));
+        Self { low, high, metres, stops_before: Some(stops_before), ..Self::new(at, source, now) }
     }
 
     /// Whether somebody who was told the one has to be told the other.
@@ -107,8 +144,8 @@ impl Eta {
         let at = self.at.max(now + TimeDelta::minutes(1));
         // It is no more certain only because time has passed.
         let (low, high) = (self.low.max(now).min(at), self.high.max(at));
-        let (metres, stops_before) = (self.metres, self.stops_before);
-        Self { low, high, metres, stops_before, stale, ..Self::new(at, self.source, now) }
+        let minutes = Self::new(at, self.source, now).minutes;
+        Self { minutes, at, low, high, stale, ..self }
     }
 
     /// As it was at the time `now`.
@@ -118,9 +155,11 @@ impl Eta {
         let left = at - now;
         let (low, high) = match source {
             EtaSource::Override => (at, at),
-            _ => (now + left * LOW / 100, now + left * HIGH / 100),
+            // Elsewhere it is known better: see `Eta::after`.
+            _ => (now + left * 70 / 100, now + left * 157 / 100),
         };
-        Self { minutes, at, low, high, source, metres: None, stops_before: None, stale: false }
+        let basis = Basis::default();
+        Self { minutes, at, low, high, source, metres: None, stops_before: None, stale: false, basis }
     }
 }
 
@@ -187,7 +226,8 @@ mod tests {
     fn known_distances() {
         let now = from_millis(0);
         // 111.0 m: the example of the third seed, less than a minute away.
-        let estimate = |from: Point, to: Point| Eta::after(straight(from, to).1, None, 0, now);
+        let estimate =
+            |from: Point, to: Point| Eta::after(straight(from, to).1, None, 0, Spread::ASSUMED, now);
         let near = estimate(Point::stored(5.6045, -0.1875), Point::stored(5.6037, -0.1869));
         assert_eq!((near.minutes, near.at), (1, from_millis(60_000)));
         // A degree of longitude on the equator is 111,319.49 m: 13,358 s at 30 km/h.
@@ -219,7 +259,8 @@ mod tests {
 
     #[test]
     fn a_range_is_for_what_is_left_and_gets_no_narrower_by_waiting() {
-        let eta = Eta::after(1_000.0, Some((EtaSource::Network, 5_000.4)), 0, from_millis(0));
+        let eta =
+            Eta::after(1_000.0, Some((EtaSource::Network, 5_000.4)), 0, Spread::ASSUMED, from_millis(0));
         assert_eq!((eta.low, eta.high), (from_millis(700_000), from_millis(1_570_000)));
         assert_eq!(eta.as_of(from_millis(1_000), None).metres, Some(5_000));
         let late = eta.as_of(from_millis(800_000), None);

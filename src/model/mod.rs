@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod action;
+pub mod area;
 pub mod command;
 pub mod decimal;
 pub mod erase;
@@ -24,9 +25,10 @@ pub use entity::{OrderStatus, PaymentStatus};
 
 pub use access::{Party, Permit, Right};
 pub use action::{Action, Asked};
+pub use area::Area;
 pub use command::{Command, Secret};
 pub use decimal::{Amount, Quantity};
-pub use eta::{Eta, EtaSource, Forecast, straight};
+pub use eta::{Basis, Eta, EtaSource, Forecast, Spread, straight};
 pub use event::{About, Announcement, Audience, EtaChange, EventKind, LiveEvent, Location, OrderEvent};
 pub use fix::{Fix, LocationReport, Provenance, Source, Verdict};
 pub use id::{OrderId, UserId};

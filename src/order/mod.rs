@@ -15,7 +15,7 @@ use chrono::TimeDelta;
 
 use self::create::Idempotency;
 use self::names::{Numbers, Reserved};
-use self::read::{Cursor, Page, PageSize};
+use self::read::{Cursor, Page, PageSize, Wanted};
 use self::snapshot::{Snapshot, Snapshots};
 use self::writer::{Work, Writer};
 use crate::base::clock::{Clock, Time};
@@ -136,12 +136,12 @@ impl Orders {
     pub async fn list(
         &self,
         who: &Principal,
-        statuses: &[OrderStatus],
+        wanted: Wanted<'_>,
         limit: u32,
         after: Option<Cursor>,
     ) -> Result<Page, Refusal> {
         let size = PageSize { orders: limit, bytes: self.page_bytes };
-        read::list(self.db.reader(), who, statuses, size, after).await
+        read::list(self.db.reader(), who, wanted, size, after).await
     }
 
     /// Up to `limit` durable events of an order after a seq, in order, or fewer if they are large. The caller has to be party to the order.

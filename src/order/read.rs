@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use entity::{order as row, order_item, status_history};
+use entity::{order as row, order_item, order_risk, status_history};
 use sea_orm::sea_query::{ExprTrait, SimpleExpr};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect,
+    QuerySelect, QueryTrait,
 };
 
 use super::known::OrderWithHistory;
@@ -96,6 +96,15 @@ pub struct PageSize {
 /// Orders that are read at a time until it is known how large they are.
 const FIRST_READ: u32 = 64;
 
+/// Which orders of a list.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    /// Of one of these statuses; of any if there is none.
+    pub statuses: &'a [OrderStatus],
+    /// Of this risk, as it is on the wire, and not finished.
+    pub risk: Option<&'a str>,
+}
+
 /// A page of the caller's orders, newest first, with any of these statuses; with no statuses, all of them. It has fewer
 /// orders than asked for when they are large, and always one if there is one.
 ///
@@ -104,7 +113,7 @@ const FIRST_READ: u32 = 64;
 pub async fn list(
     db: &impl ConnectionTrait,
     who: &Principal,
-    statuses: &[OrderStatus],
+    wanted: Wanted<'_>,
     size: PageSize,
     mut after: Option<Cursor>,
 ) -> Result<Page, Refusal> {
@@ -112,7 +121,7 @@ pub async fn list(
     loop {
         let left = size.orders - u32::try_from(orders.len()).unwrap_or(u32::MAX);
         let next = Ord::min(next_read(orders.len(), bytes, size.bytes), left);
-        let (read, more) = stretch(db, who, statuses, next, after).await?;
+        let (read, more) = stretch(db, who, wanted, next, after).await?;
         for order in read {
             let grown = bytes + order.bytes();
             if grown > size.bytes && !orders.is_empty() {
@@ -142,7 +151,7 @@ fn next_read(read: usize, bytes: usize, limit: usize) -> u32 {
 async fn stretch(
     db: &impl ConnectionTrait,
     who: &Principal,
-    statuses: &[OrderStatus],
+    Wanted { statuses, risk }: Wanted<'_>,
     limit: u32,
     after: Option<Cursor>,
 ) -> Result<(Vec<Order>, bool), Refusal> {
@@ -152,6 +161,15 @@ async fn stretch(
             .filter(Condition::all().add_option(
                 (!statuses.is_empty()).then(|| row::Column::Status.is_in(statuses.iter().copied())),
             ))
+            .filter(Condition::all().add_option(risk.map(|risk| {
+                let of_risk = order_risk::Entity::find()
+                    .select_only()
+                    .column(order_risk::Column::OrderId)
+                    .filter(order_risk::Column::Risk.eq(risk))
+                    .into_query();
+                let finished = [OrderStatus::Delivered, OrderStatus::Cancelled];
+                row::Column::Id.in_subquery(of_risk).and(row::Column::Status.is_not_in(finished))
+            })))
             .filter(Condition::all().add_option(after.map(|cursor| {
                 row::Column::CreatedAt.lt(cursor.created_at).or(row::Column::CreatedAt
                     .eq(cursor.created_at)

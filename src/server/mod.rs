@@ -176,6 +176,7 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
     let infrastructure =
         Infrastructure { config, health, auth, events, bus, cluster, roads, clock, metrics, db: db.clone() };
     let app = App::new(infrastructure, orders, Logs { trail, notes, eta_log }, recovery);
+    app.calibrating.load().await.map_err(ServerError::Start)?;
     app.drivers.load().await.map_err(ServerError::Start)?;
     app.load_revocations().await.map_err(ServerError::Start)?;
     let (trail, notes, recovery, eta_log) = (trail_writer, notes_writer, recovery_work, eta_log_writer);
@@ -221,6 +222,7 @@ impl Background {
         tasks.supervise("writer", self.commits.run(end.clone()));
         tasks.supervise("trail", self.trail.run(end.clone()));
         tasks.supervise("shown ETAs", self.eta_log.run(end.clone()));
+        tasks.supervise("calibration", until(end.clone(), app.calibrating.clone().run()));
         tasks.supervise("milestones", self.notes.run(end.clone()));
         tasks.supervise("watch", app.drivers.clone().watch(end.clone()));
         tasks.supervise("sessions", self.recovery.run(end.clone()));

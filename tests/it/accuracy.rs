@@ -143,4 +143,81 @@ on_both_databases! {
             assert!(!refused.status.success() && error.contains(word), "{error}");
         }
     }
+
+    async fn deliveries_teach_how_long_driving_takes(db: TestDb) {
+        let flags = ["--location-rate-per-second", "0"];
+        let server = Server::start_with_manual_clock(&db, &flags).await;
+        deliver(&server).await;
+        let admin = server.admin();
+        until("the outcome", async || admin.get("/orders/o1/eta/history").await.body["arrivedAt"].is_string()).await;
+        let nothing = admin.get("/stats/eta/calibration").await.body;
+        assert_eq!((&nothing["version"], &nothing["levels"], &nothing["mode"]), (&json!(0), &json!([]), &json!("on")), "{nothing}");
+        let since = rfc3339(server.clock.now() - TimeDelta::hours(1));
+        until("the area", async || {
+            let areas = admin.get(&format!("/stats/eta?groupBy=area&from={since}")).await.body;
+            areas["items"][0]["group"] == "47.15,9.54"
+        }).await;
+        server.stop().await;
+
+        // Two days later: the day of the delivery, and one without any.
+        let server = Server::start_later(&db, &flags, TimeDelta::hours(49)).await;
+        let admin = server.admin();
+        let mut learned = json!(null);
+        until("the days", async || {
+            learned = admin.get("/stats/eta/calibration").await.body;
+            learned["version"].as_i64() >= Some(2)
+        }).await;
+        let level = |name: &str| learned["levels"].as_array().and_then(|levels| levels.iter().find(|level| level["name"] == name).cloned());
+        let car = level("car").expect("a level");
+        // It took twice as long as the straight line says; a day moves it by five percent, and one trip is not enough.
+        assert_eq!((&car["trips"], &car["applies"]), (&json!(1), &json!(false)), "{learned}");
+        assert!((1.04..1.11).contains(&car["factor"].as_f64().expect("a number")), "{car}");
+        assert!(level("car @47.15,9.54").is_some(), "{learned}");
+        assert!(learned["ranges"].as_array().is_some_and(|ranges| ranges.iter().any(|range| range["name"] == "all")), "{learned}");
+
+        // Only admins change it, and they see who did.
+        let service = server.api("service", Role::Service);
+        assert_eq!(service.get("/stats/eta/calibration").await.status, 200);
+        assert_eq!(service.post("/stats/eta/calibration", json!({"frozen": true})).await.status, 403);
+        assert_eq!(server.api("customer", Role::Customer).get("/stats/eta/calibration").await.status, 403);
+        let before = learned["version"].as_i64().expect("a number");
+        let frozen = admin.post("/stats/eta/calibration", json!({"frozen": true})).await.body;
+        assert_eq!((&frozen["frozen"], &frozen["version"]), (&json!(true), &json!(before + 1)), "{frozen}");
+        assert_eq!(frozen["versions"][0]["madeBy"], "root");
+        let back = admin.post("/stats/eta/calibration", json!({"frozen": false, "rollBackTo": 1})).await.body;
+        assert_eq!((&back["frozen"], &back["versions"][0]["copyOf"]), (&json!(false), &json!(1)), "{back}");
+        for (body, member) in [(json!({}), "frozen"), (json!({"rollBackTo": 99}), "rollBackTo"), (json!({"frozen": "yes"}), "frozen")] {
+            let refused = admin.post("/stats/eta/calibration", body).await;
+            assert_eq!((refused.status, &refused.body["member"]), (422, &json!(member)), "{}", refused.body);
+        }
+        admin.post("/stats/eta/calibration", json!({"frozen": true})).await;
+        server.stop().await;
+        // Frozen: no day is learned.
+        let server = Server::start_later(&db, &flags, TimeDelta::hours(97)).await;
+        let same = server.admin().get("/stats/eta/calibration").await.body;
+        assert_eq!((&same["version"], &same["frozen"]), (&json!(before + 3), &json!(true)), "{same}");
+        server.stop().await;
+        // Switched off, nothing of it counts.
+        let server = Server::start_later(&db, &["--eta-calibration", "off"], TimeDelta::hours(97)).await;
+        assert_eq!(server.admin().get("/stats/eta/calibration").await.body["mode"], "off");
+        server.stop().await;
+    }
+
+    async fn orders_of_a_risk_can_be_listed(db: TestDb) {
+        let server = Server::start_with_manual_clock(&db, &["--location-rate-per-second", "0"]).await;
+        deliver(&server).await;
+        let admin = server.admin();
+        // Finished orders are no risk.
+        assert_eq!(admin.get("/orders?risk=on_time").await.body["items"], json!([]));
+        server.order_with_driver("o2", "picked_up").await;
+        let mut driver = Socket::connect(&server, "driver", Role::Driver).await;
+        driver.ask("driver:location", json!({"latitude": 47.149, "longitude": 9.529})).await;
+        until("the promise", async || admin.get("/orders/o2/tracking").await.body["risk"] == "on_time").await;
+        let listed = admin.get("/orders?risk=on_time").await.body;
+        assert_eq!(listed["items"].as_array().map(|items| items.iter().map(|order| order["id"].clone()).collect()), Some(vec![json!("o2")]), "{listed}");
+        assert_eq!(admin.get("/orders?risk=delayed").await.body["items"], json!([]));
+        let refused = admin.get("/orders?risk=high").await;
+        assert_eq!((refused.status, &refused.body["member"]), (422, &json!("risk")));
+        server.stop().await;
+    }
 }

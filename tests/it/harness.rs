@@ -127,6 +127,12 @@ impl Server {
         Self::start_with(db, flags, Clock::manual(now)).await
     }
 
+    /// Starts when it is later by so much.
+    pub async fn start_later(db: &TestDb, flags: &[&str], by: chrono::TimeDelta) -> Self {
+        let now = from_millis(Clock::System.now().timestamp_millis()) + by;
+        Self::start_with(db, flags, Clock::manual(now)).await
+    }
+
     async fn start_with(db: &TestDb, flags: &[&str], clock: Clock) -> Self {
         let config = settings(db, flags);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -133,6 +133,9 @@ pub struct Routing {
     /// How long each ETA that was shown is kept, to be held against the arrival
     #[arg(long, env = "ETA_RETENTION_DAYS", default_value_t = 30, value_name = "DAYS")]
     pub eta_retention_days: u32,
+    /// Whether ETAs are corrected by what deliveries took before. `shadow` learns, and changes no ETA; `off` does neither
+    #[arg(long, env = "ETA_CALIBRATION", value_enum, default_value = "on", value_name = "MODE")]
+    pub eta_calibration: EtaCalibration,
     /// A route is looked for anew after so long, because traffic and the driver may have changed their minds
     #[arg(long, env = "ROUTE_AGE_SECONDS", default_value_t = 60, value_name = "SECONDS")]
     pub route_age_seconds: u32,
@@ -144,6 +147,26 @@ pub enum GpsFilter {
     On,
     Shadow,
     Off,
+}
+
+/// Whether ETAs are corrected by what was learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EtaCalibration {
+    On,
+    Shadow,
+    Off,
+}
+
+impl EtaCalibration {
+    /// Its word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Shadow => "shadow",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// What becomes of positions that an app has invented.
@@ -163,6 +186,12 @@ pub enum TravelMode {
 }
 
 impl TravelMode {
+    /// The mode that a word stands for.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Car, Self::Bike, Self::Foot].into_iter().find(|mode| mode.as_str() == word)
+    }
+
     /// Its word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -115,9 +115,9 @@ pub struct Wanted {
     #[serde(default, with = "wire_option")]
     #[param(value_type = Option<String>, format = DateTime)]
     to: Option<Time>,
-    /// source, horizon (minutes before the arrival), mode or hour (UTC)
+    /// source, horizon (minutes before the arrival), mode, hour (UTC) or area (the middle of some two kilometres)
     #[serde(rename = "groupBy")]
-    #[param(rename = "groupBy", pattern = "^(source|horizon|mode|hour)$")]
+    #[param(rename = "groupBy", pattern = "^(source|horizon|mode|hour|area)$")]
     group_by: Option<String>,
 }
 
@@ -182,7 +182,7 @@ pub(super) async fn stats(
     let by = match wanted.group_by.as_deref() {
         None => GroupBy::Nothing,
         Some(word) => GroupBy::parse(word)
-            .ok_or_else(|| Refusal::invalid("groupBy", "must be source, horizon, mode or hour"))?,
+            .ok_or_else(|| Refusal::invalid("groupBy", "must be source, horizon, mode, hour or area"))?,
     };
     let items = site.app.drivers.accuracy(from, to, by).await?;
     Ok(Json(Accuracy { items: items.into_iter().map(Measured::from).collect() }))

@@ -17,7 +17,7 @@ use crate::dialect::canonical::OrderView;
 use crate::dialect::ws as dialect;
 use crate::model::access::party;
 use crate::model::{Action, Order, OrderStatus, Party, Principal, WholeNumber};
-use crate::order::read::Cursor;
+use crate::order::read::{Cursor, Wanted};
 use crate::transport::problem::{self, Problem};
 use crate::transport::site::Site;
 
@@ -181,7 +181,7 @@ pub(super) async fn list(
         }
     };
     let (of_user, of_all) = site.connections.gate().list(&who).await?;
-    let page = app.orders.list(&who, &statuses, limit, after).await?;
+    let page = app.orders.list(&who, Wanted { statuses: &statuses, risk: None }, limit, after).await?;
     let data = page.orders.iter().map(|order| view(app, order, &who)).collect();
     let next_cursor = page.next.map(|cursor| cursor.encode());
     let response = Json(Page { success: true, data, next_cursor }).into_response();

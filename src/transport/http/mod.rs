@@ -4,6 +4,7 @@ mod accuracy;
 pub mod admin;
 pub mod admission;
 mod api_v1;
+mod calibration;
 pub mod demo;
 mod extract;
 pub mod figures;
@@ -90,6 +91,7 @@ fn api() -> OpenApiRouter<Site> {
         .routes(routes!(replays::run))
         .routes(routes!(accuracy::history))
         .routes(routes!(accuracy::stats))
+        .routes(routes!(calibration::view, calibration::set))
         .routes(routes!(positions::list))
         .routes(routes!(positions::why))
         .routes(routes!(order_changes::change_status))

@@ -18,11 +18,12 @@ use crate::base::error::Refusal;
 use crate::base::metrics::Counted;
 use crate::dialect::canonical::{OrderView, StatusUpdate, StatusWord, TrackingView};
 use crate::dialect::message::Telling;
+use crate::driver::risk::Risk;
 use crate::model::access::party;
 use crate::model::new_order::NewOrder;
 use crate::model::{Eta, Order, Overview, Party, Principal, erase};
 use crate::order::create::Idempotency;
-use crate::order::read::Cursor;
+use crate::order::read::{Cursor, Wanted};
 use crate::transport::problem::Problem;
 use crate::transport::site::Site;
 
@@ -87,6 +88,9 @@ pub struct ListQuery {
     /// Only orders of this status, in any accepted spelling
     #[param(value_type = Option<crate::dialect::canonical::StatusWord>)]
     status: Option<StatusWord>,
+    /// Only orders that are expected so: `on_time`, `at_risk` or `delayed`
+    #[param(pattern = "^(on_time|at_risk|delayed)$")]
+    risk: Option<String>,
     /// Orders on the page
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
@@ -119,9 +123,15 @@ pub(super) async fn list(
     let app = &site.app;
     let max = app.config.limits.page_limit_max;
     let limit = page_size(query.limit, max)?;
+    let risk = query.risk.as_deref();
+    if risk.is_some_and(|word| Risk::parse(word).is_none()) {
+        return Err(Refusal::invalid("risk", "must be on_time, at_risk or delayed"));
+    }
     let after = query.cursor.as_deref().map(Cursor::decode).transpose()?;
     let (of_user, of_all) = site.connections.gate().list(&who).await?;
-    let page = app.orders.list(&who, query.status.map(|word| word.0).as_slice(), limit, after).await?;
+    let status = query.status.map(|word| word.0);
+    let wanted = Wanted { statuses: status.as_slice(), risk };
+    let page = app.orders.list(&who, wanted, limit, after).await?;
     let items = page.orders.iter().map(|order| view(app, order, &who)).collect();
     let response =
         Json(OrderList { items, next_cursor: page.next.map(|cursor| cursor.encode()) }).into_response();

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::fields::AHEAD_MS;
 use super::*;
 use crate::base::clock::from_millis;
-use crate::model::{EtaSource, Point, Provenance, Source};
+use crate::model::{EtaSource, Point, Provenance, Source, Spread};
 
 const CHANNEL: &str = "ordercast1:l:0123456789abcdef";
 
@@ -48,7 +48,7 @@ fn frames() -> Vec<(&'static str, Body)> {
     let eta = Eta::new(at(60_000), EtaSource::Override, at(0));
     let expected =
         Expected { order: OrderId::stored("o-1"), customer: UserId::stored("c"), driver: None, eta };
-    let road = Eta::after(600.0, Some((EtaSource::Valhalla, 4_321.0)), 2, at(0));
+    let road = Eta::after(600.0, Some((EtaSource::Valhalla, 4_321.0)), 2, Spread::ASSUMED, at(0));
     let carried = Expected { driver: Some(UserId::stored("d")), ..expected.clone() };
     let ask = |question| Body::Ask { id: 0x0102_0304_0506_0708, question };
     vec![
