@@ -1,8 +1,6 @@
 //! Sixty days of a made-up town, where it is known how long everything takes.
 
 use chrono::{Datelike, TimeDelta};
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 
 use super::super::InUse;
 use super::*;
@@ -11,12 +9,26 @@ use crate::model::{EtaSource, Point};
 const CITY: Point = Point::stored(47.15, 9.52);
 const SUBURB: Point = Point::stored(47.25, 9.52);
 
+/// Numbers from 0 to 1 that are the same in each run (`SplitMix64`).
+struct Chance(u64);
+
+impl Chance {
+    #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
 fn first_day() -> Time {
     "2026-03-02T00:00:00.000Z".parse().expect("a time")
 }
 
 /// What driving really takes: a quarter longer than the router says, in the evening of weekdays and in the city more, and it varies.
-fn truth(at: Time, place: Point, chance: &mut StdRng) -> f64 {
+fn truth(at: Time, place: Point, chance: &mut Chance) -> f64 {
     let rush = if (17..19).contains(&chrono::Timelike::hour(&at)) && at.weekday().num_days_from_monday() < 5 {
         1.35
     } else {
@@ -24,17 +36,17 @@ fn truth(at: Time, place: Point, chance: &mut StdRng) -> f64 {
     };
     let city = if Area::of(place) == Area::of(CITY) { 1.2 } else { 0.95 };
     // Something like a normal distribution, with a deviation of 0.15.
-    let noise: f64 = (0..12).map(|_| chance.random::<f64>()).sum::<f64>() - 6.0;
+    let noise: f64 = (0..12).map(|_| chance.next()).sum::<f64>() - 6.0;
     1.15 * rush * city * (noise * 0.15).exp()
 }
 
 /// The trips of a day. `nonsense`: drivers press their buttons hours later.
-fn day(day: i64, nonsense: bool, chance: &mut StdRng) -> Vec<Trip> {
+fn day(day: i64, nonsense: bool, chance: &mut Chance) -> Vec<Trip> {
     (0..120)
         .map(|index| {
             let at = first_day() + TimeDelta::days(day) + TimeDelta::minutes(600 + index * 6);
             let place = if index % 3 == 0 { SUBURB } else { CITY };
-            let base = 200.0 + chance.random::<f64>() * 1_000.0;
+            let base = 200.0 + chance.next() * 1_000.0;
             let actual = base * if nonsense { 20.0 } else { truth(at, place, chance) };
             Trip {
                 mode: TravelMode::Car,
@@ -67,7 +79,7 @@ fn held(learned: &Learned, trips: &[Trip]) -> (f64, f64, f64) {
 
 #[test]
 fn sixty_days_one_of_them_poisoned() {
-    let mut chance = StdRng::seed_from_u64(7);
+    let mut chance = Chance(7);
     let mut learned = Learned::default();
     let in_use = |learned: &Learned| {
         InUse::of(learned, TravelMode::Car).factor(first_day() + TimeDelta::hours(12), Some(Area::of(CITY)))
@@ -105,7 +117,7 @@ fn without_anything_to_learn_nothing_changes() {
 #[test]
 fn what_was_learned_survives_being_written_and_areas_are_bounded() {
     let mut learned = Learned::default();
-    let mut chance = StdRng::seed_from_u64(3);
+    let mut chance = Chance(3);
     for index in 0..3 {
         learned.learn_day(&day(index, false, &mut chance));
     }
