@@ -30,6 +30,34 @@ pub struct Trip {
     pub glimpses: Vec<Glimpse>,
 }
 
+impl Trip {
+    /// What can be learned from.
+    fn told(&self) -> impl Iterator<Item = &Glimpse> {
+        self.glimpses.iter().filter(|glimpse| glimpse.base >= SHORTEST && glimpse.actual > 0.0)
+    }
+
+    /// The names of its levels.
+    fn names(&self, at: Time) -> Vec<String> {
+        let mode = levels::of_mode(self.mode);
+        let area = self.area.as_ref().map(|area| levels::of_area(&mode, area));
+        let hour = levels::of_hour(self.mode, levels::hour(at));
+        [Some(mode), Some(hour), area].into_iter().flatten().collect()
+    }
+}
+
+/// The first ETA of a trip: a trip is one observation, however often its ETA was told.
+struct First {
+    names: Vec<String>,
+    residual: f64,
+}
+
+impl First {
+    fn of(trip: &Trip) -> Option<Self> {
+        let first = trip.told().next()?;
+        Some(Self { names: trip.names(first.at), residual: (first.actual / first.base).ln() })
+    }
+}
+
 /// An ETA that was shown, and what became of it. Times are seconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Glimpse {
@@ -52,7 +80,7 @@ impl Learned {
     /// What a level adds.
     #[must_use]
     pub fn applied(&self, level: &str) -> f64 {
-        self.levels.get(level).map_or(0.0, Level::applied)
+        self.levels.get(level).map_or(0.0, |level| level.published)
     }
 
     /// The areas of a mode, each with what it adds.
@@ -60,7 +88,7 @@ impl Learned {
         let areas = self
             .levels
             .iter()
-            .filter_map(move |(name, level)| levels::area_in(name, mode).map(|area| (area, level.applied())));
+            .filter_map(move |(name, level)| levels::area_in(name, mode).map(|area| (area, level.published)));
         areas.filter(|(_, added)| *added != 0.0)
     }
 
@@ -80,7 +108,18 @@ impl Learned {
     pub fn learn_day(&mut self, trips: &[Trip]) {
         // All trips of a day are held against what was published before it.
         for trip in trips {
-            self.learn(trip);
+            self.learn_range(trip);
+        }
+        // Level by level: each one learns what those above it leave.
+        let firsts: Vec<First> = trips.iter().filter_map(First::of).collect();
+        for depth in 0..ALIKE.len() {
+            for first in &firsts {
+                let above: f64 =
+                    first.names[..depth].iter().zip(ALIKE).map(|(name, alike)| self.mean(name, alike)).sum();
+                if let Some(name) = first.names.get(depth) {
+                    self.levels.entry(name.clone()).or_default().learn(first.residual - above);
+                }
+            }
         }
         for (name, level) in &mut self.levels {
             let alike = match name {
@@ -97,33 +136,19 @@ impl Learned {
         self.forget();
     }
 
-    fn learn(&mut self, trip: &Trip) {
+    fn mean(&self, name: &str, alike: f64) -> f64 {
+        self.levels.get(name).map_or(0.0, |level| level.mean(alike))
+    }
+
+    fn learn_range(&mut self, trip: &Trip) {
         let mut seen = [false; HORIZONS.len()];
-        let told = trip.glimpses.iter().filter(|glimpse| glimpse.base >= SHORTEST && glimpse.actual > 0.0);
-        for (index, glimpse) in told.enumerate() {
-            let mode = levels::of_mode(trip.mode);
-            let hour = levels::of_hour(trip.mode, levels::hour(glimpse.at));
-            let area = trip.area.as_ref().map(|area| levels::of_area(&mode, area));
-            let mut residual = (glimpse.actual / glimpse.base).ln();
-            let together: f64 = [Some(&mode), Some(&hour), area.as_ref()]
-                .into_iter()
-                .flatten()
-                .map(|name| self.applied(name))
-                .sum();
-            let factor = levels::factor(together);
-            let after = residual - factor.ln();
-            // A trip is one observation, however often its ETA was told.
-            if index == 0 {
-                for name in [Some(mode), Some(hour), area].into_iter().flatten() {
-                    let level = self.levels.entry(name).or_default();
-                    level.learn(residual);
-                    residual -= level.applied();
-                }
-            }
+        for glimpse in trip.told() {
+            let factor = levels::factor(trip.names(glimpse.at).iter().map(|name| self.applied(name)).sum());
             let horizon = horizon_in(glimpse.base * factor);
             if !std::mem::replace(&mut seen[horizon], true) {
+                let residual = (glimpse.actual / glimpse.base / factor).ln();
                 for name in [range_name(&glimpse.source, horizon, trip.mode), ALL.to_owned()] {
-                    self.ranges.entry(name).or_default().learn(after);
+                    self.ranges.entry(name).or_default().learn(residual);
                 }
             }
         }

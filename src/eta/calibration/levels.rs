@@ -66,9 +66,11 @@ pub struct Level {
     /// Those of long ago count less.
     pub weight: f64,
     sum: f64,
-    /// What is published.
+    /// What would be in use if it were better with it.
+    wanted: f64,
+    /// What is in use.
     pub published: f64,
-    /// The sum of how far trips were off with what is published, and without.
+    /// The sum of how far trips were off with what is wanted, and without.
     off_with: f64,
     off_without: f64,
 }
@@ -80,13 +82,16 @@ impl Level {
         self.trips += 1;
         self.weight += 1.0;
         self.sum += residual;
-        self.off_with += (residual - self.published).abs();
+        self.off_with += (residual - self.wanted).abs();
         self.off_without += residual.abs();
     }
 
     /// A day is over. `alike`: like how many trips it counts that nothing special is expected.
     pub fn end_day(&mut self, alike: f64) {
-        let wanted = self.sum / (self.weight + alike);
+        self.wanted = self.mean(alike);
+        // Nothing as long as there were few trips, and while ETAs would be better without.
+        let is_better = self.trips >= ENOUGH && self.off_with <= self.off_without;
+        let wanted = if is_better { self.wanted } else { 0.0 };
         self.published += (wanted - self.published).clamp(-STEP, STEP);
         self.weight *= FADES;
         self.sum *= FADES;
@@ -94,11 +99,10 @@ impl Level {
         self.off_without *= FORGETS;
     }
 
-    /// What is in use: nothing as long as there were few trips, and while ETAs would be better without.
+    /// How much longer trips took.
     #[must_use]
-    pub fn applied(&self) -> f64 {
-        let is_in_use = self.trips >= ENOUGH && self.off_with <= self.off_without;
-        if is_in_use { self.published } else { 0.0 }
+    pub fn mean(&self, alike: f64) -> f64 {
+        self.sum / (self.weight + alike)
     }
 }
 
@@ -115,23 +119,26 @@ mod tests {
             level.end_day(10.0);
         };
         day(&mut level, 0.3, 20);
+        assert!(level.published.abs() < 1e-9, "20 trips are too few");
+        day(&mut level, 0.3, 20);
         assert!((level.published - STEP).abs() < 1e-9, "{level:?}");
-        assert!(level.applied().abs() < 1e-9, "20 trips are too few");
         for _ in 0..30 {
             day(&mut level, 0.3, 20);
         }
-        assert!((0.28..0.3).contains(&level.applied()), "{level:?}");
+        assert!((0.28..0.3).contains(&level.published), "{level:?}");
         // A day of nonsense moves it by a step, and the next days bring it back.
-        let before = level.applied();
+        let before = level.published;
         day(&mut level, 99.0, 20);
         assert!((level.published - before).abs() <= STEP + 1e-9);
         day(&mut level, 0.3, 20);
         assert!((level.published - before).abs() < 0.03, "{level:?}");
         // Where it was right long ago and harms now, it is not used.
-        for _ in 0..4 {
-            day(&mut level, -0.2, 60);
+        let before = level.published;
+        for days in 1..=2 {
+            day(&mut level, -0.2, 150);
+            let expected = before - f64::from(days) * STEP;
+            assert!(level.wanted > 0.0 && (level.published - expected).abs() < 1e-9, "{level:?}");
         }
-        assert!(level.published > 0.0 && level.applied().abs() < 1e-9, "{level:?}");
     }
 
     #[test]

@@ -41,10 +41,8 @@ pub struct LevelOut {
     /// Such as `car`, `car 17 weekday` (UTC), `car @47.15,9.51`
     name: String,
     trips: u64,
-    /// What was learned
+    /// What is in use: 1 as long as there were few trips, and towards 1 while ETAs would be better without
     factor: f64,
-    /// False as long as there were few trips, and while ETAs would be better without
-    applies: bool,
 }
 
 /// How far arrivals lie from the ETAs of a source, of so many minutes ahead.
@@ -91,7 +89,6 @@ impl From<View> for EtaCalibration {
             name: name.clone(),
             trips: level.trips,
             factor: round(level.published.exp()),
-            applies: level.applied() != 0.0,
         });
         let ranges = view.learned.ranges().map(|(name, trips, spread)| RangeOut {
             name: name.to_owned(),

@@ -101,6 +101,9 @@ fn sixty_days_one_of_them_poisoned() {
     // Each of the three levels moves by at most five percent.
     assert!((0.95..1.158).contains(&poisoned), "{poisoned}");
     assert!((factors[36] / factors[30] - 1.0).abs() < 0.08, "{factors:?}");
+    // It is never far beyond the truth, and no day moves it further than the three steps.
+    assert!(factors.iter().all(|factor| *factor < 1.6), "{factors:?}");
+    assert!(factors.windows(2).all(|pair| (pair[1] / pair[0]).ln().abs() < 3.0 * 0.0488), "{factors:?}");
     assert!(factors.iter().all(|factor| (0.6..=2.0).contains(factor)));
 }
 
