@@ -9,6 +9,7 @@
 pub mod base;
 
 pub mod model;
+pub mod notify;
 
 pub mod cluster;
 

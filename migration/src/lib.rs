@@ -22,6 +22,7 @@ mod m0015_provenance;
 mod m0016_plans;
 mod m0017_shown_etas;
 mod m0018_calibration;
+mod m0019_notifications;
 
 /// All migrations, oldest first.
 pub struct Migrator;
@@ -57,6 +58,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0016_plans::Migration),
             Box::new(m0017_shown_etas::Migration),
             Box::new(m0018_calibration::Migration),
+            Box::new(m0019_notifications::Migration),
         ]
     }
 }

@@ -94,6 +94,7 @@ impl Serve {
         self.cluster.check(self.database.is_shared())?;
         self.origins()?;
         self.limits.check()?;
+        self.notify.check()?;
         Ok(self)
     }
 

@@ -2,10 +2,12 @@
 
 mod check;
 mod keys;
+mod notify;
 mod origin;
 
 pub use check::check_secret;
 pub use keys::{KeySource, TokenChecks};
+pub use notify::{Notify, SmsProvider};
 pub use origin::{Origin, Origins};
 
 use std::net::SocketAddr;
@@ -84,6 +86,8 @@ pub struct Serve {
     pub routing: Routing,
     #[command(flatten)]
     pub cluster: Cluster,
+    #[command(flatten)]
+    pub notify: Notify,
     #[command(flatten)]
     pub limits: Limits,
 }

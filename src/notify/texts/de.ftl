@@ -1,0 +1,14 @@
+order-new = Neue Bestellung { $number }
+order-accepted = Ihre Bestellung { $number } ist angenommen
+order-on-the-way = Ihre Bestellung { $number } ist unterwegs
+order-arriving = Ihre Bestellung { $number } ist gleich da
+order-delivered = Ihre Bestellung { $number } ist angekommen
+order-cancelled = Bestellung { $number } ist storniert
+driver-assignment = Neue Lieferung: { $number }
+driver-unassigned = Bestellung { $number } ist nicht mehr bei Ihnen
+rating-prompt = Wie war Ihre Bestellung { $number }?
+announcement = Sie haben eine Nachricht
+tracking-started-sms = Ihre Bestellung { $number } ist unterwegs: { $link }
+order-on-the-way-sms = Ihre Bestellung { $number } ist unterwegs. { $link }
+order-other-sms = { $title } { $link }
+stopped-sms = Sie erhalten keine SMS mehr von uns. Mit START wieder.

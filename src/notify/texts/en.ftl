@@ -1,0 +1,14 @@
+order-new = New order { $number }
+order-accepted = Your order { $number } was accepted
+order-on-the-way = Your order { $number } is on its way
+order-arriving = Your order { $number } is almost there
+order-delivered = Your order { $number } has arrived
+order-cancelled = Order { $number } was cancelled
+driver-assignment = New delivery: { $number }
+driver-unassigned = Order { $number } is no longer yours
+rating-prompt = How was your order { $number }?
+announcement = You have a message
+tracking-started-sms = Your order { $number } is on its way: { $link }
+order-on-the-way-sms = Your order { $number } is on its way. { $link }
+order-other-sms = { $title } { $link }
+stopped-sms = You will get no more texts from us. Send START to get them again.

@@ -1,0 +1,14 @@
+order-new = Nuevo pedido { $number }
+order-accepted = Su pedido { $number } está aceptado
+order-on-the-way = Su pedido { $number } está en camino
+order-arriving = Su pedido { $number } está llegando
+order-delivered = Su pedido { $number } ha llegado
+order-cancelled = El pedido { $number } está cancelado
+driver-assignment = Nueva entrega: { $number }
+driver-unassigned = El pedido { $number } ya no es suyo
+rating-prompt = ¿Qué tal su pedido { $number }?
+announcement = Tiene un mensaje
+tracking-started-sms = Su pedido { $number } va en camino: { $link }
+order-on-the-way-sms = Su pedido { $number } va en camino. { $link }
+order-other-sms = { $title } { $link }
+stopped-sms = No le enviaremos más SMS. Envíe START para recibirlos.

@@ -1,0 +1,14 @@
+order-new = Nouvelle commande { $number }
+order-accepted = Votre commande { $number } est acceptée
+order-on-the-way = Votre commande { $number } est en route
+order-arriving = Votre commande { $number } arrive
+order-delivered = Votre commande { $number } est arrivée
+order-cancelled = La commande { $number } est annulée
+driver-assignment = Nouvelle livraison : { $number }
+driver-unassigned = La commande { $number } n'est plus la vôtre
+rating-prompt = Comment était votre commande { $number } ?
+announcement = Vous avez un message
+tracking-started-sms = Votre commande { $number } est en route : { $link }
+order-on-the-way-sms = Votre commande { $number } est en route. { $link }
+order-other-sms = { $title } { $link }
+stopped-sms = Vous ne recevrez plus de SMS de notre part. Envoyez START pour en recevoir.

@@ -1,0 +1,14 @@
+order-new = Nuovo ordine { $number }
+order-accepted = Il suo ordine { $number } è accettato
+order-on-the-way = Il suo ordine { $number } è in arrivo
+order-arriving = Il suo ordine { $number } è quasi arrivato
+order-delivered = Il suo ordine { $number } è arrivato
+order-cancelled = L'ordine { $number } è annullato
+driver-assignment = Nuova consegna: { $number }
+driver-unassigned = L'ordine { $number } non è più suo
+rating-prompt = Com'era il suo ordine { $number }?
+announcement = Ha un messaggio
+tracking-started-sms = Il suo ordine { $number } è in arrivo: { $link }
+order-on-the-way-sms = Il suo ordine { $number } è in arrivo. { $link }
+order-other-sms = { $title } { $link }
+stopped-sms = Non riceverà più SMS da noi. Invii START per riceverli.

@@ -1,0 +1,14 @@
+order-new = Novo pedido { $number }
+order-accepted = O seu pedido { $number } foi aceite
+order-on-the-way = O seu pedido { $number } está a caminho
+order-arriving = O seu pedido { $number } está a chegar
+order-delivered = O seu pedido { $number } chegou
+order-cancelled = O pedido { $number } foi cancelado
+driver-assignment = Nova entrega: { $number }
+driver-unassigned = O pedido { $number } já não é seu
+rating-prompt = Como foi o seu pedido { $number }?
+announcement = Tem uma mensagem
+tracking-started-sms = O seu pedido { $number } vai a caminho: { $link }
+order-on-the-way-sms = O seu pedido { $number } vai a caminho. { $link }
+order-other-sms = { $title } { $link }
+stopped-sms = Não lhe enviaremos mais SMS. Envie START para os receber.
