@@ -22,6 +22,7 @@ use crate::event::log;
 use crate::event::relay::Relay;
 use crate::keeping::Keeping;
 use crate::model::UserId;
+use crate::notify::Notifications;
 use crate::order::Orders;
 use crate::recovery::Recovery;
 use crate::route::Roads;
@@ -50,6 +51,7 @@ pub struct Infrastructure {
     pub bus: Bus,
     pub cluster: Cluster,
     pub roads: Roads,
+    pub notify: Notifications,
     pub clock: Clock,
     pub metrics: Metrics,
     pub db: Db,
@@ -72,6 +74,8 @@ pub struct AppParts {
     /// What is learned from deliveries.
     pub calibrating: Calibrating,
     pub tracking: Tracking,
+    /// Reaches people who are not connected.
+    pub notify: Notifications,
     pub recovery: Recovery,
     pub keeping: Keeping,
     pub clock: Clock,
@@ -92,7 +96,7 @@ impl App {
     /// Makes the remaining use cases and puts all of them together.
     #[must_use]
     pub fn new(infrastructure: Infrastructure, orders: Orders, logs: Logs, recovery: Recovery) -> Self {
-        let Infrastructure { config, health, auth, events, bus, cluster, roads, clock, metrics, db } =
+        let Infrastructure { config, health, auth, events, bus, cluster, roads, notify, clock, metrics, db } =
             infrastructure;
         let limits = &config.limits;
         let control = cluster.control().clone();
@@ -111,7 +115,8 @@ impl App {
         let drivers = Drivers::new(db.clone(), clock.clone(), around, &config, metrics.clone());
         let keeping =
             Keeping::new(db.clone(), clock.clone(), cluster.control().clone(), limits, metrics.clone());
-        let tracking = Tracking::new(db.clone(), clock.clone(), orders.clone(), drivers.clone(), limits);
+        let tracking =
+            Tracking::new(db.clone(), clock.clone(), orders.clone(), drivers.clone(), notify.clone(), limits);
         Self(Arc::new(AppParts {
             config,
             health,
@@ -124,6 +129,7 @@ impl App {
             drivers,
             calibrating,
             tracking,
+            notify,
             recovery,
             keeping,
             clock,

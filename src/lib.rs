@@ -9,7 +9,6 @@
 pub mod base;
 
 pub mod model;
-pub mod notify;
 
 pub mod cluster;
 
@@ -23,6 +22,8 @@ pub mod outbox;
 pub mod recovery;
 pub mod replay;
 pub mod route;
+
+pub mod notify;
 
 pub mod driver;
 pub mod eta;

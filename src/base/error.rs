@@ -45,6 +45,9 @@ pub enum Refusal {
     /// Another order has this id or number.
     #[error("{0} is already in use")]
     Taken(&'static str),
+    /// Too many announcements wait for one user.
+    #[error("too many announcements wait for this user")]
+    QueueFull,
     /// The same `Idempotency-Key` was used with a different request.
     #[error("this Idempotency-Key was used with another request")]
     KeyReused,
@@ -125,6 +128,7 @@ impl Refusal {
             Self::Illegal { .. } => "illegal_transition",
             Self::StaleSeq { .. } => "stale_seq",
             Self::Taken(_) => "already_exists",
+            Self::QueueFull => "queue_full",
             Self::KeyReused => "idempotency_key_reused",
             Self::ClockSkew { .. } => "clock_skew",
             Self::RateLimited { .. } => "rate_limited",

@@ -46,6 +46,13 @@ struct RouteLabel {
     result: &'static str,
 }
 
+/// A channel of notifications, and what became of one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeliveryLabel {
+    channel: &'static str,
+    state: &'static str,
+}
+
 /// Who is connected, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SocketLabel {
@@ -128,6 +135,15 @@ pub struct Inner {
     fixes: Vec<(&'static str, Count)>,
     fixes_in_shadow: Family<VerdictLabel, Count>,
     pub milestones: Count,
+    notifications: Family<DeliveryLabel, Count>,
+    pub notifications_planned: Count,
+    pub notifications_due: Gauge,
+    pub notifications_lag: Gauge,
+    pub channels_paused: Gauge,
+    devices_removed: Family<ReasonLabel, Count>,
+    pub sms_segments: Count,
+    pub receipts: Count,
+    pub receipts_dropped: Count,
     eta_shown: Family<SourceLabel, Count>,
     pub eta_log_dropped: Count,
     pub eta_calibration_version: Gauge,
@@ -328,6 +344,16 @@ impl Metrics {
             eta_log_dropped: names.add("eta_log_dropped", "Shown ETAs that could not be written"),
             eta_calibration_version: names
                 .add("eta_calibration_version", "Version of what was learned from deliveries"),
+            notifications: names.add("notifications", "Notifications by channel and by what became of them"),
+            notifications_planned: names.add("notifications_planned", "Notifications that were planned"),
+            notifications_due: names.add("notifications_due", "Notifications that are due and not sent yet"),
+            notifications_lag: names.add("notifications_lag", "Events of the log that are not planned yet"),
+            channels_paused: names
+                .add("channels_paused", "Channels that wait because their provider said so"),
+            devices_removed: names.add("devices_removed", "Devices that get nothing any more, by reason"),
+            sms_segments: names.add("sms_segments", "Segments of SMS that were sent"),
+            receipts: names.add("receipts", "Events that users have received or seen"),
+            receipts_dropped: names.add("receipts_dropped", "Of those, what could not be written"),
             milestones: names.add("milestones", "Drivers who came to a stop, were there or left it"),
             notes_dropped: names.add("notes_dropped", "Milestones and risks that could not be written"),
             road_segments: names.add("road_segments", "Pieces of road in memory, each direction counted"),
@@ -374,6 +400,16 @@ impl Metrics {
     pub fn bus_heard(&self, shard: u32, up: bool, age: Duration) {
         self.bus_up.get_or_create(&ShardLabel { shard }).set(up.into());
         self.beat_age.get_or_create(&ShardLabel { shard }).set(age.as_secs_f64());
+    }
+
+    /// A notification went a way, or did not.
+    pub fn notification(&self, channel: &'static str, state: &'static str) {
+        self.notifications.get_or_create(&DeliveryLabel { channel, state }).inc();
+    }
+
+    /// A device gets nothing any more.
+    pub fn device_removed(&self, reason: &'static str) {
+        self.devices_removed.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// The order service was told of a delivery.

@@ -53,6 +53,8 @@ pub enum Notice {
     Eta { order: OrderId },
     /// Somebody has changed where a driver goes. It is in the driver's row.
     Plan { driver: UserId },
+    /// An announcement waits for a user. It is in the table of notifications.
+    Queue { user: UserId },
     /// To be told to the sockets of all nodes.
     Told(Told),
     /// A session is with this connection now.
@@ -91,6 +93,7 @@ impl Notice {
             Self::Announcement(announcement) => ("announcement", serde_json::to_string(announcement)?),
             Self::Eta { order } => ("eta", serde_json::to_string(&OfOrder { order: order.clone() })?),
             Self::Plan { driver } => ("plan", serde_json::to_string(&OfUser { user: driver.clone() })?),
+            Self::Queue { user } => ("queue", serde_json::to_string(&OfUser { user: user.clone() })?),
             Self::Told(told) => ("told", serde_json::to_string(told)?),
             Self::Takeover(takeover) => ("takeover", serde_json::to_string(takeover)?),
             Self::Revocation { user } => {
@@ -106,6 +109,7 @@ impl Notice {
             "announcement" => Self::Announcement(serde_json::from_str(body)?),
             "eta" => Self::Eta { order: serde_json::from_str::<OfOrder>(body)?.order },
             "plan" => Self::Plan { driver: serde_json::from_str::<OfUser>(body)?.user },
+            "queue" => Self::Queue { user: serde_json::from_str::<OfUser>(body)?.user },
             "told" => Self::Told(serde_json::from_str(body)?),
             "takeover" => Self::Takeover(serde_json::from_str(body)?),
             "revocation" => Self::Revocation { user: serde_json::from_str::<OfUser>(body)?.user },

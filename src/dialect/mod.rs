@@ -144,6 +144,15 @@ impl Dialect {
         }
     }
 
+    /// An announcement that waited for the user.
+    #[must_use]
+    pub fn queued(self, event: &str, data: &serde_json::value::RawValue, id: &str) -> Option<Message> {
+        match self {
+            Self::Realtime => Some(realtime::queued(event, data, id)),
+            Self::Notices | Self::OrdersTrack | Self::Ws | Self::Tracking => None,
+        }
+    }
+
     /// The message to a driver beside the ack of a fix.
     #[must_use]
     pub fn location_acknowledged(self, orders: &[OrderId], received_at: Time) -> Option<Message> {

@@ -20,6 +20,7 @@ use crate::base::metrics::Metrics;
 use crate::cluster::control::{Control, Notice};
 use crate::model::told::{Milestone, Told, What};
 use crate::model::{Audience, Eta, Order, OrderId, PastMilestone, Role, StopKind};
+use crate::notify::Notifications;
 
 /// Notes that wait to be written. Further ones are dropped and counted.
 const QUEUE: usize = 4_096;
@@ -64,7 +65,16 @@ pub struct NotesWriter {
     queue: mpsc::Receiver<Note>,
     db: Db,
     control: Control,
+    notify: Option<Notifications>,
     metrics: Metrics,
+}
+
+impl NotesWriter {
+    /// From now on customers are notified who are not connected.
+    #[must_use]
+    pub fn notifying(self, notify: Notifications) -> Self {
+        Self { notify: Some(notify), ..self }
+    }
 }
 
 fn data(payload: &impl Serialize) -> Box<serde_json::value::RawValue> {
@@ -153,7 +163,10 @@ impl Notes {
     #[must_use]
     pub fn new(db: Db, control: Control, metrics: Metrics) -> (Self, NotesWriter) {
         let (sender, queue) = mpsc::channel(QUEUE);
-        (Self { queue: sender, metrics: metrics.clone() }, NotesWriter { queue, db, control, metrics })
+        (
+            Self { queue: sender, metrics: metrics.clone() },
+            NotesWriter { queue, db, control, notify: None, metrics },
+        )
     }
 
     /// Queues a note without waiting.
@@ -212,7 +225,21 @@ impl NotesWriter {
         if !news.is_empty() {
             self.control.appended();
         }
+        self.notify(&news).await;
         Ok(())
+    }
+
+    /// Customers whose driver is almost there may not be connected.
+    async fn notify(&self, news: &[Notice]) {
+        for notice in news {
+            if let (Some(notify), Notice::Told(Told { what, order: Some(order), .. })) =
+                (&self.notify, notice)
+                && *what == What::Milestone(StopKind::Dropoff, Milestone::Arriving)
+                && let Err(error) = notify.arriving(order).await
+            {
+                tracing::warn!(%error, "nobody could be notified that a driver is almost there");
+            }
+        }
     }
 }
 

@@ -32,6 +32,20 @@ pub enum Command {
     },
     /// A rider's position, and perhaps a new status, in a tracking session.
     TrackingUpdate(Moved),
+    /// Whether somebody looks at the app.
+    AppState {
+        foreground: bool,
+    },
+    /// The user has seen an order as it was at this seq.
+    Seen {
+        order: OrderId,
+        seq: i64,
+    },
+    /// A notification is there, or was opened.
+    Acknowledge {
+        id: String,
+        state: NotificationState,
+    },
     Ping {
         t: Option<Box<serde_json::value::RawValue>>,
     },
@@ -47,6 +61,14 @@ impl Command {
         }
         Ok(Self::Subscribe { order, since })
     }
+}
+
+/// What a device says of a notification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NotificationState {
+    Delivered,
+    Opened,
 }
 
 /// An announcement, which is never logged.

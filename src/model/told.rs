@@ -32,6 +32,8 @@ pub enum What {
     Risk,
     /// A driver goes somewhere else.
     Plan,
+    /// Somebody has received or seen an event.
+    Receipt,
 }
 
 impl What {
@@ -43,6 +45,7 @@ impl What {
             Self::Milestone(..) => "order:milestone",
             Self::Risk => "order:risk",
             Self::Plan => "driver:plan_update",
+            Self::Receipt => "order:receipt",
         }
     }
 }

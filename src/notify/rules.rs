@@ -121,6 +121,9 @@ pub struct Args {
     pub order_number: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
+    /// In place of the text of its kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
 }
 
 /// Something that somebody is to be told.

@@ -30,14 +30,15 @@ impl Keys {
 /// Seals and opens.
 pub struct Seal {
     current: Keys,
-    previous: Option<Keys>,
+    previous: Vec<Keys>,
 }
 
 impl Seal {
     /// # Errors
     /// [`Refusal::Internal`] for keys that are not 64 hex digits.
-    pub fn new(key: &str, previous: Option<&str>) -> Result<Self, Refusal> {
-        Ok(Self { current: Keys::of(key)?, previous: previous.map(Keys::of).transpose()? })
+    pub fn new(key: &str, previous: &[&str]) -> Result<Self, Refusal> {
+        let previous = previous.iter().map(|key| Keys::of(key)).collect::<Result<_, _>>()?;
+        Ok(Self { current: Keys::of(key)?, previous })
     }
 
     /// The text, sealed.
@@ -56,7 +57,7 @@ impl Seal {
     pub fn open(&self, sealed: &str) -> Option<String> {
         let bytes = URL_SAFE_NO_PAD.decode(sealed).ok()?;
         let (nonce, text) = bytes.split_at_checked(NONCE_LEN)?;
-        [Some(&self.current), self.previous.as_ref()].into_iter().flatten().find_map(|keys| {
+        std::iter::once(&self.current).chain(&self.previous).find_map(|keys| {
             let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
             let mut text = text.to_vec();
             let opened = keys.seal.open_in_place(nonce, Aad::empty(), &mut text).ok()?;
@@ -92,16 +93,16 @@ mod tests {
     #[test]
     fn what_is_sealed_can_be_opened_with_the_same_key_and_the_one_after_it() {
         let [old, new, other] = ["0", "1", "2"].map(|digit| digit.repeat(64));
-        let seal = Seal::new(&old, None).expect("a key");
+        let seal = Seal::new(&old, &[]).expect("a key");
         let [first, second] =
             [seal.seal("+41790000000"), seal.seal("+41790000000")].map(|s| s.expect("sealed"));
         assert_ne!(first, second, "nobody sees that both are the same");
         assert!(!first.contains("4179"));
-        let renewed = Seal::new(&new, Some(&old)).expect("keys");
+        let renewed = Seal::new(&new, &[&old]).expect("keys");
         for seal in [&seal, &renewed] {
             assert_eq!(seal.open(&first).as_deref(), Some("+41790000000"));
         }
-        assert_eq!(Seal::new(&other, None).expect("a key").open(&first), None);
+        assert_eq!(Seal::new(&other, &[]).expect("a key").open(&first), None);
         for broken in ["", "AAAA", &first[1..], &format!("{first}A")] {
             assert_eq!(seal.open(broken), None);
         }

@@ -186,6 +186,24 @@ async fn stretch(
     Ok((with_items(db, rows).await?, more))
 }
 
+/// The chefs of orders, as far as those exist.
+///
+/// # Errors
+/// Those of the database.
+pub async fn chefs(
+    db: &impl ConnectionTrait,
+    orders: &[OrderId],
+) -> Result<HashMap<String, String>, Refusal> {
+    let found: Vec<(String, String)> = row::Entity::find()
+        .select_only()
+        .columns([row::Column::Id, row::Column::ChefId])
+        .filter(row::Column::Id.is_in(padded(orders.iter().map(OrderId::as_str).collect())))
+        .into_tuple()
+        .all(db)
+        .await?;
+    Ok(found.into_iter().collect())
+}
+
 /// Up to `limit` orders with a driver, after an id, for the live state at startup.
 ///
 /// # Errors

@@ -1,5 +1,6 @@
 //! Calls to other systems: consumers read the log from a durable cursor and retry each call until it is accepted.
 
+pub mod consume;
 pub mod cursor;
 pub mod order_service;
 
@@ -8,7 +9,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 /// The wait after a number of tries. It doubles with every try, up to a limit.
-fn backoff(first: TimeDelta, longest: Duration, tries: i32) -> TimeDelta {
+pub fn backoff(first: TimeDelta, longest: Duration, tries: i32) -> TimeDelta {
     let doublings = u32::try_from(tries - 1).unwrap_or_default().min(20);
     let doubled = first.num_milliseconds() << doublings;
     let longest = i64::try_from(longest.as_millis()).unwrap_or(i64::MAX);

@@ -18,12 +18,12 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff;
-use super::cursor::{Cursor, LEASE};
-use crate::base::clock::{Clock, instant};
+use super::consume::{Consumer, consume};
+use super::cursor::Cursor;
+use crate::base::clock::Clock;
 use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
-use crate::event::log::{self, Entry};
 use crate::event::relay::Relay;
 use crate::model::{OrderEvent, OrderStatus};
 
@@ -39,8 +39,6 @@ const AT_ONCE: usize = 16;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest wait between two tries.
 const MAX_WAIT: Duration = Duration::from_secs(300);
-/// After this many events without a delivery the position is written anyway.
-const SAVE_EVERY: i64 = 256;
 
 /// Tells the order service.
 pub struct OrderService {
@@ -79,62 +77,12 @@ impl OrderService {
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         tokio::select! {
-            () = self.note_forever() => {}
+            () = consume(&self, &self.db, &self.events, &self.cursor) => {}
             () = self.call_forever() => {}
             () = stop.cancelled() => {}
         }
         if let Err(error) = self.cursor.release().await {
             tracing::debug!(%error, "the cursor of the order service was not released; its lease lapses");
-        }
-    }
-
-    /// Reads the log and records the calls.
-    async fn note_forever(&self) {
-        let mut seen = 0;
-        loop {
-            match self.note(&mut seen).await {
-                Ok(()) => {}
-                Err(error) => {
-                    tracing::debug!(%error, "deliveries cannot be noted; trying again");
-                    tokio::time::sleep(LOOK).await;
-                }
-            }
-        }
-    }
-
-    /// Reads on while the lease holds. `seen` is the position up to which nothing is left to record.
-    async fn note(&self, seen: &mut i64) -> Result<(), Refusal> {
-        let renew_at = instant() + LEASE / 2;
-        let Some(mut saved) = self.cursor.claim().await? else {
-            tokio::time::sleep_until(renew_at).await;
-            return Ok(());
-        };
-        *seen = saved.max(*seen);
-        loop {
-            let page = log::after(self.events.log(), *seen).await?;
-            let Some(last) = page.entries.last().map(Entry::position) else {
-                if tokio::time::timeout_at(renew_at, self.events.beyond(*seen)).await.is_err() {
-                    return Ok(());
-                }
-                continue;
-            };
-            let mut deliveries = page.events();
-            deliveries.retain(is_delivery);
-            if !deliveries.is_empty() || last - saved >= SAVE_EVERY {
-                let tx = self.db.begin().await?;
-                for event in &deliveries {
-                    note_call(&tx, event).await?;
-                }
-                if !self.cursor.advance(&tx, saved, last).await? {
-                    tx.rollback().await?;
-                    *seen = 0;
-                    return Ok(());
-                }
-                tx.commit().await?;
-                saved = last;
-                self.noted.notify_one();
-            }
-            *seen = last;
         }
     }
 
@@ -223,6 +171,26 @@ impl OrderService {
             }
         }
         Ok(())
+    }
+}
+
+impl Consumer for OrderService {
+    type Work = Vec<OrderEvent>;
+
+    async fn prepare(&self, mut events: Vec<OrderEvent>) -> Result<Option<Vec<OrderEvent>>, Refusal> {
+        events.retain(is_delivery);
+        Ok(Some(events).filter(|events| !events.is_empty()))
+    }
+
+    async fn write(&self, tx: &DatabaseTransaction, deliveries: &Vec<OrderEvent>) -> Result<(), Refusal> {
+        for event in deliveries {
+            note_call(tx, event).await?;
+        }
+        Ok(())
+    }
+
+    fn written(&self) {
+        self.noted.notify_one();
     }
 }
 

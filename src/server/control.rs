@@ -101,6 +101,7 @@ impl Poller {
                     }
                 }
                 Notice::Plan { driver } if !entry.is_own => app.drivers.take_over_plan(driver).await?,
+                Notice::Queue { user } => sessions.queued(user),
                 Notice::Eta { .. }
                 | Notice::Plan { .. }
                 | Notice::Told(_)

@@ -37,6 +37,7 @@ use crate::event::bus::Bus;
 use crate::event::relay::{self, Relay};
 use crate::event::writable;
 use crate::model::{Role, Verdict};
+use crate::notify::{Notifications, Prepared};
 use crate::order::Orders;
 use crate::order::writer::{Commits, Writer};
 use crate::outbox::order_service::OrderService;
@@ -173,8 +174,32 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
         router.parse::<Address>().map_err(ServerError::Config)?;
     }
     let roads = Roads::new(&config.routing, metrics.clone());
-    let infrastructure =
-        Infrastructure { config, health, auth, events, bus, cluster, roads, clock, metrics, db: db.clone() };
+    let prepared = Prepared::new(&config.notify, &clock).map_err(ServerError::Config)?;
+    let control = cluster.control().clone();
+    let notify = Notifications::open(
+        db.clone(),
+        clock.clone(),
+        events.clone(),
+        bus.clone(),
+        control,
+        prepared,
+        metrics.clone(),
+    );
+    let notify = notify.await.map_err(ServerError::Start)?;
+    let notes_writer = notes_writer.notifying(notify.clone());
+    let infrastructure = Infrastructure {
+        config,
+        health,
+        auth,
+        events,
+        bus,
+        cluster,
+        roads,
+        notify,
+        clock,
+        metrics,
+        db: db.clone(),
+    };
     let app = App::new(infrastructure, orders, Logs { trail, notes, eta_log }, recovery);
     app.calibrating.load().await.map_err(ServerError::Start)?;
     app.drivers.load().await.map_err(ServerError::Start)?;
@@ -223,6 +248,13 @@ impl Background {
         tasks.supervise("trail", self.trail.run(end.clone()));
         tasks.supervise("shown ETAs", self.eta_log.run(end.clone()));
         tasks.supervise("calibration", until(end.clone(), app.calibrating.clone().run()));
+        let watching = sessions.clone();
+        app.notify.ask_watchers(move |user| watching.watching(user));
+        tasks.supervise("receipts", app.notify.clone().write_receipts(end.clone()));
+        if app.notify.is_on() {
+            tasks.supervise("notifications", upkeep::plan(app.notify.clone(), end.clone()));
+            tasks.supervise("sending", app.notify.clone().send(end.clone()));
+        }
         tasks.supervise("milestones", self.notes.run(end.clone()));
         tasks.supervise("watch", app.drivers.clone().watch(end.clone()));
         tasks.supervise("sessions", self.recovery.run(end.clone()));

@@ -288,6 +288,12 @@ impl Inbox {
         self.session.app()
     }
 
+    /// The session whose requests it takes.
+    #[must_use]
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -299,12 +305,17 @@ fn is_immediate(command: &Result<Command, Refusal>) -> bool {
 
 const fn is_immediate_command(command: &Command) -> bool {
     match command {
-        Command::Location(_) | Command::LocationBatch(_) | Command::Ping { .. } => true,
+        Command::Location(_)
+        | Command::LocationBatch(_)
+        | Command::Ping { .. }
+        | Command::AppState { .. } => true,
         Command::Subscribe { .. }
         | Command::Unsubscribe { .. }
         | Command::ChangeStatus { .. }
         | Command::Tracking { .. }
         | Command::TrackingUpdate(_)
-        | Command::Refresh { .. } => false,
+        | Command::Refresh { .. }
+        | Command::Seen { .. }
+        | Command::Acknowledge { .. } => false,
     }
 }

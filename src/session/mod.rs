@@ -18,6 +18,7 @@ mod sessions;
 mod standing;
 mod telling;
 mod tokens;
+mod watching;
 pub mod window;
 pub mod wire;
 

@@ -13,7 +13,8 @@ use crate::dialect::close::CloseReason;
 use crate::dialect::message::Telling;
 use crate::dialect::place::{Offset, Place, Progress};
 use crate::driver::live::LiveDriver;
-use crate::model::{Action, Command, Forecast, OrderId, Overview, Role, access};
+use crate::model::{Action, Command, Forecast, OrderId, Overview, Party, Role, access};
+use crate::notify::inbox::Sayer;
 use crate::recovery::{Follow, ReplayRequest};
 
 /// Carries out requests that need no database. A position that comes too fast for its socket or its user is refused with
@@ -53,6 +54,10 @@ pub(super) fn immediate(
                 Err(refusal) => reply.send(Err(refusal)),
             }
         }
+        Ok(Command::AppState { foreground }) => {
+            session.set_watched(foreground);
+            reply.send(Ok(Answer::Updated));
+        }
         Ok(Command::Ping { t }) => reply.send(Ok(Answer::Pong { t: t.as_deref(), now })),
         Ok(
             Command::Subscribe { .. }
@@ -60,7 +65,9 @@ pub(super) fn immediate(
             | Command::ChangeStatus { .. }
             | Command::Tracking { .. }
             | Command::TrackingUpdate(_)
-            | Command::Refresh { .. },
+            | Command::Refresh { .. }
+            | Command::Seen { .. }
+            | Command::Acknowledge { .. },
         ) => {
             reply.send(Err(Refusal::internal("a request that needs the database came the short way")));
         }
@@ -106,10 +113,33 @@ pub(super) async fn lasting(session: &Arc<Session>, command: Command, reply: Rep
             let refreshed = refresh(session, &token.0).await;
             reply.send(refreshed.map(|expires_at| Answer::Refreshed { expires_at }));
         }
-        command @ (Command::Location(_) | Command::LocationBatch(_) | Command::Ping { .. }) => {
+        Command::Seen { order, seq } => {
+            reply.send(seen(session, &order, seq).await.map(|()| Answer::Updated))
+        }
+        Command::Acknowledge { id, state } => {
+            let done = app.notify.acknowledge(&id, state, Sayer::User(who)).await;
+            reply.send(done.map(|()| Answer::Updated));
+        }
+        command @ (Command::Location(_)
+        | Command::LocationBatch(_)
+        | Command::Ping { .. }
+        | Command::AppState { .. }) => {
             immediate(session, Ok(command), None, reply, app.clock.now());
         }
     }
+}
+
+/// The user has seen an order as it was at a seq.
+async fn seen(session: &Session, order: &OrderId, seq: i64) -> Result<(), Refusal> {
+    let snapshot = session.app().orders.snapshot(order).await?;
+    let party = session.party(&snapshot.order).ok_or(Refusal::NotFound("order"))?;
+    if seq > snapshot.order.seq {
+        return Err(Refusal::invalid("seq", format!("is after the newest one, {}", snapshot.order.seq)));
+    }
+    if matches!(party, Party::Customer | Party::Chef | Party::Driver) {
+        session.app().notify.receipts().seen(&session.principal().id, session.role(), order, seq);
+    }
+    Ok(())
 }
 
 /// Follows an order.

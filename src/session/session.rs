@@ -16,6 +16,7 @@ use super::Sessions;
 use super::beginning::Beginning;
 use super::outbox::{Asides, Latest};
 use super::phase::{Pauses, Phase};
+use super::watching::Proof;
 use super::wire::{Urgency, Wire};
 use crate::app::App;
 use crate::base::clock::Time;
@@ -48,6 +49,8 @@ pub struct Session {
     /// Notified when the session becomes live.
     pub(super) became_live: Notify,
     pub(super) state: Mutex<State>,
+    /// Held while what waits for the user is told.
+    pub(super) queue: tokio::sync::Mutex<()>,
 }
 
 pub(super) struct State {
@@ -67,6 +70,7 @@ pub(super) struct State {
     /// When the token ends.
     pub expires_at: Time,
     pub deadline: Option<(Time, u64)>,
+    pub proof: Option<Box<Proof>>,
 }
 
 impl Session {
@@ -94,6 +98,7 @@ impl Session {
             latest: None,
             expires_at: watched.as_ref().map_or(principal.expires_at, |(_, ends_at)| *ends_at),
             deadline: None,
+            proof: None,
         };
         Arc::new(Self {
             principal,
@@ -109,6 +114,7 @@ impl Session {
             pauses: Pauses::default(),
             became_live: Notify::new(),
             state: Mutex::new(state),
+            queue: tokio::sync::Mutex::default(),
         })
     }
 
@@ -258,6 +264,18 @@ impl Session {
             return self.close(CloseReason::Revoked);
         }
         self.pump_locked(&mut state);
+        drop(state);
+        self.begin_queue();
+    }
+
+    /// Tells what waits for the user, beside everything else.
+    fn begin_queue(self: &Arc<Self>) {
+        let session = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Err(error) = session.tell_queue().await {
+                tracing::debug!(%error, "what waits for a user could not be read; it is told at the next connect");
+            }
+        });
     }
 
     /// Takes the session out of its rooms, for good. Returns whether it was in them.
@@ -282,6 +300,7 @@ impl Session {
         self.sessions.hub().exit(self);
         self.sessions.speaks(self, false);
         self.became_live.notify_waiters();
+        self.nobody_looks();
         true
     }
 

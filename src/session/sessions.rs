@@ -177,6 +177,7 @@ impl Sessions {
     pub fn answer(&self, question: Question) -> u64 {
         let count = match question {
             Question::Presence(user) => self.hub().count(&user),
+            Question::Watching(user) => self.watching(&user),
             Question::Revoked(user) => self.revoke(&user),
             Question::Reports(driver) => return self.app().drivers.reports_of(&driver),
         };

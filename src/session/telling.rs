@@ -220,6 +220,7 @@ impl Session {
         let replayed = position <= state.replayed_until;
         let telling = if replayed { Telling::Replayed } else { Telling::Live };
         let messages = rendered.outgoing(self.dialect(), telling);
+        let before = state.at;
         for (index, outgoing) in messages.iter().enumerate() {
             let place = Place::within(position, index, messages.len());
             if place <= state.at || !self.concerns(state, rendered, outgoing) {
@@ -232,6 +233,9 @@ impl Session {
                 self.sessions.metrics().events_out_durable.inc();
             }
             state.at = place;
+        }
+        if state.at > before {
+            self.note_told(state, rendered);
         }
         state.at = state.at.max(Place::after(position));
         if self.loses(rendered) && self.drop_order(state, &rendered.event.order.id) {

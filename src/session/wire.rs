@@ -38,6 +38,11 @@ pub trait Wire: Send + Sync {
     #[must_use]
     fn acknowledge(&self, ack: AckNumber, json: &Json) -> Handed;
 
+    /// Asks the client to prove that it has received everything so far. The transport calls
+    /// [`Session::proved`](super::session::Session::proved) when it has. Returns `false` if it cannot be asked, or was asked before.
+    #[must_use]
+    fn prove(&self) -> bool;
+
     /// Ends the connection. Unless the reason is final, the client comes back by itself.
     fn close(&self, reason: CloseReason);
 }

@@ -16,6 +16,7 @@ use crate::base::config::Limits;
 use crate::base::db::Db;
 use crate::driver::Drivers;
 use crate::model::tracking::Lifetimes;
+use crate::notify::Notifications;
 use crate::order::Orders;
 
 /// The use cases of tracking sessions. Cheap to clone.
@@ -25,17 +26,25 @@ pub struct Tracking {
     clock: Clock,
     orders: Orders,
     drivers: Drivers,
+    notify: Notifications,
     lifetimes: Lifetimes,
 }
 
 impl Tracking {
     #[must_use]
-    pub fn new(db: Db, clock: Clock, orders: Orders, drivers: Drivers, limits: &Limits) -> Self {
+    pub fn new(
+        db: Db,
+        clock: Clock,
+        orders: Orders,
+        drivers: Drivers,
+        notify: Notifications,
+        limits: &Limits,
+    ) -> Self {
         let lifetimes = Lifetimes {
             from_start: TimeDelta::milliseconds(i64::from(limits.tracking_ttl_ms)),
             from_delivery: TimeDelta::milliseconds(i64::from(limits.tracking_delivered_ttl_ms)),
         };
-        Self { db, clock, orders, drivers, lifetimes }
+        Self { db, clock, orders, drivers, notify, lifetimes }
     }
 
     /// How long sessions last.

@@ -85,6 +85,7 @@ impl Tracking {
                 Err(refusal) => return Err(refusal),
                 Ok(order) => {
                     let session = started.lock().await.take().ok_or(Refusal::Unavailable)?;
+                    self.notify.look();
                     return Ok((session, order));
                 }
             }
@@ -127,6 +128,7 @@ impl Tracking {
             started_at: now,
         };
         row::Entity::insert(active(&session)).exec_without_returning(tx).await?;
+        self.notify.tracking_started(tx, &session.id, &order, new.phone.as_deref()).await?;
         Ok((session, order, events))
     }
 

@@ -49,7 +49,9 @@ const fn status(refusal: &Refusal) -> StatusCode {
         Refusal::Forbidden(_) => StatusCode::FORBIDDEN,
         Refusal::NotFound(_) => StatusCode::NOT_FOUND,
         Refusal::Gone(_) => StatusCode::GONE,
-        Refusal::Illegal { .. } | Refusal::StaleSeq { .. } | Refusal::Taken(_) => StatusCode::CONFLICT,
+        Refusal::Illegal { .. } | Refusal::StaleSeq { .. } | Refusal::Taken(_) | Refusal::QueueFull => {
+            StatusCode::CONFLICT
+        }
         Refusal::Invalid { .. }
         | Refusal::UnknownEvent(_)
         | Refusal::KeyReused

@@ -67,7 +67,13 @@ fn check(command: &Command) {
                 (-90.0..=90.0).contains(&moved.place.lat()) && (-180.0..=180.0).contains(&moved.place.lon())
             );
         }
-        Command::Refresh { .. } | Command::Ping { .. } => {}
+        Command::Seen { order, seq } => {
+            assert!(OrderId::parse(order.as_str()).is_ok() && *seq > 0);
+        }
+        Command::Refresh { .. }
+        | Command::Ping { .. }
+        | Command::AppState { .. }
+        | Command::Acknowledge { .. } => {}
     }
 }
 

@@ -246,6 +246,13 @@ impl Answer {
 }
 
 impl Api {
+    /// A client of the server at this address, which reads the real clock.
+    pub fn at(base: &str, id: &str, role: Role) -> Self {
+        let token =
+            mint(SECRET, id, role, None, Clock::System.now(), Duration::from_secs(3_600)).expect("a token");
+        Self { base: base.to_owned(), token: Some(token), http: reqwest::Client::new() }
+    }
+
     pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let method = method.parse().expect("a method");
         let request = self.http.request(method, format!("{}{path}", self.base)).timeout(PATIENCE * 2);
@@ -269,6 +276,10 @@ impl Api {
 
     pub async fn post(&self, path: &str, body: Value) -> Answer {
         Self::send(self.request("POST", path).json(&body)).await
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        Self::send(self.request("PUT", path).json(&body)).await
     }
 
     pub async fn patch(&self, path: &str, body: Value) -> Answer {

@@ -26,6 +26,7 @@ mod limits;
 mod location;
 mod mutate;
 mod nodes;
+mod notify;
 mod outage;
 mod plans;
 mod poller;

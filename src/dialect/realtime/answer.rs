@@ -126,6 +126,7 @@ impl<'a> Problem<'a> {
             | Refusal::Gone(_)
             | Refusal::Taken(_)
             | Refusal::KeyReused
+            | Refusal::QueueFull
             | Refusal::TooMany { .. }
             | Refusal::Unavailable
             | Refusal::Conflict(_)

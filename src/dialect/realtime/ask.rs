@@ -9,7 +9,7 @@ use crate::base::error::Refusal;
 use crate::base::json::{ObjectOf, optional};
 use crate::dialect::Request;
 use crate::dialect::canonical::StatusWord;
-use crate::model::{Command, LocationReport, OrderId, Paragraph, Secret, WholeNumber};
+use crate::model::{Command, LocationReport, NotificationState, OrderId, Paragraph, Secret, WholeNumber};
 
 /// How the most frequent event begins, as clients write it.
 const LOCATION: &str = "[\"driver:location\",";
@@ -57,6 +57,12 @@ pub fn parse(json: &str, batch_max: usize) -> Request {
             ("token:refresh", read(payload).map(|Refresh { token }| Command::Refresh { token }))
         }
         "ping:latency" => ("ping:latency", read_or_empty(payload).map(|Ping { t }| Command::Ping { t })),
+        "app:state" => ("app:state", read(payload).map(app_state)),
+        "order:seen" => ("order:seen", read(payload).and_then(|Seen { order_id, seq }| seen(order_id, seq))),
+        "notification:ack" => (
+            "notification:ack",
+            read(payload).map(|Acknowledge { id, state }| Command::Acknowledge { id, state }),
+        ),
         other => ("unknown", Err(Refusal::UnknownEvent(other.chars().take(NAME).collect()))),
     };
     Request { event, command }
@@ -156,6 +162,46 @@ fn points(batch: &Batch<'_>, max: usize) -> Result<Command, Refusal> {
     }
     let one = |point: &&RawValue| read::<LocationReport>(point.get());
     Ok(Command::LocationBatch(batch.points.iter().map(one).collect()))
+}
+
+#[derive(Deserialize)]
+struct AppState {
+    state: AppStateWord,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum AppStateWord {
+    Foreground,
+    /// So React Native says.
+    Active,
+    Background,
+    Inactive,
+}
+
+fn app_state(asked: AppState) -> Command {
+    let foreground = matches!(asked.state, AppStateWord::Foreground | AppStateWord::Active);
+    Command::AppState { foreground }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Seen {
+    order_id: OrderId,
+    seq: WholeNumber,
+}
+
+fn seen(order: OrderId, WholeNumber(seq): WholeNumber) -> Result<Command, Refusal> {
+    if seq < 1 {
+        return Err(Refusal::invalid("seq", "must be at least 1"));
+    }
+    Ok(Command::Seen { order, seq })
+}
+
+#[derive(Deserialize)]
+struct Acknowledge {
+    id: String,
+    state: NotificationState,
 }
 
 #[derive(Deserialize)]

@@ -179,6 +179,18 @@ fn available(order: &Order) -> Available<'_> {
     Available { order_id: &order.id, order_number: &order.order_number, pickup }
 }
 
+/// An announcement that waited for the user. Its data says which notification it is; data that is no object is in `data`.
+#[must_use]
+pub fn queued(event: &str, data: &serde_json::value::RawValue, id: &str) -> Message {
+    let mut object = match serde_json::from_str(data.get()) {
+        Ok(serde_json::Value::Object(object)) => object,
+        Ok(serde_json::Value::Null) | Err(_) => serde_json::Map::new(),
+        Ok(other) => [("data".to_owned(), other)].into_iter().collect(),
+    };
+    object.insert("notificationId".to_owned(), id.into());
+    Message::new(Cow::Owned(event.to_owned()), Json::of(&object))
+}
+
 /// The recipients of a live event.
 #[must_use]
 pub fn live_audience(event: &LiveEvent) -> LiveAudience {

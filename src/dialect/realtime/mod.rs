@@ -7,7 +7,8 @@ mod hear;
 pub use answer::{answer, error_event, failure};
 pub use ask::{event_of, parse};
 pub use hear::{
-    catch_up, connected, live_audience, location_acknowledged, render, render_live, resync, token_event,
+    catch_up, connected, live_audience, location_acknowledged, queued, render, render_live, resync,
+    token_event,
 };
 
 use std::borrow::Cow;
@@ -21,7 +22,7 @@ use crate::dialect::message::Message;
 pub const NAMESPACE: &str = "/realtime";
 
 /// The events that clients may send, and a last one that stands for all other names.
-pub const REQUESTS: [&str; 10] = [
+pub const REQUESTS: [&str; 13] = [
     "driver:location",
     "subscribe:order",
     "unsubscribe:order",
@@ -30,12 +31,15 @@ pub const REQUESTS: [&str; 10] = [
     "order:tracking",
     "token:refresh",
     "ping:latency",
+    "app:state",
+    "order:seen",
+    "notification:ack",
     "unknown",
     "unreadable",
 ];
 
 /// Names that announcements may not use: the protocol's own, and those with a meaning in this namespace.
-const RESERVED: [&str; 28] = [
+const RESERVED: [&str; 32] = [
     "connect",
     "connect_error",
     "disconnect",
@@ -64,6 +68,10 @@ const RESERVED: [&str; 28] = [
     "token:refresh",
     "resync",
     "ping:latency",
+    "app:state",
+    "order:seen",
+    "order:receipt",
+    "notification:ack",
 ];
 
 /// Whether an announcement may have this name.

@@ -98,6 +98,8 @@ pub enum Question {
     Revoked(UserId),
     /// This driver reports to the node that asks: how many reports count at the other one, if they report there, too?
     Reports(UserId),
+    /// How many sockets does this user have that somebody looks at?
+    Watching(UserId),
 }
 
 /// Why bytes are no frame.

@@ -3,7 +3,7 @@
 //! for too long.
 
 use std::io;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -68,6 +68,51 @@ impl ConnectionWriter {
             self.write(&mut out);
         }
         true
+    }
+
+    /// Sends a ping of the heartbeat, before the queue. Returns `false` if another frame of the protocol still waits.
+    pub fn beat(self: &Arc<Self>, ping: Bytes) -> bool {
+        let is_sent = self.push_first(ping);
+        if is_sent {
+            let mut pings = self.pings.lock().unwrap_or_else(PoisonError::into_inner);
+            pings.outstanding += 1;
+            // It may have passed the one that proves something.
+            pings.awaited = pings.awaited.map(|awaited| awaited + 1);
+        }
+        is_sent
+    }
+
+    /// Sends a ping of the heartbeat behind everything else, if nothing waits.
+    pub fn beat_behind(self: &Arc<Self>, ping: Bytes) -> Handed {
+        let mut pings = self.pings.lock().unwrap_or_else(PoisonError::into_inner);
+        let handed = self.push(ping, Urgency::Live);
+        if handed == Handed::Taken {
+            pings.outstanding += 1;
+        }
+        handed
+    }
+
+    /// Sends a ping behind everything else. Its answer proves that all of that has come. Returns `false` if one is under way.
+    pub fn prove(self: &Arc<Self>, ping: Bytes) -> bool {
+        let mut pings = self.pings.lock().unwrap_or_else(PoisonError::into_inner);
+        if pings.awaited.is_some() || self.push(ping, Urgency::Reply) != Handed::Taken {
+            return false;
+        }
+        pings.outstanding += 1;
+        pings.awaited = Some(pings.outstanding);
+        true
+    }
+
+    /// The client has answered a ping. Returns whether that proves something.
+    pub fn answered(&self) -> bool {
+        let mut pings = self.pings.lock().unwrap_or_else(PoisonError::into_inner);
+        pings.outstanding = pings.outstanding.saturating_sub(1);
+        pings.awaited = pings.awaited.and_then(|awaited| awaited.checked_sub(1));
+        let is_proved = pings.awaited == Some(0);
+        if is_proved {
+            pings.awaited = None;
+        }
+        is_proved
     }
 
     /// Whether a frame of the library or the protocol waits to be written.

@@ -50,6 +50,15 @@ pub struct ConnectionWriter {
     pub(super) pong_due: AtomicBool,
     /// The client may still send a request that was refused.
     pub(super) lingers: AtomicBool,
+    pub(super) pings: Mutex<Pings>,
+}
+
+/// The pings that the client has not answered yet.
+#[derive(Default)]
+pub(super) struct Pings {
+    pub outstanding: u32,
+    /// How many answers there have to be until everything before a ping is proved to have come.
+    pub awaited: Option<u32>,
 }
 
 /// What the read side has to take over from here.
@@ -75,6 +84,7 @@ impl ConnectionWriter {
             news: AtomicBool::new(false),
             pong_due: AtomicBool::new(false),
             lingers: AtomicBool::new(false),
+            pings: Mutex::default(),
         })
     }
 

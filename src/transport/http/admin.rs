@@ -6,6 +6,7 @@ use std::ops::Not;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use chrono::TimeDelta;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -20,8 +21,12 @@ use crate::cluster::control::Notice;
 use crate::dialect::realtime::check_event_name;
 use crate::event::bus::Question;
 use crate::model::access::only_staff;
-use crate::model::{Announcement, Audience, Role, UserId};
+use crate::model::{Announcement, Audience, Role, UserId, WholeNumber};
+use crate::transport::problem::Problem;
 use crate::transport::site::Site;
+
+/// How long an announcement may wait, in seconds.
+const WEEK: i64 = 604_800;
 
 /// To a role or to a user: one of the two.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -42,19 +47,31 @@ pub struct AnnouncementIn {
     /// Any JSON
     #[schema(value_type = serde_json::Value)]
     data: Option<Box<RawValue>>,
+    /// Kept until the user acknowledges it, for those who are not there: told on connect, in order. For one user only
+    durable: Option<bool>,
+    /// How long a durable one is kept: a week at most, which is also the default
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 604800)]
+    ttl_seconds: Option<WholeNumber>,
 }
 
 /// What was sent.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct Announced {
     ok: bool,
     event: String,
+    /// Of a durable one, with which it is acknowledged
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notification_id: Option<String>,
 }
 
 /// Send an event of your own to a role or a user
 #[utoipa::path(
     post, path = "/announcements", tag = "people", security(("bearer" = [])), request_body = AnnouncementIn,
-    responses((status = 202, body = Announced))
+    responses(
+        (status = 202, body = Announced),
+        (status = 409, description = "100 wait for that user already", body = Problem, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn announce(
     State(site): State<Site>,
@@ -72,10 +89,27 @@ pub(super) async fn announce(
         (Some(_), Some(_)) => return Err(Refusal::invalid("role", "cannot be given together with userId")),
     };
     let data = value.data.unwrap_or_else(|| RawValue::NULL.to_owned());
+    if value.durable == Some(true) {
+        let Audience::User(user) = &audience else {
+            return Err(Refusal::invalid("durable", "goes with userId only: a role has no list of members"));
+        };
+        let seconds = value.ttl_seconds.map_or(WEEK, |WholeNumber(seconds)| seconds);
+        if !(1..=WEEK).contains(&seconds) {
+            return Err(Refusal::invalid("ttlSeconds", format!("must be from 1 to {WEEK}")));
+        }
+        let ttl = TimeDelta::seconds(seconds);
+        let id = site.app.notify.queue(user, value.event.clone(), data, ttl).await?;
+        let announced = Announced { ok: true, event: value.event, notification_id: Some(id) };
+        return Ok((StatusCode::ACCEPTED, Json(announced)).into_response());
+    }
+    if value.ttl_seconds.is_some() {
+        return Err(Refusal::invalid("ttlSeconds", "goes with durable only"));
+    }
     let name = value.event.clone();
     let announcement = Announcement { audience, name, data };
     site.app.cluster.control().tell(Notice::Announcement(announcement)).await?;
-    Ok((StatusCode::ACCEPTED, Json(Announced { ok: true, event: value.event })).into_response())
+    Ok((StatusCode::ACCEPTED, Json(Announced { ok: true, event: value.event, notification_id: None }))
+        .into_response())
 }
 
 /// Whether somebody is there.

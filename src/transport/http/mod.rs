@@ -6,9 +6,11 @@ pub mod admission;
 mod api_v1;
 mod calibration;
 pub mod demo;
+mod devices;
 mod extract;
 pub mod figures;
 mod nodes;
+mod notifications;
 mod openapi;
 pub mod operation;
 mod order_changes;
@@ -28,6 +30,7 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
+use axum::routing::any;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
@@ -64,6 +67,7 @@ const PROBES: [&str; 3] = ["/health", "/ready", "/metrics"];
         (name = "orders/track", description = "Beside the WebSocket `/orders/track`, in its words"),
         (name = "ws", description = "Beside the WebSocket `/ws`, in its words"),
         (name = "tracking", description = "Tracking sessions, beside the WebSocket `/ws/tracking/{id}`"),
+        (name = "notifications", description = "Devices, what was told, and what became of it"),
         (name = "operation", description = "For those who run the server")
     )
 )]
@@ -118,6 +122,19 @@ fn api() -> OpenApiRouter<Site> {
         .routes(routes!(tracking::get))
         .routes(routes!(tracking::of_rider))
         .routes(routes!(tracking::stats))
+        .routes(routes!(devices::add, devices::list))
+        .routes(routes!(devices::register, devices::forget))
+        .routes(routes!(devices::add_for, devices::list_of))
+        .routes(routes!(devices::register_for, devices::forget_for))
+        .routes(routes!(devices::vapid_key))
+        .routes(routes!(devices::preferences, devices::set_preferences))
+        .routes(routes!(notifications::inbox))
+        .routes(routes!(notifications::acknowledge))
+        .routes(routes!(notifications::receipts))
+        .routes(routes!(notifications::of_order))
+        .routes(routes!(notifications::deliveries))
+        .routes(routes!(notifications::retry))
+        .routes(routes!(notifications::discard))
         .routes(routes!(operation::health))
         .routes(routes!(operation::ready))
         .routes(routes!(operation::metrics))
@@ -140,6 +157,9 @@ pub fn router(sessions: &Sessions, connections: Arc<conn::Shared>, under_way: Ar
         router = router.merge(demo::routes());
     }
     router
+        .route("/hooks/sms/{provider}/inbound", any(notifications::sms_inbound))
+        .route("/hooks/sms/{provider}/inbound/{secret}", any(notifications::sms_inbound))
+        .route("/hooks/sms/{provider}/{delivery}", any(notifications::sms_status))
         .route("/openapi.json", axum::routing::get(operation::openapi))
         .fallback(|| async { Refusal::NotFound("page") })
         .method_not_allowed_fallback(async || {

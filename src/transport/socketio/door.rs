@@ -90,7 +90,9 @@ impl Door {
             Some(_) => None,
         };
         let (wire, polled): (Box<dyn Wire>, _) = if let Some(writer) = &writer {
-            (Box::new(Direct { writer: Arc::clone(writer), namespace, offsets }), Weak::new())
+            let can_prove = !joining.is_eio3;
+            let wire = Direct { writer: Arc::clone(writer), namespace, offsets, can_prove };
+            (Box::new(wire), Weak::new())
         } else {
             let polled = Polled::new(joining.socket.clone(), self.engine.clone(), client.clone(), offsets);
             let weak = Arc::downgrade(&polled);

@@ -111,6 +111,7 @@ impl Entry {
         if let Some(polled) = self.polled.upgrade() {
             polled.drained();
         }
+        self.session.taken();
         self.session.pump();
     }
 
@@ -119,7 +120,9 @@ impl Entry {
         writer.authenticated();
         writer.attach(&self.session);
         let Self { namespace, offsets, .. } = **self;
-        self.session.upgraded(Box::new(Direct { writer: Arc::clone(writer), namespace, offsets }));
+        let can_prove = self.client.as_ref().is_none_or(|client| !client.is_eio3());
+        let wire = Direct { writer: Arc::clone(writer), namespace, offsets, can_prove };
+        self.session.upgraded(Box::new(wire));
         self.hears_on(writer);
     }
 

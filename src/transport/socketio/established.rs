@@ -42,7 +42,7 @@ use crate::transport::conn::{self, Conn, ConnectionWriter, websocket};
 use crate::transport::upgrade::{Ending, read_to_end, speak, upgraded};
 
 /// A ping, `2`, as a WebSocket frame of the server.
-const PING: Bytes = Bytes::from_static(&[websocket::TEXT, 1, b'2']);
+pub(super) const PING: Bytes = Bytes::from_static(&[websocket::TEXT, 1, b'2']);
 /// The delay before the next try when there was no room for a ping.
 const PING_RETRY: Duration = Duration::from_secs(1);
 
@@ -196,7 +196,7 @@ impl Client {
                     if until.is_some() {
                         return Ending { name: "heartbeat_timeout", close: Some(websocket::GOING_AWAY) };
                     }
-                    if self.writer.push_first(PING) {
+                    if self.writer.beat(PING) {
                         (next, until) = (now + interval, Some(now + timeout));
                     } else {
                         next = now + PING_RETRY;
@@ -206,8 +206,15 @@ impl Client {
             };
             let heard = match message {
                 Some(Ok(WsMessage::Text(text))) => match text.as_bytes().first() {
-                    Some(b'2' | b'3') => {
+                    Some(b'2') => {
                         until = None;
+                        Ok(())
+                    }
+                    Some(b'3') => {
+                        until = None;
+                        if self.writer.answered() {
+                            self.entries.iter().for_each(|entry| entry.session.proved());
+                        }
                         Ok(())
                     }
                     Some(b'4') => {

@@ -64,6 +64,7 @@ impl Front {
     }
 
     async fn polled(&self, request: Request, sid: &str, eio3: bool, client: &Arc<PollingClient>) -> Response {
+        client.entries().iter().for_each(|entry| entry.session.polls_again());
         let mut response = self.engine.call(request).await;
         for _ in 0..POLLS {
             if !self.is_fresh() && client.entries().iter().any(|entry| entry.tells()) {

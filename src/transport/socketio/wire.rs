@@ -11,6 +11,7 @@ use socketioxide::socket::Socket;
 use socketioxide::{SendError, SocketError};
 
 use super::engine::Engine;
+use super::established::PING;
 use super::packet::{LONG_ACK, MARK, ack_frame, disconnect_frame, event_frame};
 use super::polling::PollingClient;
 use crate::base::json_text::Json;
@@ -37,6 +38,8 @@ pub struct Direct {
     pub namespace: &'static str,
     /// Durable events carry their offset.
     pub offsets: bool,
+    /// The client answers pings. One of Engine.IO 3 sends them itself.
+    pub can_prove: bool,
 }
 
 impl Wire for Direct {
@@ -52,6 +55,10 @@ impl Wire for Direct {
 
     fn acknowledge(&self, ack: AckNumber, json: &Json) -> Handed {
         self.writer.push(ack_frame(self.namespace, ack, json), Urgency::Reply)
+    }
+
+    fn prove(&self) -> bool {
+        self.can_prove && self.writer.prove(PING)
     }
 
     /// A client that gets a DISCONNECT packet does not come back by itself.
@@ -174,6 +181,11 @@ impl Wire for Arc<Polled> {
             Ok(sender) => self.handed(&sender.send(json), size),
             Err(never) => match never {},
         }
+    }
+
+    /// Its next poll proves it.
+    fn prove(&self) -> bool {
+        true
     }
 
     fn close(&self, reason: CloseReason) {

@@ -204,7 +204,7 @@ async fn hear(
                 if now >= heard + beat.patience {
                     return Ending::silent("heartbeat_timeout");
                 }
-                if writer.push(websocket::PING, Urgency::Live) == Handed::Gone {
+                if writer.beat_behind(websocket::PING) == Handed::Gone {
                     return Ending::silent("transport_close");
                 }
                 next = (now + beat.interval).min(heard + beat.patience);
@@ -215,9 +215,13 @@ async fn hear(
         match message {
             Some(Ok(WsMessage::Text(text))) => inbox.text(&text, ANSWERED),
             Some(Ok(WsMessage::Binary(bytes))) => inbox.binary(bytes.len(), ANSWERED),
-            // Tungstenite answers pings.
-            Some(Ok(WsMessage::Ping(_) | WsMessage::Pong(_) | WsMessage::Close(_) | WsMessage::Frame(_))) => {
+            Some(Ok(WsMessage::Pong(_))) => {
+                if writer.answered() {
+                    inbox.session().proved();
+                }
             }
+            // Tungstenite answers pings.
+            Some(Ok(WsMessage::Ping(_) | WsMessage::Close(_) | WsMessage::Frame(_))) => {}
             Some(Err(error)) => return Ending::of(Some(error)),
             None => return Ending::of(None),
         }

@@ -35,6 +35,10 @@ impl Wire for Raw {
         self.writer.push(websocket::text(&[json.get().as_bytes()]), Urgency::Reply)
     }
 
+    fn prove(&self) -> bool {
+        self.writer.prove(websocket::PING)
+    }
+
     fn close(&self, reason: CloseReason) {
         let (code, text) = self.dialect.close_code(reason);
         self.writer.finish(websocket::close(code, text));

@@ -107,6 +107,7 @@ impl Writer<'_> {
                     Question::Presence(user) => (1, user.as_str()),
                     Question::Revoked(user) => (2, user.as_str()),
                     Question::Reports(driver) => (3, driver.as_str()),
+                    Question::Watching(user) => (4, user.as_str()),
                 };
                 self.bytes(&[kind]);
                 self.text(about);
@@ -285,6 +286,7 @@ impl Reader<'_> {
             1 => UserId::parse(about).ok().map(Question::Presence),
             2 => UserId::parse(about).ok().map(Question::Revoked),
             3 => UserId::parse(about).ok().map(Question::Reports),
+            4 => UserId::parse(about).ok().map(Question::Watching),
             _ => return Known::No,
         };
         let id = u64::from_be_bytes(id);

@@ -63,6 +63,7 @@ fn frames() -> Vec<(&'static str, Body)> {
         ("presence", ask(Question::Presence(UserId::stored("u")))),
         ("revoked", ask(Question::Revoked(UserId::stored("u")))),
         ("reports", ask(Question::Reports(UserId::stored("t")))),
+        ("watching", ask(Question::Watching(UserId::stored("u")))),
         ("answer", Body::Answer { id: 7, count: 3 }),
         ("heads", Body::Heads(Heads { at: at(-2), events: 41, control: Some(3), is_fresh: true })),
         (

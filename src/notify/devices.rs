@@ -1,0 +1,298 @@
+//! The devices of users.
+
+use chrono::TimeDelta;
+use entity::device::{self as row, Column};
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::{ExprTrait, OnConflict};
+use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use serde_json::{Value, json};
+
+use super::Notifications;
+use super::channel::{Channel, Subscription};
+use super::preferences::{check_locale, check_zone, own};
+use crate::base::clock::Time;
+use crate::base::error::Refusal;
+use crate::model::{Principal, UserId};
+
+/// Devices of one user. For a further one the oldest is forgotten.
+const MOST: usize = 20;
+/// The longest token.
+const TOKEN: usize = 4_096;
+/// A device that was not heard of for so long is forgotten: Firebase's tokens end then, too.
+const IDLE: TimeDelta = TimeDelta::days(270);
+
+/// A device as it is registered.
+#[derive(Clone, Debug)]
+pub struct NewDevice {
+    pub kind: String,
+    pub token: Option<String>,
+    pub fid: Option<String>,
+    pub subscription: Option<Subscription>,
+    pub platform: Option<String>,
+    pub app: Option<String>,
+    pub locale: Option<String>,
+    pub time_zone: Option<String>,
+}
+
+/// A device as its user sees it: of the address only its end.
+#[derive(Clone, Debug)]
+pub struct Device {
+    pub id: String,
+    pub kind: String,
+    pub address: String,
+    pub platform: Option<String>,
+    pub app: Option<String>,
+    pub locale: Option<String>,
+    pub time_zone: Option<String>,
+    pub created_at: Time,
+    pub seen_at: Time,
+    pub disabled_at: Option<Time>,
+    pub reason: Option<String>,
+}
+
+impl NewDevice {
+    /// The address as JSON, and what makes it unique.
+    fn address(&self, notify: &Notifications) -> Result<(Value, String), Refusal> {
+        let token = |member: &'static str, text: &Option<String>| -> Result<String, Refusal> {
+            let text =
+                text.as_deref().ok_or_else(|| Refusal::invalid(member, "is required for this kind"))?;
+            let is_good =
+                (1..=TOKEN).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+            if is_good {
+                Ok(text.to_owned())
+            } else {
+                Err(Refusal::invalid(member, "must have 1 to 4096 printable characters"))
+            }
+        };
+        match self.kind.as_str() {
+            "fcm" => match (&self.token, &self.fid) {
+                (Some(_), Some(_)) => Err(Refusal::invalid("fid", "cannot be given together with token")),
+                (None, Some(_)) => {
+                    let fid = token("fid", &self.fid)?;
+                    Ok((json!({ "fid": fid }), format!("fcm:fid:{fid}")))
+                }
+                _ => {
+                    let token = token("token", &self.token)?;
+                    Ok((json!({ "token": token }), format!("fcm:{token}")))
+                }
+            },
+            "expo" => {
+                let token = token("token", &self.token)?;
+                let inner =
+                    token.strip_prefix("ExponentPushToken[").or_else(|| token.strip_prefix("ExpoPushToken["));
+                if !inner.is_some_and(|inner| inner.len() > 1 && inner.ends_with(']')) {
+                    return Err(Refusal::invalid("token", "must be ExponentPushToken[…]"));
+                }
+                Ok((json!({ "token": token }), format!("expo:{token}")))
+            }
+            "apns" => {
+                let token = token("token", &self.token)?;
+                Ok((json!({ "token": token }), format!("apns:{token}")))
+            }
+            "webpush" => {
+                let subscription = self
+                    .subscription
+                    .as_ref()
+                    .ok_or_else(|| Refusal::invalid("subscription", "is required for this kind"))?;
+                subscription.check(&notify.guard)?;
+                Ok((serde_json::to_value(subscription)?, format!("webpush:{}", subscription.endpoint)))
+            }
+            _ => Err(Refusal::invalid("kind", "must be fcm, expo, webpush or apns")),
+        }
+    }
+
+    fn check(&self) -> Result<(), Refusal> {
+        for (member, text, longest) in [("platform", &self.platform, 32), ("app", &self.app, 64)] {
+            let is_bad = |text: &String| text.len() > longest || text.chars().any(char::is_control);
+            if text.as_ref().is_some_and(is_bad) {
+                return Err(Refusal::invalid(member, format!("must have at most {longest} characters")));
+            }
+        }
+        check_locale(self.locale.as_deref())?;
+        check_zone(self.time_zone.as_deref())
+    }
+}
+
+/// # Errors
+/// [`Refusal::Invalid`] for an id that is none.
+fn check_id(id: &str) -> Result<(), Refusal> {
+    let is_good = (1..=128).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-|@".contains(&byte))
+        && id != "."
+        && id != "..";
+    if is_good {
+        Ok(())
+    } else {
+        Err(Refusal::invalid("id", "must have 1 to 128 letters, digits or . _ : - | @"))
+    }
+}
+
+impl Notifications {
+    /// Registers a device, or renews it. Returns its id, and whether it is new. An address that another user or device has moves.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`] for others than the user and staff, [`Refusal::Invalid`]; those of the database.
+    pub async fn register(
+        &self,
+        user: &UserId,
+        id: Option<String>,
+        who: &Principal,
+        new: NewDevice,
+    ) -> Result<(Device, bool), Refusal> {
+        own(user, who)?;
+        let id = id.unwrap_or_else(|| self.clock.uuid().to_string());
+        check_id(&id)?;
+        let (address, unique) = new.address(self)?;
+        new.check()?;
+        let (sealed, hash, now) =
+            (self.seal.seal(&address.to_string())?, self.seal.hash(&unique), self.clock.now());
+        let tx = self.db.begin().await?;
+        let before = row::Entity::find_by_id((user.to_string(), id.clone())).one(&tx).await?;
+        row::Entity::delete_many()
+            .filter(Column::AddressHash.eq(&*hash))
+            .filter(Column::UserId.ne(user.as_str()).or(Column::Id.ne(&*id)))
+            .exec(&tx)
+            .await?;
+        let model = row::Model {
+            user_id: user.to_string(),
+            id: id.clone(),
+            kind: new.kind,
+            address: sealed,
+            address_hash: hash,
+            app: new.app,
+            platform: new.platform,
+            locale: new.locale,
+            time_zone: new.time_zone,
+            created_at: before.as_ref().map_or(now, |before| before.created_at),
+            seen_at: now,
+            disabled_at: None,
+            reason: None,
+        };
+        let all = [
+            Column::Kind,
+            Column::Address,
+            Column::AddressHash,
+            Column::App,
+            Column::Platform,
+            Column::Locale,
+            Column::TimeZone,
+            Column::SeenAt,
+            Column::DisabledAt,
+            Column::Reason,
+        ];
+        let conflict = OnConflict::columns([Column::UserId, Column::Id]).update_columns(all).to_owned();
+        row::Entity::insert(row::ActiveModel::from(model.clone()).reset_all())
+            .on_conflict(conflict)
+            .exec_without_returning(&tx)
+            .await?;
+        let ids: Vec<String> = row::Entity::find()
+            .select_only()
+            .column(Column::Id)
+            .filter(Column::UserId.eq(user.as_str()))
+            .order_by_desc(Column::SeenAt)
+            .into_tuple()
+            .all(&tx)
+            .await?;
+        let old: Vec<String> = ids.into_iter().filter(|other| *other != id).skip(MOST - 1).collect();
+        if !old.is_empty() {
+            row::Entity::delete_many()
+                .filter(Column::UserId.eq(user.as_str()))
+                .filter(Column::Id.is_in(old))
+                .exec(&tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok((self.shown(model), before.is_none()))
+    }
+
+    /// The devices of a user.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`]; those of the database.
+    pub async fn devices(&self, user: &UserId, who: &Principal) -> Result<Vec<Device>, Refusal> {
+        own(user, who)?;
+        let rows = row::Entity::find()
+            .filter(Column::UserId.eq(user.as_str()))
+            .order_by_asc(Column::CreatedAt)
+            .order_by_asc(Column::Id)
+            .all(self.db.reader())
+            .await?;
+        Ok(rows.into_iter().map(|row| self.shown(row)).collect())
+    }
+
+    /// Forgets a device.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`], [`Refusal::NotFound`]; those of the database.
+    pub async fn forget_device(&self, user: &UserId, id: &str, who: &Principal) -> Result<(), Refusal> {
+        own(user, who)?;
+        let key = (user.to_string(), id.to_owned());
+        let gone = row::Entity::delete_by_id(key).exec(self.db.writer()).await?;
+        if gone.rows_affected == 0 { Err(Refusal::NotFound("device")) } else { Ok(()) }
+    }
+
+    fn shown(&self, row: row::Model) -> Device {
+        let address = self.seal.open(&row.address).unwrap_or_default();
+        let value: Value = serde_json::from_str(&address).unwrap_or_default();
+        let text =
+            ["token", "fid", "endpoint"].iter().find_map(|name| value[*name].as_str()).unwrap_or_default();
+        let end: String = text.chars().rev().take(4).collect();
+        Device {
+            id: row.id,
+            kind: row.kind,
+            address: format!("…{}", end.chars().rev().collect::<String>()),
+            platform: row.platform,
+            app: row.app,
+            locale: row.locale,
+            time_zone: row.time_zone,
+            created_at: row.created_at,
+            seen_at: row.seen_at,
+            disabled_at: row.disabled_at,
+            reason: row.reason,
+        }
+    }
+
+    /// The address of a device, if it can be read.
+    pub(super) fn address_of(&self, device: &row::Model) -> Option<Value> {
+        serde_json::from_str(&self.seal.open(&device.address)?).ok()
+    }
+
+    /// A device gets nothing any more: it is gone, or only disabled.
+    pub(super) async fn drop_device(
+        &self,
+        user: &str,
+        id: &str,
+        code: &str,
+        is_gone: bool,
+    ) -> Result<(), Refusal> {
+        self.metrics.device_removed(if is_gone { "gone" } else { "disabled" });
+        let key = (user.to_owned(), id.to_owned());
+        if is_gone {
+            row::Entity::delete_by_id(key).exec(self.db.writer()).await?;
+            return Ok(());
+        }
+        row::Entity::update_many()
+            .set(row::ActiveModel {
+                disabled_at: Set(Some(self.clock.now())),
+                reason: Set(Some(code.chars().take(64).collect())),
+                ..Default::default()
+            })
+            .filter(Column::UserId.eq(user))
+            .filter(Column::Id.eq(id))
+            .exec(self.db.writer())
+            .await?;
+        Ok(())
+    }
+
+    /// Forgets devices that nobody has heard of for long.
+    pub(super) async fn forget_idle_devices(&self) -> Result<(), Refusal> {
+        let before = self.clock.now() - IDLE;
+        row::Entity::delete_many().filter(Column::SeenAt.lt(before)).exec(self.db.writer()).await?;
+        Ok(())
+    }
+}
+
+/// The channel of a device.
+pub(super) fn channel_of(device: &row::Model) -> Option<Channel> {
+    Channel::parse(&device.kind).filter(|channel| *channel != Channel::Sms)
+}

@@ -1,0 +1,429 @@
+//! Reads the log, and writes down what is to be told. The position in the log and the rows are committed together, so nothing is
+//! skipped and nothing is planned twice, whatever is killed.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use entity::{delivery, device, notification, notification_preference, receipt};
+use futures_util::{StreamExt, stream};
+use sea_orm::ActiveValue::{NotSet, Set};
+use sea_orm::sea_query::{Expr, OnConflict};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect, QueryTrait,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::Notifications;
+use super::channel::Channel;
+use super::devices::channel_of;
+use super::preferences::Preferences;
+use super::rules::{Args, Kind, Planned, planned};
+use crate::base::clock::Time;
+use crate::base::db::pieces;
+use crate::base::error::Refusal;
+use crate::event::bus::Question;
+use crate::model::{OrderEvent, OrderId, Phone, UserId};
+use crate::order::read;
+use crate::outbox::consume::{Consumer, consume};
+use crate::outbox::cursor::Cursor;
+
+/// The consumer's name in the database.
+const CONSUMER: &str = "notify";
+/// How long events are collected before they are planned.
+const LINGER: Duration = Duration::from_millis(20);
+/// Other nodes that are asked for users at a time.
+const ASKED: usize = 16;
+/// Notifications to one user in an hour.
+const PER_HOUR: i64 = 12;
+
+/// A notification with the ways that it goes.
+pub struct Row {
+    pub source: String,
+    pub recipient: String,
+    pub kind: Kind,
+    pub order: Option<OrderId>,
+    pub seq: Option<i64>,
+    pub args: Args,
+    pub at: Time,
+    pub expires_at: Time,
+    pub reason: Option<&'static str>,
+    pub deliveries: Vec<Way>,
+}
+
+/// One way.
+pub struct Way {
+    pub channel: Channel,
+    /// Device id, or the hash of the phone.
+    pub target: String,
+    /// Sealed, where no device has it.
+    pub address: Option<String>,
+    pub state: &'static str,
+    pub reason: Option<&'static str>,
+    pub due_at: Time,
+}
+
+/// What is known of the recipients of some notifications.
+struct Known {
+    devices: HashMap<String, Vec<device::Model>>,
+    preferences: HashMap<String, Preferences>,
+    received: HashMap<(String, String), i64>,
+    lately: HashMap<String, i64>,
+    watching: HashSet<UserId>,
+}
+
+impl Notifications {
+    /// Plans until `stop`.
+    ///
+    /// # Errors
+    /// Those of the database, at the beginning.
+    pub async fn plan(&self, stop: CancellationToken) -> Result<(), Refusal> {
+        let cursor = Cursor::open(self.db.clone(), self.clock.clone(), CONSUMER).await?;
+        tokio::select! {
+            () = consume(self, &self.db, &self.events, &cursor) => {}
+            () = stop.cancelled() => {}
+        }
+        if let Err(error) = cursor.release().await {
+            tracing::debug!(%error, "the cursor of the notifications was not released; its lease lapses");
+        }
+        Ok(())
+    }
+
+    /// The driver of an order is almost there.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn arriving(&self, id: &OrderId) -> Result<(), Refusal> {
+        if !self.is_on() {
+            return Ok(());
+        }
+        let Some(order) = read::load(self.db.reader(), id).await? else { return Ok(()) };
+        let order = &order;
+        let now = self.clock.now();
+        let kind = Kind::OrderArriving;
+        let to = order.customer.id.clone();
+        let one = Planned {
+            to: to.clone(),
+            role: crate::model::Role::Customer,
+            kind,
+            due_at: now,
+            expires_at: now + kind.lives(),
+        };
+        let known = self.known(&HashSet::from([to]), &[]).await?;
+        let mut row = self.row(&one, &known, format!("a:{}", order.id), order, None);
+        // It is gone from the screen anyway when somebody looks at it now.
+        for way in row.deliveries.iter_mut().filter(|way| way.state == "held") {
+            (way.state, way.reason) = ("suppressed", Some("watching"));
+        }
+        let tx = self.db.begin().await?;
+        self.insert(&tx, &[row]).await?;
+        tx.commit().await?;
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// What is known of users now. `orders`: of which they may have received something.
+    async fn known(&self, users: &HashSet<UserId>, orders: &[String]) -> Result<Known, Refusal> {
+        let db = self.db.reader();
+        let ids: Vec<&str> = users.iter().map(UserId::as_str).collect();
+        let (mut devices, mut preferences) = (HashMap::<_, Vec<_>>::new(), HashMap::new());
+        let (mut received, mut lately) = (HashMap::new(), HashMap::new());
+        let since = self.clock.now() - TimeDelta::hours(1);
+        for ids in ids.chunks(256) {
+            let found = device::Entity::find()
+                .filter(device::Column::UserId.is_in(ids.iter().copied()))
+                .filter(device::Column::DisabledAt.is_null())
+                .all(db)
+                .await?;
+            for device in found {
+                devices.entry(device.user_id.clone()).or_default().push(device);
+            }
+            let found = notification_preference::Entity::find()
+                .filter(notification_preference::Column::UserId.is_in(ids.iter().copied()))
+                .all(db)
+                .await?;
+            preferences.extend(found.into_iter().map(|row| (row.user_id.clone(), Preferences::stored(row))));
+            let counts: Vec<(String, i64)> = notification::Entity::find()
+                .select_only()
+                .column(notification::Column::Recipient)
+                .column_as(notification::Column::Id.count(), "count")
+                .filter(notification::Column::Recipient.is_in(ids.iter().copied()))
+                .filter(notification::Column::At.gt(since))
+                .group_by(notification::Column::Recipient)
+                .into_tuple()
+                .all(db)
+                .await?;
+            lately.extend(counts);
+        }
+        for orders in orders.chunks(256) {
+            let found = receipt::Entity::find()
+                .filter(receipt::Column::OrderId.is_in(orders.iter().map(String::as_str)))
+                .all(db)
+                .await?;
+            for row in found {
+                let seq = Ord::max(row.received_seq, row.seen_seq);
+                received.insert((row.order_id, row.user_id), seq);
+            }
+        }
+        // Only those who could be pushed matter.
+        let reachable =
+            users.iter().filter(|user| devices.contains_key(user.as_str()) || self.channels.sms.is_some());
+        let watching = stream::iter(reachable.cloned().collect::<Vec<_>>())
+            .map(|user| async move { self.is_watching(&user).await.then_some(user) })
+            .buffer_unordered(ASKED)
+            .filter_map(|user| async move { user })
+            .collect()
+            .await;
+        Ok(Known { devices, preferences, received, lately, watching })
+    }
+
+    /// Whether somebody may look at a socket of this user, on any node.
+    async fn is_watching(&self, user: &UserId) -> bool {
+        if self.watchers.get().is_some_and(|watchers| watchers(user) > 0) {
+            return true;
+        }
+        if !self.bus.has_others() {
+            return false;
+        }
+        let others = self.bus.ask(Question::Watching(user.clone())).await;
+        others.count > 0 || others.is_partial()
+    }
+
+    /// The ways that a notification goes.
+    fn row(
+        &self,
+        one: &Planned,
+        known: &Known,
+        source: String,
+        order: &crate::model::Order,
+        seq: Option<i64>,
+    ) -> Row {
+        let user = one.to.to_string();
+        let devices = known.devices.get(&user).map_or(&[][..], Vec::as_slice);
+        let preferences = known.preferences.get(&user);
+        let (push, sms) = preferences
+            .and_then(|preferences| preferences.ways(one.kind))
+            .unwrap_or((true, one.kind.falls_back()));
+        let zone = devices.iter().find_map(|device| device.time_zone.as_deref());
+        let quiet = preferences.and_then(|preferences| preferences.quiet(zone));
+        let quiet_until = |at: Time| quiet.and_then(|quiet| quiet.ends(at)).unwrap_or(at);
+        let has_it = seq.is_some_and(|seq| {
+            known.received.get(&(order.id.to_string(), user.clone())).is_some_and(|received| *received >= seq)
+        });
+        let is_watching = known.watching.contains(&one.to);
+        let (state, reason, wait) = match (has_it, is_watching) {
+            (true, true) => ("suppressed", Some("watching"), TimeDelta::zero()),
+            (_, true) if !one.kind.is_quiet() => ("held", None, self.hold()),
+            _ => ("due", None, TimeDelta::zero()),
+        };
+        let base = Ord::max(one.due_at, self.clock.now());
+        let due_at = if one.kind.is_quiet() { quiet_until(base) } else { base + wait };
+        let mut row = Row {
+            source,
+            recipient: user.clone(),
+            kind: one.kind,
+            order: Some(order.id.clone()),
+            seq: seq.filter(|_| !one.kind.is_quiet()),
+            args: Args { order_number: order.order_number.clone(), ..Args::default() },
+            at: self.clock.now(),
+            expires_at: if one.kind.is_quiet() { due_at + one.kind.lives() } else { one.expires_at },
+            reason: None,
+            deliveries: Vec::new(),
+        };
+        if known.lately.get(&user).is_some_and(|count| *count >= PER_HOUR) && !one.kind.is_last() {
+            row.reason = Some("capped");
+            return row;
+        }
+        let mut off = false;
+        for device in devices.iter().filter(|_| push) {
+            let channel = channel_of(device).filter(|channel| self.channels.has(*channel));
+            let Some(channel) = channel else {
+                off = true;
+                continue;
+            };
+            let (target, address) = (device.id.clone(), None);
+            row.deliveries.push(Way { channel, target, address, state, reason, due_at });
+        }
+        let phone =
+            order.customer.phone.as_deref().filter(|_| one.to == order.customer.id).and_then(Phone::parse);
+        if let Some(phone) = phone.filter(|_| sms && self.channels.sms.is_some())
+            && let Ok(address) = self.seal.seal(phone.as_str())
+        {
+            let after = if row.deliveries.is_empty() { TimeDelta::zero() } else { self.fallback() };
+            let due_at = quiet_until(due_at + after);
+            let target = self.seal.hash(phone.as_str());
+            let way = Way { channel: Channel::Sms, target, address: Some(address), state, reason, due_at };
+            row.deliveries.push(way);
+        }
+        if row.deliveries.is_empty() {
+            row.reason = Some(match (push || sms, off) {
+                (false, _) => "preferences",
+                (true, true) => "channel_off",
+                (true, false) => "no_device",
+            });
+        }
+        row
+    }
+
+    /// Writes notifications that are not there yet, with their ways. Older ones that are not sent yet make room.
+    pub(super) async fn insert(&self, tx: &DatabaseTransaction, rows: &[Row]) -> Result<(), Refusal> {
+        let now = self.clock.now();
+        let mut keys = Vec::with_capacity(rows.len());
+        let mut models = Vec::with_capacity(rows.len());
+        for row in rows {
+            let key = self.clock.uuid().to_string();
+            models.push(notification::ActiveModel {
+                id: NotSet,
+                key: Set(key.clone()),
+                source: Set(row.source.clone()),
+                recipient: Set(row.recipient.clone()),
+                kind: Set(row.kind.as_str().to_owned()),
+                order_id: Set(row.order.as_ref().map(ToString::to_string)),
+                seq: Set(row.seq),
+                args: Set(serde_json::to_string(&row.args)?),
+                at: Set(row.at),
+                expires_at: Set(row.expires_at),
+                reason: Set(row.reason.map(str::to_owned)),
+                delivered_at: Set(None),
+                opened_at: Set(None),
+            });
+            keys.push(key);
+        }
+        let mut ids: HashMap<String, i64> = HashMap::new();
+        for piece in pieces(models) {
+            let piece_keys: Vec<String> = piece
+                .iter()
+                .filter_map(|model| match &model.key {
+                    Set(key) => Some(key.clone()),
+                    _ => None,
+                })
+                .collect();
+            notification::Entity::insert_many(piece)
+                .on_conflict(OnConflict::new().do_nothing().to_owned())
+                .exec_without_returning(tx)
+                .await?;
+            let found: Vec<(String, i64)> = notification::Entity::find()
+                .select_only()
+                .columns([notification::Column::Key, notification::Column::Id])
+                .filter(notification::Column::Key.is_in(piece_keys))
+                .into_tuple()
+                .all(tx)
+                .await?;
+            ids.extend(found);
+        }
+        let mut ways = Vec::new();
+        for (row, key) in rows.iter().zip(&keys) {
+            // Somebody has planned it before.
+            let Some(id) = ids.get(key) else { continue };
+            self.metrics.notifications_planned.inc();
+            if row.kind.is_status()
+                && let Some(order) = &row.order
+            {
+                supersede(tx, &row.recipient, order, *id, now).await?;
+            }
+            for way in &row.deliveries {
+                let is_done = way.state == "suppressed";
+                if is_done {
+                    self.metrics.notification(way.channel.as_str(), "suppressed");
+                }
+                ways.push(delivery::ActiveModel {
+                    id: NotSet,
+                    notification_id: Set(*id),
+                    recipient: Set(row.recipient.clone()),
+                    order_id: Set(row.order.as_ref().map(ToString::to_string)),
+                    seq: Set(row.seq),
+                    channel: Set(way.channel.as_str().to_owned()),
+                    target: Set(way.target.clone()),
+                    address: Set(way.address.clone()),
+                    state: Set(way.state.to_owned()),
+                    reason: Set(way.reason.map(str::to_owned)),
+                    due_at: Set(way.due_at),
+                    tries: Set(0),
+                    lease_until: Set(None),
+                    provider_ref: Set(None),
+                    segments: Set(None),
+                    sent_at: Set(None),
+                    done_at: Set(is_done.then_some(now)),
+                });
+            }
+        }
+        for piece in pieces(ways) {
+            delivery::Entity::insert_many(piece)
+                .on_conflict(OnConflict::new().do_nothing().to_owned())
+                .exec_without_returning(tx)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// What is not sent yet of older statuses of an order is not sent any more.
+async fn supersede(
+    tx: &impl ConnectionTrait,
+    recipient: &str,
+    order: &OrderId,
+    newer: i64,
+    now: Time,
+) -> Result<(), Refusal> {
+    use delivery::Column;
+    let statuses = Kind::ALL.into_iter().filter(|kind| kind.is_status()).map(Kind::as_str);
+    let older = notification::Entity::find()
+        .select_only()
+        .column(notification::Column::Id)
+        .filter(notification::Column::Recipient.eq(recipient))
+        .filter(notification::Column::OrderId.eq(order.as_str()))
+        .filter(notification::Column::Kind.is_in(statuses))
+        .filter(notification::Column::Id.lt(newer))
+        .into_query();
+    delivery::Entity::update_many()
+        .col_expr(Column::State, Expr::value("superseded"))
+        .col_expr(Column::DoneAt, Expr::value(now))
+        .filter(Column::Recipient.eq(recipient))
+        .filter(Column::State.is_in(["held", "due"]))
+        .filter(Column::NotificationId.in_subquery(older))
+        .exec(tx)
+        .await?;
+    Ok(())
+}
+
+impl Consumer for Notifications {
+    type Work = Vec<Row>;
+
+    fn linger(&self) -> Duration {
+        LINGER
+    }
+
+    async fn prepare(&self, events: Vec<OrderEvent>) -> Result<Option<Vec<Row>>, Refusal> {
+        let after = TimeDelta::minutes(self.settings.rating_prompt_minutes.into());
+        let now = self.clock.now();
+        let mut all = Vec::new();
+        for event in &events {
+            // What is old by now is not worth telling: the server was off for long.
+            all.extend(
+                planned(event, after).into_iter().filter(|one| one.expires_at > now).map(|one| (event, one)),
+            );
+        }
+        let Some(last) = events.last().filter(|_| !all.is_empty()) else { return Ok(None) };
+        // Those who are connected have been handed it by now.
+        self.events.handed_on(last.position).await;
+        self.metrics.notifications_lag.set(self.events.position() - last.position);
+        let users: HashSet<UserId> = all.iter().map(|(_, one)| one.to.clone()).collect();
+        let mut orders: Vec<String> = all.iter().map(|(event, _)| event.order.id.to_string()).collect();
+        orders.sort_unstable();
+        orders.dedup();
+        let known = self.known(&users, &orders).await?;
+        let rows = all.into_iter().map(|(event, one)| {
+            let source = format!("e:{}", event.position);
+            self.row(&one, &known, source, &event.order, Some(event.order.seq))
+        });
+        Ok(Some(rows.collect()))
+    }
+
+    async fn write(&self, tx: &DatabaseTransaction, rows: &Vec<Row>) -> Result<(), Refusal> {
+        self.insert(tx, rows).await
+    }
+
+    fn written(&self) {
+        self.wake.notify_one();
+    }
+}

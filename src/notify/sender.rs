@@ -1,0 +1,635 @@
+//! Hands what is due to the channels. Each row is leased while it is under way, so that several processes share the work, and what a
+//! killed one had under way is done by another one: a push again, with the same id; an SMS never.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use entity::{delivery, delivery_attempt, device, notification, opt_out, receipt};
+use sea_orm::ActiveValue::{NotSet, Set};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseBackend, DatabaseTransaction, EntityTrait, QueryFilter,
+    QuerySelect, Statement,
+};
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::Notifications;
+use super::channel::{Attempt, Channel, Expo, Outcome, Push, Subscription};
+use super::rules::{Args, Kind};
+use crate::base::clock::{Time, instant};
+use crate::base::db::stored_time;
+use crate::base::error::Refusal;
+use crate::outbox::backoff;
+
+/// Rows that are leased at a time.
+const CLAIM: usize = 64;
+/// How long a lease lasts: longer than any call.
+const LEASE: TimeDelta = TimeDelta::seconds(60);
+/// How often it is looked for what is due without a wake-up, and for leases of killed processes.
+const LOOK: Duration = Duration::from_millis(250);
+const REAP: Duration = Duration::from_secs(5);
+/// How often Expo is asked for receipts, and from what age on.
+const RECEIPTS: TimeDelta = TimeDelta::minutes(15);
+const RECEIPTS_GONE: TimeDelta = TimeDelta::hours(24);
+/// The waits before a push is tried again, and how often.
+const FIRST_WAIT: TimeDelta = TimeDelta::seconds(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
+const TRIES: i32 = 12;
+const SMS_TRIES: i32 = 3;
+/// Refusals of our key in a row before nothing goes there for a while.
+const REFUSALS: u32 = 5;
+const REFUSED_PAUSE: TimeDelta = TimeDelta::minutes(5);
+/// What a provider does not answer about is not known after so long.
+const NO_CALLBACK: TimeDelta = TimeDelta::minutes(3);
+
+/// A channel that waits.
+#[derive(Default)]
+struct Pause {
+    until: Option<Time>,
+    refusals: u32,
+}
+
+/// What is leased, with all that is known of it.
+struct Leased {
+    row: delivery::Model,
+    about: notification::Model,
+    device: Option<device::Model>,
+    /// The highest seq that the recipient has.
+    has: i64,
+    is_superseded: bool,
+    tracked: bool,
+}
+
+impl Notifications {
+    /// Sends until `stop`.
+    pub async fn send(self, stop: CancellationToken) {
+        let mut tasks = JoinSet::new();
+        for channel in Channel::ALL.into_iter().filter(|channel| self.channels.has(*channel)) {
+            tasks.spawn(self.clone().serve(channel, stop.clone()));
+        }
+        let mut reap = tokio::time::interval(REAP);
+        loop {
+            tokio::select! {
+                _ = reap.tick() => {}
+                () = stop.cancelled() => break,
+            }
+            if let Err(error) = self.look_after().await {
+                tracing::debug!(%error, "leases of notifications could not be looked after; trying again");
+            }
+        }
+        // What is under way ends by itself, and its outcome is written down.
+        while tasks.join_next().await.is_some() {}
+    }
+
+    /// Gives back what a killed process had under way, asks for receipts, and forgets idle devices.
+    async fn look_after(&self) -> Result<(), Refusal> {
+        use delivery::Column;
+        let now = self.clock.now();
+        let ended = || Column::State.eq("sending").and(Column::LeaseUntil.lte(now));
+        delivery::Entity::update_many()
+            .col_expr(Column::State, Expr::value("due"))
+            .col_expr(Column::DueAt, Expr::value(now))
+            .filter(ended())
+            .filter(Column::Channel.ne("sms"))
+            .exec(self.db.writer())
+            .await?;
+        let unknown = if self.settings.sms_resend_unknown { "due" } else { "unknown" };
+        delivery::Entity::update_many()
+            .col_expr(Column::State, Expr::value(unknown))
+            .col_expr(Column::Reason, Expr::value("interrupted"))
+            .filter(ended())
+            .filter(Column::Channel.eq("sms"))
+            .exec(self.db.writer())
+            .await?;
+        let silent = Column::State.eq("unknown").and(Column::DoneAt.is_null());
+        delivery::Entity::update_many()
+            .col_expr(Column::DoneAt, Expr::value(now))
+            .filter(silent.and(Column::LeaseUntil.lte(now - NO_CALLBACK)))
+            .exec(self.db.writer())
+            .await?;
+        if let Some(expo) = &self.channels.expo {
+            self.ask_receipts(expo).await?;
+        }
+        self.forget_idle_devices().await
+    }
+
+    async fn serve(self, channel: Channel, stop: CancellationToken) {
+        let turns = Arc::new(Semaphore::new(channel.at_once()));
+        let pause = Arc::new(Mutex::new(Pause::default()));
+        let mut next_text = instant();
+        loop {
+            let is_paused = self.is_paused(&pause);
+            let claimed = if is_paused { Ok(Vec::new()) } else { self.claim(channel, &turns).await };
+            let claimed = match claimed {
+                Ok(claimed) => claimed,
+                Err(error) => {
+                    tracing::debug!(%error, "what is due cannot be read; trying again");
+                    Vec::new()
+                }
+            };
+            if claimed.is_empty() {
+                tokio::select! {
+                    () = self.wake.notified() => {}
+                    () = tokio::time::sleep(LOOK) => {}
+                    () = stop.cancelled() => break,
+                }
+                if stop.is_cancelled() {
+                    break;
+                }
+                continue;
+            }
+            let mut ready = Vec::new();
+            let mut ended = Vec::new();
+            for leased in claimed {
+                match self.decide(channel, &leased).await {
+                    Ok(None) => ready.push(leased),
+                    Ok(Some((state, reason))) => ended.push((leased.row.id, state, reason)),
+                    Err(error) => tracing::debug!(%error, "a notification waits for its lease to end"),
+                }
+            }
+            if let Err(error) = self.end(channel, &ended).await {
+                tracing::debug!(%error, "notifications wait for their leases to end");
+            }
+            if channel == Channel::Expo {
+                for batch in in_batches(ready, Expo::BATCH) {
+                    let turn = Arc::clone(&turns).acquire_owned().await;
+                    let (notify, pause) = (self.clone(), Arc::clone(&pause));
+                    tokio::spawn(async move {
+                        notify.send_expo(batch, &pause).await;
+                        drop(turn);
+                    });
+                }
+                continue;
+            }
+            for leased in ready {
+                if channel == Channel::Sms {
+                    tokio::time::sleep_until(next_text).await;
+                    next_text = instant() + Duration::from_secs(1) / self.settings.sms_rate_per_second;
+                }
+                let turn = Arc::clone(&turns).acquire_owned().await;
+                let (notify, pause) = (self.clone(), Arc::clone(&pause));
+                tokio::spawn(async move {
+                    let began = instant();
+                    let attempt = notify.attempt(channel, &leased).await;
+                    notify.finish(channel, &leased, attempt, began.elapsed(), &pause).await;
+                    drop(turn);
+                });
+            }
+        }
+        let _ = turns.acquire_many(u32::try_from(channel.at_once()).unwrap_or(1)).await;
+    }
+
+    fn is_paused(&self, pause: &Mutex<Pause>) -> bool {
+        let mut pause = pause.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_over = pause.until.is_some_and(|until| until <= self.clock.now());
+        if is_over {
+            pause.until = None;
+            self.metrics.channels_paused.dec();
+        }
+        pause.until.is_some()
+    }
+
+    fn pause(&self, pause: &Mutex<Pause>, wait: TimeDelta) {
+        let mut pause = pause.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = self.clock.now() + wait;
+        if pause.until.replace(until).is_none() {
+            self.metrics.channels_paused.inc();
+        }
+    }
+
+    /// Leases what is due.
+    async fn claim(&self, channel: Channel, turns: &Semaphore) -> Result<Vec<Leased>, Refusal> {
+        let room = if channel == Channel::Expo { Expo::BATCH } else { CLAIM.min(turns.available_permits()) };
+        if room == 0 || turns.available_permits() == 0 {
+            return Ok(Vec::new());
+        }
+        let now = self.clock.now();
+        // A look that finds nothing takes no lock of the writer.
+        let due = delivery::Entity::find()
+            .select_only()
+            .column(delivery::Column::Id)
+            .filter(delivery::Column::Channel.eq(channel.as_str()))
+            .filter(delivery::Column::State.is_in(["due", "held"]))
+            .filter(delivery::Column::DueAt.lte(now))
+            .limit(1)
+            .into_tuple::<i64>()
+            .one(self.db.reader())
+            .await?;
+        if due.is_none() {
+            return Ok(Vec::new());
+        }
+        let tx = self.db.begin().await?;
+        let backend = tx.get_database_backend();
+        let (lock, [p1, p2, p3, p4]) = match backend {
+            DatabaseBackend::Postgres => ("FOR UPDATE SKIP LOCKED", ["$1", "$2", "$3", "$4"]),
+            _ => ("", ["?", "?", "?", "?"]),
+        };
+        let sql = format!(
+            "UPDATE delivery SET state = 'sending', lease_until = {p1}, tries = tries + 1 WHERE id IN (
+                 SELECT id FROM delivery WHERE channel = {p2} AND state IN ('due', 'held') AND due_at <= {p3}
+                 ORDER BY due_at, id LIMIT {p4} {lock}
+             ) RETURNING id"
+        );
+        let limit = i64::try_from(room).unwrap_or(1);
+        let values = [
+            stored_time(now + LEASE, backend),
+            channel.as_str().into(),
+            stored_time(now, backend),
+            limit.into(),
+        ];
+        let found = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+        let mut ids = Vec::with_capacity(found.len());
+        for row in found {
+            ids.push(row.try_get::<i64>("", "id")?);
+        }
+        ids.sort_unstable();
+        let leased = self.read(&tx, &ids).await?;
+        tx.commit().await?;
+        Ok(leased)
+    }
+
+    async fn read(&self, tx: &DatabaseTransaction, ids: &[i64]) -> Result<Vec<Leased>, Refusal> {
+        let rows =
+            delivery::Entity::find().filter(delivery::Column::Id.is_in(ids.iter().copied())).all(tx).await?;
+        let about: HashMap<i64, notification::Model> = notification::Entity::find()
+            .filter(notification::Column::Id.is_in(rows.iter().map(|row| row.notification_id)))
+            .all(tx)
+            .await?
+            .into_iter()
+            .map(|row| (row.id, row))
+            .collect();
+        let users: Vec<&str> = rows.iter().map(|row| row.recipient.as_str()).collect();
+        let devices: HashMap<(String, String), device::Model> = device::Entity::find()
+            .filter(device::Column::UserId.is_in(users.iter().copied()))
+            .filter(device::Column::DisabledAt.is_null())
+            .all(tx)
+            .await?
+            .into_iter()
+            .map(|row| ((row.user_id.clone(), row.id.clone()), row))
+            .collect();
+        let orders: Vec<&str> = rows.iter().filter_map(|row| row.order_id.as_deref()).collect();
+        let has: HashMap<(String, String), i64> = receipt::Entity::find()
+            .filter(receipt::Column::OrderId.is_in(orders.iter().copied()))
+            .filter(receipt::Column::UserId.is_in(users.iter().copied()))
+            .all(tx)
+            .await?
+            .into_iter()
+            .map(|row| ((row.order_id, row.user_id), Ord::max(row.received_seq, row.seen_seq)))
+            .collect();
+        // The newest status of each order that each recipient is told of.
+        let statuses = Kind::ALL.into_iter().filter(|kind| kind.is_status()).map(Kind::as_str);
+        let newest: Vec<(String, String, i64)> = notification::Entity::find()
+            .select_only()
+            .columns([notification::Column::Recipient, notification::Column::OrderId])
+            .column_as(notification::Column::Id.max(), "newest")
+            .filter(notification::Column::OrderId.is_in(orders.iter().copied()))
+            .filter(notification::Column::Kind.is_in(statuses))
+            .group_by(notification::Column::Recipient)
+            .group_by(notification::Column::OrderId)
+            .into_tuple()
+            .all(tx)
+            .await?;
+        let newest: HashMap<(String, String), i64> =
+            newest.into_iter().map(|(recipient, order, id)| ((recipient, order), id)).collect();
+        let tracked: Vec<(Option<String>, String)> = notification::Entity::find()
+            .select_only()
+            .columns([notification::Column::OrderId, notification::Column::Recipient])
+            .filter(notification::Column::OrderId.is_in(orders))
+            .filter(notification::Column::Kind.eq(Kind::TrackingStarted.as_str()))
+            .into_tuple()
+            .all(tx)
+            .await?;
+        let leased = rows.into_iter().filter_map(|row| {
+            let about = about.get(&row.notification_id)?.clone();
+            let device = devices.get(&(row.recipient.clone(), row.target.clone())).cloned();
+            let key = row.order_id.clone().map(|order| (order, row.recipient.clone()));
+            let has = key.and_then(|key| has.get(&key).copied()).unwrap_or_default();
+            let key = row.order_id.clone().map(|order| (row.recipient.clone(), order));
+            let is_status = Kind::parse(&about.kind).is_some_and(Kind::is_status);
+            let is_superseded =
+                is_status && key.and_then(|key| newest.get(&key)).is_some_and(|id| *id > about.id);
+            let phone = format!("phone:{}", row.target);
+            let tracked = about.kind != Kind::TrackingStarted.as_str()
+                && tracked.iter().any(|(order, recipient)| *order == row.order_id && *recipient == phone);
+            Some(Leased { row, about, device, has, is_superseded, tracked })
+        });
+        Ok(leased.collect())
+    }
+
+    /// Whether something speaks against it by now: the state that it ends in, and why.
+    async fn decide(
+        &self,
+        channel: Channel,
+        leased: &Leased,
+    ) -> Result<Option<(&'static str, &'static str)>, Refusal> {
+        let Leased { row, about, device, has, is_superseded, tracked } = leased;
+        if about.expires_at <= self.clock.now() {
+            return Ok(Some(("expired", "expired")));
+        }
+        if *is_superseded {
+            return Ok(Some(("superseded", "superseded")));
+        }
+        if row.seq.is_some_and(|seq| *has >= seq) {
+            return Ok(Some(("suppressed", "watching")));
+        }
+        if channel != Channel::Sms {
+            return Ok(device.is_none().then_some(("failed", "device_gone")));
+        }
+        if about.delivered_at.is_some() || about.opened_at.is_some() {
+            return Ok(Some(("suppressed", "acknowledged")));
+        }
+        if *tracked {
+            return Ok(Some(("suppressed", "has_link")));
+        }
+        if opt_out::Entity::find_by_id(row.target.as_str()).one(self.db.reader()).await?.is_some() {
+            return Ok(Some(("opted_out", "opted_out")));
+        }
+        Ok(self.over_limit(row).await?.map(|reason| ("capped", reason)))
+    }
+
+    async fn end(&self, channel: Channel, all: &[(i64, &'static str, &'static str)]) -> Result<(), Refusal> {
+        if all.is_empty() {
+            return Ok(());
+        }
+        use delivery::Column;
+        let tx = self.db.begin().await?;
+        for (id, state, reason) in all {
+            delivery::Entity::update_many()
+                .col_expr(Column::State, Expr::value(*state))
+                .col_expr(Column::Reason, Expr::value(*reason))
+                .col_expr(Column::LeaseUntil, Expr::value(Option::<Time>::None))
+                .col_expr(Column::DoneAt, Expr::value(self.clock.now()))
+                .filter(Column::Id.eq(*id))
+                .filter(Column::State.eq("sending"))
+                .exec(&tx)
+                .await?;
+            self.metrics.notification(channel.as_str(), state);
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    fn push(&self, leased: &Leased) -> Option<(Value, Push)> {
+        let Leased { about, device, .. } = leased;
+        let device = device.as_ref()?;
+        let kind = Kind::parse(&about.kind)?;
+        let args: Args = serde_json::from_str(&about.args).ok()?;
+        let title = match &args.title {
+            Some(title) => title.clone(),
+            None => self.texts.title(kind, device.locale.as_deref(), &args),
+        };
+        let push = Push {
+            id: about.key.clone(),
+            kind,
+            title,
+            order: about.order_id.clone(),
+            order_number: args.order_number,
+            seq: about.seq,
+            ttl: about.expires_at - self.clock.now(),
+            tag: about.order_id.as_ref().filter(|_| kind.is_status()).map(|order| format!("order:{order}")),
+            silent: kind.is_quiet(),
+            ack_url: self.ack_url(&about.key),
+        };
+        Some((self.address_of(device)?, push))
+    }
+
+    async fn attempt(&self, channel: Channel, leased: &Leased) -> Attempt {
+        let dead = |code: &str| Attempt::new(Outcome::Dead { code: code.to_owned() }, None);
+        if channel == Channel::Sms {
+            return self.attempt_sms(&leased.row, &leased.about).await;
+        }
+        let Some((address, push)) = self.push(leased) else { return dead("sealed_with_another_key") };
+        match channel {
+            Channel::Fcm => match &self.channels.fcm {
+                Some(fcm) => fcm.send(&address, &push).await,
+                None => dead("channel_off"),
+            },
+            Channel::WebPush => {
+                match (&self.channels.webpush, serde_json::from_value::<Subscription>(address)) {
+                    (Some(webpush), Ok(subscription)) => webpush.send(&subscription, &push).await,
+                    _ => dead("channel_off"),
+                }
+            }
+            Channel::Expo | Channel::Sms => dead("channel_off"),
+        }
+    }
+
+    async fn send_expo(&self, batch: Vec<Leased>, pause: &Mutex<Pause>) {
+        let Some(expo) = &self.channels.expo else { return };
+        let began = instant();
+        let (mut good, mut messages) = (Vec::new(), Vec::new());
+        for leased in batch {
+            match self.push(&leased) {
+                Some((address, push)) => {
+                    messages.push((address["token"].as_str().unwrap_or_default().to_owned(), push));
+                    good.push(leased);
+                }
+                None => {
+                    let dead = Outcome::Dead { code: "sealed_with_another_key".to_owned() };
+                    self.finish(Channel::Expo, &leased, Attempt::new(dead, None), began.elapsed(), pause)
+                        .await;
+                }
+            }
+        }
+        if messages.is_empty() {
+            return;
+        }
+        let attempts = expo.send(&messages).await;
+        for (leased, attempt) in good.iter().zip(attempts) {
+            self.finish(Channel::Expo, leased, attempt, began.elapsed(), pause).await;
+        }
+    }
+
+    /// Asks what has become of tickets.
+    async fn ask_receipts(&self, expo: &Expo) -> Result<(), Refusal> {
+        use delivery::Column;
+        let now = self.clock.now();
+        let waiting = delivery::Entity::find()
+            .filter(Column::Channel.eq("expo"))
+            .filter(Column::State.eq("sent"))
+            .filter(Column::ProviderRef.is_not_null())
+            .filter(Column::DoneAt.is_null())
+            .filter(Column::SentAt.lte(now - RECEIPTS))
+            .filter(Column::SentAt.gt(now - RECEIPTS_GONE))
+            .limit(Expo::RECEIPTS as u64)
+            .all(self.db.reader())
+            .await?;
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let tickets: Vec<String> = waiting.iter().filter_map(|row| row.provider_ref.clone()).collect();
+        let receipts = expo.receipts(&tickets).await;
+        for row in waiting {
+            let Some(outcome) = row.provider_ref.as_ref().and_then(|ticket| receipts.get(ticket)) else {
+                continue;
+            };
+            let (state, code) = match outcome {
+                Outcome::Sent { .. } => ("sent", None),
+                Outcome::Gone { code } => {
+                    self.drop_device(&row.recipient, &row.target, code, true).await?;
+                    ("failed", Some(code.clone()))
+                }
+                Outcome::Retry { code, .. } | Outcome::Refused { code } | Outcome::Dead { code } => {
+                    ("failed", Some(code.clone()))
+                }
+                _ => continue,
+            };
+            delivery::Entity::update_many()
+                .set(delivery::ActiveModel {
+                    state: Set(state.to_owned()),
+                    reason: Set(code),
+                    done_at: Set(Some(now)),
+                    ..Default::default()
+                })
+                .filter(Column::Id.eq(row.id))
+                .exec(self.db.writer())
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Writes down what became of an attempt.
+    async fn finish(
+        &self,
+        channel: Channel,
+        leased: &Leased,
+        attempt: Attempt,
+        took: Duration,
+        pause: &Mutex<Pause>,
+    ) {
+        let mut tries = 0;
+        while let Err(error) = self.try_finish(channel, leased, &attempt, took, pause).await {
+            tries += 1;
+            // Its lease ends, and then it is sent again, or is unknown.
+            if tries >= 20 {
+                tracing::warn!(%error, "what became of a notification could not be written down");
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn try_finish(
+        &self,
+        channel: Channel,
+        Leased { row, about, .. }: &Leased,
+        attempt: &Attempt,
+        took: Duration,
+        pause: &Mutex<Pause>,
+    ) -> Result<(), Refusal> {
+        let now = self.clock.now();
+        let is_sms = channel == Channel::Sms;
+        let mut new = delivery::ActiveModel { lease_until: Set(None), ..Default::default() };
+        let mut again = |code: &str, after: Option<Duration>| {
+            let most = if is_sms { SMS_TRIES } else { TRIES };
+            let wait = match after.map(TimeDelta::from_std) {
+                Some(Ok(wait)) => wait,
+                _ => {
+                    // Anywhere up to the back-off, so that not all come back at once.
+                    let longest = backoff(FIRST_WAIT, LONGEST_WAIT, row.tries);
+                    #[expect(
+                        clippy::cast_precision_loss,
+                        clippy::cast_possible_truncation,
+                        reason = "an hour"
+                    )]
+                    let millis = (longest.num_milliseconds() as f64 * self.clock.fraction()) as i64;
+                    TimeDelta::milliseconds(Ord::max(millis, 500))
+                }
+            };
+            let state = if row.tries >= most {
+                "dead"
+            } else if now + wait >= about.expires_at {
+                "expired"
+            } else {
+                new.due_at = Set(now + wait);
+                "due"
+            };
+            (state, code.to_owned())
+        };
+        let is_refused = matches!(attempt.outcome, Outcome::Refused { .. });
+        let (state, code) = match &attempt.outcome {
+            Outcome::Sent { reference } => {
+                new.provider_ref = Set(reference.as_ref().map(|text| text.chars().take(128).collect()));
+                new.sent_at = Set(Some(now));
+                ("sent", String::new())
+            }
+            Outcome::Retry { code, after } => again(code, *after),
+            Outcome::Pause { code, after } => {
+                self.pause(pause, TimeDelta::from_std(*after).unwrap_or_default());
+                again(code, Some(*after))
+            }
+            Outcome::Refused { code } => again(code, Some(Duration::from_secs(30))),
+            Outcome::Gone { code } => ("failed", code.clone()),
+            Outcome::Disabled { code } => ("failed", code.clone()),
+            Outcome::Dead { code } => ("dead", code.clone()),
+            Outcome::OptedOut { code } => ("opted_out", code.clone()),
+            Outcome::Unknown { code } if self.settings.sms_resend_unknown => again(code, None),
+            Outcome::Unknown { code } => ("unknown", code.clone()),
+        };
+        {
+            let mut pause = pause.lock().unwrap_or_else(PoisonError::into_inner);
+            pause.refusals = if is_refused { pause.refusals + 1 } else { 0 };
+        }
+        if is_refused && pause.lock().unwrap_or_else(PoisonError::into_inner).refusals == REFUSALS {
+            tracing::error!(
+                channel = channel.as_str(),
+                code,
+                "the provider does not take our key; nothing goes there for five minutes"
+            );
+            self.pause(pause, REFUSED_PAUSE);
+        }
+        let is_over = !matches!(state, "due" | "unknown") && !(state == "sent" && channel == Channel::Expo);
+        new.state = Set(state.to_owned());
+        new.reason = Set(Some(code.chars().take(64).collect::<String>()).filter(|code| !code.is_empty()));
+        new.segments = Set(attempt.segments.and_then(|count| i32::try_from(count).ok()));
+        new.done_at = Set(is_over.then_some(now));
+        if state == "unknown" {
+            // Until then the provider may still say what became of it.
+            new.lease_until = Set(Some(now));
+        }
+        let tx = self.db.begin().await?;
+        delivery::Entity::update_many().set(new).filter(delivery::Column::Id.eq(row.id)).exec(&tx).await?;
+        let line = delivery_attempt::ActiveModel {
+            id: NotSet,
+            delivery_id: Set(row.id),
+            n: Set(row.tries),
+            at: Set(now),
+            millis: Set(i32::try_from(took.as_millis()).unwrap_or(i32::MAX)),
+            status: Set(attempt.status.map(i32::from)),
+            excerpt: Set(attempt.excerpt.as_ref().map(|text| text.chars().take(512).collect())),
+        };
+        delivery_attempt::Entity::insert(line).exec_without_returning(&tx).await?;
+        if is_sms && let Some(segments) = attempt.segments.filter(|_| state == "sent" || state == "unknown") {
+            self.spend(&tx, segments).await?;
+            self.metrics.sms_segments.inc_by(segments.into());
+        }
+        if matches!(attempt.outcome, Outcome::OptedOut { .. }) {
+            self.opt_out(&tx, &row.target, "provider").await?;
+        }
+        tx.commit().await?;
+        match &attempt.outcome {
+            Outcome::Gone { code } => self.drop_device(&row.recipient, &row.target, code, true).await?,
+            Outcome::Disabled { code } => self.drop_device(&row.recipient, &row.target, code, false).await?,
+            _ => {}
+        }
+        self.metrics.notification(channel.as_str(), state);
+        Ok(())
+    }
+}
+
+fn in_batches<T>(mut all: Vec<T>, size: usize) -> Vec<Vec<T>> {
+    let mut batches = Vec::new();
+    while all.len() > size {
+        let rest = all.split_off(size);
+        batches.push(std::mem::replace(&mut all, rest));
+    }
+    if !all.is_empty() {
+        batches.push(all);
+    }
+    batches
+}
