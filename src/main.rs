@@ -54,8 +54,8 @@ fn main() -> ExitCode {
     };
     let code = runtime.block_on(async {
         match cli.command {
-            None => serve(cli.serve).await,
-            Some(Subcommand::Serve(serve)) => self::serve(serve).await,
+            None => Box::pin(serve(cli.serve)).await,
+            Some(Subcommand::Serve(serve)) => Box::pin(self::serve(serve)).await,
             Some(Subcommand::Health(args)) => health(&args).await,
             Some(Subcommand::Token(args)) => print_token(&args),
             Some(Subcommand::Migrate(args)) => migrate(args).await,

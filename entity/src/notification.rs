@@ -8,7 +8,7 @@ use sea_orm::entity::prelude::*;
 pub struct Model {
     #[sea_orm(primary_key)]
     pub id: i64,
-    /// The id on the wire: UUIDv7.
+    /// The id on the wire, a `UUIDv7`.
     pub key: String,
     /// What it is about: unique with recipient and kind.
     pub source: String,

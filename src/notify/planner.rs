@@ -216,7 +216,8 @@ impl Notifications {
             (_, true) if !one.kind.is_quiet() => ("held", None, self.hold()),
             _ => ("due", None, TimeDelta::zero()),
         };
-        let base = Ord::max(one.due_at, self.clock.now());
+        let now = self.clock.now();
+        let base = if one.kind.is_quiet() { Ord::max(one.due_at, now) } else { now };
         let due_at = if one.kind.is_quiet() { quiet_until(base) } else { base + wait };
         let mut row = Row {
             source,
@@ -367,7 +368,7 @@ async fn supersede(
 ) -> Result<(), Refusal> {
     use delivery::Column;
     let statuses = Kind::ALL.into_iter().filter(|kind| kind.is_status()).map(Kind::as_str);
-    let older = notification::Entity::find()
+    let before = notification::Entity::find()
         .select_only()
         .column(notification::Column::Id)
         .filter(notification::Column::Recipient.eq(recipient))
@@ -380,7 +381,7 @@ async fn supersede(
         .col_expr(Column::DoneAt, Expr::value(now))
         .filter(Column::Recipient.eq(recipient))
         .filter(Column::State.is_in(["held", "due"]))
-        .filter(Column::NotificationId.in_subquery(older))
+        .filter(Column::NotificationId.in_subquery(before))
         .exec(tx)
         .await?;
     Ok(())

@@ -37,6 +37,9 @@ struct News {
     seen: i64,
 }
 
+/// What somebody has of which order.
+type Of = ((UserId, OrderId), News);
+
 /// What waits to be written.
 pub struct Receipts {
     waiting: Mutex<HashMap<(UserId, OrderId), News>>,
@@ -98,7 +101,7 @@ impl Receipts {
         self.wake.notify_one();
     }
 
-    fn take(&self) -> (Vec<((UserId, OrderId), News)>, Vec<UserId>) {
+    fn take(&self) -> (Vec<Of>, Vec<UserId>) {
         let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         let gone = std::mem::take(&mut *self.gone.lock().unwrap_or_else(PoisonError::into_inner));
         (waiting.into_iter().collect(), gone)
@@ -142,10 +145,7 @@ impl Notifications {
     }
 
     /// Returns those that are new, each with the chef of its order.
-    async fn write_batch(
-        &self,
-        batch: &[((UserId, OrderId), News)],
-    ) -> Result<Vec<(Receipt, UserId)>, Refusal> {
+    async fn write_batch(&self, batch: &[Of]) -> Result<Vec<(Receipt, UserId)>, Refusal> {
         use row::Column;
         let now = self.clock.now();
         let tx = self.db.begin().await?;

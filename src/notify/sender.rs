@@ -353,10 +353,10 @@ impl Notifications {
     }
 
     async fn end(&self, channel: Channel, all: &[(i64, &'static str, &'static str)]) -> Result<(), Refusal> {
+        use delivery::Column;
         if all.is_empty() {
             return Ok(());
         }
-        use delivery::Column;
         let tx = self.db.begin().await?;
         for (id, state, reason) in all {
             delivery::Entity::update_many()
@@ -424,16 +424,12 @@ impl Notifications {
         let began = instant();
         let (mut good, mut messages) = (Vec::new(), Vec::new());
         for leased in batch {
-            match self.push(&leased) {
-                Some((address, push)) => {
-                    messages.push((address["token"].as_str().unwrap_or_default().to_owned(), push));
-                    good.push(leased);
-                }
-                None => {
-                    let dead = Outcome::Dead { code: "sealed_with_another_key".to_owned() };
-                    self.finish(Channel::Expo, &leased, Attempt::new(dead, None), began.elapsed(), pause)
-                        .await;
-                }
+            if let Some((address, push)) = self.push(&leased) {
+                messages.push((address["token"].as_str().unwrap_or_default().to_owned(), push));
+                good.push(leased);
+            } else {
+                let dead = Outcome::Dead { code: "sealed_with_another_key".to_owned() };
+                self.finish(Channel::Expo, &leased, Attempt::new(dead, None), began.elapsed(), pause).await;
             }
         }
         if messages.is_empty() {
@@ -527,19 +523,14 @@ impl Notifications {
         let mut new = delivery::ActiveModel { lease_until: Set(None), ..Default::default() };
         let mut again = |code: &str, after: Option<Duration>| {
             let most = if is_sms { SMS_TRIES } else { TRIES };
-            let wait = match after.map(TimeDelta::from_std) {
-                Some(Ok(wait)) => wait,
-                _ => {
-                    // Anywhere up to the back-off, so that not all come back at once.
-                    let longest = backoff(FIRST_WAIT, LONGEST_WAIT, row.tries);
-                    #[expect(
-                        clippy::cast_precision_loss,
-                        clippy::cast_possible_truncation,
-                        reason = "an hour"
-                    )]
-                    let millis = (longest.num_milliseconds() as f64 * self.clock.fraction()) as i64;
-                    TimeDelta::milliseconds(Ord::max(millis, 500))
-                }
+            let wait = if let Some(Ok(wait)) = after.map(TimeDelta::from_std) {
+                wait
+            } else {
+                // Anywhere up to the back-off, so that not all come back at once.
+                let longest = backoff(FIRST_WAIT, LONGEST_WAIT, row.tries);
+                #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "an hour")]
+                let millis = (longest.num_milliseconds() as f64 * self.clock.fraction()) as i64;
+                TimeDelta::milliseconds(Ord::max(millis, 500))
             };
             let state = if row.tries >= most {
                 "dead"
@@ -564,8 +555,7 @@ impl Notifications {
                 again(code, Some(*after))
             }
             Outcome::Refused { code } => again(code, Some(Duration::from_secs(30))),
-            Outcome::Gone { code } => ("failed", code.clone()),
-            Outcome::Disabled { code } => ("failed", code.clone()),
+            Outcome::Gone { code } | Outcome::Disabled { code } => ("failed", code.clone()),
             Outcome::Dead { code } => ("dead", code.clone()),
             Outcome::OptedOut { code } => ("opted_out", code.clone()),
             Outcome::Unknown { code } if self.settings.sms_resend_unknown => again(code, None),
@@ -583,11 +573,12 @@ impl Notifications {
             );
             self.pause(pause, REFUSED_PAUSE);
         }
-        let is_over = !matches!(state, "due" | "unknown") && !(state == "sent" && channel == Channel::Expo);
+        // Expo says later what became of it.
+        let is_open = matches!(state, "due" | "unknown") || (state == "sent" && channel == Channel::Expo);
         new.state = Set(state.to_owned());
         new.reason = Set(Some(code.chars().take(64).collect::<String>()).filter(|code| !code.is_empty()));
         new.segments = Set(attempt.segments.and_then(|count| i32::try_from(count).ok()));
-        new.done_at = Set(is_over.then_some(now));
+        new.done_at = Set((!is_open).then_some(now));
         if state == "unknown" {
             // Until then the provider may still say what became of it.
             new.lease_until = Set(Some(now));

@@ -94,9 +94,9 @@ impl Notifications {
         if sent().filter(Column::SentAt.gt(since)).count(db).await? >= PER_DAY {
             return Ok(Some("per_day"));
         }
-        let spent = sms_spend::Entity::find_by_id(self.today()).one(db).await?;
+        let day = sms_spend::Entity::find_by_id(self.today()).one(db).await?;
         let most = i64::from(self.settings.sms_segments_per_day);
-        Ok(spent.filter(|spent| spent.segments >= most).map(|_| "budget"))
+        Ok(day.filter(|day| day.segments >= most).map(|_| "budget"))
     }
 
     fn today(&self) -> String {

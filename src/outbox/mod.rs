@@ -9,6 +9,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 /// The wait after a number of tries. It doubles with every try, up to a limit.
+#[must_use]
 pub fn backoff(first: TimeDelta, longest: Duration, tries: i32) -> TimeDelta {
     let doublings = u32::try_from(tries - 1).unwrap_or_default().min(20);
     let doubled = first.num_milliseconds() << doublings;

@@ -27,6 +27,7 @@ use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::health::Health;
 use crate::base::metrics::{Metrics, Words};
+use crate::cluster::control::Control;
 use crate::cluster::{Cluster, Membership};
 use crate::dialect::Dialect;
 use crate::dialect::realtime::REQUESTS;
@@ -174,18 +175,8 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
         router.parse::<Address>().map_err(ServerError::Config)?;
     }
     let roads = Roads::new(&config.routing, metrics.clone());
-    let prepared = Prepared::new(&config.notify, &clock).map_err(ServerError::Config)?;
-    let control = cluster.control().clone();
-    let notify = Notifications::open(
-        db.clone(),
-        clock.clone(),
-        events.clone(),
-        bus.clone(),
-        control,
-        prepared,
-        metrics.clone(),
-    );
-    let notify = notify.await.map_err(ServerError::Start)?;
+    let notify =
+        open_notifications(&config, &db, &clock, &events, &bus, cluster.control().clone(), &metrics).await?;
     let notes_writer = notes_writer.notifying(notify.clone());
     let infrastructure = Infrastructure {
         config,
@@ -218,6 +209,23 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
         order_service,
     };
     Ok((app, background))
+}
+
+/// Opens the ways to people who are not connected.
+async fn open_notifications(
+    config: &Serve,
+    db: &Db,
+    clock: &Clock,
+    events: &Relay,
+    bus: &Bus,
+    control: Control,
+    metrics: &Metrics,
+) -> Result<Notifications, ServerError> {
+    let prepared = Prepared::new(&config.notify, clock).map_err(ServerError::Config)?;
+    let (db, clock, events, bus, metrics) =
+        (db.clone(), clock.clone(), events.clone(), bus.clone(), metrics.clone());
+    let opened = Notifications::open(db, clock, events, bus, control, prepared, metrics).await;
+    opened.map_err(ServerError::Start)
 }
 
 /// The labels of metrics.

@@ -114,7 +114,7 @@ pub(super) async fn lasting(session: &Arc<Session>, command: Command, reply: Rep
             reply.send(refreshed.map(|expires_at| Answer::Refreshed { expires_at }));
         }
         Command::Seen { order, seq } => {
-            reply.send(seen(session, &order, seq).await.map(|()| Answer::Updated))
+            reply.send(seen(session, &order, seq).await.map(|()| Answer::Updated));
         }
         Command::Acknowledge { id, state } => {
             let done = app.notify.acknowledge(&id, state, Sayer::User(who)).await;

@@ -57,7 +57,7 @@ pub fn parse(json: &str, batch_max: usize) -> Request {
             ("token:refresh", read(payload).map(|Refresh { token }| Command::Refresh { token }))
         }
         "ping:latency" => ("ping:latency", read_or_empty(payload).map(|Ping { t }| Command::Ping { t })),
-        "app:state" => ("app:state", read(payload).map(app_state)),
+        "app:state" => ("app:state", read(payload).map(|asked| app_state(&asked))),
         "order:seen" => ("order:seen", read(payload).and_then(|Seen { order_id, seq }| seen(order_id, seq))),
         "notification:ack" => (
             "notification:ack",
@@ -179,7 +179,7 @@ enum AppStateWord {
     Inactive,
 }
 
-fn app_state(asked: AppState) -> Command {
+fn app_state(asked: &AppState) -> Command {
     let foreground = matches!(asked.state, AppStateWord::Foreground | AppStateWord::Active);
     Command::AppState { foreground }
 }

@@ -2,8 +2,9 @@
 
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::agreement::{self, ECDH_P256, PrivateKey, UnparsedPublicKey};
+use aws_lc_rs::encoding::{AsBigEndian, EcPrivateKeyBin};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -79,14 +80,14 @@ pub struct Vapid {
 }
 
 impl Vapid {
-    /// A new key, in hex.
+    /// A new key: 32 bytes, in hex.
     ///
     /// # Errors
     /// [`Refusal::Internal`] without randomness.
     pub fn generate() -> Result<String, Refusal> {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING);
-        let document = key.and_then(|key| key.to_pkcs8v1());
-        Ok(hex::encode(document.map_err(|_| Refusal::internal("no key can be made"))?.as_ref()))
+        let private = key.and_then(|key| AsBigEndian::<EcPrivateKeyBin<'_>>::as_be_bytes(&key.private_key()));
+        Ok(hex::encode(private.map_err(|_| Refusal::internal("no key can be made"))?.as_ref()))
     }
 
     /// The key that [`Vapid::generate`] made.
@@ -94,11 +95,17 @@ impl Vapid {
     /// # Errors
     /// [`Refusal::Internal`] if it is none.
     pub fn new(key: &str) -> Result<Self, Refusal> {
-        let der = hex::decode(key).map_err(Refusal::internal)?;
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der);
-        let pair = pair.map_err(|_| Refusal::internal("the key for Web Push cannot be read"))?;
-        let public = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
-        Ok(Self { signing: EncodingKey::from_ec_der(&der), public })
+        let private = hex::decode(key).map_err(Refusal::internal)?;
+        let read = || {
+            let public =
+                PrivateKey::from_private_key(&ECDH_P256, &private).ok()?.compute_public_key().ok()?;
+            let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
+            let pair =
+                EcdsaKeyPair::from_private_key_and_public_key(algorithm, &private, public.as_ref()).ok()?;
+            let signing = EncodingKey::from_ec_der(pair.to_pkcs8v1().ok()?.as_ref());
+            Some(Self { signing, public: URL_SAFE_NO_PAD.encode(public.as_ref()) })
+        };
+        read().ok_or_else(|| Refusal::internal("the key for Web Push cannot be read"))
     }
 
     /// The `Authorization` for a push service.
@@ -149,7 +156,7 @@ impl WebPush {
             .header("Content-Type", "application/octet-stream")
             .header("Authorization", authorization)
             .body(body);
-        if let Some(topic) = push.tag.as_deref().and_then(topic) {
+        if let Some(topic) = push.tag.as_deref().map(topic) {
             request = request.header("Topic", topic);
         }
         let answer = match call(request).await {
@@ -170,9 +177,9 @@ impl WebPush {
 }
 
 /// A topic has at most 32 characters of base64url.
-fn topic(tag: &str) -> Option<String> {
+fn topic(tag: &str) -> String {
     use sha2::Digest;
-    Some(URL_SAFE_NO_PAD.encode(&sha2::Sha256::digest(tag.as_bytes())[..16]))
+    URL_SAFE_NO_PAD.encode(&sha2::Sha256::digest(tag.as_bytes())[..16])
 }
 
 /// What the service worker gets. What is too long loses its end.
@@ -281,7 +288,7 @@ mod tests {
             assert!(encrypt(&browser(), &text, &clock).expect("encrypted").len() <= 4_096);
         }
         assert_eq!(encrypt(&browser(), &[b'x'; LONGEST], &clock).expect("encrypted").len(), 4_096);
-        assert!(topic(&push(String::new()).tag.expect("a tag")).is_some_and(|topic| topic.len() <= 32));
+        assert!(topic(&push(String::new()).tag.expect("a tag")).len() <= 32);
     }
 
     #[test]

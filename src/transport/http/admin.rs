@@ -50,7 +50,7 @@ pub struct AnnouncementIn {
     /// Kept until the user acknowledges it, for those who are not there: told on connect, in order. For one user only
     durable: Option<bool>,
     /// How long a durable one is kept: a week at most, which is also the default
-    #[schema(value_type = Option<i64>, minimum = 1, maximum = 604800)]
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 604_800)]
     ttl_seconds: Option<WholeNumber>,
 }
 

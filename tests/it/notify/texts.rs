@@ -31,7 +31,7 @@ async fn twilio(reached: &Reached, path: &str, form: &[(&str, &str)], secret: &s
     let mut sorted = form.to_vec();
     sorted.sort_unstable();
     let mut text = format!("https://track.example.com{path}");
-    sorted.iter().for_each(|(name, value)| text += &format!("{name}{value}"));
+    text.extend(sorted.iter().flat_map(|(name, value)| [*name, *value]));
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.as_bytes());
     let signature = base64::engine::general_purpose::STANDARD.encode(hmac::sign(&key, text.as_bytes()));
     let request = reached.server.anonymous().request("POST", path).header("X-Twilio-Signature", signature);
@@ -49,8 +49,8 @@ on_both_databases! {
         assert_eq!((text["To"].as_str(), text["From"].as_str()), (PHONE, "+15550000"));
         let id = started.body["tracking_id"].as_str().expect("an id");
         assert!(text["Body"].contains(&format!("https://track.example.com/tracking/{id}")), "{text:?}");
-        let link = reached.server.anonymous().get(&format!("/tracking/{id}")).await;
-        assert_eq!(link.status, 200);
+        let seen = reached.server.anonymous().get(&format!("/tracking/{id}")).await;
+        assert_eq!(seen.status, 200);
         // Once for each session, and nothing without a phone.
         driver.post("/tracking/start", json!({"order_id": "t1", "phone": PHONE})).await;
         driver.post("/tracking/start", json!({"order_id": "t2", "dropoff_lat": 47.1, "dropoff_lng": 9.5})).await;
