@@ -46,6 +46,7 @@ use crate::cluster::control::Control;
 use crate::event::bus::Bus;
 use crate::event::relay::Relay;
 use crate::model::{Phone, UserId};
+use crate::outbox::cursor::Cursor;
 
 /// How many sockets of a user somebody looks at, on this node.
 type Watchers = Box<dyn Fn(&UserId) -> usize + Send + Sync>;
@@ -68,6 +69,8 @@ pub struct Parts {
     guard: Guarded,
     receipts: Receipts,
     watchers: OnceLock<Watchers>,
+    /// How far the log is planned. Opened before anything can be written, so that nothing is skipped.
+    cursor: Option<Cursor>,
     /// Notified when something may be due.
     wake: Wake,
     metrics: Metrics,
@@ -83,6 +86,10 @@ struct Channels {
 }
 
 impl Channels {
+    const fn any(&self) -> bool {
+        self.fcm.is_some() || self.expo.is_some() || self.webpush.is_some() || self.sms.is_some()
+    }
+
     const fn has(&self, channel: Channel) -> bool {
         match channel {
             Channel::Fcm => self.fcm.is_some(),
@@ -169,6 +176,11 @@ impl Notifications {
         if let Some(provider) = settings.sms_provider {
             channels.sms = Some(Sms::new(provider, &settings, client));
         }
+        let cursor = if channels.any() {
+            Some(Cursor::open(db.clone(), clock.clone(), planner::CONSUMER).await?)
+        } else {
+            None
+        };
         let receipts = Receipts::new(metrics.clone());
         Ok(Self(Arc::new(Parts {
             db,
@@ -183,6 +195,7 @@ impl Notifications {
             guard,
             receipts,
             watchers: OnceLock::new(),
+            cursor,
             wake: Wake::new(),
             metrics,
         })))
@@ -196,11 +209,7 @@ impl Notifications {
     /// Whether any channel is on. Without one nothing is planned.
     #[must_use]
     pub fn is_on(&self) -> bool {
-        let channels = &self.0.channels;
-        channels.fcm.is_some()
-            || channels.expo.is_some()
-            || channels.webpush.is_some()
-            || channels.sms.is_some()
+        self.channels.any()
     }
 
     /// What browsers subscribe with, if Web Push is on.

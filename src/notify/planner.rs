@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 use entity::{delivery, device, notification, notification_preference, receipt};
 use futures_util::{StreamExt, stream};
 use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::sea_query::{Expr, OnConflict};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect, QueryTrait,
 };
@@ -26,10 +26,9 @@ use crate::event::bus::Question;
 use crate::model::{OrderEvent, OrderId, Phone, UserId};
 use crate::order::read;
 use crate::outbox::consume::{Consumer, consume};
-use crate::outbox::cursor::Cursor;
 
 /// The consumer's name in the database.
-const CONSUMER: &str = "notify";
+pub(super) const CONSUMER: &str = "notify";
 /// How long events are collected before they are planned.
 const LINGER: Duration = Duration::from_millis(20);
 /// Other nodes that are asked for users at a time.
@@ -73,20 +72,16 @@ struct Known {
 }
 
 impl Notifications {
-    /// Plans until `stop`.
-    ///
-    /// # Errors
-    /// Those of the database, at the beginning.
-    pub async fn plan(&self, stop: CancellationToken) -> Result<(), Refusal> {
-        let cursor = Cursor::open(self.db.clone(), self.clock.clone(), CONSUMER).await?;
+    /// Plans until `stop`, if any channel is on.
+    pub async fn plan(self, stop: CancellationToken) {
+        let Some(cursor) = &self.cursor else { return stop.cancelled().await };
         tokio::select! {
-            () = consume(self, &self.db, &self.events, &cursor) => {}
+            () = consume(&self, &self.db, &self.events, cursor) => {}
             () = stop.cancelled() => {}
         }
         if let Err(error) = cursor.release().await {
             tracing::debug!(%error, "the cursor of the notifications was not released; its lease lapses");
         }
-        Ok(())
     }
 
     /// The driver of an order is almost there.
@@ -354,8 +349,43 @@ impl Notifications {
                 .exec_without_returning(tx)
                 .await?;
         }
-        Ok(())
+        let held =
+            rows.iter().zip(&keys).filter(|(row, _)| row.deliveries.iter().any(|way| way.state == "held"));
+        let held: Vec<i64> = held.filter_map(|(_, key)| ids.get(key).copied()).collect();
+        suppress_received(tx, &held, now).await
     }
+}
+
+/// Somebody may have proved to have received it, while it was planned.
+async fn suppress_received(tx: &impl ConnectionTrait, held: &[i64], now: Time) -> Result<(), Refusal> {
+    use delivery::Column;
+    use receipt::Column as Of;
+    let own = |column: Column| Expr::col((delivery::Entity, column));
+    for held in held.chunks(256) {
+        let has_it = receipt::Entity::find()
+            .select_only()
+            .column(Of::OrderId)
+            .filter(Expr::col((receipt::Entity, Of::OrderId)).eq(own(Column::OrderId)))
+            .filter(Expr::col((receipt::Entity, Of::UserId)).eq(own(Column::Recipient)))
+            .filter(
+                Expr::col((receipt::Entity, Of::ReceivedSeq)).gte(own(Column::Seq)).or(Expr::col((
+                    receipt::Entity,
+                    Of::SeenSeq,
+                ))
+                .gte(own(Column::Seq))),
+            )
+            .into_query();
+        delivery::Entity::update_many()
+            .col_expr(Column::State, Expr::value("suppressed"))
+            .col_expr(Column::Reason, Expr::value("watching"))
+            .col_expr(Column::DoneAt, Expr::value(now))
+            .filter(Column::NotificationId.is_in(held.iter().copied()))
+            .filter(Column::State.eq("held"))
+            .filter(Expr::exists(has_it))
+            .exec(tx)
+            .await?;
+    }
+    Ok(())
 }
 
 /// What is not sent yet of older statuses of an order is not sent any more.

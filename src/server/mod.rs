@@ -260,7 +260,7 @@ impl Background {
         app.notify.ask_watchers(move |user| watching.watching(user));
         tasks.supervise("receipts", app.notify.clone().write_receipts(end.clone()));
         if app.notify.is_on() {
-            tasks.supervise("notifications", upkeep::plan(app.notify.clone(), end.clone()));
+            tasks.supervise("notifications", app.notify.clone().plan(end.clone()));
             tasks.supervise("sending", app.notify.clone().send(end.clone()));
         }
         tasks.supervise("milestones", self.notes.run(end.clone()));

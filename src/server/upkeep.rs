@@ -14,7 +14,6 @@ use crate::base::error::Refusal;
 use crate::event::log;
 use crate::keeping::Erasure;
 use crate::model::UserId;
-use crate::notify::Notifications;
 use crate::recovery;
 use crate::session::Sessions;
 use crate::transport::http::figures::Figures;
@@ -30,8 +29,6 @@ const ERASURE_INTERVAL: Duration = Duration::from_secs(1);
 const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(1);
 /// How long the relay may take to deliver what is in the log.
 const RELAY_PATIENCE: Duration = Duration::from_secs(10);
-/// The pause before notifications are planned again.
-const PLAN_RETRY: Duration = Duration::from_secs(1);
 /// How soon an erasure is looked at again that this process could not carry out in memory.
 const ERASURE_RETRY: Duration = Duration::from_millis(500);
 
@@ -46,16 +43,6 @@ pub(super) async fn hear_others(sessions: Sessions, stop: CancellationToken) {
     let drivers = app.drivers.clone();
     let apply = move |event, sent| drivers.hear(event, sent);
     app.bus.clone().run(apply, move |question| asked.answer(question), stop).await;
-}
-
-/// Plans notifications.
-pub(super) async fn plan(notify: Notifications, stop: CancellationToken) {
-    while let Err(error) = notify.plan(stop.clone()).await {
-        tracing::warn!(%error, "notifications cannot be planned; trying again");
-        if stop.run_until_cancelled(tokio::time::sleep(PLAN_RETRY)).await.is_none() {
-            return;
-        }
-    }
 }
 
 /// Forgets addresses and users that have asked nothing lately.

@@ -6,11 +6,14 @@ mod queue;
 mod seen;
 mod texts;
 
+use std::time::Duration;
+
+use ordercast::base::clock::instant;
 use ordercast::model::Role;
 use serde_json::{Value, json};
 
 use self::providers::{Providers, key_file};
-use crate::harness::{Server, TestDb, until};
+use crate::harness::{PATIENCE, Server, TestDb, until};
 
 /// A key for tests.
 const KEY: &str = "0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20";
@@ -91,16 +94,15 @@ impl Reached {
 
     /// Waits until a notification of this kind to this user is in this state; returns its line.
     async fn line(&self, order: &str, user: &str, kind: &str, state: &str) -> Value {
-        let mut found = Value::Null;
-        let mut last = Vec::new();
-        let deadline = format!("{kind} to {user} in {state}");
-        until(&deadline, async || {
-            last = self.lines(order).await;
+        let deadline = instant() + PATIENCE;
+        loop {
+            let lines = self.lines(order).await;
             let is = |line: &&Value| line["userId"] == user && line["kind"] == kind && line["state"] == state;
-            found = last.iter().find(is).cloned().unwrap_or_default();
-            found.is_object()
-        })
-        .await;
-        found
+            if let Some(found) = lines.iter().find(is) {
+                return found.clone();
+            }
+            assert!(instant() < deadline, "{kind} to {user} is not {state}: {lines:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 }
