@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::Resettable;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser};
 
-use crate::base::config::{Database, Serve, TravelMode};
+use crate::base::config::{Database, Serve, SmsProvider, TravelMode};
 use crate::model::Role;
 
 /// Live order tracking over Socket.IO.
@@ -64,6 +64,8 @@ pub enum Subcommand {
     Roads(RoadsArgs),
     /// Judge the positions of a delivery again, with the same rules or with others
     Replay(ReplayArgs),
+    /// Print the address that SMS of customers come in at, for the settings of the provider
+    SmsAddress(SmsAddressArgs),
     /// Print the `OpenAPI` document
     Openapi,
 }
@@ -76,6 +78,19 @@ pub struct HealthArgs {
     /// The server's certificate, if it speaks TLS
     #[arg(long, env = "TLS_CERT", value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct SmsAddressArgs {
+    /// The key that the server seals with
+    #[arg(long, env = "NOTIFY_KEY", hide_env_values = true, value_name = "HEX")]
+    pub notify_key: String,
+    /// The address of the server as customers know it
+    #[arg(long, env = "PUBLIC_URL", value_name = "URL")]
+    pub public_url: String,
+    /// Who sends SMS
+    #[arg(long, env = "SMS_PROVIDER", value_enum, value_name = "PROVIDER")]
+    pub sms_provider: SmsProvider,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -12,12 +12,13 @@ use ordercast::base::config::{Serve, check_secret};
 use ordercast::base::db::Db;
 use ordercast::base::telemetry;
 use ordercast::cli::{
-    BuildArgs, Cli, Direction, HealthArgs, MigrateArgs, ReplayArgs, RoadsArgs, RoadsCommand, Subcommand,
-    TokenArgs,
+    BuildArgs, Cli, Direction, HealthArgs, MigrateArgs, ReplayArgs, RoadsArgs, RoadsCommand, SmsAddressArgs,
+    Subcommand, TokenArgs,
 };
 use ordercast::driver::filter::Rules;
 use ordercast::driver::positions::recorded;
 use ordercast::model::OrderId;
+use ordercast::notify::texting::inbound_address;
 use ordercast::replay::Changes;
 use ordercast::route::network::Network;
 use ordercast::server::{self, ServerError};
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
             Some(Subcommand::Migrate(args)) => migrate(args).await,
             Some(Subcommand::Roads(args)) => build_roads(&args),
             Some(Subcommand::Replay(args)) => replay(args).await,
+            Some(Subcommand::SmsAddress(args)) => print_sms_address(&args),
             Some(Subcommand::Openapi) => print_openapi(),
         }
     });
@@ -194,6 +196,13 @@ async fn health(args: &HealthArgs) -> ExitCode {
         Ok(answer) if answer.status().is_success() => ExitCode::SUCCESS,
         Ok(answer) => exit_failure(&format!("the server is not ready: {}", answer.status())),
         Err(error) => exit_failure(&format!("the server does not answer: {error}")),
+    }
+}
+
+fn print_sms_address(args: &SmsAddressArgs) -> ExitCode {
+    match inbound_address(&args.notify_key, &args.public_url, args.sms_provider) {
+        Ok(address) => print(&address),
+        Err(_) => exit_bad_config("NOTIFY_KEY must be 64 hex digits"),
     }
 }
 

@@ -6,8 +6,8 @@
 
 use chrono::TimeDelta;
 use entity::{
-    driver_assignment, driver_plan, driver_position, erasure, idempotency_key, order, position_trail,
-    status_history, tracking_session,
+    delivery, device, driver_assignment, driver_plan, driver_position, erasure, idempotency_key,
+    notification, notification_preference, order, position_trail, receipt, status_history, tracking_session,
 };
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
@@ -110,6 +110,7 @@ impl Keeping {
         let (db, user) = (&self.0.db, UserId::stored(&erasure.user_id));
         forget_positions(db, &user, erasure.requested_at + SOCKETS_END).await?;
         driver_plan::Entity::delete_by_id(user.as_str()).exec(db.writer()).await?;
+        forget_notifications(db, &user).await?;
         let done = if erasure.redacted_at.is_none() {
             redact_orders(db, &user).await?;
             idempotency_key::Entity::delete_many()
@@ -240,6 +241,17 @@ fn redacted(row: &order::Model, user: &UserId) -> order::ActiveModel {
     order
 }
 
+/// What was told to a person, and where.
+async fn forget_notifications(db: &Db, user: &UserId) -> Result<(), Refusal> {
+    let (db, user) = (db.writer(), user.as_str());
+    device::Entity::delete_many().filter(device::Column::UserId.eq(user)).exec(db).await?;
+    notification_preference::Entity::delete_by_id(user).exec(db).await?;
+    delivery::Entity::delete_many().filter(delivery::Column::Recipient.eq(user)).exec(db).await?;
+    notification::Entity::delete_many().filter(notification::Column::Recipient.eq(user)).exec(db).await?;
+    receipt::Entity::delete_many().filter(receipt::Column::UserId.eq(user)).exec(db).await?;
+    Ok(())
+}
+
 /// The tables beside an order: notes, drivers, and where its tracking sessions go.
 async fn redact_tables(
     tx: &DatabaseTransaction,
@@ -262,6 +274,12 @@ async fn redact_tables(
         .exec(tx)
         .await?;
     if is_customer {
+        // Phones that texts go to.
+        delivery::Entity::update_many()
+            .col_expr(delivery::Column::Address, Expr::value(Option::<String>::None))
+            .filter(delivery::Column::OrderId.eq(id))
+            .exec(tx)
+            .await?;
         tracking_session::Entity::update_many()
             .col_expr(tracking_session::Column::DropoffLatitude, Expr::value(0.0))
             .col_expr(tracking_session::Column::DropoffLongitude, Expr::value(0.0))

@@ -2,8 +2,9 @@
 //! own and pauses between them, so that changes of orders do not wait for it.
 
 use entity::{
-    driver_assignment, eta_outcome, eta_shown, order, order_event, order_item, order_milestone, order_risk,
-    order_service_call, outbox_cursor, status_history, tracking_session,
+    delivery, driver_assignment, eta_outcome, eta_shown, notification, order, order_event, order_item,
+    order_milestone, order_risk, order_service_call, outbox_cursor, receipt, status_history,
+    tracking_session,
 };
 use sea_orm::sea_query::{LockBehavior, LockType};
 use sea_orm::{
@@ -125,6 +126,9 @@ async fn delete(tx: &DatabaseTransaction, ids: &[&str]) -> Result<(), Refusal> {
         eta_shown.OrderId,
         eta_outcome.OrderId,
         order_risk.OrderId,
+        receipt.OrderId,
+        delivery.OrderId,
+        notification.OrderId,
         order.Id
     );
     Ok(())

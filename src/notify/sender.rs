@@ -10,7 +10,7 @@ use entity::{delivery, delivery_attempt, device, notification, opt_out, receipt}
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseBackend, DatabaseTransaction, EntityTrait, QueryFilter,
+    ColumnTrait, ConnectionTrait, DatabaseBackend, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
     QuerySelect, Statement,
 };
 use serde_json::Value;
@@ -33,6 +33,8 @@ const LEASE: TimeDelta = TimeDelta::seconds(60);
 /// How often it is looked for what is due without a wake-up, and for leases of killed processes.
 const LOOK: Duration = Duration::from_millis(250);
 const REAP: Duration = Duration::from_secs(5);
+/// How often old rows are deleted.
+const FORGET: Duration = Duration::from_secs(60);
 /// How often Expo is asked for receipts, and from what age on.
 const RECEIPTS: TimeDelta = TimeDelta::minutes(15);
 const RECEIPTS_GONE: TimeDelta = TimeDelta::hours(24);
@@ -46,6 +48,11 @@ const REFUSALS: u32 = 5;
 const REFUSED_PAUSE: TimeDelta = TimeDelta::minutes(5);
 /// What a provider does not answer about is not known after so long.
 const NO_CALLBACK: TimeDelta = TimeDelta::minutes(3);
+
+/// How long notifications and attempts are kept, and how many are deleted at a time.
+const KEPT: TimeDelta = TimeDelta::days(30);
+const ATTEMPTS_KEPT: TimeDelta = TimeDelta::days(7);
+const OLD: u64 = 500;
 
 /// A channel that waits.
 #[derive(Default)]
@@ -72,13 +79,14 @@ impl Notifications {
         for channel in Channel::ALL.into_iter().filter(|channel| self.channels.has(*channel)) {
             tasks.spawn(self.clone().serve(channel, stop.clone()));
         }
-        let mut reap = tokio::time::interval(REAP);
+        let (mut reap, mut forget) = (tokio::time::interval(REAP), tokio::time::interval(FORGET));
         loop {
-            tokio::select! {
-                _ = reap.tick() => {}
+            let done = tokio::select! {
+                _ = reap.tick() => self.look_after().await,
+                _ = forget.tick() => self.forget_old().await,
                 () = stop.cancelled() => break,
-            }
-            if let Err(error) = self.look_after().await {
+            };
+            if let Err(error) = done {
                 tracing::debug!(%error, "leases of notifications could not be looked after; trying again");
             }
         }
@@ -86,7 +94,7 @@ impl Notifications {
         while tasks.join_next().await.is_some() {}
     }
 
-    /// Gives back what a killed process had under way, asks for receipts, and forgets idle devices.
+    /// Gives back what a killed process had under way, and asks for receipts.
     async fn look_after(&self) -> Result<(), Refusal> {
         use delivery::Column;
         let now = self.clock.now();
@@ -115,6 +123,26 @@ impl Notifications {
         if let Some(expo) = &self.channels.expo {
             self.ask_receipts(expo).await?;
         }
+        Ok(())
+    }
+
+    /// Deletes what was told long ago, and devices that nobody has heard of for long. Ids rise with time.
+    async fn forget_old(&self) -> Result<(), Refusal> {
+        use delivery_attempt::Column as Tried;
+        use notification::Column as Told;
+        let (now, reader, db) = (self.clock.now(), self.db.reader(), self.db.writer());
+        let old = |rows: Vec<(i64, Time)>, kept: TimeDelta| -> Vec<i64> {
+            rows.into_iter().take_while(|(_, at)| *at < now - kept).map(|(id, _)| id).collect()
+        };
+        let tried = delivery_attempt::Entity::find().select_only().columns([Tried::Id, Tried::At]);
+        let tried =
+            old(tried.order_by_asc(Tried::Id).limit(OLD).into_tuple().all(reader).await?, ATTEMPTS_KEPT);
+        delivery_attempt::Entity::delete_many().filter(Tried::Id.is_in(tried)).exec(db).await?;
+        let told = notification::Entity::find().select_only().columns([Told::Id, Told::At]);
+        let told = old(told.order_by_asc(Told::Id).limit(OLD).into_tuple().all(reader).await?, KEPT);
+        let of_told = delivery::Column::NotificationId.is_in(told.iter().copied());
+        delivery::Entity::delete_many().filter(of_told).exec(db).await?;
+        notification::Entity::delete_many().filter(Told::Id.is_in(told)).exec(db).await?;
         self.forget_idle_devices().await
     }
 

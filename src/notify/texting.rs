@@ -12,13 +12,26 @@ use super::Notifications;
 use super::channel::{Attempt, Callback, Channel, Outcome, Word};
 use super::planner::{Row, Way};
 use super::rules::{Args, Kind};
+use super::seal::Seal;
 use super::text::segments;
+use crate::base::config::SmsProvider;
 use crate::base::error::Refusal;
 use crate::model::{Order, Phone, TrackingId};
 
+/// What the address of incoming texts is signed for.
+const INBOUND: &str = "sms inbound";
 /// Texts to one phone about one order, and in a day.
 const PER_ORDER: u64 = 3;
 const PER_DAY: u64 = 5;
+
+/// The address that texts of customers come in at. Who knows it may say that somebody wants no texts.
+///
+/// # Errors
+/// [`Refusal::Internal`] for a key that is not 64 hex digits.
+pub fn inbound_address(key: &str, public_url: &str, provider: SmsProvider) -> Result<String, Refusal> {
+    let secret = Seal::new(key, &[])?.sign(INBOUND);
+    Ok(format!("{}/hooks/sms/{}/inbound/{secret}", public_url.trim_end_matches('/'), provider.as_str()))
+}
 
 impl Notifications {
     /// A tracking session starts: the customer gets the link, if their phone is known. In the transaction of the session.
@@ -215,12 +228,6 @@ impl Notifications {
         Ok(Some(word))
     }
 
-    /// The secret at the end of the address that texts come in at.
-    #[must_use]
-    pub fn inbound_secret(&self) -> String {
-        self.seal.sign("sms inbound")
-    }
-
     /// Whether a call about texts comes from the provider: by the secret of its address, or by Twilio's signature.
     #[must_use]
     pub fn is_inbound(
@@ -230,7 +237,7 @@ impl Notifications {
         parameters: &BTreeMap<String, String>,
         twilio: Option<&str>,
     ) -> bool {
-        if secret.is_some_and(|secret| self.seal.is_signed("sms inbound", secret)) {
+        if secret.is_some_and(|secret| self.seal.is_signed(INBOUND, secret)) {
             return true;
         }
         let (Some(sms), Some(signature)) = (&self.channels.sms, twilio) else { return false };

@@ -63,6 +63,10 @@ impl Serve {
             if self.origins()? == Origins::Any {
                 return Err("--demo does not go with CORS_ORIGIN=*: any page could sign in".to_owned());
             }
+            // Browsers may subscribe. What is sealed is sealed with a key of the database.
+            if self.notify.vapid_subject.is_none() {
+                self.notify.vapid_subject = Some("mailto:demo@example.com".to_owned());
+            }
             if self.jwt_secret.is_none() {
                 let secret: [u8; 32] = Clock::System.random();
                 self.jwt_secret = Some(hex::encode(secret));
@@ -94,7 +98,7 @@ impl Serve {
         self.cluster.check(self.database.is_shared())?;
         self.origins()?;
         self.limits.check()?;
-        self.notify.check()?;
+        self.notify.check(self.demo)?;
         Ok(self)
     }
 

@@ -57,11 +57,7 @@ impl Sms {
     /// The word for it in addresses of this server.
     #[must_use]
     pub const fn provider(&self) -> &'static str {
-        match self.provider {
-            SmsProvider::Twilio => "twilio",
-            SmsProvider::Vonage => "vonage",
-            SmsProvider::Http => "http",
-        }
+        self.provider.as_str()
     }
 
     /// Sends a text. `callback`: where the provider says what became of it.

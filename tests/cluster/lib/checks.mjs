@@ -11,7 +11,7 @@ export function heardOf(dots, sent) {
 
 /** Events of orders, on every door. */
 const EVENTS = new Set([
-  'order:status_update', 'driver:location_update', 'order:eta_update', 'order:milestone', 'order:risk', 'order:signal', 'order:new', 'driver:new_assignment', 'orderStatusUpdate', 'trackingUpdate',
+  'order:status_update', 'driver:location_update', 'order:eta_update', 'order:milestone', 'order:risk', 'order:signal', 'order:receipt', 'order:new', 'driver:new_assignment', 'orderStatusUpdate', 'trackingUpdate',
   'order_update', 'driver_location', 'order:updated', 'orders:changed', 'initial_state', 'location_update', 'status_change',
 ]);
 const orderOf = (payload) => payload?.orderId ?? payload?.order_id ?? payload?.data?.order_id ?? payload?.id;
