@@ -70,9 +70,10 @@ impl Notifications {
     }
 
     /// The address at which a device says that a notification is there, without a token.
-    pub(super) fn ack_url(&self, key: &str) -> Option<String> {
-        let base = self.settings.public_url.as_deref()?.trim_end_matches('/');
-        Some(format!("{base}/notifications/{key}/ack?sig={}", self.seal.sign(&format!("ack:{key}"))))
+    pub(super) fn ack_url(&self, key: &str) -> String {
+        // Without it, a page knows where it comes from.
+        let base = self.settings.public_url.as_deref().unwrap_or_default().trim_end_matches('/');
+        format!("{base}/notifications/{key}/ack?sig={}", self.seal.sign(&format!("ack:{key}")))
     }
 
     /// A device says that a notification is there, or that somebody has opened it. Saying so twice changes nothing.

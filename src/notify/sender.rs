@@ -10,8 +10,8 @@ use entity::{delivery, delivery_attempt, device, notification, opt_out, receipt}
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseBackend, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect, Statement,
+    ColumnTrait, ConnectionTrait, DatabaseBackend, DatabaseTransaction, EntityTrait, PaginatorTrait,
+    QueryFilter, QueryOrder, QuerySelect, Statement,
 };
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -120,6 +120,12 @@ impl Notifications {
             .filter(silent.and(Column::LeaseUntil.lte(now - NO_CALLBACK)))
             .exec(self.db.writer())
             .await?;
+        let due = delivery::Entity::find()
+            .filter(Column::State.eq("due"))
+            .filter(Column::DueAt.lte(now))
+            .count(self.db.reader())
+            .await?;
+        self.metrics.notifications_due.set(i64::try_from(due).unwrap_or(i64::MAX));
         if let Some(expo) = &self.channels.expo {
             self.ask_receipts(expo).await?;
         }
@@ -421,7 +427,7 @@ impl Notifications {
             ttl: about.expires_at - self.clock.now(),
             tag: about.order_id.as_ref().filter(|_| kind.is_status()).map(|order| format!("order:{order}")),
             silent: kind.is_quiet(),
-            ack_url: self.ack_url(&about.key),
+            ack_url: Some(self.ack_url(&about.key)),
         };
         Some((self.address_of(device)?, push))
     }

@@ -23,6 +23,8 @@ install_debian() {
   local missing=()
   [ -n "$(pg_program initdb)" ] || missing+=(postgresql)
   command -v chromium >/dev/null || missing+=(chromium)
+  # Receives Web Push.
+  command -v firefox-esr >/dev/null || missing+=(firefox-esr)
   python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
   # For rust_socketio.
   pkg-config --exists openssl 2>/dev/null || missing+=(pkg-config libssl-dev)

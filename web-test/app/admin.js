@@ -28,10 +28,12 @@ export class AdminView {
   #uncounted = false;
   #inView = false;
   #replay;
+  #deliveries;
 
-  constructor(connection, replay) {
+  constructor(connection, { replay, deliveries }) {
     this.#connection = connection;
     this.#replay = replay;
+    this.#deliveries = deliveries;
     connection.on('connected', () => {
       this.#barred = this.#uncounted = false;
       this.lookUp();
@@ -88,7 +90,8 @@ export class AdminView {
     const active = orders.filter((order) => !isFinal(order.status));
     const finished = orders.filter((order) => isFinal(order.status)).slice(0, FINISHED_SHOWN);
     const off = this.#connection.state.phase === 'off';
-    render(byId('admin-stats'), this.#renderStats(), this.#renderDelivery());
+    render(byId('admin-stats'), this.#renderStats(), this.#renderDelivery(),
+      this.#stats && h('button', { key: 'deliveries', type: 'button', class: 'button small', 'data-testid': 'admin-deliveries', onclick: () => this.#deliveries(this.#rest) }, 'Notifications'));
     render(byId('body-admin'),
       orders.length === 0 && empty('grid', off ? 'The back office is not connected' : 'No orders yet',
         off ? 'Give the admin a token under Connections.' : 'Every order of the house is listed here, live.'),

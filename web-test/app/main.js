@@ -8,10 +8,12 @@ import { CustomerView } from './customer.js';
 import { DriverView } from './driver.js';
 import { EventLog } from './log.js';
 import { OrderMap } from './map.js';
+import { PhoneView } from './push.js';
 import { TRANSPORTS, VIEWS, loadPageConfig, readStored, resolve, store } from './config.js';
 import { byId } from './dom.js';
 import { connectionStrip } from './panel.js';
 import { createConnectDialog } from './connect.js';
+import { createDeliveriesDialog } from './deliveries.js';
 import { createPages } from './pages.js';
 import { createReplayDialog } from './replay.js';
 import { createRest } from './rest.js';
@@ -31,9 +33,10 @@ const views = {
   customer: new CustomerView(connections.customer, map),
   chef: new ChefView(connections.chef),
   driver: new DriverView(connections.driver),
-  admin: new AdminView(connections.admin, createReplayDialog()),
+  admin: new AdminView(connections.admin, { replay: createReplayDialog(), deliveries: createDeliveriesDialog() }),
 };
 const clients = new ClientsView(connections);
+const phone = new PhoneView(connections.customer);
 
 const dialog = createConnectDialog({
   page,
@@ -64,6 +67,7 @@ function start() {
     log: (entry) => log.add({ view, direction: 'rest', ...entry }),
   })]));
   clients.use(setup, rests);
+  phone.use(setup, rests.customer);
   for (const view of VIEWS) {
     const account = setup.accounts[view];
     const connection = connections[view];

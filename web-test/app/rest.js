@@ -77,6 +77,10 @@ export function createRest({ server, token, reachable, log }) {
     verifyPayment: (id) => call('POST', `${order(id)}/payment/verify`, { reference: 'test-page' }),
     assign: (id, driver) => call('POST', `${order(id)}/assign`, { driver }),
     unassign: (id) => call('DELETE', `${order(id)}/assign`),
+    vapidKey: () => call('GET', '/push/vapid-key'),
+    addDevice: (device) => call('POST', '/devices', device),
+    deliveries: () => call('GET', '/deliveries?limit=50'),
+    retryDelivery: (id) => call('POST', `/deliveries/${id}/retry`, {}),
     replay: (id) => call('POST', `${order(id)}/replay`, {}, { quiet: true }),
     setEta: (id, etaMinutes) => call('POST', `${order(id)}/eta`, { etaMinutes }),
   };

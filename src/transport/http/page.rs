@@ -19,6 +19,7 @@ use crate::transport::site::Site;
 #[folder = "web-test/"]
 #[include = "index.html"]
 #[include = "style.css"]
+#[include = "sw.js"]
 #[include = "app/*"]
 #[include = "vendor/*"]
 struct Files;
@@ -26,7 +27,7 @@ struct Files;
 /// Only our own scripts run. Tiles come from the operator's server, and the page may connect to any server, because
 /// it is a test tool for any.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
-                      img-src 'self' data: https: http:; connect-src *; base-uri 'none'; form-action 'none'; \
+                      img-src 'self' data: https: http:; worker-src 'self'; connect-src *; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
 /// The page's routes.
@@ -34,6 +35,7 @@ pub fn routes() -> Router<Site> {
     Router::new()
         .route("/", get(async |headers: HeaderMap| serve("index.html", &headers)))
         .route("/style.css", get(async |headers: HeaderMap| serve("style.css", &headers)))
+        .route("/sw.js", get(async |headers: HeaderMap| serve("sw.js", &headers)))
         .route("/page-config", get(config))
         .route(
             "/app/{*path}",
