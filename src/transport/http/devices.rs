@@ -18,6 +18,7 @@ use crate::model::{Principal, UserId};
 use crate::notify::channel::Subscription;
 use crate::notify::devices::{Device, NewDevice};
 use crate::notify::preferences::{Preferences, QuietHours};
+use crate::transport::problem::Problem;
 use crate::transport::site::Site;
 
 /// A device: `token` for `fcm`, `expo` and `apns`, or `fid` for `fcm`; `subscription` for `webpush`.
@@ -261,7 +262,11 @@ pub struct VapidKey {
 
 /// What browsers subscribe to Web Push with
 #[utoipa::path(
-    get, path = "/push/vapid-key", tag = "notifications", security(()), responses((status = 200, body = VapidKey))
+    get, path = "/push/vapid-key", tag = "notifications", security(()),
+    responses(
+        (status = 200, body = VapidKey),
+        (status = 404, description = "Web Push is off", body = Problem, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn vapid_key(State(site): State<Site>) -> Result<Json<VapidKey>, Refusal> {
     let key = site.app.notify.vapid_key().ok_or(Refusal::NotFound("Web Push"))?;
@@ -323,7 +328,7 @@ pub(super) async fn preferences(
 /// Set what a user wants to be told, in place of what they wanted before
 #[utoipa::path(
     put, path = "/users/{id}/notification-preferences", tag = "notifications", security(("bearer" = [])),
-    request_body = PreferencesBody, params(("id" = String, Path, description = "User id")),
+    request_body = Option<PreferencesBody>, params(("id" = String, Path, description = "User id")),
     responses((status = 200, body = PreferencesBody))
 )]
 pub(super) async fn set_preferences(
