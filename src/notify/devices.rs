@@ -284,6 +284,30 @@ impl Notifications {
         Ok(())
     }
 
+    /// A provider finds a device wrong. The second time in a row it gets nothing any more.
+    pub(super) async fn doubt_device(&self, user: &str, id: &str, code: &str) -> Result<(), Refusal> {
+        let first = row::Entity::update_many()
+            .set(row::ActiveModel { reason: Set(Some(code.to_owned())), ..Default::default() })
+            .filter(Column::UserId.eq(user))
+            .filter(Column::Id.eq(id))
+            .filter(Column::Reason.is_null())
+            .exec(self.db.writer())
+            .await?;
+        if first.rows_affected > 0 { Ok(()) } else { self.drop_device(user, id, code, false).await }
+    }
+
+    /// A device is right after all.
+    pub(super) async fn trust_device(&self, user: &str, id: &str) -> Result<(), Refusal> {
+        row::Entity::update_many()
+            .set(row::ActiveModel { reason: Set(None), ..Default::default() })
+            .filter(Column::UserId.eq(user))
+            .filter(Column::Id.eq(id))
+            .filter(Column::DisabledAt.is_null())
+            .exec(self.db.writer())
+            .await?;
+        Ok(())
+    }
+
     /// Forgets devices that nobody has heard of for long.
     pub(super) async fn forget_idle_devices(&self) -> Result<(), Refusal> {
         let before = self.clock.now() - IDLE;

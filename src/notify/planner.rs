@@ -23,7 +23,7 @@ use crate::base::clock::Time;
 use crate::base::db::pieces;
 use crate::base::error::Refusal;
 use crate::event::bus::Question;
-use crate::model::{OrderEvent, OrderId, Phone, UserId};
+use crate::model::{Order, OrderEvent, OrderId, Phone, Role, UserId};
 use crate::order::read;
 use crate::outbox::consume::{Consumer, consume};
 
@@ -33,7 +33,7 @@ pub(super) const CONSUMER: &str = "notify";
 const LINGER: Duration = Duration::from_millis(20);
 /// Other nodes that are asked for users at a time.
 const ASKED: usize = 16;
-/// Notifications to one user in an hour.
+/// Notifications to one customer in an hour. Chefs and drivers live from theirs.
 const PER_HOUR: i64 = 12;
 
 /// A notification with the ways that it goes.
@@ -99,7 +99,7 @@ impl Notifications {
         let to = order.customer.id.clone();
         let one = Planned {
             to: to.clone(),
-            role: crate::model::Role::Customer,
+            role: Role::Customer,
             kind,
             due_at: now,
             expires_at: now + kind.lives(),
@@ -185,14 +185,7 @@ impl Notifications {
     }
 
     /// The ways that a notification goes.
-    fn row(
-        &self,
-        one: &Planned,
-        known: &Known,
-        source: String,
-        order: &crate::model::Order,
-        seq: Option<i64>,
-    ) -> Row {
+    fn row(&self, one: &Planned, known: &Known, source: String, order: &Order, seq: Option<i64>) -> Row {
         let user = one.to.to_string();
         let devices = known.devices.get(&user).map_or(&[][..], Vec::as_slice);
         let preferences = known.preferences.get(&user);
@@ -220,13 +213,18 @@ impl Notifications {
             kind: one.kind,
             order: Some(order.id.clone()),
             seq: seq.filter(|_| !one.kind.is_quiet()),
-            args: Args { order_number: order.order_number.clone(), ..Args::default() },
+            args: Args {
+                order_number: order.order_number.clone(),
+                silent: quiet.is_some_and(|quiet| quiet.ends(now).is_some()),
+                ..Args::default()
+            },
             at: self.clock.now(),
             expires_at: if one.kind.is_quiet() { due_at + one.kind.lives() } else { one.expires_at },
             reason: None,
             deliveries: Vec::new(),
         };
-        if known.lately.get(&user).is_some_and(|count| *count >= PER_HOUR) && !one.kind.is_last() {
+        let is_much = known.lately.get(&user).is_some_and(|count| *count >= PER_HOUR);
+        if is_much && one.role == Role::Customer && !one.kind.is_last() {
             row.reason = Some("capped");
             return row;
         }

@@ -26,6 +26,8 @@ use crate::order::read;
 const WAITING: usize = 16_384;
 /// How long the first one waits for more.
 const LINGER: Duration = Duration::from_millis(20);
+/// The pause after a failure.
+const RETRY: Duration = Duration::from_millis(500);
 /// Receipts in one transaction.
 const BATCH: usize = 256;
 
@@ -101,6 +103,15 @@ impl Receipts {
         self.wake.notify_one();
     }
 
+    /// What could not be written waits again.
+    fn again(&self, user: &UserId, order: &OrderId, old: News) {
+        let Some(role) = old.role else { return };
+        self.put(user, role, order, |news| {
+            news.received = Ord::max(news.received, old.received);
+            news.seen = Ord::max(news.seen, old.seen);
+        });
+    }
+
     fn take(&self) -> (Vec<Of>, Vec<UserId>) {
         let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         let gone = std::mem::take(&mut *self.gone.lock().unwrap_or_else(PoisonError::into_inner));
@@ -130,6 +141,13 @@ impl Notifications {
                     for (receipt, chef) in written {
                         self.tell_receipt(&receipt, chef).await;
                     }
+                }
+                // Somebody else had the rows, or the database is away for a moment.
+                Err(Refusal::Unavailable | Refusal::Conflict(_)) => {
+                    for ((user, order), news) in batch {
+                        self.receipts.again(user, order, *news);
+                    }
+                    tokio::time::sleep(RETRY).await;
                 }
                 Err(error) => {
                     self.metrics.receipts_dropped.inc_by(batch.len() as u64);

@@ -124,6 +124,9 @@ pub struct Args {
     /// In place of the text of its kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
+    /// It comes without a sound, because the recipient wants quiet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub silent: bool,
 }
 
 /// Something that somebody is to be told.

@@ -422,11 +422,11 @@ impl Notifications {
             kind,
             title,
             order: about.order_id.clone(),
-            order_number: args.order_number,
+            order_number: args.order_number.clone(),
             seq: about.seq,
             ttl: about.expires_at - self.clock.now(),
             tag: about.order_id.as_ref().filter(|_| kind.is_status()).map(|order| format!("order:{order}")),
-            silent: kind.is_quiet(),
+            silent: kind.is_quiet() || args.silent,
             ack_url: Some(self.ack_url(&about.key)),
         };
         Some((self.address_of(device)?, push))
@@ -547,7 +547,7 @@ impl Notifications {
     async fn try_finish(
         &self,
         channel: Channel,
-        Leased { row, about, .. }: &Leased,
+        Leased { row, about, device, .. }: &Leased,
         attempt: &Attempt,
         took: Duration,
         pause: &Mutex<Pause>,
@@ -589,7 +589,9 @@ impl Notifications {
                 again(code, Some(*after))
             }
             Outcome::Refused { code } => again(code, Some(Duration::from_secs(30))),
-            Outcome::Gone { code } | Outcome::Disabled { code } => ("failed", code.clone()),
+            Outcome::Gone { code } | Outcome::Disabled { code } | Outcome::Doubtful { code } => {
+                ("failed", code.clone())
+            }
             Outcome::Dead { code } => ("dead", code.clone()),
             Outcome::OptedOut { code } => ("opted_out", code.clone()),
             Outcome::Unknown { code } if self.settings.sms_resend_unknown => again(code, None),
@@ -640,6 +642,10 @@ impl Notifications {
         match &attempt.outcome {
             Outcome::Gone { code } => self.drop_device(&row.recipient, &row.target, code, true).await?,
             Outcome::Disabled { code } => self.drop_device(&row.recipient, &row.target, code, false).await?,
+            Outcome::Doubtful { code } => self.doubt_device(&row.recipient, &row.target, code).await?,
+            Outcome::Sent { .. } if device.as_ref().is_some_and(|device| device.reason.is_some()) => {
+                self.trust_device(&row.recipient, &row.target).await?;
+            }
             _ => {}
         }
         self.metrics.notification(channel.as_str(), state);

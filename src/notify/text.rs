@@ -135,7 +135,7 @@ mod tests {
 
     fn args() -> Args {
         let link = Some("https://track.example.com/t/TRK-2qwertzuiopasdfghjkl12".to_owned());
-        Args { order_number: "ORD-20261128-0042".to_owned(), link, title: None }
+        Args { order_number: "ORD-20261128-0042".to_owned(), link, ..Args::default() }
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Notifications {
             args: Args {
                 order_number: order.order_number.clone(),
                 link: self.tracking_link(id.as_str()),
-                title: None,
+                ..Args::default()
             },
             at: now,
             expires_at: now + kind.lives(),

@@ -73,7 +73,7 @@ on_both_databases! {
         assert!(arrived < rfc3339(server.clock.now() - TimeDelta::seconds(100)).as_str(), "not when the button was pressed: {arrived}");
         // Pages.
         let first = admin.get("/orders/o1/eta/history?limit=1").await.body;
-        let next = first["next"].as_i64().expect("more");
+        let next = first["nextCursor"].as_i64().expect("more");
         let second = admin.get(&format!("/orders/o1/eta/history?limit=1&after={next}")).await.body;
         assert_eq!(second["items"][0], items[1]);
         // The report is what the history says.

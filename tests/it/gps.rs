@@ -181,7 +181,7 @@ async fn trip(server: &Server, number: usize, route: &Route, every: usize, rando
     loop {
         let page = positions(after).await;
         kept.extend(page["items"].as_array().expect("a list").clone());
-        let Some(next) = page["next"].as_i64() else { break };
+        let Some(next) = page["nextCursor"].as_i64() else { break };
         after = next;
     }
     assert_eq!(kept.len(), sent.len(), "every fix is kept");
@@ -284,12 +284,12 @@ on_both_databases! {
             admin.get("/orders/o1/positions").await.body["items"].as_array().is_some_and(|items| items.len() == 8)
         }).await;
         let page = admin.get("/orders/o1/positions?limit=3").await.body;
-        let next = page["next"].as_i64().expect("more");
+        let next = page["nextCursor"].as_i64().expect("more");
         assert_eq!(page["items"][2]["verdict"], "teleport");
         assert!(page["items"][2]["impliedSpeed"].as_f64() > Some(4_000.0), "{page}");
         assert_eq!(page["items"][2]["shown"], json!(null));
         let rest = admin.get(&format!("/orders/o1/positions?after={next}")).await.body;
-        assert_eq!((rest["items"].as_array().map(Vec::len), &rest["next"]), (Some(5), &json!(null)));
+        assert_eq!((rest["items"].as_array().map(Vec::len), &rest["nextCursor"]), (Some(5), &json!(null)));
         let some = admin.get(&format!("/orders/o1/positions?from={}&to={}", at(3), at(5))).await.body;
         assert_eq!(some["items"].as_array().map(Vec::len), Some(3));
         for (second, verdict, words) in [

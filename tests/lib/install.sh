@@ -23,6 +23,8 @@ install_debian() {
   local missing=()
   [ -n "$(pg_program initdb)" ] || missing+=(postgresql)
   command -v chromium >/dev/null || missing+=(chromium)
+  # Sends and receives SMS.
+  [ -x /usr/sbin/bearerbox ] && [ -x /usr/lib/kannel/test/fakesmsc ] || missing+=(kannel kannel-extras)
   # Receives Web Push.
   command -v firefox-esr >/dev/null || missing+=(firefox-esr)
   python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)

@@ -204,7 +204,7 @@ fn outcome(answer: &Answer) -> Outcome {
             let error = &answer.json()["error"];
             let details = error["details"].as_array().cloned().unwrap_or_default();
             let fields = details.iter().any(|detail| detail.get("fieldViolations").is_some());
-            if fields { Outcome::Dead { code } } else { Outcome::Disabled { code } }
+            if fields { Outcome::Dead { code } } else { Outcome::Doubtful { code } }
         }
         (404, _) => Outcome::Gone { code },
         (401 | 403, _) => Outcome::Refused { code },
@@ -236,12 +236,13 @@ mod tests {
             Outcome::Refused { .. } => "refused",
             Outcome::Gone { .. } => "gone",
             Outcome::Disabled { .. } => "disabled",
+            Outcome::Doubtful { .. } => "doubtful",
             Outcome::Dead { .. } => "dead",
             Outcome::OptedOut { .. } | Outcome::Unknown { .. } => "other",
         };
         assert_eq!(word(200, "", false), "sent");
         assert_eq!(word(404, "UNREGISTERED", true), "gone");
-        assert_eq!(word(400, "INVALID_ARGUMENT", true), "disabled");
+        assert_eq!(word(400, "INVALID_ARGUMENT", true), "doubtful");
         assert_eq!(word(403, "SENDER_ID_MISMATCH", true), "disabled");
         assert_eq!(word(403, "PERMISSION_DENIED", false), "refused");
         assert_eq!(word(401, "THIRD_PARTY_AUTH_ERROR", true), "retry");

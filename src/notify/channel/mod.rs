@@ -108,6 +108,8 @@ pub enum Outcome {
     Refused { code: String },
     /// There is no such device any more.
     Gone { code: String },
+    /// The provider finds the device wrong, which may be our fault: the second time in a row it is disabled.
+    Doubtful { code: String },
     /// The device gets nothing any more, but is kept.
     Disabled { code: String },
     /// It will never be taken.

@@ -21,7 +21,7 @@ use crate::transport::site::Site;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct PageQuery {
-    /// `next` of the page before
+    /// `nextCursor` of the page before
     #[param(minimum = 0)]
     after: Option<i64>,
     /// ETAs in one answer
@@ -40,7 +40,7 @@ pub struct History {
     /// `milestone`: the driver was seen at the door; `status`: only the status says so
     evidence: Option<String>,
     /// `after` of the next page, if there may be more
-    next: Option<i64>,
+    next_cursor: Option<i64>,
 }
 
 /// An ETA that was shown.
@@ -95,11 +95,11 @@ pub(super) async fn history(
     let app = &site.app;
     let (after, limit) = page(wanted.after, wanted.limit, app.config.limits.page_limit_max)?;
     let (shown, outcome) = app.drivers.shown_etas(&id, &who, after, limit.into()).await?;
-    let next = shown.last().filter(|_| shown.len() >= limit as usize).map(|(id, _)| *id);
+    let next_cursor = shown.last().filter(|_| shown.len() >= limit as usize).map(|(id, _)| *id);
     let arrived_at = outcome.as_ref().map(|(at, _)| *at);
     let items = shown.into_iter().map(|(_, shown)| ShownEta::new(shown, arrived_at)).collect();
     let (arrived_at, evidence) = outcome.map(|(at, evidence)| (rfc3339(at), evidence)).unzip();
-    Ok(Json(History { items, arrived_at, evidence, next }))
+    Ok(Json(History { items, arrived_at, evidence, next_cursor }))
 }
 
 /// Of which time, and how it is grouped.

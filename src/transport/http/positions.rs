@@ -31,7 +31,7 @@ pub struct Wanted {
     #[serde(default, with = "wire_option")]
     #[param(value_type = Option<String>, format = DateTime)]
     to: Option<Time>,
-    /// `next` of the page before
+    /// `nextCursor` of the page before
     #[param(minimum = 0)]
     after: Option<i64>,
     /// Positions in one answer
@@ -95,10 +95,11 @@ pub struct ShownView {
 /// A page of positions, in the order in which they were received.
 #[skip_serializing_none]
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct Positions {
     items: Vec<PositionView>,
     /// `after` of the next page, if there may be more
-    next: Option<i64>,
+    next_cursor: Option<i64>,
 }
 
 /// Why the dot jumped, or did not.
@@ -162,8 +163,8 @@ pub(super) async fn list(
     let (after, limit) = page(wanted.after, wanted.limit, app.config.limits.page_limit_max)?;
     let span = Span { from: wanted.from, to: wanted.to, after };
     let kept = app.drivers.positions(&id, &who, span, limit.into()).await?;
-    let next = kept.last().filter(|_| kept.len() >= limit as usize).map(|last| last.id);
-    Ok(Json(Positions { items: kept.iter().map(PositionView::new).collect(), next }))
+    let next_cursor = kept.last().filter(|_| kept.len() >= limit as usize).map(|last| last.id);
+    Ok(Json(Positions { items: kept.iter().map(PositionView::new).collect(), next_cursor }))
 }
 
 /// Why the dot was where it was at a time

@@ -109,6 +109,18 @@ on_both_databases! {
         reached.line("o1", "customer", "order.on_the_way", "sent").await;
         assert_eq!(reached.providers.asked("/oauth").len(), 2);
 
+        // A device that Firebase finds wrong once may be our fault; twice it gets nothing any more.
+        reached.device("chef", Role::Chef, "wrong").await;
+        for (id, disabled) in [("w1", false), ("w2", true)] {
+            reached.providers.answers(400, None, fcm_error(400, "INVALID_ARGUMENT"));
+            server.order(id).await;
+            reached.line(id, "chef", "order.new", "failed").await;
+            until("the device to be looked at", async || {
+                let device = server.api("chef", Role::Chef).get("/devices").await.body["items"][0].clone();
+                device["reason"] == "INVALID_ARGUMENT" && device["disabledAt"].is_string() == disabled
+            })
+            .await;
+        }
         // No such device.
         reached.providers.answers(404, None, fcm_error(404, "UNREGISTERED"));
         admin.status("o1", "delivered").await;
@@ -209,9 +221,11 @@ on_both_databases! {
         admin.status("o1", "accepted").await;
         let line = reached.line("o1", "customer", "order.accepted", "suppressed").await;
         assert_eq!((&line["reason"], &line["channel"]), (&json!("preferences"), &json!(null)), "{line}");
-        // A delivery is told at once; the question how it was waits.
+        // A delivery is told at once, without a sound; the question how it was waits.
         admin.status("o1", "delivered").await;
         reached.line("o1", "customer", "order.delivered", "sent").await;
+        let told = reached.providers.nth("messages:send", 1).await.json();
+        assert_eq!(told["message"]["android"]["notification"]["channel_id"], "quiet", "{told}");
         let line = reached.line("o1", "customer", "rating.prompt", "due").await;
         let due = line["dueAt"].as_str().expect("a time");
         assert!(due.contains(&format!("T{}:00", hour(60))), "{due}");
@@ -360,4 +374,34 @@ async fn a_killed_server_plans_each_once() {
     }
     assert!(!of_order.is_empty() && of_order.values().all(|ids| ids.len() == 1), "{of_order:?}");
     running.kill();
+}
+
+/// Two nodes on one database: each notification is planned and sent once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_nodes_one_plans_and_one_sends() {
+    let Some(db) = crate::harness::TestDb::postgres().await else { return };
+    let providers = Providers::start().await;
+    let one = Reached::start_with(&db, providers.clone(), &[]).await;
+    let other = Reached::start_with(&db, providers.clone(), &[]).await;
+    one.device("customer", Role::Customer, "fcm-1").await;
+    for index in 0..10 {
+        let id = format!("o{index}");
+        let server = if index % 2 == 0 { &one.server } else { &other.server };
+        server.order(&id).await;
+        server.admin().status(&id, "accepted").await;
+    }
+    for index in 0..10 {
+        one.line(&format!("o{index}"), "customer", "order.accepted", "sent").await;
+    }
+    let mut sent: Vec<String> = providers
+        .asked("messages:send")
+        .iter()
+        .map(|asked| asked.json()["message"]["data"]["orderId"].to_string())
+        .collect();
+    assert_eq!(sent.len(), 10, "{sent:?}");
+    sent.sort_unstable();
+    sent.dedup();
+    assert_eq!(sent.len(), 10, "{sent:?}");
+    other.server.stop().await;
+    one.server.stop().await;
 }
