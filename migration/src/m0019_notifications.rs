@@ -122,7 +122,7 @@ fn tables() -> [TableCreateStatement; 8] {
     ]
 }
 
-fn indexes() -> [IndexCreateStatement; 7] {
+fn indexes() -> [IndexCreateStatement; 8] {
     let index = |name: &'static str, table: &'static str, columns: &[&'static str]| {
         let mut index = Index::create().name(name).table(table).to_owned();
         for column in columns {
@@ -135,7 +135,9 @@ fn indexes() -> [IndexCreateStatement; 7] {
         index("notification_recipient", "notification", &["recipient", "id"]),
         index("notification_order", "notification", &["order_id", "id"]),
         index("delivery_once", "delivery", &["notification_id", "channel", "target"]).unique().take(),
-        index("delivery_due", "delivery", &["channel", "state", "due_at"]),
+        // Few of them are not done.
+        index("delivery_due", "delivery", &["channel", "done_at", "due_at"]),
+        index("delivery_order", "delivery", &["order_id"]),
         index("delivery_recipient", "delivery", &["recipient", "state"]),
         index("delivery_attempts", "delivery_attempt", &["delivery_id"]),
     ]

@@ -98,12 +98,14 @@ impl Notifications {
     async fn look_after(&self) -> Result<(), Refusal> {
         use delivery::Column;
         let now = self.clock.now();
-        let ended = || Column::State.eq("sending").and(Column::LeaseUntil.lte(now));
+        let pushes = Channel::ALL.into_iter().filter(|channel| *channel != Channel::Sms).map(Channel::as_str);
+        let open = || Column::DoneAt.is_null();
+        let ended = || open().and(Column::State.eq("sending")).and(Column::LeaseUntil.lte(now));
         delivery::Entity::update_many()
             .col_expr(Column::State, Expr::value("due"))
             .col_expr(Column::DueAt, Expr::value(now))
             .filter(ended())
-            .filter(Column::Channel.ne("sms"))
+            .filter(Column::Channel.is_in(pushes))
             .exec(self.db.writer())
             .await?;
         let unknown = if self.settings.sms_resend_unknown { "due" } else { "unknown" };
@@ -114,15 +116,17 @@ impl Notifications {
             .filter(Column::Channel.eq("sms"))
             .exec(self.db.writer())
             .await?;
-        let silent = Column::State.eq("unknown").and(Column::DoneAt.is_null());
+        let silent = open().and(Column::Channel.eq("sms")).and(Column::State.eq("unknown"));
         delivery::Entity::update_many()
             .col_expr(Column::DoneAt, Expr::value(now))
             .filter(silent.and(Column::LeaseUntil.lte(now - NO_CALLBACK)))
             .exec(self.db.writer())
             .await?;
         let due = delivery::Entity::find()
-            .filter(Column::State.eq("due"))
+            .filter(Column::Channel.is_in(Channel::ALL.map(Channel::as_str)))
+            .filter(open())
             .filter(Column::DueAt.lte(now))
+            .filter(Column::State.eq("due"))
             .count(self.db.reader())
             .await?;
         self.metrics.notifications_due.set(i64::try_from(due).unwrap_or(i64::MAX));
@@ -248,6 +252,7 @@ impl Notifications {
             .select_only()
             .column(delivery::Column::Id)
             .filter(delivery::Column::Channel.eq(channel.as_str()))
+            .filter(delivery::Column::DoneAt.is_null())
             .filter(delivery::Column::State.is_in(["due", "held"]))
             .filter(delivery::Column::DueAt.lte(now))
             .limit(1)
@@ -265,8 +270,8 @@ impl Notifications {
         };
         let sql = format!(
             "UPDATE delivery SET state = 'sending', lease_until = {p1}, tries = tries + 1 WHERE id IN (
-                 SELECT id FROM delivery WHERE channel = {p2} AND state IN ('due', 'held') AND due_at <= {p3}
-                 ORDER BY due_at, id LIMIT {p4} {lock}
+                 SELECT id FROM delivery WHERE channel = {p2} AND done_at IS NULL AND state IN ('due', 'held')
+                 AND due_at <= {p3} ORDER BY due_at, id LIMIT {p4} {lock}
              ) RETURNING id"
         );
         let limit = i64::try_from(room).unwrap_or(1);

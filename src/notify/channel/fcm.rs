@@ -147,7 +147,7 @@ fn message(address: &Value, push: &Push, now: Time) -> Value {
             "priority": if push.silent { "NORMAL" } else { "HIGH" },
             // Without it, Google keeps a message for four weeks.
             "ttl": format!("{}s", push.ttl.num_seconds().clamp(0, 2_419_200)),
-            "notification": { "channel_id": if push.silent { "quiet" } else { "orders" } },
+            "notification": { "channelId": if push.silent { "quiet" } else { "orders" } },
         },
         "apns": {
             "headers": {
@@ -166,7 +166,7 @@ fn message(address: &Value, push: &Push, now: Time) -> Value {
         message["apns"]["payload"]["aps"]["thread-id"] = json!(order);
     }
     if let Some(tag) = &push.tag {
-        message["android"]["collapse_key"] = json!(tag);
+        message["android"]["collapseKey"] = json!(tag);
         message["android"]["notification"]["tag"] = json!(tag);
         message["apns"]["headers"]["apns-collapse-id"] = json!(tag.chars().take(64).collect::<String>());
     }

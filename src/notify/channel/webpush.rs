@@ -114,7 +114,7 @@ impl Vapid {
             "aud": url.origin().ascii_serialization(), "exp": now.timestamp() + SIGNED, "sub": subject,
         });
         let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &self.signing).ok()?;
-        Some(format!("vapid t={token}, k={}", self.public))
+        Some(format!("vapid t={token},k={}", self.public))
     }
 }
 

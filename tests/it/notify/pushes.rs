@@ -47,7 +47,7 @@ on_both_databases! {
         let message = asked.json()["message"].clone();
         assert_eq!((&message["token"], &message["data"]["kind"], &message["data"]["seq"]), (&json!("fcm-1"), &json!("order.accepted"), &json!("2")), "{message}");
         assert_eq!(message["android"]["ttl"], "7200s");
-        assert_eq!((&message["android"]["notification"]["tag"], &message["android"]["collapse_key"]), (&json!("order:o1"), &json!("order:o1")));
+        assert_eq!((&message["android"]["notification"]["tag"], &message["android"]["collapseKey"]), (&json!("order:o1"), &json!("order:o1")));
         assert!(!message.to_string().contains("Clara") && !message.to_string().contains("Linden"), "{message}");
         let line = reached.line("o1", "customer", "order.accepted", "sent").await;
         assert_eq!((&line["channel"], &line["tries"]), (&json!("fcm"), &json!(1)));
@@ -225,7 +225,7 @@ on_both_databases! {
         admin.status("o1", "delivered").await;
         reached.line("o1", "customer", "order.delivered", "sent").await;
         let told = reached.providers.nth("messages:send", 1).await.json();
-        assert_eq!(told["message"]["android"]["notification"]["channel_id"], "quiet", "{told}");
+        assert_eq!(told["message"]["android"]["notification"]["channelId"], "quiet", "{told}");
         let line = reached.line("o1", "customer", "rating.prompt", "due").await;
         let due = line["dueAt"].as_str().expect("a time");
         assert!(due.contains(&format!("T{}:00", hour(60))), "{due}");
