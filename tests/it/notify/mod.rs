@@ -31,6 +31,15 @@ impl Reached {
     }
 
     async fn start_with(db: &TestDb, providers: Providers, more: &[&str]) -> Self {
+        Self::start_as(db, providers, more, true).await
+    }
+
+    /// With the clock of this machine: two nodes cannot have a clock that stands still.
+    async fn start_node(db: &TestDb, providers: Providers) -> Self {
+        Self::start_as(db, providers, &[], false).await
+    }
+
+    async fn start_as(db: &TestDb, providers: Providers, more: &[&str], is_manual: bool) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let file = key_file(folder.path(), &providers.url);
         let url = providers.url.clone();
@@ -63,7 +72,11 @@ impl Reached {
             "100",
         ];
         flags.extend(more);
-        let server = Server::start_with_manual_clock(db, &flags).await;
+        let server = if is_manual {
+            Server::start_with_manual_clock(db, &flags).await
+        } else {
+            Server::start(db, &flags).await
+        };
         Self { server, providers, _folder: folder }
     }
 

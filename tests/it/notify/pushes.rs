@@ -381,8 +381,8 @@ async fn a_killed_server_plans_each_once() {
 async fn of_two_nodes_one_plans_and_one_sends() {
     let Some(db) = crate::harness::TestDb::postgres().await else { return };
     let providers = Providers::start().await;
-    let one = Reached::start_with(&db, providers.clone(), &[]).await;
-    let other = Reached::start_with(&db, providers.clone(), &[]).await;
+    let one = Reached::start_node(&db, providers.clone()).await;
+    let other = Reached::start_node(&db, providers.clone()).await;
     one.device("customer", Role::Customer, "fcm-1").await;
     for index in 0..10 {
         let id = format!("o{index}");
