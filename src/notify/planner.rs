@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 use entity::{delivery, device, notification, notification_preference, receipt};
 use futures_util::{StreamExt, stream};
 use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect, QueryTrait,
 };
@@ -18,6 +18,7 @@ use super::Notifications;
 use super::channel::Channel;
 use super::devices::channel_of;
 use super::preferences::Preferences;
+use super::receipts::suppress_received;
 use super::rules::{Args, Kind, Planned, planned};
 use crate::base::clock::Time;
 use crate::base::db::pieces;
@@ -30,7 +31,7 @@ use crate::outbox::consume::{Consumer, consume};
 /// The consumer's name in the database.
 pub(super) const CONSUMER: &str = "notify";
 /// How long events are collected before they are planned.
-const LINGER: Duration = Duration::from_millis(20);
+const LINGER: Duration = Duration::from_millis(50);
 /// Other nodes that are asked for users at a time.
 const ASKED: usize = 16;
 /// Notifications to one customer in an hour. Chefs and drivers live from theirs.
@@ -310,7 +311,9 @@ impl Notifications {
             // Somebody has planned it before.
             let Some(id) = ids.get(key) else { continue };
             self.metrics.notifications_planned.inc();
+            // Who has no device has nothing that could be older.
             if row.kind.is_status()
+                && !row.deliveries.is_empty()
                 && let Some(order) = &row.order
             {
                 supersede(tx, &row.recipient, order, *id, now).await?;
@@ -350,40 +353,13 @@ impl Notifications {
         let held =
             rows.iter().zip(&keys).filter(|(row, _)| row.deliveries.iter().any(|way| way.state == "held"));
         let held: Vec<i64> = held.filter_map(|(_, key)| ids.get(key).copied()).collect();
-        suppress_received(tx, &held, now).await
+        // Somebody may have proved to have received it, while it was planned.
+        for held in held.chunks(256) {
+            let of_them = delivery::Column::NotificationId.is_in(held.iter().copied());
+            suppress_received(tx, of_them, now).await?;
+        }
+        Ok(())
     }
-}
-
-/// Somebody may have proved to have received it, while it was planned.
-async fn suppress_received(tx: &impl ConnectionTrait, held: &[i64], now: Time) -> Result<(), Refusal> {
-    use delivery::Column;
-    use receipt::Column as Of;
-    let own = |column: Column| Expr::col((delivery::Entity, column));
-    for held in held.chunks(256) {
-        let has_it = receipt::Entity::find()
-            .select_only()
-            .column(Of::OrderId)
-            .filter(Expr::col((receipt::Entity, Of::OrderId)).eq(own(Column::OrderId)))
-            .filter(Expr::col((receipt::Entity, Of::UserId)).eq(own(Column::Recipient)))
-            .filter(
-                Expr::col((receipt::Entity, Of::ReceivedSeq)).gte(own(Column::Seq)).or(Expr::col((
-                    receipt::Entity,
-                    Of::SeenSeq,
-                ))
-                .gte(own(Column::Seq))),
-            )
-            .into_query();
-        delivery::Entity::update_many()
-            .col_expr(Column::State, Expr::value("suppressed"))
-            .col_expr(Column::Reason, Expr::value("watching"))
-            .col_expr(Column::DoneAt, Expr::value(now))
-            .filter(Column::NotificationId.is_in(held.iter().copied()))
-            .filter(Column::State.eq("held"))
-            .filter(Expr::exists(has_it))
-            .exec(tx)
-            .await?;
-    }
-    Ok(())
 }
 
 /// What is not sent yet of older statuses of an order is not sent any more.

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use entity::{delivery, receipt as row};
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Expr, OnConflict};
-use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, QueryTrait};
 use serde::Serialize;
 use tokio::sync::Notify as Wake;
 use tokio_util::sync::CancellationToken;
 
 use super::Notifications;
 use crate::base::clock::{Time, rfc3339};
+use crate::base::db::{padded, pieces};
 use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
 use crate::cluster::control::Notice;
@@ -24,8 +25,8 @@ use crate::order::read;
 
 /// Receipts that wait to be written. Further ones are dropped and counted.
 const WAITING: usize = 16_384;
-/// How long the first one waits for more.
-const LINGER: Duration = Duration::from_millis(20);
+/// How long the first one waits for more: an order that changes several times in a moment has one receipt.
+const LINGER: Duration = Duration::from_millis(200);
 /// The pause after a failure.
 const RETRY: Duration = Duration::from_millis(500);
 /// Receipts in one transaction.
@@ -164,42 +165,25 @@ impl Notifications {
 
     /// Returns those that are new, each with the chef of its order.
     async fn write_batch(&self, batch: &[Of]) -> Result<Vec<(Receipt, UserId)>, Refusal> {
-        use row::Column;
         let now = self.clock.now();
         let tx = self.db.begin().await?;
         let ids: Vec<OrderId> = batch.iter().map(|((_, order), _)| order.clone()).collect();
         let chefs = read::chefs(&tx, &ids).await?;
-        let mut written = Vec::new();
+        let known = row::Entity::find()
+            .filter(row::Column::OrderId.is_in(padded(ids.iter().map(OrderId::as_str).collect())))
+            .all(&tx)
+            .await?;
+        let known: HashMap<(String, String), row::Model> =
+            known.into_iter().map(|row| ((row.order_id.clone(), row.user_id.clone()), row)).collect();
+        let (mut models, mut written) = (Vec::new(), Vec::new());
         for ((user, order), news) in batch {
             let (Some(role), Some(chef)) = (news.role, chefs.get(order.as_str())) else { continue };
-            let key = (order.to_string(), user.to_string());
-            let before = row::Entity::find_by_id(key).one(&tx).await?;
-            let (received, seen) =
-                before.as_ref().map_or((0, 0), |before| (before.received_seq, before.seen_seq));
+            let before = known.get(&(order.to_string(), user.to_string()));
+            let (received, seen) = before.map_or((0, 0), |before| (before.received_seq, before.seen_seq));
             if news.received <= received && news.seen <= seen {
                 continue;
             }
             let at = |is_new: bool, old: Option<Time>| if is_new { Some(now) } else { old };
-            let model = row::ActiveModel {
-                order_id: Set(order.to_string()),
-                user_id: Set(user.to_string()),
-                role: Set(role.as_str().to_owned()),
-                received_seq: Set(Ord::max(news.received, received)),
-                received_at: Set(at(
-                    news.received > received,
-                    before.as_ref().and_then(|row| row.received_at),
-                )),
-                seen_seq: Set(Ord::max(news.seen, seen)),
-                seen_at: Set(at(news.seen > seen, before.as_ref().and_then(|row| row.seen_at))),
-            };
-            let columns =
-                [Column::ReceivedSeq, Column::ReceivedAt, Column::SeenSeq, Column::SeenAt, Column::Role];
-            let conflict =
-                OnConflict::columns([Column::OrderId, Column::UserId]).update_columns(columns).to_owned();
-            row::Entity::insert(model).on_conflict(conflict).exec_without_returning(&tx).await?;
-            let reason = if news.seen > seen { "seen" } else { "watching" };
-            self.hold_back(&tx, user, order, Ord::max(news.received, news.seen), reason, now).await?;
-            self.metrics.receipts.inc();
             let receipt = Receipt {
                 order_id: order.to_string(),
                 user_id: user.to_string(),
@@ -208,37 +192,31 @@ impl Notifications {
                 seen_seq: Ord::max(news.seen, seen),
                 at: rfc3339(now),
             };
+            models.push(row::ActiveModel {
+                order_id: Set(receipt.order_id.clone()),
+                user_id: Set(receipt.user_id.clone()),
+                role: Set(receipt.role.clone()),
+                received_seq: Set(receipt.received_seq),
+                received_at: Set(at(news.received > received, before.and_then(|row| row.received_at))),
+                seen_seq: Set(receipt.seen_seq),
+                seen_at: Set(at(news.seen > seen, before.and_then(|row| row.seen_at))),
+            });
+            self.metrics.receipts.inc();
             written.push((receipt, UserId::stored(chef)));
+        }
+        for piece in pieces(models) {
+            row::Entity::insert_many(piece).on_conflict(newest()).exec_without_returning(&tx).await?;
+        }
+        let users: Vec<&str> = written.iter().map(|(receipt, _)| receipt.user_id.as_str()).collect();
+        if !users.is_empty() {
+            let of_them = delivery::Column::Recipient.is_in(padded(users));
+            let held = suppress_received(&tx, of_them, now).await?;
+            for _ in 0..held {
+                self.metrics.notification("any", "suppressed");
+            }
         }
         tx.commit().await?;
         Ok(written)
-    }
-
-    /// What somebody has by now is not pushed any more.
-    async fn hold_back(
-        &self,
-        tx: &DatabaseTransaction,
-        user: &UserId,
-        order: &OrderId,
-        seq: i64,
-        reason: &'static str,
-        now: Time,
-    ) -> Result<(), Refusal> {
-        use delivery::Column;
-        let held = delivery::Entity::update_many()
-            .col_expr(Column::State, Expr::value("suppressed"))
-            .col_expr(Column::Reason, Expr::value(reason))
-            .col_expr(Column::DoneAt, Expr::value(now))
-            .filter(Column::Recipient.eq(user.as_str()))
-            .filter(Column::OrderId.eq(order.as_str()))
-            .filter(Column::Seq.lte(seq))
-            .filter(Column::State.is_in(["held", "due"]))
-            .exec(tx)
-            .await?;
-        for _ in 0..held.rows_affected {
-            self.metrics.notification("any", "suppressed");
-        }
-        Ok(())
     }
 
     /// What is held back for these users goes out now.
@@ -296,4 +274,56 @@ impl Notifications {
         };
         Ok(rows.into_iter().map(receipt).collect())
     }
+}
+
+/// Another node may have written a newer one meanwhile.
+fn newest() -> OnConflict {
+    use row::Column;
+    let mut conflict = OnConflict::columns([Column::OrderId, Column::UserId]);
+    for (seq, at) in [("received_seq", "received_at"), ("seen_seq", "seen_at")] {
+        let is_newer = format!("CASE WHEN excluded.{seq} > receipt.{seq} THEN excluded.");
+        let or_else = "ELSE receipt.";
+        let (seq_column, at_column) = if seq == "received_seq" {
+            (Column::ReceivedSeq, Column::ReceivedAt)
+        } else {
+            (Column::SeenSeq, Column::SeenAt)
+        };
+        conflict.value(seq_column, Expr::cust(format!("{is_newer}{seq} {or_else}{seq} END")));
+        conflict.value(at_column, Expr::cust(format!("{is_newer}{at} {or_else}{at} END")));
+    }
+    conflict
+}
+
+/// What somebody has by now is not pushed any more. Returns how many deliveries that stops.
+pub(super) async fn suppress_received(
+    tx: &impl ConnectionTrait,
+    which: Expr,
+    now: Time,
+) -> Result<u64, Refusal> {
+    use delivery::Column;
+    use row::Column as Of;
+    let own = |column: Column| Expr::col((delivery::Entity, column));
+    let has_it = row::Entity::find()
+        .select_only()
+        .column(Of::OrderId)
+        .filter(Expr::col((row::Entity, Of::OrderId)).eq(own(Column::OrderId)))
+        .filter(Expr::col((row::Entity, Of::UserId)).eq(own(Column::Recipient)))
+        .filter(
+            Expr::col((row::Entity, Of::ReceivedSeq)).gte(own(Column::Seq)).or(Expr::col((
+                row::Entity,
+                Of::SeenSeq,
+            ))
+            .gte(own(Column::Seq))),
+        )
+        .into_query();
+    let stopped = delivery::Entity::update_many()
+        .col_expr(Column::State, Expr::value("suppressed"))
+        .col_expr(Column::Reason, Expr::value("watching"))
+        .col_expr(Column::DoneAt, Expr::value(now))
+        .filter(which)
+        .filter(Column::State.is_in(["held", "due"]))
+        .filter(Expr::exists(has_it))
+        .exec(tx)
+        .await?;
+    Ok(stopped.rows_affected)
 }
