@@ -33,6 +33,7 @@ use sea_orm::sea_query::OnConflict;
 use tokio::sync::Notify as Wake;
 
 use self::channel::{Channel, Expo, Fcm, Sms, Vapid, WebPush};
+use self::offline::Queues;
 use self::outbound::Guarded;
 use self::receipts::Receipts;
 use self::seal::Seal;
@@ -68,6 +69,7 @@ pub struct Parts {
     channels: Channels,
     guard: Guarded,
     receipts: Receipts,
+    queues: Queues,
     watchers: OnceLock<Watchers>,
     /// How far the log is planned. Opened before anything can be written, so that nothing is skipped.
     cursor: Option<Cursor>,
@@ -182,6 +184,7 @@ impl Notifications {
             None
         };
         let receipts = Receipts::new(metrics.clone());
+        let queues = Queues::open(&db, &clock).await?;
         Ok(Self(Arc::new(Parts {
             db,
             clock,
@@ -194,6 +197,7 @@ impl Notifications {
             channels,
             guard,
             receipts,
+            queues,
             watchers: OnceLock::new(),
             cursor,
             wake: Wake::new(),

@@ -1,5 +1,8 @@
 //! Announcements that wait for a user who is not there.
 
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
 use chrono::TimeDelta;
 use entity::notification::{self as row, Column};
 use sea_orm::ActiveValue::{NotSet, Set};
@@ -9,6 +12,8 @@ use serde_json::value::RawValue;
 
 use super::Notifications;
 use super::rules::Kind;
+use crate::base::clock::Clock;
+use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::spawn::uninterrupted;
 use crate::cluster::control::Notice;
@@ -16,6 +21,8 @@ use crate::model::UserId;
 
 /// Announcements that wait for one user.
 const MOST: u64 = 100;
+/// Users that are remembered.
+const USERS: u64 = 100_000;
 /// Those that are read at a time.
 const PAGE: u64 = 100;
 
@@ -33,7 +40,62 @@ pub struct Waiting {
     pub queued: Queued,
 }
 
+/// Users for whom something may wait. It spares everybody else a look into the database when they connect.
+pub(super) struct Queues(Mutex<Option<HashSet<UserId>>>);
+
+impl Queues {
+    /// Reads who has something that waits.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub(super) async fn open(db: &Db, clock: &Clock) -> Result<Self, Refusal> {
+        let users: Vec<String> = row::Entity::find()
+            .select_only()
+            .column(Column::Recipient)
+            .distinct()
+            .filter(Column::Kind.eq(Kind::Announcement.as_str()))
+            .filter(Column::DeliveredAt.is_null())
+            .filter(Column::ExpiresAt.gt(clock.now()))
+            .limit(USERS)
+            .into_tuple()
+            .all(db.reader())
+            .await?;
+        let are_all = (users.len() as u64) < USERS;
+        let users = users.iter().map(|user| UserId::stored(user)).collect();
+        Ok(Self(Mutex::new(Some(users).filter(|_| are_all))))
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Option<HashSet<UserId>>)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
 impl Notifications {
+    /// Whether something may wait for a user.
+    #[must_use]
+    pub fn may_wait(&self, user: &UserId) -> bool {
+        let users = self.queues.0.lock().unwrap_or_else(PoisonError::into_inner);
+        users.as_ref().is_none_or(|users| users.contains(user))
+    }
+
+    /// Something waits for a user.
+    pub fn waits(&self, user: &UserId) {
+        self.queues.change(|users| {
+            // With too many of them it is looked up for everybody.
+            if users.as_ref().is_some_and(|users| users.len() as u64 >= USERS) {
+                *users = None;
+            }
+            if let Some(users) = users {
+                users.insert(user.clone());
+            }
+        });
+    }
+
+    /// Nobody told this node of some of them.
+    pub fn missed_queues(&self) {
+        self.queues.change(|users| *users = None);
+    }
+
     /// Keeps an announcement until the user acknowledges it. Returns its id.
     ///
     /// # Errors
@@ -71,8 +133,9 @@ impl Notifications {
                 return Err(Refusal::QueueFull);
             }
             row::Entity::insert(model).exec_without_returning(&tx).await?;
-            notify.control.append(&tx, &[Notice::Queue { user }]).await?;
+            notify.control.append(&tx, &[Notice::Queue { user: user.clone() }]).await?;
             tx.commit().await?;
+            notify.waits(&user);
             notify.control.appended();
             Ok(key)
         })

@@ -85,6 +85,7 @@ impl Poller {
         let page = app.cluster.control().read(self.position).await?;
         if page.missed {
             tracing::warn!("this node missed what others told; it reads the tables");
+            app.notify.missed_queues();
         }
         self.read_tables(&page).await?;
         for entry in &page.entries {

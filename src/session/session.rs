@@ -270,6 +270,9 @@ impl Session {
 
     /// Tells what waits for the user, beside everything else.
     fn begin_queue(self: &Arc<Self>) {
+        if !self.app().notify.may_wait(&self.principal.id) {
+            return;
+        }
         let session = Arc::clone(self);
         tokio::spawn(async move {
             if let Err(error) = session.tell_queue().await {

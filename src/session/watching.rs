@@ -156,6 +156,7 @@ impl super::Sessions {
 
     /// An announcement waits for a user.
     pub fn queued(&self, user: &UserId) {
+        self.app().notify.waits(user);
         for session in self.hub().listeners(&Topic::of_user(user)) {
             tokio::spawn(async move {
                 if let Err(error) = session.tell_queue().await {
