@@ -3,6 +3,8 @@
 //! - `rules`: who is told what of an event. Pure.
 //! - `planner`: reads the log, and writes down what is to be told, exactly once.
 //! - `sender`: hands it to the channels, at least once with the same id; an SMS never twice.
+//! - `outcome`: what becomes of an attempt.
+//! - `upkeep`: leases of killed processes, late answers, what is old.
 //! - `channel`: FCM, Expo, Web Push and SMS.
 //! - `receipts`: who has received and seen what: those need no push.
 //! - `devices`, `preferences`, `inbox`, `report`: what users and staff see and change.
@@ -12,6 +14,7 @@ pub mod devices;
 pub mod inbox;
 pub mod offline;
 pub mod outbound;
+mod outcome;
 pub mod planner;
 pub mod preferences;
 pub mod receipts;
@@ -21,6 +24,7 @@ mod seal;
 mod sender;
 pub mod text;
 pub mod texting;
+mod upkeep;
 mod zone;
 
 use std::sync::{Arc, OnceLock};

@@ -6,12 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use entity::{delivery, delivery_attempt, device, notification, opt_out, receipt};
-use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::sea_query::{Expr, ExprTrait};
+use entity::{delivery, device, notification, opt_out, receipt};
+use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseBackend, DatabaseTransaction, EntityTrait, PaginatorTrait,
-    QueryFilter, QueryOrder, QuerySelect, Statement,
+    ColumnTrait, ConnectionTrait, DatabaseBackend, DatabaseTransaction, EntityTrait, QueryFilter,
+    QuerySelect, Statement,
 };
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -24,48 +23,28 @@ use super::rules::{Args, Kind};
 use crate::base::clock::{Time, instant};
 use crate::base::db::stored_time;
 use crate::base::error::Refusal;
-use crate::outbox::backoff;
 
 /// Rows that are leased at a time.
 const CLAIM: usize = 64;
 /// How long a lease lasts: longer than any call.
 const LEASE: TimeDelta = TimeDelta::seconds(60);
 /// How often it is looked for what is due without a wake-up, and for leases of killed processes.
-const LOOK: Duration = Duration::from_millis(250);
+pub(super) const LOOK: Duration = Duration::from_millis(250);
 const REAP: Duration = Duration::from_secs(5);
 /// How often old rows are deleted.
 const FORGET: Duration = Duration::from_secs(60);
-/// How often Expo is asked for receipts, and from what age on.
-const RECEIPTS: TimeDelta = TimeDelta::minutes(15);
-const RECEIPTS_GONE: TimeDelta = TimeDelta::hours(24);
-/// The waits before a push is tried again, and how often.
-const FIRST_WAIT: TimeDelta = TimeDelta::seconds(10);
-const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
-const TRIES: i32 = 12;
-const SMS_TRIES: i32 = 3;
-/// Refusals of our key in a row before nothing goes there for a while.
-const REFUSALS: u32 = 5;
-const REFUSED_PAUSE: TimeDelta = TimeDelta::minutes(5);
-/// What a provider does not answer about is not known after so long.
-const NO_CALLBACK: TimeDelta = TimeDelta::minutes(3);
-
-/// How long notifications and attempts are kept, and how many are deleted at a time.
-const KEPT: TimeDelta = TimeDelta::days(30);
-const ATTEMPTS_KEPT: TimeDelta = TimeDelta::days(7);
-const OLD: u64 = 500;
-
 /// A channel that waits.
 #[derive(Default)]
-struct Pause {
+pub(super) struct Pause {
     until: Option<Time>,
-    refusals: u32,
+    pub refusals: u32,
 }
 
 /// What is leased, with all that is known of it.
-struct Leased {
-    row: delivery::Model,
-    about: notification::Model,
-    device: Option<device::Model>,
+pub(super) struct Leased {
+    pub row: delivery::Model,
+    pub about: notification::Model,
+    pub device: Option<device::Model>,
     /// The highest seq that the recipient has.
     has: i64,
     is_superseded: bool,
@@ -92,68 +71,6 @@ impl Notifications {
         }
         // What is under way ends by itself, and its outcome is written down.
         while tasks.join_next().await.is_some() {}
-    }
-
-    /// Gives back what a killed process had under way, and asks for receipts.
-    async fn look_after(&self) -> Result<(), Refusal> {
-        use delivery::Column;
-        let now = self.clock.now();
-        let pushes = Channel::ALL.into_iter().filter(|channel| *channel != Channel::Sms).map(Channel::as_str);
-        let open = || Column::DoneAt.is_null();
-        let ended = || open().and(Column::State.eq("sending")).and(Column::LeaseUntil.lte(now));
-        delivery::Entity::update_many()
-            .col_expr(Column::State, Expr::value("due"))
-            .col_expr(Column::DueAt, Expr::value(now))
-            .filter(ended())
-            .filter(Column::Channel.is_in(pushes))
-            .exec(self.db.writer())
-            .await?;
-        let unknown = if self.settings.sms_resend_unknown { "due" } else { "unknown" };
-        delivery::Entity::update_many()
-            .col_expr(Column::State, Expr::value(unknown))
-            .col_expr(Column::Reason, Expr::value("interrupted"))
-            .filter(ended())
-            .filter(Column::Channel.eq("sms"))
-            .exec(self.db.writer())
-            .await?;
-        let silent = open().and(Column::Channel.eq("sms")).and(Column::State.eq("unknown"));
-        delivery::Entity::update_many()
-            .col_expr(Column::DoneAt, Expr::value(now))
-            .filter(silent.and(Column::LeaseUntil.lte(now - NO_CALLBACK)))
-            .exec(self.db.writer())
-            .await?;
-        let due = delivery::Entity::find()
-            .filter(Column::Channel.is_in(Channel::ALL.map(Channel::as_str)))
-            .filter(open())
-            .filter(Column::DueAt.lte(now))
-            .filter(Column::State.eq("due"))
-            .count(self.db.reader())
-            .await?;
-        self.metrics.notifications_due.set(i64::try_from(due).unwrap_or(i64::MAX));
-        if let Some(expo) = &self.channels.expo {
-            self.ask_receipts(expo).await?;
-        }
-        Ok(())
-    }
-
-    /// Deletes what was told long ago, and devices that nobody has heard of for long. Ids rise with time.
-    async fn forget_old(&self) -> Result<(), Refusal> {
-        use delivery_attempt::Column as Tried;
-        use notification::Column as Told;
-        let (now, reader, db) = (self.clock.now(), self.db.reader(), self.db.writer());
-        let old = |rows: Vec<(i64, Time)>, kept: TimeDelta| -> Vec<i64> {
-            rows.into_iter().take_while(|(_, at)| *at < now - kept).map(|(id, _)| id).collect()
-        };
-        let tried = delivery_attempt::Entity::find().select_only().columns([Tried::Id, Tried::At]);
-        let tried =
-            old(tried.order_by_asc(Tried::Id).limit(OLD).into_tuple().all(reader).await?, ATTEMPTS_KEPT);
-        delivery_attempt::Entity::delete_many().filter(Tried::Id.is_in(tried)).exec(db).await?;
-        let told = notification::Entity::find().select_only().columns([Told::Id, Told::At]);
-        let told = old(told.order_by_asc(Told::Id).limit(OLD).into_tuple().all(reader).await?, KEPT);
-        let of_told = delivery::Column::NotificationId.is_in(told.iter().copied());
-        delivery::Entity::delete_many().filter(of_told).exec(db).await?;
-        notification::Entity::delete_many().filter(Told::Id.is_in(told)).exec(db).await?;
-        self.forget_idle_devices().await
     }
 
     async fn serve(self, channel: Channel, stop: CancellationToken) {
@@ -232,7 +149,7 @@ impl Notifications {
         pause.until.is_some()
     }
 
-    fn pause(&self, pause: &Mutex<Pause>, wait: TimeDelta) {
+    pub(super) fn pause(&self, pause: &Mutex<Pause>, wait: TimeDelta) {
         let mut pause = pause.lock().unwrap_or_else(PoisonError::into_inner);
         let until = self.clock.now() + wait;
         if pause.until.replace(until).is_none() {
@@ -478,183 +395,6 @@ impl Notifications {
         for (leased, attempt) in good.iter().zip(attempts) {
             self.finish(Channel::Expo, leased, attempt, began.elapsed(), pause).await;
         }
-    }
-
-    /// Asks what has become of tickets.
-    async fn ask_receipts(&self, expo: &Expo) -> Result<(), Refusal> {
-        use delivery::Column;
-        let now = self.clock.now();
-        let waiting = delivery::Entity::find()
-            .filter(Column::Channel.eq("expo"))
-            .filter(Column::State.eq("sent"))
-            .filter(Column::ProviderRef.is_not_null())
-            .filter(Column::DoneAt.is_null())
-            .filter(Column::SentAt.lte(now - RECEIPTS))
-            .filter(Column::SentAt.gt(now - RECEIPTS_GONE))
-            .limit(Expo::RECEIPTS as u64)
-            .all(self.db.reader())
-            .await?;
-        if waiting.is_empty() {
-            return Ok(());
-        }
-        let tickets: Vec<String> = waiting.iter().filter_map(|row| row.provider_ref.clone()).collect();
-        let receipts = expo.receipts(&tickets).await;
-        for row in waiting {
-            let Some(outcome) = row.provider_ref.as_ref().and_then(|ticket| receipts.get(ticket)) else {
-                continue;
-            };
-            let (state, code) = match outcome {
-                Outcome::Sent { .. } => ("sent", None),
-                Outcome::Gone { code } => {
-                    self.drop_device(&row.recipient, &row.target, code, true).await?;
-                    ("failed", Some(code.clone()))
-                }
-                Outcome::Retry { code, .. } | Outcome::Refused { code } | Outcome::Dead { code } => {
-                    ("failed", Some(code.clone()))
-                }
-                _ => continue,
-            };
-            delivery::Entity::update_many()
-                .set(delivery::ActiveModel {
-                    state: Set(state.to_owned()),
-                    reason: Set(code),
-                    done_at: Set(Some(now)),
-                    ..Default::default()
-                })
-                .filter(Column::Id.eq(row.id))
-                .exec(self.db.writer())
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// Writes down what became of an attempt.
-    async fn finish(
-        &self,
-        channel: Channel,
-        leased: &Leased,
-        attempt: Attempt,
-        took: Duration,
-        pause: &Mutex<Pause>,
-    ) {
-        let mut tries = 0;
-        while let Err(error) = self.try_finish(channel, leased, &attempt, took, pause).await {
-            tries += 1;
-            // Its lease ends, and then it is sent again, or is unknown.
-            if tries >= 20 {
-                tracing::warn!(%error, "what became of a notification could not be written down");
-                return;
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    async fn try_finish(
-        &self,
-        channel: Channel,
-        Leased { row, about, device, .. }: &Leased,
-        attempt: &Attempt,
-        took: Duration,
-        pause: &Mutex<Pause>,
-    ) -> Result<(), Refusal> {
-        let now = self.clock.now();
-        let is_sms = channel == Channel::Sms;
-        let mut new = delivery::ActiveModel { lease_until: Set(None), ..Default::default() };
-        let mut again = |code: &str, after: Option<Duration>| {
-            let most = if is_sms { SMS_TRIES } else { TRIES };
-            let wait = if let Some(Ok(wait)) = after.map(TimeDelta::from_std) {
-                wait
-            } else {
-                // Anywhere up to the back-off, so that not all come back at once.
-                let longest = backoff(FIRST_WAIT, LONGEST_WAIT, row.tries);
-                #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "an hour")]
-                let millis = (longest.num_milliseconds() as f64 * self.clock.fraction()) as i64;
-                TimeDelta::milliseconds(Ord::max(millis, 500))
-            };
-            let state = if row.tries >= most {
-                "dead"
-            } else if now + wait >= about.expires_at {
-                "expired"
-            } else {
-                new.due_at = Set(now + wait);
-                "due"
-            };
-            (state, code.to_owned())
-        };
-        let is_refused = matches!(attempt.outcome, Outcome::Refused { .. });
-        let (state, code) = match &attempt.outcome {
-            Outcome::Sent { reference } => {
-                new.provider_ref = Set(reference.as_ref().map(|text| text.chars().take(128).collect()));
-                new.sent_at = Set(Some(now));
-                ("sent", String::new())
-            }
-            Outcome::Retry { code, after } => again(code, *after),
-            Outcome::Pause { code, after } => {
-                self.pause(pause, TimeDelta::from_std(*after).unwrap_or_default());
-                again(code, Some(*after))
-            }
-            Outcome::Refused { code } => again(code, Some(Duration::from_secs(30))),
-            Outcome::Gone { code } | Outcome::Disabled { code } | Outcome::Doubtful { code } => {
-                ("failed", code.clone())
-            }
-            Outcome::Dead { code } => ("dead", code.clone()),
-            Outcome::OptedOut { code } => ("opted_out", code.clone()),
-            Outcome::Unknown { code } if self.settings.sms_resend_unknown => again(code, None),
-            Outcome::Unknown { code } => ("unknown", code.clone()),
-        };
-        {
-            let mut pause = pause.lock().unwrap_or_else(PoisonError::into_inner);
-            pause.refusals = if is_refused { pause.refusals + 1 } else { 0 };
-        }
-        if is_refused && pause.lock().unwrap_or_else(PoisonError::into_inner).refusals == REFUSALS {
-            tracing::error!(
-                channel = channel.as_str(),
-                code,
-                "the provider does not take our key; nothing goes there for five minutes"
-            );
-            self.pause(pause, REFUSED_PAUSE);
-        }
-        // Expo says later what became of it.
-        let is_open = matches!(state, "due" | "unknown") || (state == "sent" && channel == Channel::Expo);
-        new.state = Set(state.to_owned());
-        new.reason = Set(Some(code.chars().take(64).collect::<String>()).filter(|code| !code.is_empty()));
-        new.segments = Set(attempt.segments.and_then(|count| i32::try_from(count).ok()));
-        new.done_at = Set((!is_open).then_some(now));
-        if state == "unknown" {
-            // Until then the provider may still say what became of it.
-            new.lease_until = Set(Some(now));
-        }
-        let tx = self.db.begin().await?;
-        delivery::Entity::update_many().set(new).filter(delivery::Column::Id.eq(row.id)).exec(&tx).await?;
-        let line = delivery_attempt::ActiveModel {
-            id: NotSet,
-            delivery_id: Set(row.id),
-            n: Set(row.tries),
-            at: Set(now),
-            millis: Set(i32::try_from(took.as_millis()).unwrap_or(i32::MAX)),
-            status: Set(attempt.status.map(i32::from)),
-            excerpt: Set(attempt.excerpt.as_ref().map(|text| text.chars().take(512).collect())),
-        };
-        delivery_attempt::Entity::insert(line).exec_without_returning(&tx).await?;
-        if is_sms && let Some(segments) = attempt.segments.filter(|_| state == "sent" || state == "unknown") {
-            self.spend(&tx, segments).await?;
-            self.metrics.sms_segments.inc_by(segments.into());
-        }
-        if matches!(attempt.outcome, Outcome::OptedOut { .. }) {
-            self.opt_out(&tx, &row.target, "provider").await?;
-        }
-        tx.commit().await?;
-        match &attempt.outcome {
-            Outcome::Gone { code } => self.drop_device(&row.recipient, &row.target, code, true).await?,
-            Outcome::Disabled { code } => self.drop_device(&row.recipient, &row.target, code, false).await?,
-            Outcome::Doubtful { code } => self.doubt_device(&row.recipient, &row.target, code).await?,
-            Outcome::Sent { .. } if device.as_ref().is_some_and(|device| device.reason.is_some()) => {
-                self.trust_device(&row.recipient, &row.target).await?;
-            }
-            _ => {}
-        }
-        self.metrics.notification(channel.as_str(), state);
-        Ok(())
     }
 }
 

@@ -189,11 +189,18 @@ impl Notifications {
     ///
     /// # Errors
     /// [`Refusal::NotFound`] for a text that nobody sent, or a wrong signature; those of the database.
-    pub async fn sms_callback(&self, id: i64, signature: &str, what: Callback) -> Result<(), Refusal> {
+    pub async fn sms_callback(
+        &self,
+        id: i64,
+        signature: &str,
+        what: Option<Callback>,
+    ) -> Result<(), Refusal> {
         use delivery::Column;
         if !self.seal.is_signed(&format!("sms:{id}"), signature) {
             return Err(Refusal::NotFound("text"));
         }
+        // A word that is not known here says nothing.
+        let Some(what) = what else { return Ok(()) };
         let (state, from): (&str, &[&str]) = match what {
             Callback::Sent => ("sent", &["unknown", "sending"]),
             Callback::Delivered => ("delivered", &["sent", "unknown", "sending"]),

@@ -23,10 +23,10 @@ use crate::transport::site::Site;
 pub struct PageQuery {
     /// `nextCursor` of the page before
     #[param(minimum = 0)]
-    after: Option<i64>,
-    /// ETAs in one answer
+    pub(super) after: Option<i64>,
+    /// Items in one answer
     #[param(minimum = 1, maximum = 200, default = 50)]
-    limit: Option<u32>,
+    pub(super) limit: Option<u32>,
 }
 
 /// The ETAs of an order that were shown, in their order.

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use serde_with::skip_serializing_none;
 use utoipa::{IntoParams, ToSchema};
 
+use super::accuracy::PageQuery;
 use super::extract::{Body, Caller, OrderPath, Query};
 use super::orders::page;
 use crate::base::clock::rfc3339;
@@ -22,18 +23,6 @@ use crate::notify::receipts::Receipt;
 use crate::notify::report::{Line, Wanted};
 use crate::transport::problem::Problem;
 use crate::transport::site::Site;
-
-/// Which page.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct PageQuery {
-    /// `nextCursor` of the page before
-    #[param(minimum = 0)]
-    after: Option<i64>,
-    /// Items in one answer
-    #[param(minimum = 1, maximum = 200, default = 50)]
-    limit: Option<u32>,
-}
 
 /// A list.
 #[skip_serializing_none]
@@ -386,9 +375,7 @@ pub(super) async fn sms_status(
     let all = parameters(uri.query(), &headers, &body);
     let signature = all.get("sig").map(String::as_str).unwrap_or_default();
     let id = delivery.parse().map_err(|_| Refusal::NotFound("text"))?;
-    if let Some(what) = callback(&provider, &all) {
-        site.app.notify.sms_callback(id, signature, what).await?;
-    }
+    site.app.notify.sms_callback(id, signature, callback(&provider, &all)).await?;
     Ok(StatusCode::OK)
 }
 

@@ -1,0 +1,155 @@
+//! What became of an attempt, and what follows from it: another try, a pause of the channel, a device that goes.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use entity::{delivery, delivery_attempt};
+use sea_orm::ActiveValue::{NotSet, Set};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+
+use super::Notifications;
+use super::channel::{Attempt, Channel, Outcome};
+use super::sender::{LOOK, Leased, Pause};
+use crate::base::error::Refusal;
+use crate::outbox::backoff;
+
+/// The waits before a push is tried again, and how often.
+const FIRST_WAIT: TimeDelta = TimeDelta::seconds(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
+const TRIES: i32 = 12;
+const SMS_TRIES: i32 = 3;
+/// Refusals of our key in a row before nothing goes there for a while.
+const REFUSALS: u32 = 5;
+const REFUSED_PAUSE: TimeDelta = TimeDelta::minutes(5);
+
+impl Notifications {
+    /// Writes down what became of an attempt.
+    pub(super) async fn finish(
+        &self,
+        channel: Channel,
+        leased: &Leased,
+        attempt: Attempt,
+        took: Duration,
+        pause: &Mutex<Pause>,
+    ) {
+        let mut tries = 0;
+        while let Err(error) = self.try_finish(channel, leased, &attempt, took, pause).await {
+            tries += 1;
+            // Its lease ends, and then it is sent again, or is unknown.
+            if tries >= 20 {
+                tracing::warn!(%error, "what became of a notification could not be written down");
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn try_finish(
+        &self,
+        channel: Channel,
+        Leased { row, about, device, .. }: &Leased,
+        attempt: &Attempt,
+        took: Duration,
+        pause: &Mutex<Pause>,
+    ) -> Result<(), Refusal> {
+        let now = self.clock.now();
+        let is_sms = channel == Channel::Sms;
+        let mut new = delivery::ActiveModel { lease_until: Set(None), ..Default::default() };
+        let mut again = |code: &str, after: Option<Duration>| {
+            let most = if is_sms { SMS_TRIES } else { TRIES };
+            let wait = if let Some(Ok(wait)) = after.map(TimeDelta::from_std) {
+                wait
+            } else {
+                // Anywhere up to the back-off, so that not all come back at once.
+                let longest = backoff(FIRST_WAIT, LONGEST_WAIT, row.tries);
+                #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "an hour")]
+                let millis = (longest.num_milliseconds() as f64 * self.clock.fraction()) as i64;
+                TimeDelta::milliseconds(Ord::max(millis, 500))
+            };
+            let state = if row.tries >= most {
+                "dead"
+            } else if now + wait >= about.expires_at {
+                "expired"
+            } else {
+                new.due_at = Set(now + wait);
+                "due"
+            };
+            (state, code.to_owned())
+        };
+        let is_refused = matches!(attempt.outcome, Outcome::Refused { .. });
+        let (state, code) = match &attempt.outcome {
+            Outcome::Sent { reference } => {
+                new.provider_ref = Set(reference.as_ref().map(|text| text.chars().take(128).collect()));
+                new.sent_at = Set(Some(now));
+                ("sent", String::new())
+            }
+            Outcome::Retry { code, after } => again(code, *after),
+            Outcome::Pause { code, after } => {
+                self.pause(pause, TimeDelta::from_std(*after).unwrap_or_default());
+                again(code, Some(*after))
+            }
+            Outcome::Refused { code } => again(code, Some(Duration::from_secs(30))),
+            Outcome::Gone { code } | Outcome::Disabled { code } | Outcome::Doubtful { code } => {
+                ("failed", code.clone())
+            }
+            Outcome::Dead { code } => ("dead", code.clone()),
+            Outcome::OptedOut { code } => ("opted_out", code.clone()),
+            Outcome::Unknown { code } if self.settings.sms_resend_unknown => again(code, None),
+            Outcome::Unknown { code } => ("unknown", code.clone()),
+        };
+        {
+            let mut pause = pause.lock().unwrap_or_else(PoisonError::into_inner);
+            pause.refusals = if is_refused { pause.refusals + 1 } else { 0 };
+        }
+        if is_refused && pause.lock().unwrap_or_else(PoisonError::into_inner).refusals == REFUSALS {
+            tracing::error!(
+                channel = channel.as_str(),
+                code,
+                "the provider does not take our key; nothing goes there for five minutes"
+            );
+            self.pause(pause, REFUSED_PAUSE);
+        }
+        // Expo says later what became of it.
+        let is_open = matches!(state, "due" | "unknown") || (state == "sent" && channel == Channel::Expo);
+        new.state = Set(state.to_owned());
+        new.reason = Set(Some(code.chars().take(64).collect::<String>()).filter(|code| !code.is_empty()));
+        new.segments = Set(attempt.segments.and_then(|count| i32::try_from(count).ok()));
+        new.done_at = Set((!is_open).then_some(now));
+        if state == "unknown" {
+            // Until then the provider may still say what became of it.
+            new.lease_until = Set(Some(now));
+        }
+        let tx = self.db.begin().await?;
+        delivery::Entity::update_many().set(new).filter(delivery::Column::Id.eq(row.id)).exec(&tx).await?;
+        let line = delivery_attempt::ActiveModel {
+            id: NotSet,
+            delivery_id: Set(row.id),
+            n: Set(row.tries),
+            at: Set(now),
+            millis: Set(i32::try_from(took.as_millis()).unwrap_or(i32::MAX)),
+            status: Set(attempt.status.map(i32::from)),
+            excerpt: Set(attempt.excerpt.as_ref().map(|text| text.chars().take(512).collect())),
+        };
+        delivery_attempt::Entity::insert(line).exec_without_returning(&tx).await?;
+        if is_sms && let Some(segments) = attempt.segments.filter(|_| state == "sent" || state == "unknown") {
+            self.spend(&tx, segments).await?;
+            self.metrics.sms_segments.inc_by(segments.into());
+        }
+        if matches!(attempt.outcome, Outcome::OptedOut { .. }) {
+            self.opt_out(&tx, &row.target, "provider").await?;
+        }
+        tx.commit().await?;
+        match &attempt.outcome {
+            Outcome::Gone { code } => self.drop_device(&row.recipient, &row.target, code, true).await?,
+            Outcome::Disabled { code } => self.drop_device(&row.recipient, &row.target, code, false).await?,
+            Outcome::Doubtful { code } => self.doubt_device(&row.recipient, &row.target, code).await?,
+            Outcome::Sent { .. } if device.as_ref().is_some_and(|device| device.reason.is_some()) => {
+                self.trust_device(&row.recipient, &row.target).await?;
+            }
+            _ => {}
+        }
+        self.metrics.notification(channel.as_str(), state);
+        Ok(())
+    }
+}
