@@ -121,7 +121,14 @@ impl Notifications {
             new.lease_until = Set(Some(now));
         }
         let tx = self.db.begin().await?;
-        delivery::Entity::update_many().set(new).filter(delivery::Column::Id.eq(row.id)).exec(&tx).await?;
+        let of_row = || delivery::Entity::update_many().filter(delivery::Column::Id.eq(row.id));
+        let segments = new.segments.clone();
+        let written = of_row().set(new).filter(delivery::Column::State.eq("sending")).exec(&tx).await?;
+        if written.rows_affected == 0 {
+            // The provider's report of a text was here before its answer, and says more.
+            let rest = delivery::ActiveModel { segments, lease_until: Set(None), ..Default::default() };
+            of_row().set(rest).exec(&tx).await?;
+        }
         let line = delivery_attempt::ActiveModel {
             id: NotSet,
             delivery_id: Set(row.id),

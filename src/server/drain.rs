@@ -43,8 +43,12 @@ impl Drain {
         tracing::info!("draining");
         let app = sessions.app();
         let drain_time = Duration::from_millis(app.config.limits.drain_ms);
-        app.health.leave();
-        tokio::time::sleep(Duration::from_millis(app.config.cluster.drain_delay_ms)).await;
+        let delay = app.config.cluster.drain_delay_ms;
+        // Without a delay nothing is accepted after `/ready` has said no.
+        if delay > 0 {
+            app.health.leave();
+            tokio::time::sleep(Duration::from_millis(delay)).await;
+        }
         app.health.drain();
         app.events.release_waiting();
         let answered = async {

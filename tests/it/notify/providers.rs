@@ -47,6 +47,8 @@ pub struct Providers {
     moods: Arc<Mutex<VecDeque<Mood>>>,
     /// Tickets of Expo that turn out badly.
     pub receipts: Arc<Mutex<HashMap<String, Value>>>,
+    /// The address of our server: a text is reported there before the call that sends it is answered.
+    pub hasty: Arc<Mutex<Option<String>>>,
 }
 
 impl Providers {
@@ -110,6 +112,13 @@ async fn answer(State(fake): State<Providers>, uri: Uri, headers: HeaderMap, bod
         return axum::Json(json!({"data": (0..count).map(ticket).collect::<Vec<_>>()})).into_response();
     }
     if path.ends_with("/Messages.json") {
+        let hasty = fake.hasty.lock().unwrap().clone();
+        if let Some(base) = hasty {
+            let callback = asked.form()["StatusCallback"].replace("https://track.example.com", &base);
+            let report = [("MessageStatus", "delivered")];
+            let told = reqwest::Client::new().post(callback).form(&report).send().await.expect("an answer");
+            assert_eq!(told.status(), 200);
+        }
         return (StatusCode::CREATED, axum::Json(json!({"sid": "SM1", "status": "queued"}))).into_response();
     }
     if path == "/v1/messages" {

@@ -72,6 +72,17 @@ on_both_databases! {
         reached.server.stop().await;
     }
 
+    async fn a_report_may_come_before_the_answer(db: TestDb) {
+        let reached = Reached::start(&db, &[]).await;
+        *reached.providers.hasty.lock().unwrap() = Some(format!("http://{}", reached.server.address));
+        order(&reached, "o1").await;
+        reached.server.admin().status("o1", "picked_up").await;
+        // The answer is written down, too, and takes nothing back.
+        until("what the text cost", async || reached.lines("o1").await.iter().any(|line| line["segments"] == 1)).await;
+        reached.line("o1", "customer", "order.on_the_way", "delivered").await;
+        reached.server.stop().await;
+    }
+
     async fn stop_and_start(db: TestDb) {
         let reached = Reached::start(&db, &[]).await;
         let admin = reached.server.admin();
