@@ -26,7 +26,9 @@ pub struct Model {
     pub chef_address: Option<String>,
     pub chef_latitude: Option<f64>,
     pub chef_longitude: Option<f64>,
+    /// Empty for an order that is fetched.
     pub delivery_address: String,
+    /// 0, 0 stands for a place that is not known.
     pub delivery_latitude: f64,
     pub delivery_longitude: f64,
     /// The current driver. Former drivers are in `driver_assignment`.
@@ -38,6 +40,8 @@ pub struct Model {
     pub notes: Option<String>,
     /// The ETA that was set by hand; `None` if it is computed.
     pub estimated_delivery_time: Option<ChronoDateTimeUtc>,
+    /// Its collection, schedule, proofs and the like, as JSON; `None` for most orders.
+    pub details: Option<String>,
     /// When the kitchen says that it is ready.
     pub kitchen_ready_at: Option<ChronoDateTimeUtc>,
     /// Rises by exactly one with each durable event of this order.

@@ -4,7 +4,7 @@ use sea_orm::entity::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// The status of an order. The variants are in the order of an order's life, and rules compare them with `<`.
-/// `Cancelled` is not part of that sequence.
+/// `Failed`, `Returned` and `Cancelled` are not part of that sequence.
 #[derive(
     Clone,
     Copy,
@@ -30,13 +30,17 @@ pub enum OrderStatus {
     AssignedToDriver,
     PickedUp,
     InTransit,
+    /// The driver could not deliver it, and has the goods.
+    Failed,
     Delivered,
+    /// The goods are back.
+    Returned,
     Cancelled,
 }
 
 impl OrderStatus {
     /// All statuses in the order of an order's life, `Cancelled` last.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Pending,
         Self::PaymentConfirmed,
         Self::Accepted,
@@ -45,7 +49,9 @@ impl OrderStatus {
         Self::AssignedToDriver,
         Self::PickedUp,
         Self::InTransit,
+        Self::Failed,
         Self::Delivered,
+        Self::Returned,
         Self::Cancelled,
     ];
 
@@ -61,7 +67,9 @@ impl OrderStatus {
             Self::AssignedToDriver => "assigned_to_driver",
             Self::PickedUp => "picked_up",
             Self::InTransit => "in_transit",
+            Self::Failed => "failed",
             Self::Delivered => "delivered",
+            Self::Returned => "returned",
             Self::Cancelled => "cancelled",
         }
     }

@@ -17,6 +17,8 @@ pub struct Model {
     pub at: ChronoDateTimeUtc,
     pub changed_by: Option<String>,
     pub note: Option<String>,
+    /// It was set because the status before was wrong.
+    pub corrected: bool,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

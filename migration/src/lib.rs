@@ -23,6 +23,7 @@ mod m0016_plans;
 mod m0017_shown_etas;
 mod m0018_calibration;
 mod m0019_notifications;
+mod m0020_business;
 
 /// All migrations, oldest first.
 pub struct Migrator;
@@ -59,6 +60,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0017_shown_etas::Migration),
             Box::new(m0018_calibration::Migration),
             Box::new(m0019_notifications::Migration),
+            Box::new(m0020_business::Migration),
         ]
     }
 }

@@ -98,7 +98,14 @@ mod tests {
         id[..4].copy_from_slice(&number.to_be_bytes());
         let (user, role) = (UserId::stored(&format!("u{}", number % 3)), Role::Customer);
         let expires_at = issued_at + TimeDelta::hours(1);
-        Principal { id: user, role, expires_at, issued_at: Some(issued_at), token: TokenId(id) }
+        Principal {
+            id: user,
+            role,
+            expires_at,
+            issued_at: Some(issued_at),
+            token: TokenId(id),
+            contact: None,
+        }
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! The claims of a JWT. They are trusted only after its signature is verified.
 
+use std::sync::Arc;
+
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::base::clock::{Time, from_millis};
 use crate::base::error::Refusal;
-use crate::model::{Principal, Role, TokenId, UserId};
+use crate::model::{Code, Contact, Line, Principal, Role, TokenId, UserId};
 
 /// Tolerance for `nbf` in seconds, because the clock of the issuer may be ahead.
 const NOT_BEFORE_LEEWAY: f64 = 60.0;
@@ -34,6 +36,27 @@ pub struct Claims {
     exp: Option<f64>,
     iat: Option<f64>,
     nbf: Option<f64>,
+    name: Option<Said>,
+    phone: Option<Said>,
+}
+
+/// What a token says of a person, if it can be read.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Said {
+    Name(Line),
+    Number(u64),
+    Other(IgnoredAny),
+}
+
+impl Said {
+    fn text(self) -> Option<String> {
+        match self {
+            Self::Name(line) => Some(line.0),
+            Self::Number(number) => Some(number.to_string()),
+            Self::Other(_) => None,
+        }
+    }
 }
 
 /// A user id. Some systems use numbers instead of strings.
@@ -102,7 +125,13 @@ impl Claims {
             .flatten()
             .find_map(RoleClaim::known)
             .ok_or_else(|| Refusal::Forbidden("the token has no role that is known here".to_owned()))?;
-        Ok(Principal { id, role, expires_at: time(exp), issued_at: self.iat.map(time), token })
+        let contact = Contact {
+            name: self.name.and_then(Said::text),
+            phone: self.phone.and_then(Said::text).filter(|phone| phone.len() <= Code::MAX),
+        };
+        // Nobody asks the others.
+        let contact = (role == Role::Driver && contact != Contact::default()).then(|| Arc::new(contact));
+        Ok(Principal { id, role, expires_at: time(exp), issued_at: self.iat.map(time), token, contact })
     }
 }
 

@@ -45,6 +45,18 @@ pub enum Refusal {
     /// Another order has this id or number.
     #[error("{0} is already in use")]
     Taken(&'static str),
+    /// Another driver was first, or the order is not offered any more.
+    #[error("the order is not offered any more")]
+    OfferTaken,
+    /// The order asks for proofs before it is delivered.
+    #[error("the order is not proven to be handed over")]
+    ProofRequired { missing: Vec<&'static str> },
+    /// The number is not the customer's.
+    #[error("the PIN is wrong; {attempts_left} attempts are left")]
+    WrongPin { attempts_left: u32 },
+    /// Too many wrong numbers.
+    #[error("the PIN was wrong too often; another proof or an admin is needed")]
+    PinLocked,
     /// Too many announcements wait for one user.
     #[error("too many announcements wait for this user")]
     QueueFull,
@@ -128,6 +140,10 @@ impl Refusal {
             Self::Illegal { .. } => "illegal_transition",
             Self::StaleSeq { .. } => "stale_seq",
             Self::Taken(_) => "already_exists",
+            Self::OfferTaken => "taken",
+            Self::ProofRequired { .. } => "proof_required",
+            Self::WrongPin { .. } => "wrong_pin",
+            Self::PinLocked => "pin_locked",
             Self::QueueFull => "queue_full",
             Self::KeyReused => "idempotency_key_reused",
             Self::ClockSkew { .. } => "clock_skew",

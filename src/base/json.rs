@@ -118,6 +118,17 @@ pub fn well_formed(text: &str) -> Cow<'_, str> {
     Cow::Owned(mended)
 }
 
+/// A member that is left as it is when it is missing, and taken away by `null` or empty text:
+/// `#[serde(default, deserialize_with = "given")]`.
+///
+/// # Errors
+/// Those of the type.
+pub fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    optional(deserializer).map(Some)
+}
+
 /// A member that may be missing: `#[serde(default, deserialize_with = "optional")]`. `null` and empty text mean that it is,
 /// because forms send `""` for what nobody filled in.
 ///

@@ -70,6 +70,7 @@ impl Person {
             expires_at,
             issued_at: None,
             token: TokenId::default(),
+            contact: None,
         }
     }
 }

@@ -58,7 +58,7 @@ async fn ensure_delivered_order(app: &App) -> Result<(), Refusal> {
     let admin = ADMIN.principal(app);
     if app.orders.list(&admin, Wanted::default(), 1, None).await?.orders.is_empty() {
         let order = create_order(app, 0).await?;
-        let action = Action::Status { to: OrderStatus::Delivered, note: None };
+        let action = Action::to(OrderStatus::Delivered);
         app.orders.change(&order, &admin, action).await?;
     }
     Ok(())
@@ -88,7 +88,7 @@ async fn simulate_order(app: &App, count: usize) -> Result<(), Refusal> {
     let order = create_order(app, count).await?;
     let step = async |who: &Person, to: OrderStatus, millis: u64| {
         sleep(Duration::from_millis(millis)).await;
-        let action = Action::Status { to, note: None };
+        let action = Action::to(to);
         app.orders.change(&order, &who.principal(app), action).await.map(|_| ())
     };
     sleep(Duration::from_millis(400)).await;

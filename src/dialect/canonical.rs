@@ -11,7 +11,11 @@ use utoipa::{PartialSchema, ToSchema};
 use super::message::Telling;
 use crate::base::clock::{Time, rfc3339};
 use crate::model::access::driver_visible_to_customer;
-use crate::model::{Delivery, Eta, Item, Order, OrderEvent, OrderStatus, Overview, Party, PastMilestone};
+use crate::model::order::time_of;
+use crate::model::{
+    Delivery, Eta, EventKind, FailureReason, Fulfilment, Item, Order, OrderEvent, OrderStatus, Overview,
+    Party, PastMilestone, ProofKind, WindowText,
+};
 
 /// An order as clients see it.
 #[skip_serializing_none]
@@ -24,7 +28,15 @@ pub struct OrderView<'a> {
     pub tracking_number: Option<&'a str>,
     pub customer: PersonView<'a>,
     pub chef: ChefView<'a>,
-    pub delivery: &'a Delivery,
+    /// Absent for an order that is fetched
+    pub delivery: Option<&'a Delivery>,
+    pub fulfilment: Fulfilment,
+    /// When it is wanted
+    pub scheduled_for: Option<WindowText>,
+    /// What the driver has to show before the order is delivered
+    pub proof_required: Option<&'a [ProofKind]>,
+    /// Why it could not be delivered
+    pub failure_reason: Option<FailureReason>,
     pub items: &'a [Item],
     pub total: Option<f64>,
     pub currency: Option<&'a str>,
@@ -108,7 +120,11 @@ impl<'a> OrderView<'a> {
                 latitude: order.chef.latitude,
                 longitude: order.chef.longitude,
             },
-            delivery: &order.delivery,
+            delivery: (!order.is_fetched() || !order.delivery.address.is_empty()).then_some(&order.delivery),
+            fulfilment: order.details.fulfilment,
+            scheduled_for: order.details.scheduled_for.map(WindowText::from),
+            proof_required: Some(&*order.details.proof_required).filter(|kinds| !kinds.is_empty()),
+            failure_reason: order.details.failure,
             items: &order.items,
             total: order.total,
             currency: order.currency.as_deref(),
@@ -139,8 +155,19 @@ pub struct TrackingView<'a> {
     pub seq: i64,
     pub customer_name: &'a str,
     pub delivery_address: &'a str,
-    pub delivery_latitude: f64,
-    pub delivery_longitude: f64,
+    /// Null while it is not known.
+    #[serialize_always]
+    #[schema(required = true)]
+    pub delivery_latitude: Option<f64>,
+    /// Null while it is not known.
+    #[serialize_always]
+    #[schema(required = true)]
+    pub delivery_longitude: Option<f64>,
+    pub fulfilment: Fulfilment,
+    /// When it is wanted
+    pub scheduled_for: Option<WindowText>,
+    /// Why it could not be delivered
+    pub failure_reason: Option<FailureReason>,
     pub chef_name: &'a str,
     #[serialize_always]
     #[schema(required = true)]
@@ -186,6 +213,8 @@ pub struct TrackingView<'a> {
     pub picked_up_at: Option<String>,
     pub delivered_at: Option<String>,
     pub cancelled_at: Option<String>,
+    pub failed_at: Option<String>,
+    pub returned_at: Option<String>,
 }
 
 /// The driver came to a stop, was there, or left it.
@@ -225,6 +254,8 @@ pub struct PastView<'a> {
     pub status: &'static str,
     pub timestamp: String,
     pub changed_by: Option<&'a str>,
+    /// It was set because the status before was wrong.
+    pub corrected: Option<bool>,
 }
 
 impl<'a> TrackingView<'a> {
@@ -232,10 +263,7 @@ impl<'a> TrackingView<'a> {
     #[must_use]
     pub fn new(tracking: &'a Overview, eta: Option<Eta>) -> Self {
         let order = &tracking.order;
-        // The newest time of the status: an order may become ready twice.
-        let at = |status: OrderStatus| {
-            tracking.history.iter().rev().find(|past| past.status == status).map(|past| rfc3339(past.at))
-        };
+        let at = |status: OrderStatus| time_of(&tracking.history, status).map(rfc3339);
         let visible = shows_driver(order.status, tracking.party);
         let position = tracking.position.filter(|_| visible && order.driver.is_some());
         let driver = driver_for(order, tracking.party);
@@ -250,6 +278,9 @@ impl<'a> TrackingView<'a> {
             delivery_address: &order.delivery.address,
             delivery_latitude: order.delivery.latitude,
             delivery_longitude: order.delivery.longitude,
+            fulfilment: order.details.fulfilment,
+            scheduled_for: order.details.scheduled_for.map(WindowText::from),
+            failure_reason: order.details.failure,
             chef_name: &order.chef.name,
             chef_business_name: order.chef.business_name.as_deref(),
             chef_address: order.chef.address.as_deref(),
@@ -278,6 +309,7 @@ impl<'a> TrackingView<'a> {
                     status: past.status.as_str(),
                     timestamp: rfc3339(past.at),
                     changed_by: past.changed_by.as_deref(),
+                    corrected: past.corrected.then_some(true),
                 })
                 .collect(),
             created_at: rfc3339(order.created_at),
@@ -290,6 +322,8 @@ impl<'a> TrackingView<'a> {
             picked_up_at: at(OrderStatus::PickedUp),
             delivered_at: at(OrderStatus::Delivered),
             cancelled_at: at(OrderStatus::Cancelled),
+            failed_at: at(OrderStatus::Failed),
+            returned_at: at(OrderStatus::Returned),
         }
     }
 }
@@ -313,6 +347,12 @@ pub struct StatusUpdate<'a> {
     pub eta_minutes: Option<i64>,
     pub estimated_delivery_time: Option<String>,
     pub message: &'a str,
+    /// Why it could not be delivered
+    pub reason: Option<&'a str>,
+    /// Which members of the order are new
+    pub changed: Option<&'a [Cow<'static, str>]>,
+    /// It was set because the status before was wrong.
+    pub corrected: Option<bool>,
     pub replayed: Option<bool>,
     pub snapshot: Option<bool>,
 }
@@ -336,6 +376,10 @@ impl<'a> StatusUpdate<'a> {
             eta_minutes: eta.map(|eta| eta.minutes),
             estimated_delivery_time: eta.map(|eta| rfc3339(eta.at)),
             message: event.note.as_deref().unwrap_or_else(|| message(order.status)),
+            // Why a driver does not want an order is not for everybody.
+            reason: event.reason.as_deref().filter(|_| event.kind == EventKind::Status),
+            changed: Some(&*event.changed).filter(|changed| !changed.is_empty()),
+            corrected: (event.kind == EventKind::Corrected).then_some(true),
             replayed: (telling == Telling::Replayed).then_some(true),
             snapshot: (telling == Telling::Snapshot).then_some(true),
         }
@@ -389,7 +433,9 @@ pub const fn message(status: OrderStatus) -> &'static str {
         OrderStatus::AssignedToDriver => "A driver has been assigned to your order",
         OrderStatus::PickedUp => "Your order has been picked up",
         OrderStatus::InTransit => "Your order is on its way",
+        OrderStatus::Failed => "Your order could not be delivered",
         OrderStatus::Delivered => "Your order has been delivered",
+        OrderStatus::Returned => "Your order has been returned",
         OrderStatus::Cancelled => "Your order has been cancelled",
     }
 }

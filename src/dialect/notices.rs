@@ -94,6 +94,7 @@ fn tracking_notice(
                     status: past.status.as_str(),
                     timestamp: rfc3339(past.at),
                     changed_by: past.changed_by.as_deref().filter(|_| party != Party::Anonymous),
+                    corrected: past.corrected.then_some(true),
                 })
                 .collect(),
             location: position.map(place),

@@ -24,9 +24,9 @@ pub const fn word(status: OrderStatus) -> &'static str {
         OrderStatus::Accepted => "confirmed",
         OrderStatus::Preparing => "preparing",
         OrderStatus::ReadyForPickup | OrderStatus::AssignedToDriver => "ready",
-        OrderStatus::PickedUp | OrderStatus::InTransit => "out_for_delivery",
+        OrderStatus::PickedUp | OrderStatus::InTransit | OrderStatus::Failed => "out_for_delivery",
         OrderStatus::Delivered => "delivered",
-        OrderStatus::Cancelled => "cancelled",
+        OrderStatus::Returned | OrderStatus::Cancelled => "cancelled",
     }
 }
 
@@ -57,9 +57,11 @@ pub fn words() -> Vec<&'static str> {
     WORDS.map(|(word, _)| word).to_vec()
 }
 
-/// The sentence for a status. It is that of the canonical status which this surface's word stands for.
+/// The sentence for a status. It is that of the canonical status which this surface's word stands for. That a delivery failed
+/// can only be told in this way.
 fn message(status: OrderStatus) -> &'static str {
-    canonical::message(self::status(word(status)).unwrap_or(status))
+    let own = (status != OrderStatus::Failed).then(|| self::status(word(status))).flatten();
+    canonical::message(own.unwrap_or(status))
 }
 
 /// The greeting.
@@ -234,8 +236,8 @@ struct PrivateView<'a> {
     #[serialize_always]
     driver: Option<PersonView<'a>>,
     delivery_address: &'a str,
-    delivery_latitude: f64,
-    delivery_longitude: f64,
+    delivery_latitude: Option<f64>,
+    delivery_longitude: Option<f64>,
     items: Vec<ItemView<'a>>,
     total: Option<f64>,
     currency: Option<&'a str>,

@@ -25,15 +25,16 @@ use crate::model::{
 pub const fn word(status: OrderStatus) -> &'static str {
     match status {
         OrderStatus::PickedUp => "PICKED_UP",
-        OrderStatus::InTransit => "IN_TRANSIT",
+        OrderStatus::InTransit | OrderStatus::Failed => "IN_TRANSIT",
         OrderStatus::Delivered => "DELIVERED",
-        // A cancelled order has no tracking session.
+        // An order that is cancelled or returned has no tracking session.
         OrderStatus::Pending
         | OrderStatus::PaymentConfirmed
         | OrderStatus::Accepted
         | OrderStatus::Preparing
         | OrderStatus::ReadyForPickup
         | OrderStatus::AssignedToDriver
+        | OrderStatus::Returned
         | OrderStatus::Cancelled => "ASSIGNED",
     }
 }

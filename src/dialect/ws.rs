@@ -23,9 +23,9 @@ pub const fn word(status: OrderStatus) -> &'static str {
         OrderStatus::PaymentConfirmed | OrderStatus::Accepted => "CONFIRMED",
         OrderStatus::Preparing => "PREPARING",
         OrderStatus::ReadyForPickup | OrderStatus::AssignedToDriver => "READY",
-        OrderStatus::PickedUp | OrderStatus::InTransit => "OUT_FOR_DELIVERY",
+        OrderStatus::PickedUp | OrderStatus::InTransit | OrderStatus::Failed => "OUT_FOR_DELIVERY",
         OrderStatus::Delivered => "DELIVERED",
-        OrderStatus::Cancelled => "CANCELLED",
+        OrderStatus::Returned | OrderStatus::Cancelled => "CANCELLED",
     }
 }
 

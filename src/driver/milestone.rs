@@ -162,7 +162,7 @@ impl Progress {
         let at = fix.recorded_at.min(fix.received_at);
         let step = Step { at, from, to, speed: fix.speed, uncertainty: uncertainty.unwrap_or_default() };
         let mut all = Vec::new();
-        for (kind, place) in [(StopKind::Pickup, chef), (StopKind::Dropoff, order.known_destination())] {
+        for (kind, place) in [(StopKind::Pickup, chef), (StopKind::Dropoff, order.destination())] {
             let Some(place) = place else { continue };
             let goes_there = (kind == StopKind::Pickup) == is_at_chef;
             let way = goes_there.then(|| straight(to, place));

@@ -111,7 +111,8 @@ pub(super) fn visits(orders: &[CarriedOrder], wanted: &Wanted, times: &Times) ->
         let order = &orders.get(index)?.about.order;
         match kind {
             StopKind::Pickup => pickup(order),
-            StopKind::Dropoff => order.known_destination(),
+            // Where nobody took it nobody goes before somebody says so.
+            StopKind::Dropoff => order.destination().filter(|_| order.status != OrderStatus::Failed),
         }
     };
     let usual = |kind| if kind == StopKind::Pickup { times.pickup } else { times.dropoff };

@@ -293,7 +293,13 @@ async fn write_one(tx: &DatabaseTransaction, note: &Note) -> Result<Option<Told>
                 at: Set(*at),
             };
             let newest = OnConflict::column(Column::OrderId)
-                .update_columns([Column::Risk, Column::Reason, Column::At])
+                .update_columns([
+                    Column::Risk,
+                    Column::Reason,
+                    Column::PromisedFrom,
+                    Column::PromisedTo,
+                    Column::At,
+                ])
                 .to_owned();
             risk::Entity::insert(row).on_conflict(newest).exec_without_returning(tx).await?;
             Ok(told.clone())

@@ -74,6 +74,17 @@ impl Drivers {
         }
     }
 
+    /// Where a driver was seen last, and when.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn seen_last(&self, driver: &UserId) -> Result<Option<(Point, Time)>, Refusal> {
+        match self.live.position(driver) {
+            None => stored_position(self.db.reader(), driver).await,
+            known => Ok(known),
+        }
+    }
+
     /// The last position of the driver of an order, and when it was measured; none once the order is over, because the driver
     /// goes on to others. Uses the live state first, which another node may know better, then the database.
     ///

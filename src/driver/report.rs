@@ -334,7 +334,7 @@ impl Drivers {
             let order = &about.order;
             let chef = order.chef.latitude.zip(order.chef.longitude);
             let chef = chef.map(|(latitude, longitude)| Point::stored(latitude, longitude));
-            for (kind, door) in [(StopKind::Pickup, chef), (StopKind::Dropoff, order.known_destination())] {
+            for (kind, door) in [(StopKind::Pickup, chef), (StopKind::Dropoff, order.destination())] {
                 let Some(door) = door else { continue };
                 let way = next.filter(|_| goes_next(index, kind));
                 if progress.is_far(kind, door, step, way) {

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 
 use crate::base::clock::Time;
-use crate::model::Eta;
+use crate::model::{Eta, Window};
 
 /// An order that is late so many times in a row is at risk; it no longer is once it is early by this again.
 const TIMES: u8 = 2;
@@ -71,19 +71,33 @@ impl Watched {
         Self { promise, risk, late: 0 }
     }
 
-    /// Looks at an order with this ETA. Returns whether the risk has changed; the first ETA of all is the promise.
-    pub fn look(&mut self, eta: &Eta) -> bool {
+    /// Looks at an order with this ETA. Returns whether the risk has changed. The promise is when the order is wanted; if nobody
+    /// said that, the first ETA of all.
+    pub fn look(&mut self, eta: &Eta, scheduled: Option<Window>) -> bool {
         let stops_before = eta.stops_before.unwrap_or_default();
+        if let Some(Window { from, to }) = scheduled {
+            let same = self.promise.is_some_and(|promise| (promise.from, promise.to) == (from, to));
+            if !same {
+                self.promise = Some(Promise { from, to, stops_before });
+                self.judge(eta, to);
+                return true;
+            }
+        }
         let Some(promise) = self.promise else {
             self.promise = Some(Promise { from: eta.low, to: eta.high, stops_before });
             return true;
         };
-        self.late = if eta.at > promise.to { self.late.saturating_add(1) } else { 0 };
-        let next = if eta.low > promise.to {
+        self.judge(eta, promise.to)
+    }
+
+    /// Returns whether the risk has changed.
+    fn judge(&mut self, eta: &Eta, promised: Time) -> bool {
+        self.late = if eta.at > promised { self.late.saturating_add(1) } else { 0 };
+        let next = if eta.low > promised {
             Risk::Delayed
         } else if self.late >= TIMES {
             Risk::AtRisk
-        } else if eta.at < promise.to - EARLY {
+        } else if eta.at < promised - EARLY {
             Risk::OnTime
         } else {
             // Neither late nor early enough.
@@ -125,7 +139,7 @@ mod tests {
         let mut watched = Watched::default();
         let eta =
             |seconds: f64, now: i64| Eta::after(seconds, None, 0, Spread::ASSUMED, from_millis(now * 1_000));
-        assert!(watched.look(&eta(1_000.0, 0)));
+        assert!(watched.look(&eta(1_000.0, 0), None));
         let promise = watched.promise.expect("a promise");
         assert_eq!((promise.from, promise.to), (from_millis(700_000), from_millis(1_570_000)));
         // As promised; then late twice; then even at the earliest.
@@ -138,8 +152,24 @@ mod tests {
             (1_500.0, 100, true, Risk::AtRisk),
             (1_405.0, 100, true, Risk::OnTime),
         ] {
-            assert_eq!((watched.look(&eta(seconds, now)), watched.risk), (changed, risk), "{seconds}");
+            assert_eq!((watched.look(&eta(seconds, now), None), watched.risk), (changed, risk), "{seconds}");
         }
+    }
+
+    #[test]
+    fn what_was_scheduled_is_the_promise() {
+        let window = |from, to| Some(Window { from: from_millis(from), to: from_millis(to) });
+        let eta = Eta::after(1_000.0, None, 0, Spread::ASSUMED, from_millis(0));
+        let mut watched = Watched::default();
+        assert!(watched.look(&eta, window(900_000, 1_800_000)));
+        assert_eq!(
+            (watched.promise.map(|promise| promise.to), watched.risk),
+            (Some(from_millis(1_800_000)), Risk::OnTime)
+        );
+        assert!(!watched.look(&eta, window(900_000, 1_800_000)));
+        // Somebody wants it sooner.
+        assert!(watched.look(&eta, window(0, 600_000)));
+        assert_eq!(watched.risk, Risk::Delayed);
     }
 
     #[test]

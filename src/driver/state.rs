@@ -12,7 +12,7 @@ use super::risk::Watched;
 use crate::base::clock::Time;
 use crate::base::rate_limit::Bucket;
 use crate::model::phone_clock::PhoneClock;
-use crate::model::{About, Eta, Order, OrderId, PastStatus, Point, status};
+use crate::model::{About, Eta, Order, OrderId, OrderStatus, PastStatus, Point, status};
 
 /// What is known of a driver.
 pub(super) struct DriverState {
@@ -138,7 +138,10 @@ impl CarriedOrder {
     /// Takes over a newer state of the order.
     fn renew(&mut self, order: &Order, history: &[PastStatus], now: Time) {
         // Nobody knows any more where an order goes whose customer was erased.
-        let eta = order.known_destination().and(self.eta);
+        // A failed delivery is expected at no time, and another place not when the old one was.
+        let goes_there =
+            order.status != OrderStatus::Failed && order.destination() == self.about.order.destination();
+        let eta = order.destination().and(self.eta).filter(|_| goes_there);
         self.told = eta.and(self.told);
         let new = Self::new(order, history, now, eta);
         (self.about, self.eta, self.overridden) = (new.about, new.eta, new.overridden);
@@ -174,7 +177,7 @@ pub(super) fn eta_of(
     position: Option<(Point, Time)>,
     now: Time,
 ) -> Option<Eta> {
-    if status::is_final(order.status) {
+    if status::is_final(order.status) || order.status == OrderStatus::Failed {
         return None;
     }
     let told = || {

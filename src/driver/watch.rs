@@ -12,7 +12,7 @@ use super::Drivers;
 use super::live::LiveDriver;
 use super::progress::{Note, parties};
 use super::read::stored_position;
-use super::risk::Signs;
+use super::risk::{Risk, Signs};
 use super::state::{CarriedOrder, DriverState};
 use crate::base::clock::{Time, rfc3339};
 use crate::eta::log::Cause;
@@ -98,11 +98,13 @@ impl Drivers {
         }
         carried.looked_at = Some(now);
         let is_first = carried.watched.promise.is_none();
-        if carried.watched.look(&eta) {
+        let scheduled = carried.about.order.details.scheduled_for;
+        if carried.watched.look(&eta, scheduled) {
             let order = &carried.about.order;
             let in_kitchen = order.status < OrderStatus::ReadyForPickup;
+            let is_news = !is_first || carried.watched.risk != Risk::OnTime;
             let reason = carried.watched.reason(&eta, Signs { in_kitchen, is_silent, stands, strays });
-            self.notes.push(Note::risk(order, carried.watched, &eta, reason, now, !is_first));
+            self.notes.push(Note::risk(order, carried.watched, &eta, reason, now, is_news));
         }
     }
 

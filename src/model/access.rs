@@ -3,8 +3,8 @@
 use super::{Order, OrderStatus, Principal, Role};
 use crate::base::error::Refusal;
 use OrderStatus::{
-    Accepted, AssignedToDriver, Cancelled, Delivered, InTransit, PaymentConfirmed, Pending, PickedUp,
-    Preparing, ReadyForPickup,
+    Accepted, AssignedToDriver, Cancelled, Delivered, Failed, InTransit, PaymentConfirmed, Pending, PickedUp,
+    Preparing, ReadyForPickup, Returned,
 };
 
 /// As which party a caller acts on an order.
@@ -71,8 +71,22 @@ pub enum Right {
     VerifyPayment {
         accept: bool,
     },
+    /// Give an order that is ready to the customer who fetches it.
+    HandOver,
+    /// Set any status, also back from a final one. Admins only.
+    Correct,
+    /// Change what an order says: its place, its items.
+    Amend,
     Assign,
     Unassign,
+    /// Give an order back that one was assigned.
+    Decline,
+    /// Take an order that is offered.
+    Claim,
+    /// Show that an order was handed over.
+    Prove,
+    /// Deliver without the proof that the order asks for.
+    DeliverUnproven,
     OverrideEta,
     SetReady,
     /// Start a tracking session. `own`: the caller is its rider.
@@ -97,9 +111,13 @@ pub struct Permit(());
 /// The table of rights. `None` means no.
 #[must_use]
 pub const fn may(party: Party, right: Right) -> Option<Permit> {
-    use Right::{Create, FindTracking, Move, SetReady, StartTracking, UpdateTracking, VerifyPayment};
+    use Right::{
+        Claim, Create, Decline, FindTracking, HandOver, Move, Prove, SetReady, StartTracking, UpdateTracking,
+        VerifyPayment,
+    };
     let allowed = match party {
-        Party::Staff => true,
+        // What only the driver can say.
+        Party::Staff => !matches!(right, Decline | Claim | Prove),
         Party::Customer => match right {
             Create { own } => own,
             Move { from, to: Cancelled } => matches!(from, Pending | PaymentConfirmed | Accepted),
@@ -112,7 +130,7 @@ pub const fn may(party: Party, right: Right) -> Option<Permit> {
                 Pending | PaymentConfirmed | Accepted | Preparing | ReadyForPickup | AssignedToDriver
             ),
             Move { to, .. } => matches!(to, Accepted | Preparing | ReadyForPickup),
-            SetReady => true,
+            SetReady | HandOver => true,
             _ => false,
         },
         Party::Driver => match right {
@@ -121,8 +139,11 @@ pub const fn may(party: Party, right: Right) -> Option<Permit> {
                 matches!(from, Accepted | Preparing | ReadyForPickup | AssignedToDriver)
             }
             Move { from, to: InTransit | Delivered } => {
-                matches!(from, ReadyForPickup | AssignedToDriver | PickedUp | InTransit)
+                matches!(from, ReadyForPickup | AssignedToDriver | PickedUp | InTransit | Failed)
             }
+            Move { from, to: Failed } => matches!(from, PickedUp | InTransit),
+            Move { from, to: Returned } => matches!(from, Failed),
+            Decline | Claim | Prove => true,
             StartTracking { own } | UpdateTracking { own } | FindTracking { own } => own,
             _ => false,
         },
@@ -145,6 +166,23 @@ pub fn only_staff(who: &Principal) -> Result<(), Refusal> {
     if who.role.is_staff() { Ok(()) } else { Err(staff_only()) }
 }
 
+/// Refuses everybody except admins.
+///
+/// # Errors
+/// [`Refusal::Forbidden`].
+pub fn only_admin(who: &Principal) -> Result<(), Refusal> {
+    if who.role == Role::Admin {
+        return Ok(());
+    }
+    Err(Refusal::Forbidden("only an admin may do this".to_owned()))
+}
+
+/// Whether an order may be offered to this driver: it is ready, nobody has it, and they have not declined it.
+#[must_use]
+pub fn is_offered_to(order: &Order, driver: &super::UserId) -> bool {
+    order.is_available() && !order.details.is_declined_by(driver)
+}
+
 /// The refusal of an action that is for staff only.
 #[must_use]
 pub fn staff_only() -> Refusal {
@@ -155,8 +193,9 @@ pub fn staff_only() -> Refusal {
 #[must_use]
 pub const fn driver_visible_to_customer(status: OrderStatus) -> bool {
     match status {
-        AssignedToDriver | PickedUp | InTransit => true,
-        Pending | PaymentConfirmed | Accepted | Preparing | ReadyForPickup | Delivered | Cancelled => false,
+        AssignedToDriver | PickedUp | InTransit | Failed => true,
+        Pending | PaymentConfirmed | Accepted | Preparing | ReadyForPickup | Delivered | Returned
+        | Cancelled => false,
     }
 }
 
@@ -174,13 +213,20 @@ mod tests {
 
     /// Every right, and the letters of the parties that have it: c(ustomer), k (chef, who cooks), d(river), s(taff).
     /// `status` has the table of moves between statuses.
-    const TABLE: [(Right, &str); 14] = [
+    const TABLE: [(Right, &str); 21] = [
         (Right::Create { own: true }, "cs"),
         (Right::Create { own: false }, "s"),
         (Right::VerifyPayment { accept: true }, "cs"),
         (Right::VerifyPayment { accept: false }, "s"),
         (Right::Assign, "s"),
         (Right::Unassign, "s"),
+        (Right::HandOver, "ks"),
+        (Right::Correct, "s"),
+        (Right::Amend, "s"),
+        (Right::DeliverUnproven, "s"),
+        (Right::Decline, "d"),
+        (Right::Claim, "d"),
+        (Right::Prove, "d"),
         (Right::OverrideEta, "s"),
         (Right::SetReady, "ks"),
         (Right::StartTracking { own: true }, "ds"),
@@ -207,7 +253,14 @@ mod tests {
         let driver = Driver { id: UserId::stored("d"), name: "Dario".to_owned(), phone: None };
         let at = crate::base::clock::from_millis(0);
         for (action, right) in [
-            (Action::Status { to: Accepted, note: None }, Right::Move { from: Pending, to: Accepted }),
+            (
+                Action::Status { to: Accepted, note: None, reason: None },
+                Right::Move { from: Pending, to: Accepted },
+            ),
+            (Action::Correct { to: Accepted, note: String::new() }, Right::Correct),
+            (Action::Decline { driver: driver.id.clone(), reason: None }, Right::Decline),
+            (Action::Claim { driver: driver.clone() }, Right::Claim),
+            (Action::Amend(Box::default()), Right::Amend),
             (Action::VerifyPayment { reference: None, accept: true }, Right::VerifyPayment { accept: true }),
             (Action::Assign { driver }, Right::Assign),
             (Action::Unassign, Right::Unassign),

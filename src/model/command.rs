@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::tracking::Moved;
-use super::{LocationReport, OrderId, OrderStatus, Paragraph, WholeNumber};
+use super::{FailureReason, LocationReport, OrderId, OrderStatus, Paragraph, WholeNumber};
 use crate::base::error::Refusal;
 
 /// A request from a socket. Each dialect can express some of these.
@@ -22,6 +22,8 @@ pub enum Command {
         order: OrderId,
         to: OrderStatus,
         note: Option<Paragraph>,
+        /// Why it could not be delivered.
+        reason: Option<FailureReason>,
         expected_seq: Option<i64>,
     },
     Tracking {

@@ -21,7 +21,7 @@ pub fn erase(event: &mut Value, user: &UserId) -> bool {
     if customer {
         rename(order, "customer", &["phone"]);
         order.remove("notes");
-        order.insert("delivery".to_owned(), json!({"address": ERASED, "latitude": 0.0, "longitude": 0.0}));
+        order.insert("delivery".to_owned(), json!({"address": ERASED}));
     }
     if chef {
         rename(order, "chef", &["businessName", "address", "latitude", "longitude"]);
@@ -75,7 +75,7 @@ mod tests {
         for (user, gone, stay) in [
             (
                 "c",
-                &["Clara", "\"1\"", "no nuts", "Linden", "3.5,\"longitude\"", "ring twice"][..],
+                &["Clara", "\"1\"", "no nuts", "Linden", "\"latitude\":3.5", "ring twice"][..],
                 &["Chiara", "Dario", "Market", "\"2\""][..],
             ),
             ("k", &["Chiara", "Market", "1.5", "2.5"], &["Clara", "Dario", "Linden", "ring twice"]),

@@ -22,6 +22,12 @@ pub enum EventKind {
     Assigned,
     Unassigned,
     Payment,
+    /// Somebody changed what the order says.
+    Updated,
+    /// Somebody set a status because the one before was wrong.
+    Corrected,
+    /// The driver showed that the order was handed over.
+    Proof,
     /// Written by a newer version, which knows what it is. Here it is a durable event like any other.
     #[serde(other)]
     Newer,
@@ -41,6 +47,11 @@ pub struct OrderEvent {
     #[serde(default, deserialize_with = "stored_user_option")]
     pub changed_by: Option<UserId>,
     pub note: Option<String>,
+    /// Why the delivery failed, or why the driver did not want the order.
+    pub reason: Option<String>,
+    /// Which members of the order are new, of an event of the kind `updated`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<Cow<'static, str>>,
     /// The driver who had the order before, if this event takes it from them.
     #[serde(default, deserialize_with = "stored_user_option")]
     pub former_driver: Option<UserId>,
@@ -55,10 +66,19 @@ impl OrderEvent {
     /// Whether drivers learn from it of an order that they may take.
     #[must_use]
     pub fn became_available(&self) -> bool {
+        self.order.is_available() && self.previous_status != self.order.status
+    }
+
+    /// Why drivers can no longer take an order that was offered: `taken` or `cancelled`.
+    #[must_use]
+    pub fn withdrawn(&self) -> Option<&'static str> {
         let order = &self.order;
-        order.status == OrderStatus::ReadyForPickup
-            && self.previous_status != order.status
-            && order.driver.is_none()
+        let nobody_had_it =
+            self.former_driver.is_none() && (order.driver.is_none() || self.kind == EventKind::Assigned);
+        let was_available =
+            self.previous_status == OrderStatus::ReadyForPickup && nobody_had_it && !order.is_fetched();
+        let is_over = was_available && !order.is_available();
+        is_over.then_some(if order.status == OrderStatus::Cancelled { "cancelled" } else { "taken" })
     }
 
     /// The event as a party may see it, given the order's state now. What a customer sees of a driver only on the way is not
@@ -94,7 +114,7 @@ impl OrderEvent {
         if self.kind != EventKind::Created {
             let drivers = order.driver.iter().map(|driver| &driver.id).chain(&self.former_driver);
             all.extend(drivers.cloned().map(|driver| Audience::Party(Role::Driver, driver)));
-            if self.became_available() {
+            if self.became_available() || self.withdrawn().is_some() {
                 all.push(Audience::Role(Role::Driver));
             }
         }

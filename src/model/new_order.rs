@@ -3,7 +3,11 @@
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{Amount, Code, Latitude, Line, Longitude, OrderId, Paragraph, Quantity, Text, UserId};
+use super::{
+    Amount, Code, Fulfilment, Latitude, Line, Longitude, OrderId, Paragraph, ProofKind, Quantity, Text,
+    UserId, WindowIn, WindowText,
+};
+use crate::base::error::Refusal;
 use crate::base::json::optional;
 
 /// An order to be made.
@@ -24,7 +28,20 @@ pub struct NewOrder {
     pub tracking_number: Option<Code>,
     pub customer: PersonIn,
     pub chef: ChefIn,
-    pub delivery: DeliveryIn,
+    /// Required unless the customer fetches the order
+    #[serde(default, deserialize_with = "optional")]
+    pub delivery: Option<DeliveryIn>,
+    #[serde(default, deserialize_with = "optional")]
+    pub fulfilment: Option<Fulfilment>,
+    /// When it is wanted
+    #[serde(default, deserialize_with = "optional")]
+    #[schema(value_type = Option<WindowText>)]
+    pub scheduled_for: Option<WindowIn>,
+    /// What the driver has to show before the order is delivered
+    #[schema(max_items = 3)]
+    pub proof_required: Option<Vec<ProofKind>>,
+    /// `false`: nobody is notified of it by push or SMS
+    pub notify: Option<bool>,
     #[schema(max_items = 200)]
     pub items: Option<Items>,
     #[serde(default, deserialize_with = "optional")]
@@ -78,10 +95,29 @@ pub struct ChefIn {
 pub struct DeliveryIn {
     #[schema(value_type = String, min_length = 1, max_length = 2000, format = "text")]
     pub address: Text<1, 2_000>,
-    #[schema(value_type = f64, format = "latitude")]
-    pub latitude: Latitude,
-    #[schema(value_type = f64, format = "longitude")]
-    pub longitude: Longitude,
+    /// Both or neither
+    #[serde(default, deserialize_with = "optional")]
+    #[schema(value_type = Option<f64>, format = "latitude")]
+    pub latitude: Option<Latitude>,
+    /// Both or neither
+    #[serde(default, deserialize_with = "optional")]
+    #[schema(value_type = Option<f64>, format = "longitude")]
+    pub longitude: Option<Longitude>,
+}
+
+impl DeliveryIn {
+    /// The place, if it is known.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`] for half a place.
+    pub fn place(&self) -> Result<Option<(f64, f64)>, Refusal> {
+        match (self.latitude, self.longitude) {
+            (Some(latitude), Some(longitude)) => Ok(Some((latitude.0, longitude.0))),
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(Refusal::invalid("delivery.latitude", "is required with a longitude")),
+            (Some(_), None) => Err(Refusal::invalid("delivery.longitude", "is required with a latitude")),
+        }
+    }
 }
 
 /// One line to be ordered.

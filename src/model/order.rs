@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
-use super::{OrderId, OrderStatus, PaymentStatus, Point, Quantity, UserId};
+use super::{Details, Fulfilment, OrderId, OrderStatus, PaymentStatus, Point, Quantity, UserId, status};
 use crate::base::clock::{Time, rfc3339, wire, wire_option};
 
 /// An order at one `seq`, as the database holds it and as events carry it.
@@ -35,6 +35,8 @@ pub struct Order {
     /// When the kitchen says that it is ready.
     #[serde(with = "wire_option", default)]
     pub kitchen_ready_at: Option<Time>,
+    #[serde(default, skip_serializing_if = "Details::is_plain")]
+    pub details: Details,
     #[serde(with = "wire")]
     pub created_at: Time,
     #[serde(with = "wire")]
@@ -63,16 +65,25 @@ impl StopKind {
 }
 
 impl Order {
-    /// The place of delivery; `None` if it was erased.
+    /// The place of delivery, if it is known.
     #[must_use]
-    pub fn known_destination(&self) -> Option<Point> {
-        Some(self.destination()).filter(|place| !place.is_erased())
+    pub fn destination(&self) -> Option<Point> {
+        let place = self.delivery.latitude.zip(self.delivery.longitude);
+        place
+            .map(|(latitude, longitude)| Point::stored(latitude, longitude))
+            .filter(|place| !place.is_erased())
     }
 
-    /// The place of delivery.
+    /// Whether drivers may take it: it is ready, nobody has it, and its customer does not fetch it.
     #[must_use]
-    pub const fn destination(&self) -> Point {
-        Point::stored(self.delivery.latitude, self.delivery.longitude)
+    pub fn is_available(&self) -> bool {
+        self.status == OrderStatus::ReadyForPickup && self.driver.is_none() && !self.is_fetched()
+    }
+
+    /// Whether its customer fetches it.
+    #[must_use]
+    pub fn is_fetched(&self) -> bool {
+        self.details.fulfilment == Fulfilment::Collection
     }
 
     /// About how many bytes it takes, in memory and as JSON.
@@ -113,13 +124,33 @@ pub struct Chef {
 }
 
 /// Where it goes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Delivery {
     pub address: String,
+    /// Absent while it is not known
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(format = "latitude")]
-    pub latitude: f64,
+    pub latitude: Option<f64>,
+    /// Absent while it is not known
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(format = "longitude")]
-    pub longitude: f64,
+    pub longitude: Option<f64>,
+}
+
+impl Delivery {
+    /// As the database has it: 0, 0 stands for a place that is not known.
+    #[must_use]
+    pub fn stored(address: String, latitude: f64, longitude: f64) -> Self {
+        let place = Some((latitude, longitude)).filter(|place| *place != (0.0, 0.0));
+        let (latitude, longitude) = place.unzip();
+        Self { address, latitude, longitude }
+    }
+
+    /// For the database.
+    #[must_use]
+    pub fn columns(&self) -> (f64, f64) {
+        self.latitude.zip(self.longitude).unwrap_or_default()
+    }
 }
 
 /// Who brings it.
@@ -149,7 +180,7 @@ fn stored_order<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OrderId, D
     String::deserialize(deserializer).map(|id| OrderId::stored(&id))
 }
 
-fn stored_user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UserId, D::Error> {
+pub(super) fn stored_user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UserId, D::Error> {
     String::deserialize(deserializer).map(|id| UserId::stored(&id))
 }
 
@@ -171,17 +202,91 @@ pub struct PastStatus {
     #[serde(with = "wire")]
     pub at: Time,
     pub changed_by: Option<String>,
+    /// Somebody set it because the one before was wrong.
+    #[serde(default)]
+    pub corrected: bool,
 }
 
 impl Serialize for PastStatus {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (self.seq, self.status, rfc3339(self.at), &self.changed_by).serialize(serializer)
+        let Self { seq, status, at, changed_by, corrected } = self;
+        if *corrected {
+            return (seq, status, rfc3339(*at), changed_by, corrected).serialize(serializer);
+        }
+        (seq, status, rfc3339(*at), changed_by).serialize(serializer)
     }
+}
+
+/// When an order was in a status for the last time: it may become ready twice. What a correction has undone did not happen.
+#[must_use]
+pub fn time_of(history: &[PastStatus], wanted: OrderStatus) -> Option<Time> {
+    let mut found = None;
+    for past in history {
+        match past {
+            // What was right before the mistake keeps its time.
+            _ if past.status == wanted => found = found.filter(|_| past.corrected).or(Some(past.at)),
+            _ if past.corrected && undoes(past.status, wanted) => found = None,
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Whether an order that is set to `to` by a correction was never in `status`.
+fn undoes(to: OrderStatus, status: OrderStatus) -> bool {
+    status > to || (status::is_final(status) && to != status)
 }
 
 impl PastStatus {
     /// The order's present status.
     pub(crate) fn of(order: &Order, by: &UserId, at: Time) -> Self {
-        Self { seq: order.seq, status: order.status, at, changed_by: Some(by.to_string()) }
+        Self { seq: order.seq, status: order.status, at, changed_by: Some(by.to_string()), corrected: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::from_millis;
+    use OrderStatus::{Cancelled, Delivered, Failed, InTransit, PickedUp, Preparing, ReadyForPickup};
+
+    #[test]
+    fn what_a_correction_has_undone_has_no_time() {
+        let past = |(seq, (status, corrected)): (i64, (OrderStatus, bool))| PastStatus {
+            seq,
+            status,
+            at: from_millis(seq),
+            changed_by: None,
+            corrected,
+        };
+        let history: Vec<_> = (1..)
+            .zip([
+                (Preparing, false),
+                (ReadyForPickup, false),
+                (PickedUp, false),
+                (InTransit, false),
+                (Failed, false),
+                (InTransit, false),
+                (Delivered, false),
+                (InTransit, true),
+            ])
+            .map(past)
+            .collect();
+        let times = |history: &[PastStatus]| {
+            [ReadyForPickup, PickedUp, InTransit, Failed, Delivered, Cancelled]
+                .map(|status| time_of(history, status).map_or(0, |at| at.timestamp_millis()))
+        };
+        assert_eq!(times(&history[..7]), [2, 3, 6, 5, 7, 0]);
+        assert_eq!(times(&history), [2, 3, 6, 0, 0, 0]);
+        let text = serde_json::to_string(&history).expect("JSON");
+        let read: Vec<PastStatus> = serde_json::from_str(&text).expect(&text);
+        assert_eq!(times(&read), times(&history));
+        // Forwards nothing is undone, and a cancellation by mistake is.
+        let wrong: Vec<_> = (1..)
+            .zip([(Preparing, false), (Cancelled, false), (Preparing, true), (PickedUp, true)])
+            .map(past)
+            .collect();
+        assert_eq!(time_of(&wrong, Preparing), Some(from_millis(1)));
+        assert_eq!((time_of(&wrong, Cancelled), time_of(&wrong, PickedUp)), (None, Some(from_millis(4))));
     }
 }

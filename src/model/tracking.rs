@@ -55,7 +55,8 @@ impl TrackingSession {
     #[must_use]
     pub fn shows(&self, order: &Order) -> bool {
         let theirs = order.driver.as_ref().is_some_and(|driver| driver.id == self.rider);
-        theirs && order.id == self.order && order.status != OrderStatus::Cancelled
+        let is_over = matches!(order.status, OrderStatus::Cancelled | OrderStatus::Returned);
+        theirs && order.id == self.order && !is_over
     }
 
     /// When the session ends, given its order's state: some time after its start, sooner after delivery, and at once

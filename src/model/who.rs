@@ -1,5 +1,7 @@
 //! The caller.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::UserId;
@@ -77,6 +79,15 @@ pub struct Principal {
     pub issued_at: Option<Time>,
     /// The token itself. All zeros for a caller without one.
     pub token: TokenId,
+    /// How a driver is called and reached, if the token says so.
+    pub contact: Option<Arc<Contact>>,
+}
+
+/// How somebody is called and reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contact {
+    pub name: Option<String>,
+    pub phone: Option<String>,
 }
 
 impl Principal {
@@ -90,6 +101,7 @@ impl Principal {
             expires_at: Time::MAX_UTC,
             issued_at: None,
             token: TokenId::default(),
+            contact: None,
         }
     }
 }

@@ -145,6 +145,10 @@ pub struct Planned {
 pub fn planned(event: &OrderEvent, rating_after: TimeDelta) -> Vec<Planned> {
     let order = &event.order;
     let mut all = Vec::new();
+    // A correction puts right what was told before.
+    if order.details.silent || event.kind == EventKind::Corrected {
+        return all;
+    }
     let mut add = |to: &UserId, role: Role, kind: Kind| {
         // Nobody is told what they have done themselves.
         if event.changed_by.as_ref() != Some(to) {
@@ -169,7 +173,12 @@ pub fn planned(event: &OrderEvent, rating_after: TimeDelta) -> Vec<Planned> {
                 add(&driver.id, Role::Driver, Kind::DriverAssignment);
             }
         }
-        EventKind::Status | EventKind::Payment | EventKind::Newer => {}
+        EventKind::Status
+        | EventKind::Payment
+        | EventKind::Updated
+        | EventKind::Corrected
+        | EventKind::Proof
+        | EventKind::Newer => {}
     }
     if !changed {
         return all;

@@ -17,8 +17,8 @@ use crate::event::log;
 use crate::model::access::may;
 use crate::model::new_order::{ItemIn, NewOrder};
 use crate::model::{
-    Chef, Customer, Delivery, EventKind, Item, Order, OrderEvent, OrderId, OrderStatus, Party, PastStatus,
-    PaymentStatus, Permit, Principal, Right, Role, UserId,
+    Chef, Customer, Delivery, Details, EventKind, Fulfilment, Item, Order, OrderEvent, OrderId, OrderStatus,
+    Party, PastStatus, PaymentStatus, Permit, Principal, Right, Role, UserId,
 };
 
 /// How often a creation is tried again after a concurrent one took the same key or number.
@@ -51,7 +51,7 @@ pub(super) async fn create(
     {
         return Err(Refusal::invalid("orderNumber", "must not have the form of numbers that are made here"));
     }
-    let new = build(&orders.clock, new);
+    let new = build(&orders.clock, new)?;
     let id = new.id.clone();
     let reserved = if new.order_number.is_empty() { orders.reserve_number().await? } else { None };
     let number = reserved.as_ref().map_or_else(|| new.order_number.clone(), Reserved::text);
@@ -99,9 +99,32 @@ pub(super) async fn forget_keys(db: &Db, before: Time) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn build(clock: &Clock, new: NewOrder) -> Order {
+fn build(clock: &Clock, new: NewOrder) -> Result<Order, Refusal> {
     let now = clock.now();
-    Order {
+    let fulfilment = new.fulfilment.unwrap_or_default();
+    let delivery = match new.delivery {
+        Some(delivery) => {
+            let (latitude, longitude) = delivery.place()?.unzip();
+            Delivery { address: delivery.address.0, latitude, longitude }
+        }
+        None if fulfilment == Fulfilment::Collection => Delivery::default(),
+        None => return Err(Refusal::invalid("delivery", "is required")),
+    };
+    if new.chef.latitude.is_some() != new.chef.longitude.is_some() {
+        let member = if new.chef.latitude.is_some() { "chef.longitude" } else { "chef.latitude" };
+        return Err(Refusal::invalid(member, "is required with the other half of the place"));
+    }
+    let mut proof_required = new.proof_required.unwrap_or_default();
+    proof_required.sort_unstable_by_key(|kind| kind.as_str());
+    proof_required.dedup();
+    let details = Details {
+        fulfilment,
+        scheduled_for: new.scheduled_for.map(|window| window.0),
+        proof_required,
+        silent: new.notify == Some(false),
+        ..Details::default()
+    };
+    Ok(Order {
         id: new.id.unwrap_or_else(|| OrderId::stored(&clock.uuid().to_string())),
         order_number: new.order_number.map(|number| number.0).unwrap_or_default(),
         tracking_number: new.tracking_number.map(|number| number.0),
@@ -118,11 +141,7 @@ fn build(clock: &Clock, new: NewOrder) -> Order {
             latitude: new.chef.latitude.map(|latitude| latitude.0),
             longitude: new.chef.longitude.map(|longitude| longitude.0),
         },
-        delivery: Delivery {
-            address: new.delivery.address.0,
-            latitude: new.delivery.latitude.0,
-            longitude: new.delivery.longitude.0,
-        },
+        delivery,
         items: new.items.unwrap_or_default().0.into_iter().map(item).collect(),
         total: new.total.map(|total| total.0),
         currency: new.currency.map(|currency| currency.0),
@@ -134,12 +153,15 @@ fn build(clock: &Clock, new: NewOrder) -> Order {
         seq: 1,
         estimated_delivery_time: None,
         kitchen_ready_at: None,
+        details,
         created_at: now,
         updated_at: now,
-    }
+    })
 }
 
-fn item(new: ItemIn) -> Item {
+/// An item as it is kept.
+#[must_use]
+pub fn item(new: ItemIn) -> Item {
     Item { name: new.name.0, quantity: new.quantity, unit_price: new.unit_price.map(|price| price.0) }
 }
 
@@ -189,7 +211,7 @@ pub(crate) async fn write(
     } else if names::is_taken(tx, &order.order_number).await? {
         return Err(Refusal::Taken("orderNumber"));
     }
-    row::Entity::insert(active(order)).exec_without_returning(tx).await?;
+    row::Entity::insert(active(order)?).exec_without_returning(tx).await?;
     let items: Vec<_> =
         order.items.iter().zip(1_i32..).map(|(item, line)| active_item(order, item, line)).collect();
     if !items.is_empty() {
@@ -202,6 +224,7 @@ pub(crate) async fn write(
         at: Set(now),
         changed_by: Set(Some(by.to_string())),
         note: Set(None),
+        corrected: Set(false),
     };
     status_history::Entity::insert(history).exec_without_returning(tx).await?;
     Ok(OrderEvent {
@@ -211,6 +234,8 @@ pub(crate) async fn write(
         previous_status: order.status,
         changed_by: Some(by.clone()),
         note: None,
+        reason: None,
+        changed: Vec::new(),
         former_driver: None,
         history: vec![PastStatus::of(order, by, now)],
         at: now,
@@ -249,8 +274,9 @@ async fn first_answer(
 }
 
 /// The row of an order in memory. It has only those details of the payment that the order has.
-fn active(order: &Order) -> row::ActiveModel {
-    row::ActiveModel {
+fn active(order: &Order) -> Result<row::ActiveModel, Refusal> {
+    let (latitude, longitude) = order.delivery.columns();
+    Ok(row::ActiveModel {
         id: Set(order.id.to_string()),
         order_number: Set(order.order_number.clone()),
         tracking_number: Set(order.tracking_number.clone()),
@@ -268,8 +294,8 @@ fn active(order: &Order) -> row::ActiveModel {
         chef_latitude: Set(order.chef.latitude),
         chef_longitude: Set(order.chef.longitude),
         delivery_address: Set(order.delivery.address.clone()),
-        delivery_latitude: Set(order.delivery.latitude),
-        delivery_longitude: Set(order.delivery.longitude),
+        delivery_latitude: Set(latitude),
+        delivery_longitude: Set(longitude),
         driver_id: Set(order.driver.as_ref().map(|driver| driver.id.to_string())),
         driver_name: Set(order.driver.as_ref().map(|driver| driver.name.clone())),
         driver_phone: Set(order.driver.as_ref().and_then(|driver| driver.phone.clone())),
@@ -278,13 +304,23 @@ fn active(order: &Order) -> row::ActiveModel {
         notes: Set(order.notes.clone()),
         estimated_delivery_time: Set(order.estimated_delivery_time),
         kitchen_ready_at: Set(order.kitchen_ready_at),
+        details: Set(stored_details(order)?),
         seq: Set(order.seq),
         created_at: Set(order.created_at),
         updated_at: Set(order.updated_at),
-    }
+    })
 }
 
-fn active_item(order: &Order, item: &Item, line: i32) -> order_item::ActiveModel {
+/// The details of an order as they are stored.
+///
+/// # Errors
+/// None that is known.
+pub(super) fn stored_details(order: &Order) -> Result<Option<String>, Refusal> {
+    let details = &order.details;
+    Ok(if details.is_plain() { None } else { Some(serde_json::to_string(details)?) })
+}
+
+pub(super) fn active_item(order: &Order, item: &Item, line: i32) -> order_item::ActiveModel {
     order_item::ActiveModel {
         order_id: Set(order.id.to_string()),
         line: Set(line),

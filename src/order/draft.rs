@@ -2,19 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use entity::{driver_assignment, order as row};
+use entity::{driver_assignment, order as row, order_item, order_proof};
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter};
 
-use super::change::{self, Decision, DriverChange, Estimate, Step};
+use super::change::{self, Decision, DetailChange, DriverChange, Estimate, Step};
+use super::create::{active_item, stored_details};
 use super::known::{self, Known, OrderWithHistory};
 use super::read;
 use crate::base::clock::Time;
 use crate::base::db::{Sql, padded, pieces, rows};
 use crate::base::error::Refusal;
 use crate::model::{
-    Action, Asked, Driver, Order, OrderEvent, OrderId, OrderStatus, PastStatus, PaymentStatus, Principal,
-    UserId, access, status,
+    Action, Asked, Driver, EventKind, Order, OrderEvent, OrderId, OrderStatus, Party, PastStatus,
+    PaymentStatus, Principal, Proof, UserId, access, status,
 };
 
 /// Writes changed columns of orders, and their new statuses. It writes no others: each column with an index costs one
@@ -23,16 +24,16 @@ const CHANGE: Sql = Sql {
     sqlite: "UPDATE orders SET status = t.value->>1, payment_status = t.value->>2, seq = t.value->>3, updated_at = $2,
             payment_confirmed_at = CASE WHEN t.value->>4 THEN $2 ELSE payment_confirmed_at END
         FROM json_each($1) AS t WHERE orders.id = t.value->>0;
-        INSERT INTO status_history (order_id, seq, status, at, changed_by, note)
-        SELECT value->>0, value->>1, value->>2, $2, value->>3, value->>4 FROM json_each($3)",
+        INSERT INTO status_history (order_id, seq, status, at, changed_by, note, corrected)
+        SELECT value->>0, value->>1, value->>2, $2, value->>3, value->>4, value->>5 FROM json_each($3)",
     postgres: "WITH changed AS (
             UPDATE orders SET status = value->>1, payment_status = value->>2, seq = CAST(value->>3 AS bigint),
                 updated_at = $2,
                 payment_confirmed_at = CASE WHEN CAST(value->>4 AS boolean) THEN $2 ELSE payment_confirmed_at END
             FROM unnest(ARRAY (SELECT json_array_elements(CAST($1 AS json)))) AS t (value)
             WHERE orders.id = value->>0)
-        INSERT INTO status_history (order_id, seq, status, at, changed_by, note)
-        SELECT value->>0, CAST(value->>1 AS bigint), value->>2, $2, value->>3, value->>4
+        INSERT INTO status_history (order_id, seq, status, at, changed_by, note, corrected)
+        SELECT value->>0, CAST(value->>1 AS bigint), value->>2, $2, value->>3, value->>4, CAST(value->>5 AS boolean)
         FROM json_array_elements(CAST($3 AS json)) AS t (value)",
 };
 
@@ -57,7 +58,10 @@ pub(crate) struct Draft {
     /// Those of them that changed drivers.
     handed_over: BTreeSet<OrderId>,
     references: BTreeMap<OrderId, String>,
-    history: Vec<(OrderId, i64, OrderStatus, UserId, Option<String>)>,
+    history: Vec<(OrderId, i64, OrderStatus, UserId, Option<String>, bool)>,
+    /// Orders that say something else now.
+    amended: BTreeSet<OrderId>,
+    proofs: Vec<order_proof::ActiveModel>,
     /// Orders whose assignment ends, and assignments that begin after that.
     ended: BTreeSet<OrderId>,
     begun: Vec<driver_assignment::ActiveModel>,
@@ -77,6 +81,8 @@ impl Draft {
             handed_over: BTreeSet::new(),
             references: BTreeMap::new(),
             history: Vec::new(),
+            amended: BTreeSet::new(),
+            proofs: Vec::new(),
             ended: BTreeSet::new(),
             begun: Vec::new(),
             estimated: BTreeSet::new(),
@@ -124,7 +130,17 @@ impl Draft {
     /// changed.
     pub fn change(&mut self, id: &OrderId, who: &Principal, asked: &Asked) -> Result<Order, Refusal> {
         let (order, history) = self.orders.get(id).ok_or(Refusal::NotFound("order"))?;
-        let party = access::party(order, who).ok_or(Refusal::NotFound("order"))?;
+        // Who takes an order is not party to it yet, and who has declined it no longer: what they may learn of it is in the decision.
+        let is_beside = match &asked.action {
+            Action::Claim { .. } => true,
+            // Again.
+            Action::Decline { driver, .. } => order.details.is_declined_by(driver),
+            _ => false,
+        };
+        let party = is_beside
+            .then(|| Party::of(who.role))
+            .or_else(|| access::party(order, who))
+            .ok_or(Refusal::NotFound("order"))?;
         let steps = match change::decide(order, history, party, asked)? {
             Decision::Events(steps) => steps,
             Decision::Estimate(estimate) => return self.estimate(id, estimate),
@@ -188,10 +204,34 @@ impl Draft {
         };
         if let Some(status) = step.status {
             order.status = status;
-            self.history.push((order.id.clone(), order.seq, status, by.clone(), step.note.clone()));
-            history.push(PastStatus::of(order, by, now));
-            if status::is_final(status) && order.driver.is_some() {
-                end_assignment(&mut self.ended, &mut self.begun, &order.id, now);
+            let corrected = step.kind == EventKind::Corrected;
+            let (id, note) = (order.id.clone(), step.note.clone());
+            self.history.push((id, order.seq, status, by.clone(), note, corrected));
+            history.push(PastStatus { corrected, ..PastStatus::of(order, by, now) });
+            if let Some(driver) = &order.driver {
+                match (status::is_final(previous_status), status::is_final(status)) {
+                    (false, true) => end_assignment(&mut self.ended, &mut self.begun, &order.id, now),
+                    (true, false) => self.begun.push(assignment(order, driver.clone(), by, now)),
+                    _ => {}
+                }
+            }
+            if order.details.failure.take().is_some() {
+                self.amended.insert(order.id.clone());
+            }
+        }
+        let mut changed = Vec::new();
+        if let Some(detail) = step.detail {
+            self.amended.insert(order.id.clone());
+            match detail {
+                DetailChange::Failed(reason) => order.details.failure = Some(reason),
+                DetailChange::Declined(driver) => order.details.decline(driver),
+                DetailChange::Amended(amendment) => {
+                    changed = amendment.apply(order).into_iter().map(Into::into).collect();
+                }
+                DetailChange::Proven(proof) => {
+                    order.details.proven.push(proof.kind);
+                    self.proofs.push(proof_row(order, &proof, by, now));
+                }
             }
         }
         self.changed.insert(id.clone());
@@ -202,6 +242,8 @@ impl Draft {
             previous_status,
             changed_by: Some(by.clone()),
             note: step.note,
+            reason: step.reason,
+            changed,
             former_driver: former_driver.map(|driver| driver.id),
             history: history.clone(),
             at: now,
@@ -245,6 +287,40 @@ impl Draft {
         Ok(())
     }
 
+    /// Writes what orders say, and the proofs of them. Few changes do that.
+    async fn save_amended(&self, tx: &DatabaseTransaction) -> Result<(), Refusal> {
+        for (order, _) in self.amended.iter().filter_map(|id| self.orders.get(id)) {
+            let (latitude, longitude) = order.delivery.columns();
+            let new = row::ActiveModel {
+                details: Set(stored_details(order)?),
+                delivery_address: Set(order.delivery.address.clone()),
+                delivery_latitude: Set(latitude),
+                delivery_longitude: Set(longitude),
+                customer_name: Set(order.customer.name.clone()),
+                customer_phone: Set(order.customer.phone.clone()),
+                notes: Set(order.notes.clone()),
+                total: Set(order.total),
+                ..Default::default()
+            };
+            let id = order.id.as_str();
+            row::Entity::update_many().set(new).filter(row::Column::Id.eq(id)).exec(tx).await?;
+            let with_items =
+                |event: &&OrderEvent| event.order.id == order.id && event.changed.contains(&"items".into());
+            if self.events.iter().find(with_items).is_some() {
+                order_item::Entity::delete_many().filter(order_item::Column::OrderId.eq(id)).exec(tx).await?;
+                let items =
+                    order.items.iter().zip(1_i32..).map(|(item, line)| active_item(order, item, line));
+                for items in pieces(items.collect()) {
+                    order_item::Entity::insert_many(items).exec_without_returning(tx).await?;
+                }
+            }
+        }
+        for proofs in pieces(self.proofs.clone()) {
+            order_proof::Entity::insert_many(proofs).exec_without_returning(tx).await?;
+        }
+        Ok(())
+    }
+
     /// Writes the changed rows of orders, and their histories.
     async fn save(&self, tx: &DatabaseTransaction) -> Result<(), Refusal> {
         if self.changed.is_empty() {
@@ -266,6 +342,7 @@ impl Draft {
                 });
             tx.execute_raw(HAND_OVER.with(tx, [rows(&handed_over.collect::<Vec<_>>())?])).await?;
         }
+        self.save_amended(tx).await?;
         for (id, reference) in &self.references {
             let paid =
                 row::ActiveModel { payment_reference: Set(Some(reference.clone())), ..Default::default() };
@@ -273,6 +350,25 @@ impl Draft {
             order.exec(tx).await?;
         }
         Ok(())
+    }
+}
+
+/// The row of a proof.
+fn proof_row(order: &Order, proof: &Proof, by: &UserId, now: Time) -> order_proof::ActiveModel {
+    let picture = proof.picture.as_ref();
+    let place = picture.and_then(|picture| picture.place);
+    order_proof::ActiveModel {
+        order_id: Set(order.id.to_string()),
+        kind: Set(proof.kind.as_str().to_owned()),
+        seq: Set(order.seq),
+        reference: Set(picture.map(|picture| picture.reference.clone())),
+        sha256: Set(picture.map(|picture| picture.sha256.clone())),
+        media_type: Set(picture.map(|picture| picture.media_type.clone())),
+        captured_at: Set(picture.map_or(now, |picture| picture.captured_at)),
+        latitude: Set(place.map(|place| place.lat())),
+        longitude: Set(place.map(|place| place.lon())),
+        by: Set(by.to_string()),
+        at: Set(now),
     }
 }
 

@@ -27,7 +27,9 @@ use crate::cluster::Cluster;
 use crate::event::log;
 use crate::event::relay::Relay;
 use crate::model::new_order::NewOrder;
-use crate::model::{Action, Asked, Order, OrderEvent, OrderId, OrderStatus, Party, Principal, access};
+use crate::model::{
+    Action, Asked, Order, OrderEvent, OrderId, OrderStatus, Party, Principal, UserId, access,
+};
 
 /// The use cases of orders. Cheap to clone.
 #[derive(Clone)]
@@ -93,6 +95,9 @@ impl Orders {
         let action = &asked.action;
         // Callers without the right get this answer whether or not the order exists. Moves depend on the order.
         let is_move = matches!(action, Action::Status { .. });
+        if matches!(action, Action::Correct { .. }) {
+            access::only_admin(who)?;
+        }
         if !is_move && access::is_for_staff_only(action.right(OrderStatus::Pending)) {
             access::only_staff(who)?;
         }
@@ -150,6 +155,18 @@ impl Orders {
     /// Those of the database.
     pub async fn events(&self, id: &OrderId, after: i64, limit: u32) -> Result<Vec<OrderEvent>, Refusal> {
         Ok(log::of_order(self.events.log(), id, after, u64::from(limit)).await?.events())
+    }
+
+    /// A page of what is offered to a driver, the oldest first. It may be shorter than `limit` though there are more.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn offers(&self, driver: &UserId, after: Option<Cursor>, limit: u32) -> Result<Page, Refusal> {
+        let limit = u64::from(limit);
+        let found = read::without_driver(self.db.reader(), after.as_ref(), limit).await?;
+        let next = found.last().filter(|_| found.len() as u64 >= limit).map(Cursor::after);
+        let orders = found.into_iter().filter(|order| access::is_offered_to(order, driver)).collect();
+        Ok(Page { orders, next })
     }
 
     /// The number of orders in each status.

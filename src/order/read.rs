@@ -13,6 +13,7 @@ use super::known::OrderWithHistory;
 use crate::base::clock::{Time, from_millis};
 use crate::base::db::padded;
 use crate::base::error::Refusal;
+use crate::model::status::FINAL;
 use crate::model::{
     Chef, Customer, Delivery, Driver, Item, Order, OrderId, OrderStatus, Party, PastStatus, Principal,
     Quantity, Role, UserId, access,
@@ -81,6 +82,7 @@ pub async fn histories(
             status: row.status,
             at: row.at,
             changed_by: row.changed_by,
+            corrected: row.corrected,
         });
     }
     Ok(histories)
@@ -167,8 +169,7 @@ async fn stretch(
                     .column(order_risk::Column::OrderId)
                     .filter(order_risk::Column::Risk.eq(risk))
                     .into_query();
-                let finished = [OrderStatus::Delivered, OrderStatus::Cancelled];
-                row::Column::Id.in_subquery(of_risk).and(row::Column::Status.is_not_in(finished))
+                row::Column::Id.in_subquery(of_risk).and(row::Column::Status.is_not_in(FINAL))
             })))
             .filter(Condition::all().add_option(after.map(|cursor| {
                 row::Column::CreatedAt.lt(cursor.created_at).or(row::Column::CreatedAt
@@ -204,6 +205,31 @@ pub async fn chefs(
     Ok(found.into_iter().collect())
 }
 
+/// A page of orders that are ready and that nobody has, the oldest first, after one of them. Some may not be for everybody.
+///
+/// # Errors
+/// Those of the database.
+pub async fn without_driver(
+    db: &impl ConnectionTrait,
+    after: Option<&Cursor>,
+    limit: u64,
+) -> Result<Vec<Order>, Refusal> {
+    let rows = row::Entity::find()
+        .filter(row::Column::Status.eq(OrderStatus::ReadyForPickup))
+        .filter(row::Column::DriverId.is_null())
+        .filter(Condition::all().add_option(after.map(|cursor| {
+            row::Column::CreatedAt
+                .gt(cursor.created_at)
+                .or(row::Column::CreatedAt.eq(cursor.created_at).and(row::Column::Id.gt(cursor.id.as_str())))
+        })))
+        .order_by_asc(row::Column::CreatedAt)
+        .order_by_asc(row::Column::Id)
+        .limit(limit)
+        .all(db)
+        .await?;
+    with_items(db, rows).await
+}
+
 /// Up to `limit` orders with a driver, after an id, for the live state at startup.
 ///
 /// # Errors
@@ -213,10 +239,9 @@ pub async fn with_drivers(
     after: Option<&OrderId>,
     limit: u64,
 ) -> Result<Vec<Order>, Refusal> {
-    let finished = [OrderStatus::Delivered, OrderStatus::Cancelled];
     let rows = row::Entity::find()
         .filter(row::Column::DriverId.is_not_null())
-        .filter(row::Column::Status.is_not_in(finished))
+        .filter(row::Column::Status.is_not_in(FINAL))
         .filter(Condition::all().add_option(after.map(|id| row::Column::Id.gt(id.as_str()))))
         .order_by_asc(row::Column::Id)
         .limit(limit)
@@ -331,11 +356,7 @@ fn from_row(row: row::Model) -> Order {
             latitude: row.chef_latitude,
             longitude: row.chef_longitude,
         },
-        delivery: Delivery {
-            address: row.delivery_address,
-            latitude: row.delivery_latitude,
-            longitude: row.delivery_longitude,
-        },
+        delivery: Delivery::stored(row.delivery_address, row.delivery_latitude, row.delivery_longitude),
         items: Vec::new(),
         total: row.total,
         currency: row.currency,
@@ -347,13 +368,16 @@ fn from_row(row: row::Model) -> Order {
         seq: row.seq,
         estimated_delivery_time: row.estimated_delivery_time,
         kitchen_ready_at: row.kitchen_ready_at,
+        // What a newer version has added is not lost on disk, and not known here.
+        details: row.details.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
         created_at: row.created_at,
         updated_at: row.updated_at,
     }
 }
 
 impl Cursor {
-    fn after(order: &Order) -> Self {
+    /// After this order.
+    pub(super) fn after(order: &Order) -> Self {
         Self { created_at: order.created_at, id: order.id.clone() }
     }
 

@@ -97,6 +97,7 @@ mod tests {
             expires_at: from_millis(0),
             issued_at: None,
             token: TokenId::default(),
+            contact: None,
         }
     }
 

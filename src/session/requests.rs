@@ -90,9 +90,9 @@ pub(super) async fn lasting(session: &Arc<Session>, command: Command, reply: Rep
             let written = session.sessions().recovery().set(session.holder(), &order, Follow::No).await;
             reply.send(written.map(|()| Answer::Unsubscribed { order: &order }));
         }
-        Command::ChangeStatus { order, to, note, expected_seq } => {
+        Command::ChangeStatus { order, to, note, reason, expected_seq } => {
             let note = note.map(|note| note.0);
-            match app.orders.change(&order, who, Action::Status { to, note }.at(expected_seq)).await {
+            match app.orders.change(&order, who, Action::Status { to, note, reason }.at(expected_seq)).await {
                 Ok(order) => reply.send(Ok(Answer::Changed(&order))),
                 Err(refusal) => reply.send(Err(refusal)),
             }

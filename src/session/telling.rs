@@ -253,6 +253,13 @@ impl Session {
     fn concerns(&self, state: &State, rendered: &RenderedEvent, outgoing: &Outgoing) -> bool {
         // A driver who loses the order hears only of that.
         let loses = self.loses(rendered);
+        // Who has declined an order hears of no offer of it.
+        if self.role() == Role::Driver
+            && *outgoing.to == [Topic::Role(Role::Driver)]
+            && rendered.event.order.details.is_declined_by(&self.principal().id)
+        {
+            return false;
+        }
         self.has_room(&outgoing.to)
             || outgoing.to.iter().any(|topic| match topic {
                 Topic::Order(order) => !loses && state.orders.get(order).is_some_and(|admitted| *admitted),

@@ -13,8 +13,8 @@ use crate::base::error::Refusal;
 use crate::model::access::may;
 use crate::model::tracking::ID_LENGTH;
 use crate::model::{
-    Chef, Customer, Delivery, Driver, Order, OrderEvent, OrderId, OrderStatus, Party, PaymentStatus, Permit,
-    Point, Principal, Right, Role, TrackingId, TrackingSession, UserId, status,
+    Chef, Customer, Delivery, Details, Driver, Order, OrderEvent, OrderId, OrderStatus, Party, PaymentStatus,
+    Permit, Point, Principal, Right, Role, TrackingId, TrackingSession, UserId, status,
 };
 use crate::order::change::Step;
 use crate::order::draft::Draft;
@@ -124,7 +124,8 @@ impl Tracking {
             id,
             order: order.id.clone(),
             rider: rider.clone(),
-            dropoff: new.dropoff.unwrap_or_else(|| order.destination()),
+            // 0, 0 stands for a place that is not known.
+            dropoff: new.dropoff.or_else(|| order.destination()).unwrap_or(Point::stored(0.0, 0.0)),
             started_at: now,
         };
         row::Entity::insert(active(&session)).exec_without_returning(tx).await?;
@@ -187,8 +188,8 @@ fn minimal(new: &NewSession, id: &TrackingId, dropoff: Point, now: Time) -> Orde
         },
         delivery: Delivery {
             address: format!("{:.5}, {:.5}", dropoff.lat(), dropoff.lon()),
-            latitude: dropoff.lat(),
-            longitude: dropoff.lon(),
+            latitude: Some(dropoff.lat()),
+            longitude: Some(dropoff.lon()),
         },
         items: Vec::new(),
         total: None,
@@ -201,6 +202,7 @@ fn minimal(new: &NewSession, id: &TrackingId, dropoff: Point, now: Time) -> Orde
         seq: 1,
         estimated_delivery_time: None,
         kitchen_ready_at: None,
+        details: Details::default(),
         created_at: now,
         updated_at: now,
     }

@@ -57,7 +57,7 @@ impl Tracking {
                 Expr::col((order::Entity, order::Column::DriverId))
                     .equals((row::Entity, row::Column::RiderId)),
             )
-            .add(order::Column::Status.ne(OrderStatus::Cancelled))
+            .add(order::Column::Status.is_not_in([OrderStatus::Cancelled, OrderStatus::Returned]))
             .add(
                 Condition::any().add(order::Column::Status.ne(OrderStatus::Delivered)).add(
                     order::Column::Id.in_subquery(

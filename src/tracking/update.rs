@@ -42,10 +42,13 @@ impl Tracking {
             let detail = "the order has been delivered".to_owned();
             return Err(Refusal::Illegal { detail, status: order.status, allowed: Vec::new() });
         }
-        let action = |to| Action::Status { to, note: None }.at(moved.expected_seq);
+        let action = |to| Action::to(to).at(moved.expected_seq);
         if let Some(to) = asked
             && let Some(party) = access::party(&order, who)
-            && matches!(status::transition(order.status, to, party), Transition::Refused)
+            && matches!(
+                status::transition(order.status, to, party, order.details.fulfilment),
+                Transition::Refused
+            )
         {
             // A rider who may not set this status does not move either. (If the order has moved on meanwhile, they
             // may.)

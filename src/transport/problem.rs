@@ -39,6 +39,10 @@ pub struct Problem {
     pub allowed: Option<Vec<String>>,
     /// The order's seq.
     pub seq: Option<i64>,
+    /// The proofs that the order still needs.
+    pub missing: Option<Vec<String>>,
+    /// How often a PIN may still be tried.
+    pub attempts_left: Option<u32>,
 }
 
 /// The status of each refusal.
@@ -49,10 +53,15 @@ const fn status(refusal: &Refusal) -> StatusCode {
         Refusal::Forbidden(_) => StatusCode::FORBIDDEN,
         Refusal::NotFound(_) => StatusCode::NOT_FOUND,
         Refusal::Gone(_) => StatusCode::GONE,
-        Refusal::Illegal { .. } | Refusal::StaleSeq { .. } | Refusal::Taken(_) | Refusal::QueueFull => {
-            StatusCode::CONFLICT
-        }
+        Refusal::Illegal { .. }
+        | Refusal::StaleSeq { .. }
+        | Refusal::Taken(_)
+        | Refusal::QueueFull
+        | Refusal::OfferTaken
+        | Refusal::ProofRequired { .. }
+        | Refusal::PinLocked => StatusCode::CONFLICT,
         Refusal::Invalid { .. }
+        | Refusal::WrongPin { .. }
         | Refusal::UnknownEvent(_)
         | Refusal::KeyReused
         | Refusal::ClockSkew { .. } => StatusCode::UNPROCESSABLE_ENTITY,
@@ -76,12 +85,22 @@ pub fn respond_in(refusal: &Refusal, word: impl Fn(OrderStatus) -> &'static str)
     match refusal {
         Refusal::Invalid { member, .. } => body.member = Some(member.clone()),
         Refusal::Illegal { allowed, .. } => {
-            let mut words: Vec<_> = allowed.iter().map(|status| word(*status).to_owned()).collect();
+            // Who has no word for it cannot ask for it.
+            let has_word = |status: &&OrderStatus| {
+                !matches!(status, OrderStatus::Failed | OrderStatus::Returned)
+                    || word(**status) == status.as_str()
+            };
+            let mut words: Vec<_> =
+                allowed.iter().filter(has_word).map(|status| word(*status).to_owned()).collect();
             // Statuses with the same word follow each other, so `dedup` finds them.
             words.dedup();
             body.allowed = Some(words);
         }
         Refusal::StaleSeq { seq, .. } => body.seq = Some(*seq),
+        Refusal::ProofRequired { missing } => {
+            body.missing = Some(missing.iter().map(|&kind| kind.to_owned()).collect());
+        }
+        Refusal::WrongPin { attempts_left } => body.attempts_left = Some(*attempts_left),
         _ => {}
     }
     let mut response = body.into_response();
@@ -121,6 +140,8 @@ fn problem(status: StatusCode, code: &str, detail: String) -> Problem {
         member: None,
         allowed: None,
         seq: None,
+        missing: None,
+        attempts_left: None,
     }
 }
 

@@ -14,7 +14,8 @@ use ordercast::model::Party;
 use ordercast::model::PastStatus;
 use ordercast::model::TrackingSession;
 use ordercast::model::{
-    About, Announcement, Audience, EtaChange, EventKind, Fix, LiveEvent, Location, OrderEvent,
+    About, Announcement, Audience, Details, EtaChange, EventKind, FailureReason, Fix, Fulfilment, LiveEvent,
+    Location, OrderEvent, Window,
 };
 use ordercast::model::{Chef, Customer, Delivery, Driver, Item, Order, OrderStatus, PaymentStatus, Quantity};
 use ordercast::model::{OrderId, Point, Provenance, Source, UserId};
@@ -46,7 +47,11 @@ fn order(full: bool, status: OrderStatus, seq: i64) -> Order {
             latitude: full.then_some(5.6),
             longitude: full.then_some(-0.2),
         },
-        delivery: Delivery { address: "9 Door Rd".to_owned(), latitude: 5.6037, longitude: -0.1869 },
+        delivery: Delivery {
+            address: "9 Door Rd".to_owned(),
+            latitude: Some(5.6037),
+            longitude: Some(-0.1869),
+        },
         items: if full {
             vec![Item { name: "Jollof".to_owned(), quantity: Quantity::stored(2.0), unit_price: Some(4.5) }]
         } else {
@@ -62,6 +67,7 @@ fn order(full: bool, status: OrderStatus, seq: i64) -> Order {
         seq,
         estimated_delivery_time: None,
         kitchen_ready_at: None,
+        details: Details::default(),
         created_at: at(0),
         updated_at: at(seq),
     }
@@ -73,6 +79,7 @@ fn event(kind: EventKind, order: Order, previous_status: OrderStatus, by: Option
         status,
         at: at(seq),
         changed_by: changed_by.map(ToOwned::to_owned),
+        corrected: false,
     };
     OrderEvent {
         position: 40 + order.seq,
@@ -80,6 +87,8 @@ fn event(kind: EventKind, order: Order, previous_status: OrderStatus, by: Option
         previous_status,
         changed_by: by.map(UserId::stored),
         note: None,
+        reason: None,
+        changed: Vec::new(),
         former_driver: None,
         history: vec![past(1, OrderStatus::Pending, Some("ann")), past(order.seq, order.status, by)],
         at: at(order.seq),
@@ -94,9 +103,30 @@ fn with_driver(mut order: Order, id: &str) -> Order {
 
 fn durable_events() -> Vec<(&'static str, OrderEvent)> {
     use OrderStatus::{
-        Accepted, AssignedToDriver, Cancelled, Delivered, InTransit, PaymentConfirmed, Pending, PickedUp,
-        Preparing, ReadyForPickup,
+        Accepted, AssignedToDriver, Cancelled, Delivered, Failed, InTransit, PaymentConfirmed, Pending,
+        PickedUp, Preparing, ReadyForPickup, Returned,
     };
+    let mut failed =
+        event(EventKind::Status, with_driver(order(true, Failed, 10), "dan"), InTransit, Some("dan"));
+    failed.order.details.failure = Some(FailureReason::NobodyHome);
+    failed.reason = Some("nobody_home".to_owned());
+    let mut corrected =
+        event(EventKind::Corrected, with_driver(order(false, InTransit, 11), "dan"), Delivered, Some("boss"));
+    corrected.note = Some("the driver pressed the wrong button".to_owned());
+    corrected.history[1].corrected = true;
+    let mut updated =
+        event(EventKind::Updated, with_driver(order(false, PickedUp, 9), "dan"), PickedUp, Some("shop"));
+    updated.changed = vec!["delivery".into(), "scheduledFor".into()];
+    (updated.order.delivery.latitude, updated.order.delivery.longitude) = (None, None);
+    updated.order.details.scheduled_for = Some(Window { from: at(1_000), to: at(2_000) });
+    let mut declined =
+        event(EventKind::Unassigned, order(true, ReadyForPickup, 7), AssignedToDriver, Some("dan"));
+    declined.former_driver = Some(UserId::stored("dan"));
+    declined.reason = Some("too far".to_owned());
+    declined.order.details.decline(UserId::stored("dan"));
+    let mut fetched = event(EventKind::Status, order(false, ReadyForPickup, 5), Preparing, Some("carl"));
+    fetched.order.details.fulfilment = Fulfilment::Collection;
+    fetched.order.delivery = Delivery::default();
     let mut reassigned =
         event(EventKind::Assigned, with_driver(order(true, PickedUp, 9), "dora"), PickedUp, Some("boss"));
     reassigned.former_driver = Some(UserId::stored("dan"));
@@ -156,6 +186,23 @@ fn durable_events() -> Vec<(&'static str, OrderEvent)> {
             event(EventKind::Status, with_driver(order(true, Delivered, 10), "dan"), InTransit, Some("dan")),
         ),
         ("cancelled", event(EventKind::Status, order(false, Cancelled, 3), Accepted, Some("ann"))),
+        (
+            "cancelled while it was offered",
+            event(EventKind::Status, order(false, Cancelled, 6), ReadyForPickup, Some("carl")),
+        ),
+        ("could not be delivered", failed),
+        (
+            "returned",
+            event(EventKind::Status, with_driver(order(true, Returned, 11), "dan"), Failed, Some("dan")),
+        ),
+        ("corrected", corrected),
+        ("updated", updated),
+        ("declined", declined),
+        ("ready to be fetched", fetched),
+        (
+            "proven",
+            event(EventKind::Proof, with_driver(order(false, InTransit, 10), "dan"), InTransit, Some("dan")),
+        ),
     ]
 }
 
@@ -169,6 +216,7 @@ fn live_events() -> Vec<(&'static str, LiveEvent)> {
                     status: OrderStatus::Pending,
                     at: at(1),
                     changed_by: Some("ann".to_owned()),
+                    corrected: false,
                 }],
             }),
             driver: UserId::stored("dan"),

@@ -5,6 +5,7 @@ mod accuracy;
 mod auth;
 mod binary;
 mod bus;
+mod business;
 mod concurrency;
 mod control;
 mod demo;

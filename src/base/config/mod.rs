@@ -68,6 +68,9 @@ pub struct Serve {
     /// are left out
     #[arg(long, env = "LEGACY_OPEN", value_parser = BoolishValueParser::new())]
     pub legacy_open: bool,
+    /// Drivers take offered orders themselves: `POST /orders/{id}/claim`
+    #[arg(long, env = "DRIVER_CLAIMS", value_parser = BoolishValueParser::new())]
+    pub driver_claims: bool,
     /// Base URL of an order service. Each delivery of an order with a tracking session is sent to it as
     /// `POST {URL}/orders/{id}/status`, repeatedly until it is accepted
     #[arg(long, env = "ORDER_SERVICE_URL", hide_env_values = true, value_name = "URL")]

@@ -87,6 +87,7 @@ pub struct Problem<'a> {
     retry_after_ms: Option<u64>,
     limit: Option<usize>,
     event: Option<&'a str>,
+    missing: Option<&'a [&'static str]>,
 }
 
 impl<'a> Problem<'a> {
@@ -103,6 +104,7 @@ impl<'a> Problem<'a> {
             retry_after_ms: None,
             limit: None,
             event,
+            missing: None,
         };
         match refusal {
             Refusal::Invalid { member, .. } => problem.member = Some(member),
@@ -115,6 +117,7 @@ impl<'a> Problem<'a> {
                 problem.allowed = Some(allowed.iter().map(|status| status.as_str()).collect());
             }
             Refusal::StaleSeq { seq, .. } => problem.seq = Some(*seq),
+            Refusal::ProofRequired { missing } => problem.missing = Some(missing),
             Refusal::ClockSkew { .. } => problem.member = Some("recordedAt"),
             Refusal::RateLimited { retry_after_ms } => problem.retry_after_ms = Some(*retry_after_ms),
             Refusal::TooLarge { limit } => problem.limit = Some(*limit),
@@ -127,6 +130,9 @@ impl<'a> Problem<'a> {
             | Refusal::Taken(_)
             | Refusal::KeyReused
             | Refusal::QueueFull
+            | Refusal::OfferTaken
+            | Refusal::PinLocked
+            | Refusal::WrongPin { .. }
             | Refusal::TooMany { .. }
             | Refusal::Unavailable
             | Refusal::Conflict(_)

@@ -9,7 +9,9 @@ use crate::base::error::Refusal;
 use crate::base::json::{ObjectOf, optional};
 use crate::dialect::Request;
 use crate::dialect::canonical::StatusWord;
-use crate::model::{Command, LocationReport, NotificationState, OrderId, Paragraph, Secret, WholeNumber};
+use crate::model::{
+    Command, LocationReport, NotificationState, OrderId, Paragraph, ReasonWord, Secret, WholeNumber,
+};
 
 /// How the most frequent event begins, as clients write it.
 const LOCATION: &str = "[\"driver:location\",";
@@ -141,13 +143,15 @@ struct ChangeStatus {
     status: StatusWord,
     #[serde(default, deserialize_with = "optional")]
     note: Option<Paragraph>,
+    reason: Option<ReasonWord>,
     expected_seq: Option<WholeNumber>,
 }
 
 fn change_status(asked: ChangeStatus) -> Command {
-    let ChangeStatus { order_id, status, note, expected_seq } = asked;
+    let ChangeStatus { order_id, status, note, reason, expected_seq } = asked;
+    let reason = reason.and_then(|word| word.0);
     let expected_seq = expected_seq.map(|WholeNumber(seq)| seq);
-    Command::ChangeStatus { order: order_id, to: status.0, note, expected_seq }
+    Command::ChangeStatus { order: order_id, to: status.0, note, reason, expected_seq }
 }
 
 #[derive(Deserialize)]

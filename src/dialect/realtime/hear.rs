@@ -113,6 +113,10 @@ pub fn render(event: &OrderEvent, eta: Option<Eta>, telling: Telling) -> SmallVe
             let to = smallvec![Topic::Role(Role::Driver)];
             all.push((to, message("order:available", &available(order)), None));
         }
+        if let Some(reason) = event.withdrawn() {
+            let to = smallvec![Topic::Role(Role::Driver)];
+            all.push((to, message("order:withdrawn", &Withdrawn { order_id: &order.id, reason }), None));
+        }
         all.push(status_update(event, eta, telling));
     }
     let count = all.len();
@@ -151,6 +155,13 @@ fn status_update(event: &OrderEvent, eta: Option<Eta>, telling: Telling) -> Addr
 struct Named<'a> {
     order_id: &'a OrderId,
     order_number: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Withdrawn<'a> {
+    order_id: &'a OrderId,
+    reason: &'static str,
 }
 
 fn named(order: &Order) -> Named<'_> {

@@ -39,7 +39,7 @@ pub const REQUESTS: [&str; 13] = [
 ];
 
 /// Names that announcements may not use: the protocol's own, and those with a meaning in this namespace.
-const RESERVED: [&str; 32] = [
+const RESERVED: [&str; 36] = [
     "connect",
     "connect_error",
     "disconnect",
@@ -50,6 +50,10 @@ const RESERVED: [&str; 32] = [
     "connected",
     "order:new",
     "order:available",
+    "order:withdrawn",
+    "subscribe:fleet",
+    "unsubscribe:fleet",
+    "fleet:positions",
     "order:status_update",
     "order:eta_update",
     "order:signal",

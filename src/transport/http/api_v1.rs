@@ -90,7 +90,7 @@ pub(super) async fn cancel(
     Body { value, .. }: Body<Cancellation>,
 ) -> Result<Response, Response> {
     let expected_seq = value.expected_seq();
-    let action = Action::Status { to: OrderStatus::Cancelled, note: value.reason() }.at(expected_seq);
+    let action = Action::cancel(value.reason()).at(expected_seq);
     let cancelled = site.app.orders.change(&id, &who, action).await;
     let order = cancelled.map_err(|refusal| problem::respond_in(&refusal, dialect::word))?;
     Ok(answer(&site.app, &order, &who))

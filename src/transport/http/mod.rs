@@ -3,6 +3,7 @@
 mod accuracy;
 pub mod admin;
 pub mod admission;
+mod amendments;
 mod api_v1;
 mod calibration;
 pub mod demo;
@@ -11,8 +12,9 @@ mod extract;
 pub mod figures;
 mod nodes;
 mod notifications;
+pub mod offers;
 mod openapi;
-pub mod operation;
+mod operation;
 mod order_changes;
 pub mod orders;
 mod orders_track;
@@ -87,7 +89,11 @@ impl utoipa::Modify for Security {
 fn api() -> OpenApiRouter<Site> {
     OpenApiRouter::with_openapi(Api::openapi())
         .routes(routes!(orders::create, orders::list))
-        .routes(routes!(orders::get))
+        .routes(routes!(orders::get, amendments::amend))
+        .routes(routes!(amendments::correct))
+        .routes(routes!(offers::list))
+        .routes(routes!(offers::claim))
+        .routes(routes!(offers::decline))
         .routes(routes!(orders::tracking))
         .routes(routes!(orders::events))
         .routes(routes!(plans::get, plans::set))

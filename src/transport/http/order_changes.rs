@@ -13,7 +13,7 @@ use crate::base::json::optional;
 use crate::dialect::canonical::{OrderView, StatusWord};
 use crate::model::access::only_staff;
 use crate::model::new_order::PersonIn;
-use crate::model::{Action, Driver, Paragraph, WholeNumber};
+use crate::model::{Action, Driver, FailureReason, Paragraph, ReasonWord, WholeNumber};
 use crate::transport::problem::Problem;
 use crate::transport::site::Site;
 
@@ -28,6 +28,9 @@ pub struct StatusChange {
     #[schema(value_type = Option<String>, format = "paragraph")]
     #[serde(default, deserialize_with = "optional")]
     note: Option<Paragraph>,
+    /// Why it could not be delivered; required for `failed`
+    #[schema(value_type = Option<FailureReason>)]
+    reason: Option<ReasonWord>,
     /// Refuse if the order is not at this seq
     #[schema(value_type = Option<i64>)]
     expected_seq: Option<WholeNumber>,
@@ -49,8 +52,9 @@ pub(super) async fn change_status(
     Body { value, .. }: Body<StatusChange>,
 ) -> Result<Response, Refusal> {
     let note = value.note.map(|note| note.0);
-    let action =
-        Action::Status { to: value.status.0, note }.at(value.expected_seq.map(|WholeNumber(seq)| seq));
+    let reason = value.reason.and_then(|word| word.0);
+    let action = Action::Status { to: value.status.0, note, reason }
+        .at(value.expected_seq.map(|WholeNumber(seq)| seq));
     let order = site.app.orders.change(&id, &who, action).await?;
     Ok(answer(&site.app, &order, &who))
 }
@@ -94,9 +98,8 @@ pub(super) async fn cancel(
     OrderPath(id): OrderPath,
     Body { value, .. }: Body<Cancellation>,
 ) -> Result<Response, Refusal> {
-    let to = crate::model::OrderStatus::Cancelled;
     let expected_seq = value.expected_seq();
-    let action = Action::Status { to, note: value.reason() }.at(expected_seq);
+    let action = Action::cancel(value.reason()).at(expected_seq);
     let order = site.app.orders.change(&id, &who, action).await?;
     Ok(answer(&site.app, &order, &who))
 }

@@ -29,7 +29,7 @@ pub(super) async fn set_status(
     expected_seq: Option<WholeNumber>,
     word: impl Fn(OrderStatus) -> &'static str,
 ) -> Result<Order, Response> {
-    let action = Action::Status { to, note: None }.at(expected_seq.map(|WholeNumber(seq)| seq));
+    let action = Action::to(to).at(expected_seq.map(|WholeNumber(seq)| seq));
     let moved = match app.orders.change(id, who, action).await {
         Err(Refusal::Illegal { status, .. }) if word(status) == word(to) => {
             app.orders.get(id, who).await.map(|(order, _)| order)

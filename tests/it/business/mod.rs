@@ -1,0 +1,5 @@
+//! What a delivery business meets: deliveries that fail, offers, corrections, collections.
+
+mod amended;
+mod failed;
+mod offers;
