@@ -12,6 +12,10 @@ pub struct Model {
     pub longitude: f64,
     pub recorded_at: ChronoDateTimeUtc,
     pub received_at: ChronoDateTimeUtc,
+    /// Degrees clockwise from north, [0, 360).
+    pub heading: Option<f64>,
+    /// Metres per second.
+    pub speed: Option<f64>,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -67,6 +67,10 @@ impl MigrationTrait for Migration {
         let corrected =
             Table::alter().table("status_history").add_column(boolean("corrected").default(false)).take();
         manager.alter_table(corrected).await?;
+        for column in ["heading", "speed"] {
+            let add = Table::alter().table("driver_position").add_column(double_null(column)).take();
+            manager.alter_table(add).await?;
+        }
         for table in tables() {
             manager.create_table(table).await?;
         }
@@ -77,6 +81,9 @@ impl MigrationTrait for Migration {
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         for table in TABLES {
             manager.drop_table(Table::drop().table(table).take()).await?;
+        }
+        for column in ["heading", "speed"] {
+            manager.alter_table(Table::alter().table("driver_position").drop_column(column).take()).await?;
         }
         manager.alter_table(Table::alter().table("status_history").drop_column("corrected").take()).await?;
         manager.alter_table(Table::alter().table("orders").drop_column("details").take()).await

@@ -34,6 +34,12 @@ impl Json {
         Self(Cow::Owned(value.get().to_owned()))
     }
 
+    /// JSON that was put together elsewhere.
+    #[must_use]
+    pub const fn written(text: String) -> Self {
+        Self(Cow::Owned(text))
+    }
+
     /// The text.
     #[must_use]
     pub fn get(&self) -> &str {

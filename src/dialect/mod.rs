@@ -3,6 +3,7 @@
 mod answer;
 pub mod canonical;
 pub mod close;
+pub mod fleet;
 pub mod message;
 pub mod notices;
 pub mod orders_track;

@@ -316,6 +316,15 @@ impl Live {
         self.len() == 0
     }
 
+    /// Calls `look` with each driver. The map is not locked meanwhile.
+    pub(super) fn each_driver(&self, mut look: impl FnMut(&UserId, &DriverState)) {
+        for shard in &self.shards {
+            let drivers: Vec<_> =
+                shard.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+            drivers.iter().for_each(|driver| look(&driver.id, &driver.state()));
+        }
+    }
+
     /// The drivers who carry an order.
     #[must_use]
     pub fn busy(&self) -> Vec<Arc<LiveDriver>> {

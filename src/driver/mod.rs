@@ -3,6 +3,7 @@
 mod course;
 pub mod explain;
 pub mod filter;
+pub mod fleet;
 mod homes;
 mod judge;
 mod kitchen;
@@ -58,6 +59,7 @@ pub struct Drivers {
     orders: Orders,
     roads: Roads,
     asks: Arc<Asks>,
+    fleet: Arc<fleet::Fleet>,
     limits: ReportLimits,
     filtering: Filtering,
     times: Times,
@@ -115,6 +117,7 @@ impl Drivers {
             orders,
             roads,
             asks: Arc::default(),
+            fleet: Arc::default(),
             limits,
             filtering,
             times,

@@ -94,6 +94,23 @@ impl Drivers {
         Ok(kept)
     }
 
+    /// Fixes of a driver, as they were kept, for staff. At most `limit`; there may be more if there are as many.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`] for others than staff; those of the database.
+    pub async fn trail_of(
+        &self,
+        driver: &UserId,
+        who: &Principal,
+        (from, to): (Time, Time),
+        after: i64,
+        limit: u64,
+    ) -> Result<Vec<Kept>, Refusal> {
+        only_staff(who)?;
+        let stretch = Stretch { driver: driver.clone(), from, to };
+        fixes_of(self.db.reader(), &stretch, Span { from: None, to: None, after }, limit).await
+    }
+
     /// What was kept of a delivery, for staff.
     ///
     /// # Errors

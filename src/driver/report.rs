@@ -33,6 +33,8 @@ pub struct ReportOutcome {
 pub struct BatchOutcome {
     /// Number of accepted points.
     pub accepted: usize,
+    /// Whether one of them is shown.
+    pub shown: bool,
     pub rejected: Vec<RejectedPoint>,
 }
 
@@ -194,7 +196,7 @@ impl Drivers {
         let accepted = fixes.len();
         // Points without a time all get the same time, so of equal times the last point is the newest.
         fixes.sort_by_key(|(_, fix)| fix.recorded_at);
-        let points: Vec<_> = {
+        let (shown, points) = {
             let mut state = driver.state();
             let mut judged: Vec<_> =
                 fixes.into_iter().map(|(order, fix)| self.judge(&mut state, order, fix)).collect();
@@ -208,12 +210,12 @@ impl Drivers {
             let last = judged.last().and_then(|judged| judged.order.clone());
             self.hold(driver, &mut state, last.as_ref(), now);
             let point = |(index, judged)| TrailPoint::of(&driver.id, judged, shown == Some(index));
-            judged.iter().enumerate().map(point).collect()
+            (shown.is_some(), judged.iter().enumerate().map(point).collect::<Vec<_>>())
         };
         for point in points {
             self.add_to_trail(point);
         }
-        Ok(BatchOutcome { accepted, rejected })
+        Ok(BatchOutcome { accepted, shown, rejected })
     }
 
     /// Counts a report against the driver's rate limit. Returns after how many milliseconds the next one may come, if this is
@@ -308,6 +310,8 @@ impl Drivers {
         }
         state.position = Some((shown.place, seen_at));
         (state.is_seen_here, state.heard_at) = (true, Some(now));
+        state.motion = Some((shown.heading, shown.speed));
+        self.fleet.moves(&driver.id, state, &shown);
         self.reach(state, &Step::of(judged, seen_at, before, place));
         for carried in state.orders.iter_mut().filter(|carried| carried.is_lost) {
             carried.is_lost = false;

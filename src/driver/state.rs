@@ -47,6 +47,10 @@ pub(super) struct DriverState {
     /// When a way was last asked for, and through which places.
     pub asked: Option<(Time, Places)>,
     pub homes: Homes,
+    /// The heading and the speed with the newest published position, if this process heard them.
+    pub motion: Option<(Option<f64>, Option<f64>)>,
+    /// Percent.
+    pub battery: Option<u8>,
 }
 
 impl DriverState {
@@ -70,6 +74,8 @@ impl DriverState {
             first_leg: None,
             asked: None,
             homes: Homes::default(),
+            motion: None,
+            battery: None,
         }
     }
 

@@ -46,11 +46,12 @@ static TRAIL: LazyLock<InsertMany<17>> = LazyLock::new(|| {
     )
 });
 /// A batch that was collected offline may be older than the stored position.
-static LAST: LazyLock<InsertMany<5>> = LazyLock::new(|| {
+static LAST: LazyLock<InsertMany<7>> = LazyLock::new(|| {
     InsertMany::new(
-        "INSERT INTO driver_position (driver_id, latitude, longitude, recorded_at, received_at)",
+        "INSERT INTO driver_position (driver_id, latitude, longitude, recorded_at, received_at, heading, speed)",
         "ON CONFLICT (driver_id) DO UPDATE SET latitude = excluded.latitude, longitude = excluded.longitude,
-            recorded_at = excluded.recorded_at, received_at = excluded.received_at
+            recorded_at = excluded.recorded_at, received_at = excluded.received_at, heading = excluded.heading,
+            speed = excluded.speed
         WHERE driver_position.recorded_at <= excluded.recorded_at",
     )
 });
@@ -267,7 +268,15 @@ async fn upsert_last_positions(db: &Db, newest: &[TrailPoint]) -> Result<(), Ref
         let place = judgement.place;
         let times = [std::cmp::min(fix.recorded_at, fix.received_at), fix.received_at];
         let [recorded_at, received_at] = times.map(|at| stored_time(at, backend));
-        [driver.as_str().into(), place.lat().into(), place.lon().into(), recorded_at, received_at]
+        [
+            driver.as_str().into(),
+            place.lat().into(),
+            place.lon().into(),
+            recorded_at,
+            received_at,
+            fix.heading.into(),
+            fix.speed.into(),
+        ]
     };
     LAST.execute(&tx, newest.iter().map(row).collect()).await?;
     tx.commit().await?;

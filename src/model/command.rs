@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::tracking::Moved;
-use super::{FailureReason, LocationReport, OrderId, OrderStatus, Paragraph, WholeNumber};
+use super::{Bounds, FailureReason, LocationReport, OrderId, OrderStatus, Paragraph, WholeNumber};
 use crate::base::error::Refusal;
 
 /// A request from a socket. Each dialect can express some of these.
@@ -34,6 +34,11 @@ pub enum Command {
     },
     /// A rider's position, and perhaps a new status, in a tracking session.
     TrackingUpdate(Moved),
+    /// Hear where all drivers are, or those in a box.
+    WatchFleet {
+        bounds: Option<Bounds>,
+    },
+    UnwatchFleet,
     /// Whether somebody looks at the app.
     AppState {
         foreground: bool,

@@ -29,7 +29,6 @@ pub struct NewOrder {
     pub customer: PersonIn,
     pub chef: ChefIn,
     /// Required unless the customer fetches the order
-    #[serde(default, deserialize_with = "optional")]
     pub delivery: Option<DeliveryIn>,
     #[serde(default, deserialize_with = "optional")]
     pub fulfilment: Option<Fulfilment>,

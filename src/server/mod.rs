@@ -249,6 +249,7 @@ impl Background {
         let deliver = move |event| deliver(receivers.clone(), event);
         tasks.supervise("relay", relay::run(self.relay, app.bus.clone(), deliver, end.clone()));
         tasks.supervise("bus", upkeep::hear_others(sessions.clone(), end.clone()));
+        tasks.supervise("fleet", sessions.clone().tell_fleet(end.clone()));
         if app.bus.is_connected() {
             tasks.supervise("interest", until(end.clone(), keep_listening(sessions.clone())));
         }

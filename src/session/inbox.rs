@@ -311,6 +311,8 @@ const fn is_immediate_command(command: &Command) -> bool {
         | Command::AppState { .. } => true,
         Command::Subscribe { .. }
         | Command::Unsubscribe { .. }
+        | Command::WatchFleet { .. }
+        | Command::UnwatchFleet
         | Command::ChangeStatus { .. }
         | Command::Tracking { .. }
         | Command::TrackingUpdate(_)

@@ -3,7 +3,8 @@
 pub mod beginning;
 mod catch_up;
 pub mod deliver;
-pub mod hub;
+pub mod fleet;
+mod hub;
 pub mod inbox;
 pub mod interest;
 pub mod outbox;

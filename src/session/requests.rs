@@ -62,6 +62,8 @@ pub(super) fn immediate(
         Ok(
             Command::Subscribe { .. }
             | Command::Unsubscribe { .. }
+            | Command::WatchFleet { .. }
+            | Command::UnwatchFleet
             | Command::ChangeStatus { .. }
             | Command::Tracking { .. }
             | Command::TrackingUpdate(_)
@@ -89,6 +91,14 @@ pub(super) async fn lasting(session: &Arc<Session>, command: Command, reply: Rep
             session.unfollow(&order);
             let written = session.sessions().recovery().set(session.holder(), &order, Follow::No).await;
             reply.send(written.map(|()| Answer::Unsubscribed { order: &order }));
+        }
+        Command::WatchFleet { bounds } => {
+            let watched = access::only_staff(who).map(|()| session.sessions().watch_fleet(session, bounds));
+            reply.send(watched.map(|()| Answer::Updated));
+        }
+        Command::UnwatchFleet => {
+            session.sessions().unwatch_fleet(session);
+            reply.send(Ok(Answer::Updated));
         }
         Command::ChangeStatus { order, to, note, reason, expected_seq } => {
             let note = note.map(|note| note.0);

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use smallvec::SmallVec;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::fleet::Viewers;
 use super::hub::Hub;
 use super::pace::UserPaces;
 use super::session::Session;
@@ -43,6 +44,7 @@ struct Parts {
     deadlines: Mutex<Deadlines>,
     readers: Semaphore,
     paces: UserPaces,
+    viewers: Viewers,
     /// How many live events were handed on.
     told: AtomicUsize,
     /// How many sessions speak each dialect.
@@ -62,6 +64,7 @@ impl Sessions {
             deadlines: Mutex::default(),
             readers: Semaphore::new(READERS),
             paces: UserPaces::default(),
+            viewers: Viewers::default(),
             told: AtomicUsize::new(0),
             speaking: Default::default(),
         }))
@@ -90,6 +93,10 @@ impl Sessions {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.0.app.metrics
+    }
+
+    pub(super) fn viewers(&self) -> &Viewers {
+        &self.0.viewers
     }
 
     /// Whether this node knows who may hear what. If it does not, what is held back is told later: see [`Sessions::go_on`].

@@ -70,7 +70,11 @@ fn check(command: &Command) {
         Command::Seen { order, seq } => {
             assert!(OrderId::parse(order.as_str()).is_ok() && *seq > 0);
         }
+        Command::WatchFleet { bounds } => {
+            assert!(bounds.is_none_or(|bounds| bounds.south <= bounds.north && bounds.north <= 90.0));
+        }
         Command::Refresh { .. }
+        | Command::UnwatchFleet
         | Command::Ping { .. }
         | Command::AppState { .. }
         | Command::Acknowledge { .. } => {}

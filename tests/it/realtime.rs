@@ -81,7 +81,7 @@ async fn each_client_gets_its_own_events_once() {
     assert_eq!(seqs, [1, 2, 3, 4, 5, 6]);
     assert_eq!(
         names(&driver.events_so_far().await),
-        ["order:available", "driver:new_assignment", update, "driver:unassigned"]
+        ["order:available", "driver:new_assignment", "order:withdrawn", update, "driver:unassigned"]
     );
     assert_eq!(
         names(&other.events_so_far().await),

@@ -110,8 +110,9 @@ on_both_databases! {
         for (own, door, mut socket) in sockets {
             let heard = socket.until_mentioned("the-last").await;
             for (_, other) in ROLES.iter().filter(|(_, other)| *other != own) {
-                // Every driver hears what they may take.
-                let mut told = heard.iter().filter(|text| text.contains(other) && !text.contains("order:available"));
+                // Every driver hears what they may take, and when it is gone.
+                let offer = |text: &&String| text.contains("order:available") || text.contains("order:withdrawn");
+                let mut told = heard.iter().filter(|text| text.contains(other) && !offer(text));
                 assert_eq!(told.next(), None, "{door}: {own} hears of {other}");
             }
             assert!(heard.iter().any(|text| text.contains(own)), "{door}: {own} hears nothing");

@@ -102,7 +102,7 @@ on_both_databases! {
             rows
         };
         let before = rows().await;
-        assert_eq!(before.len(), 2 * positions.len() + 1, "chef and customer, and drivers once");
+        assert_eq!(before.len(), 2 * positions.len() + 2, "chef and customer, and drivers when it is offered and when it is gone");
         Migrator::down(database.writer(), Some(1)).await.expect("down");
         Migrator::up(database.writer(), None).await.expect("up again");
         assert_eq!(rows().await, before);

@@ -10,7 +10,7 @@ use crate::base::json::{ObjectOf, optional};
 use crate::dialect::Request;
 use crate::dialect::canonical::StatusWord;
 use crate::model::{
-    Command, LocationReport, NotificationState, OrderId, Paragraph, ReasonWord, Secret, WholeNumber,
+    Bounds, Command, LocationReport, NotificationState, OrderId, Paragraph, ReasonWord, Secret, WholeNumber,
 };
 
 /// How the most frequent event begins, as clients write it.
@@ -59,6 +59,11 @@ pub fn parse(json: &str, batch_max: usize) -> Request {
             ("token:refresh", read(payload).map(|Refresh { token }| Command::Refresh { token }))
         }
         "ping:latency" => ("ping:latency", read_or_empty(payload).map(|Ping { t }| Command::Ping { t })),
+        "subscribe:fleet" => (
+            "subscribe:fleet",
+            read_or_empty(payload).map(|WatchFleet { bbox }| Command::WatchFleet { bounds: bbox }),
+        ),
+        "unsubscribe:fleet" => ("unsubscribe:fleet", Ok(Command::UnwatchFleet)),
         "app:state" => ("app:state", read(payload).map(|asked| app_state(&asked))),
         "order:seen" => ("order:seen", read(payload).and_then(|Seen { order_id, seq }| seen(order_id, seq))),
         "notification:ack" => (
@@ -134,6 +139,12 @@ struct OrderOnly {
 struct Subscribe {
     order_id: OrderId,
     since: Option<WholeNumber>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WatchFleet {
+    bbox: Option<Bounds>,
 }
 
 #[derive(Deserialize)]

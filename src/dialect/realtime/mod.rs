@@ -22,7 +22,7 @@ use crate::dialect::message::Message;
 pub const NAMESPACE: &str = "/realtime";
 
 /// The events that clients may send, and a last one that stands for all other names.
-pub const REQUESTS: [&str; 13] = [
+pub const REQUESTS: [&str; 15] = [
     "driver:location",
     "subscribe:order",
     "unsubscribe:order",
@@ -31,6 +31,8 @@ pub const REQUESTS: [&str; 13] = [
     "order:tracking",
     "token:refresh",
     "ping:latency",
+    "subscribe:fleet",
+    "unsubscribe:fleet",
     "app:state",
     "order:seen",
     "notification:ack",

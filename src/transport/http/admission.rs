@@ -81,7 +81,8 @@ pub async fn admit(State(site): State<Site>, request: Request, next: Next) -> Re
 
 /// The bytes that a body may have: as many as it says, or else as many as are read.
 fn length(site: &Site, parts: &Parts, changes: bool) -> u64 {
-    let most = site.app.config.limits.max_message_bytes as u64;
+    let limits = &site.app.config.limits;
+    let most = limits.max_message_bytes.max(limits.max_batch_bytes) as u64;
     let says =
         parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let chunked = changes && parts.headers.contains_key(header::TRANSFER_ENCODING);

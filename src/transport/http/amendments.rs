@@ -25,7 +25,6 @@ use crate::transport::site::Site;
 #[serde(rename_all = "camelCase")]
 #[schema(as = OrderChange)]
 pub struct OrderChange {
-    #[serde(default, deserialize_with = "optional")]
     delivery: Option<DeliveryChange>,
     /// In place of all of them
     #[schema(max_items = 200)]
@@ -36,7 +35,6 @@ pub struct OrderChange {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<f64>, format = "amount")]
     total: Option<Option<Amount>>,
-    #[serde(default, deserialize_with = "optional")]
     customer: Option<CustomerChange>,
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<WindowText>)]

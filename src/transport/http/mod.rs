@@ -10,6 +10,8 @@ pub mod demo;
 mod devices;
 mod extract;
 pub mod figures;
+mod fleet;
+mod ingest;
 mod nodes;
 mod notifications;
 pub mod offers;
@@ -65,6 +67,7 @@ const PROBES: [&str; 3] = ["/health", "/ready", "/metrics"];
     modifiers(&Security),
     tags(
         (name = "orders", description = "Orders and what happens to them"),
+        (name = "drivers", description = "Where drivers are"),
         (name = "people", description = "Announcements, presence, figures"),
         (name = "orders/track", description = "Beside the WebSocket `/orders/track`, in its words"),
         (name = "ws", description = "Beside the WebSocket `/ws`, in its words"),
@@ -91,6 +94,13 @@ fn api() -> OpenApiRouter<Site> {
         .routes(routes!(orders::create, orders::list))
         .routes(routes!(orders::get, amendments::amend))
         .routes(routes!(amendments::correct))
+        .routes(routes!(fleet::list))
+        .routes(routes!(fleet::of_order))
+        .routes(routes!(fleet::of_driver))
+        .routes(routes!(ingest::report))
+        .routes(routes!(ingest::background))
+        .routes(routes!(ingest::own_tracks))
+        .routes(routes!(ingest::osm_and, ingest::osm_and_form))
         .routes(routes!(offers::list))
         .routes(routes!(offers::claim))
         .routes(routes!(offers::decline))

@@ -3,3 +3,4 @@
 mod amended;
 mod failed;
 mod offers;
+mod phones;
