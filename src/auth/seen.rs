@@ -105,6 +105,7 @@ mod tests {
             issued_at: Some(issued_at),
             token: TokenId(id),
             contact: None,
+            share: None,
         }
     }
 

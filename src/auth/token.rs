@@ -131,7 +131,15 @@ impl Claims {
         };
         // Nobody asks the others.
         let contact = (role == Role::Driver && contact != Contact::default()).then(|| Arc::new(contact));
-        Ok(Principal { id, role, expires_at: time(exp), issued_at: self.iat.map(time), token, contact })
+        Ok(Principal {
+            id,
+            role,
+            expires_at: time(exp),
+            issued_at: self.iat.map(time),
+            token,
+            contact,
+            share: None,
+        })
     }
 }
 

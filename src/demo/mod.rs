@@ -71,6 +71,7 @@ impl Person {
             issued_at: None,
             token: TokenId::default(),
             contact: None,
+            share: None,
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod notices;
 pub mod orders_track;
 pub mod place;
 pub mod realtime;
+pub mod shared;
 pub mod text;
 pub mod tracking;
 pub mod ws;
@@ -40,6 +41,8 @@ pub enum Dialect {
     Ws,
     /// Raw WebSocket `/ws/tracking/{id}`: one tracking session.
     Tracking,
+    /// Socket.IO, namespace `/realtime`, for who has a link to one order.
+    Shared,
 }
 
 /// The facts that a greeting needs.
@@ -77,7 +80,8 @@ pub enum Expiry {
 
 impl Dialect {
     /// Every dialect.
-    pub const ALL: [Self; 5] = [Self::Realtime, Self::Notices, Self::OrdersTrack, Self::Ws, Self::Tracking];
+    pub const ALL: [Self; 6] =
+        [Self::Realtime, Self::Notices, Self::OrdersTrack, Self::Ws, Self::Tracking, Self::Shared];
 
     /// The name in metrics.
     #[must_use]
@@ -88,6 +92,7 @@ impl Dialect {
             Self::OrdersTrack => "orders_track",
             Self::Ws => "ws",
             Self::Tracking => "tracking",
+            Self::Shared => "shared",
         }
     }
 
@@ -95,7 +100,7 @@ impl Dialect {
     #[must_use]
     pub const fn namespace(self) -> Option<&'static str> {
         match self {
-            Self::Realtime => Some(realtime::NAMESPACE),
+            Self::Realtime | Self::Shared => Some(realtime::NAMESPACE),
             Self::Notices => Some("/"),
             Self::OrdersTrack | Self::Ws | Self::Tracking => None,
         }
@@ -106,8 +111,14 @@ impl Dialect {
     pub const fn has_rooms(self) -> bool {
         match self {
             Self::Realtime | Self::Notices | Self::Ws => true,
-            Self::OrdersTrack | Self::Tracking => false,
+            Self::OrdersTrack | Self::Tracking | Self::Shared => false,
         }
+    }
+
+    /// The dialect of a namespace, for those who have a token.
+    #[must_use]
+    pub fn of_namespace(namespace: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|dialect| dialect.namespace() == Some(namespace))
     }
 
     /// Whether this role hears of every order. Admins always do.
@@ -120,7 +131,7 @@ impl Dialect {
     #[must_use]
     pub fn greeting(self, greeting: &Greeting<'_>) -> Option<Message> {
         match self {
-            Self::Realtime => Some(realtime::connected(greeting)),
+            Self::Realtime | Self::Shared => Some(realtime::connected(greeting)),
             Self::OrdersTrack => Some(orders_track::connected()),
             // A tracking session gets its state as the answer to its subscription.
             Self::Notices | Self::Ws | Self::Tracking => None,
@@ -132,7 +143,7 @@ impl Dialect {
     pub fn token_event(self, event: TokenEvent, expires_at: Time) -> Option<Message> {
         match self {
             Self::Realtime => Some(realtime::token_event(event, expires_at)),
-            Self::Notices | Self::OrdersTrack | Self::Ws | Self::Tracking => None,
+            Self::Notices | Self::OrdersTrack | Self::Ws | Self::Tracking | Self::Shared => None,
         }
     }
 
@@ -141,7 +152,7 @@ impl Dialect {
     pub fn resync(self, reason: &'static str) -> Option<Message> {
         match self {
             Self::Realtime => Some(realtime::resync(reason)),
-            Self::Notices | Self::OrdersTrack | Self::Ws | Self::Tracking => None,
+            Self::Notices | Self::OrdersTrack | Self::Ws | Self::Tracking | Self::Shared => None,
         }
     }
 
@@ -150,7 +161,7 @@ impl Dialect {
     pub fn queued(self, event: &str, data: &serde_json::value::RawValue, id: &str) -> Option<Message> {
         match self {
             Self::Realtime => Some(realtime::queued(event, data, id)),
-            Self::Notices | Self::OrdersTrack | Self::Ws | Self::Tracking => None,
+            Self::Notices | Self::OrdersTrack | Self::Ws | Self::Tracking | Self::Shared => None,
         }
     }
 
@@ -159,7 +170,7 @@ impl Dialect {
     pub fn location_acknowledged(self, orders: &[OrderId], received_at: Time) -> Option<Message> {
         match self {
             Self::Realtime => Some(realtime::location_acknowledged(orders, received_at)),
-            Self::Notices | Self::OrdersTrack | Self::Ws | Self::Tracking => None,
+            Self::Notices | Self::OrdersTrack | Self::Ws | Self::Tracking | Self::Shared => None,
         }
     }
 
@@ -167,7 +178,7 @@ impl Dialect {
     #[must_use]
     pub fn error_event(self, refusal: &Refusal, event: &str) -> Message {
         match self {
-            Self::Realtime | Self::Notices => realtime::error_event(refusal, event),
+            Self::Realtime | Self::Notices | Self::Shared => realtime::error_event(refusal, event),
             Self::OrdersTrack | Self::Ws | Self::Tracking => Message::raw(text::error_message(refusal)),
         }
     }
@@ -191,7 +202,7 @@ impl Dialect {
     pub const fn tells_creations(self) -> bool {
         match self {
             Self::OrdersTrack => true,
-            Self::Realtime | Self::Notices | Self::Ws | Self::Tracking => false,
+            Self::Realtime | Self::Notices | Self::Ws | Self::Tracking | Self::Shared => false,
         }
     }
 
@@ -201,7 +212,7 @@ impl Dialect {
         match self {
             Self::Realtime => Expiry::Grace,
             // A tracking session's socket ends with the tracking session.
-            Self::Notices | Self::OrdersTrack | Self::Tracking => Expiry::Closes,
+            Self::Notices | Self::OrdersTrack | Self::Tracking | Self::Shared => Expiry::Closes,
             Self::Ws => Expiry::Outlived,
         }
     }
@@ -215,6 +226,7 @@ impl Dialect {
             Self::OrdersTrack => orders_track::render(event),
             Self::Ws => ws::render(event, forecast.eta),
             Self::Tracking => tracking::render(event, forecast),
+            Self::Shared => shared::render(event, forecast.eta, telling),
         }
     }
 
@@ -227,6 +239,7 @@ impl Dialect {
             Self::OrdersTrack => orders_track::catch_up(event),
             Self::Ws => ws::catch_up(event, forecast.eta, party),
             Self::Tracking => tracking::catch_up(event, forecast, party),
+            Self::Shared => shared::catch_up(event, forecast.eta, telling),
         }
     }
 
@@ -239,6 +252,7 @@ impl Dialect {
             Self::OrdersTrack => orders_track::live_audience(event),
             Self::Ws => None,
             Self::Tracking => tracking::live_audience(event),
+            Self::Shared => shared::live_audience(event),
         }
     }
 
@@ -247,7 +261,7 @@ impl Dialect {
     pub const fn told_as(self, party: Party) -> Party {
         match self {
             Self::Notices => party,
-            Self::Realtime | Self::OrdersTrack | Self::Ws | Self::Tracking => Party::Staff,
+            Self::Realtime | Self::OrdersTrack | Self::Ws | Self::Tracking | Self::Shared => Party::Staff,
         }
     }
 
@@ -260,6 +274,7 @@ impl Dialect {
             Self::OrdersTrack => orders_track::render_live(event),
             Self::Ws => None,
             Self::Tracking => tracking::render_live(event),
+            Self::Shared => shared::render_live(event),
         };
         message.map(Arc::new)
     }
@@ -274,6 +289,7 @@ impl Dialect {
             Self::OrdersTrack => orders_track::parse(text),
             Self::Ws => ws::parse(text),
             Self::Tracking => tracking::parse(text),
+            Self::Shared => shared::parse(text),
         }
     }
 
@@ -282,7 +298,7 @@ impl Dialect {
     pub fn longest(self, begins: &str, message: usize, batch: usize) -> usize {
         match self {
             Self::Realtime if realtime::event_of(begins) == "driver:location_batch" => batch,
-            Self::Realtime | Self::Notices | Self::OrdersTrack | Self::Ws | Self::Tracking => message,
+            _ => message,
         }
     }
 
@@ -290,7 +306,7 @@ impl Dialect {
     #[must_use]
     pub fn event_of(self, begins: &str) -> &'static str {
         match self {
-            Self::Realtime => realtime::event_of(begins),
+            Self::Realtime | Self::Shared => realtime::event_of(begins),
             Self::Notices | Self::OrdersTrack | Self::Ws | Self::Tracking => "unreadable",
         }
     }
@@ -300,6 +316,7 @@ impl Dialect {
     pub fn answer(self, answer: &Answer<'_>) -> Option<Json> {
         match self {
             Self::Realtime => Some(realtime::answer(answer)),
+            Self::Shared => Some(shared::answer(answer)),
             Self::Notices => None,
             Self::OrdersTrack => orders_track::answer(answer),
             // The order's own messages answer all other requests.
@@ -311,7 +328,7 @@ impl Dialect {
     #[must_use]
     pub fn failure(self, refusal: &Refusal) -> Json {
         match self {
-            Self::Realtime | Self::Notices => realtime::failure(refusal),
+            Self::Realtime | Self::Notices | Self::Shared => realtime::failure(refusal),
             Self::OrdersTrack | Self::Ws | Self::Tracking => text::error_message(refusal),
         }
     }
@@ -325,7 +342,7 @@ impl Dialect {
                 Some(Message::raw(text::error_message(&Refusal::TokenExpired)))
             }
             (
-                Self::OrdersTrack | Self::Ws | Self::Tracking | Self::Realtime | Self::Notices,
+                Self::OrdersTrack | Self::Ws | Self::Tracking | Self::Realtime | Self::Notices | Self::Shared,
                 CloseReason::Expired
                 | CloseReason::SlowReader
                 | CloseReason::Flood

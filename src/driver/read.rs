@@ -22,7 +22,8 @@ impl Drivers {
         let db = self.db.reader();
         let (order, party) = read::order(db, id, who).await?;
         let history = read::history(db, &order).await?;
-        let position = self.position(&order).await?;
+        let may_see = who.share.as_ref().is_none_or(|share| share.location);
+        let position = if may_see { self.position(&order).await? } else { None };
         let (milestones, risk) = self.marks(&order).await?;
         Ok(Overview { order, party, history, position, milestones, risk })
     }

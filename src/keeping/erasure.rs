@@ -7,7 +7,8 @@
 use chrono::TimeDelta;
 use entity::{
     delivery, device, driver_assignment, driver_plan, driver_position, erasure, idempotency_key,
-    notification, notification_preference, order, position_trail, receipt, status_history, tracking_session,
+    notification, notification_preference, order, order_proof, position_trail, rating, receipt, share_link,
+    status_history, tracking_session,
 };
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
@@ -274,6 +275,25 @@ async fn redact_tables(
         .exec(tx)
         .await?;
     if is_customer {
+        // What was written, photographed and shared at the door.
+        rating::Entity::update_many()
+            .col_expr(rating::Column::Comment, Expr::value(Option::<String>::None))
+            .filter(rating::Column::OrderId.eq(id))
+            .exec(tx)
+            .await?;
+        let nothing = order_proof::ActiveModel {
+            reference: Set(None),
+            sha256: Set(None),
+            latitude: Set(None),
+            longitude: Set(None),
+            ..Default::default()
+        };
+        order_proof::Entity::update_many()
+            .set(nothing)
+            .filter(order_proof::Column::OrderId.eq(id))
+            .exec(tx)
+            .await?;
+        share_link::Entity::delete_many().filter(share_link::Column::OrderId.eq(id)).exec(tx).await?;
         // Phones that texts go to.
         delivery::Entity::update_many()
             .col_expr(delivery::Column::Address, Expr::value(Option::<String>::None))

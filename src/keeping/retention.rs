@@ -3,8 +3,8 @@
 
 use entity::{
     delivery, driver_assignment, eta_outcome, eta_shown, notification, order, order_event, order_item,
-    order_milestone, order_risk, order_service_call, outbox_cursor, receipt, status_history,
-    tracking_session,
+    order_milestone, order_pin, order_proof, order_risk, order_service_call, outbox_cursor, rating, receipt,
+    share_link, status_history, tracking_session,
 };
 use sea_orm::sea_query::{LockBehavior, LockType};
 use sea_orm::{
@@ -129,6 +129,10 @@ async fn delete(tx: &DatabaseTransaction, ids: &[&str]) -> Result<(), Refusal> {
         receipt.OrderId,
         delivery.OrderId,
         notification.OrderId,
+        order_proof.OrderId,
+        order_pin.OrderId,
+        rating.OrderId,
+        share_link.OrderId,
         order.Id
     );
     Ok(())

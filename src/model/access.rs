@@ -50,7 +50,8 @@ pub fn party(order: &Order, who: &Principal) -> Option<Party> {
         Role::Chef => order.chef.id == who.id,
         Role::Driver => order.driver.as_ref().is_some_and(|driver| driver.id == who.id),
         // Callers without a token get here only where the operator allows public reads.
-        Role::Admin | Role::Service | Role::Anonymous => true,
+        Role::Admin | Role::Service => true,
+        Role::Anonymous => who.share.as_ref().is_none_or(|share| share.order == order.id),
     };
     is_theirs.then(|| Party::of(who.role))
 }

@@ -29,6 +29,10 @@ pub fn erase(event: &mut Value, user: &UserId) -> bool {
     if driver {
         rename(order, "driver", &["phone"]);
     }
+    // Why a driver did not want an order is in their words.
+    if wrote && event["kind"] == "unassigned" {
+        let _ = event.as_object_mut().and_then(|event| event.remove("reason"));
+    }
     let note =
         if customer || wrote { event.as_object_mut().and_then(|event| event.remove("note")) } else { None };
     customer || chef || driver || note.is_some()

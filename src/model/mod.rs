@@ -45,4 +45,4 @@ pub use phone::Phone;
 pub use proof::{Picture, Proof};
 pub use tracking::{TrackingId, TrackingSession};
 pub use value::{Code, Latitude, Line, Longitude, Paragraph, Point, Text, WholeNumber};
-pub use who::{Contact, Principal, Role, TokenId};
+pub use who::{Contact, Principal, Role, Share, TokenId};

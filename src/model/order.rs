@@ -1,5 +1,6 @@
 //! An order: its parties, its items, its addresses and its state.
 
+use chrono::TimeDelta;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
@@ -230,6 +231,16 @@ pub fn time_of(history: &[PastStatus], wanted: OrderStatus) -> Option<Time> {
         }
     }
     found
+}
+
+/// How long after its end an order can be followed by a link.
+pub const LINK_AFTER_END: TimeDelta = TimeDelta::hours(1);
+
+/// When links to an order end because of an event; `None` while it is not finished.
+#[must_use]
+pub fn link_ends_at(event: &super::OrderEvent) -> Option<Time> {
+    let is_end = status::is_final(event.order.status) && event.previous_status != event.order.status;
+    is_end.then(|| event.at + LINK_AFTER_END)
 }
 
 /// Whether an order that is set to `to` by a correction was never in `status`.

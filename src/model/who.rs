@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::UserId;
+use super::{OrderId, UserId};
 use crate::base::clock::Time;
 
 /// A user's role. Other systems' words for roles are accepted on input.
@@ -81,6 +81,16 @@ pub struct Principal {
     pub token: TokenId,
     /// How a driver is called and reached, if the token says so.
     pub contact: Option<Arc<Contact>>,
+    /// What a link lets a stranger see; `None` for everybody else.
+    pub share: Option<Arc<Share>>,
+}
+
+/// What a link lets a stranger see: one order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    pub order: OrderId,
+    /// Whether also where the driver is.
+    pub location: bool,
 }
 
 /// How somebody is called and reached.
@@ -102,6 +112,7 @@ impl Principal {
             issued_at: None,
             token: TokenId::default(),
             contact: None,
+            share: None,
         }
     }
 }

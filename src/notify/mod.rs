@@ -30,10 +30,6 @@ mod zone;
 use std::sync::{Arc, OnceLock};
 
 use chrono::TimeDelta;
-use entity::server_key;
-use sea_orm::ActiveValue::Set;
-use sea_orm::EntityTrait;
-use sea_orm::sea_query::OnConflict;
 use tokio::sync::Notify as Wake;
 
 use self::channel::{Channel, Expo, Fcm, Sms, Vapid, WebPush};
@@ -44,7 +40,7 @@ use self::seal::Seal;
 use self::text::Texts;
 use crate::base::clock::Clock;
 use crate::base::config::Notify as Settings;
-use crate::base::db::Db;
+use crate::base::db::{Db, shared};
 use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
 use crate::cluster::control::Control;
@@ -112,17 +108,6 @@ impl std::ops::Deref for Notifications {
     fn deref(&self) -> &Parts {
         &self.0
     }
-}
-
-/// A value that all servers on this database share. The first one makes it.
-async fn shared(db: &Db, name: &str, value: String) -> Result<String, Refusal> {
-    let ours = server_key::ActiveModel { name: Set(name.to_owned()), value: Set(value) };
-    server_key::Entity::insert(ours)
-        .on_conflict(OnConflict::new().do_nothing().to_owned())
-        .exec_without_returning(db.writer())
-        .await?;
-    let key = server_key::Entity::find_by_id(name).one(db.writer()).await?;
-    key.map(|key| key.value).ok_or_else(|| Refusal::internal("a key of the server cannot be read"))
 }
 
 /// What the settings say, read and checked.

@@ -3,7 +3,9 @@
 pub(crate) mod change;
 pub mod create;
 pub(crate) mod draft;
+pub mod handover;
 mod known;
+pub mod links;
 pub(crate) mod names;
 pub mod read;
 pub mod snapshot;
@@ -12,6 +14,7 @@ pub mod writer;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
+use tokio::sync::OnceCell;
 
 use self::create::Idempotency;
 use self::names::{Numbers, Reserved};
@@ -44,6 +47,8 @@ pub struct Orders {
     key_lifetime: TimeDelta,
     /// The size of a page of a list, in bytes.
     page_bytes: usize,
+    /// What the numbers of orders are made from, once somebody needs one.
+    secret: Arc<OnceCell<String>>,
     metrics: Metrics,
 }
 
@@ -62,7 +67,18 @@ impl Orders {
         let snapshots = Arc::new(Snapshots::new(limits.snapshot_bytes));
         let page_bytes = limits.page_bytes_max;
         let numbers = Numbers::new(db.clone(), cluster);
-        Self { db, clock, events, writer, numbers, snapshots, key_lifetime, page_bytes, metrics }
+        Self {
+            db,
+            clock,
+            events,
+            writer,
+            numbers,
+            snapshots,
+            key_lifetime,
+            page_bytes,
+            secret: Arc::default(),
+            metrics,
+        }
     }
 
     /// Creates an order, or finds the one that this key created before. The answer is then the same as the first one.

@@ -98,6 +98,7 @@ mod tests {
             issued_at: None,
             token: TokenId::default(),
             contact: None,
+            share: None,
         }
     }
 

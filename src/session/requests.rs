@@ -246,7 +246,8 @@ async fn tell(
     let replay = since.map(|since| ReplayRequest { since, place, number });
     // On disk before it is acknowledged: a client that comes back finds that it follows the order.
     session.sessions().recovery().set(session.holder(), &order.id, Follow::Yes(replay)).await?;
-    let position = if shows_driver { app.drivers.position(order).await? } else { None };
+    let may_see = session.principal().share.as_ref().is_none_or(|share| share.location);
+    let position = if shows_driver && may_see { app.drivers.position(order).await? } else { None };
     let (milestones, risk) = app.drivers.marks(order).await?;
     let tracking =
         Overview { order: order.clone(), party, history: history.to_vec(), position, milestones, risk };

@@ -316,7 +316,7 @@ impl Session {
     /// The rooms of the session: its user's, unless it has no token, and its role's, if the dialect hears of orders
     /// by role.
     pub(super) fn rooms(&self) -> SmallVec<[Topic; 2]> {
-        let known = self.role() != Role::Anonymous;
+        let known = self.role() != Role::Anonymous || self.principal.share.is_some();
         let user = known.then(|| Topic::User(self.role(), self.principal.id.clone()));
         let role = self.dialect.has_rooms().then(|| Topic::Role(self.role()));
         user.into_iter().chain(role).collect()

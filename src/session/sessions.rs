@@ -150,7 +150,8 @@ impl Sessions {
         let Some(audience) = dialect.live_audience(event) else { return };
         let mut messages: SmallVec<[(Party, Arc<Message>); 1]> = SmallVec::new();
         for session in self.hub().listeners(&audience.topics) {
-            if session.dialect() != dialect || (session.is_public() && !audience.public_too) {
+            let hidden = session.is_public() && !audience.public_too;
+            if session.dialect() != dialect || hidden || !session.may_hear(event) {
                 continue;
             }
             if let (LiveEvent::Location(location), Some(watched)) = (event, session.watched())

@@ -13,7 +13,8 @@ use crate::dialect::close::CloseReason;
 use crate::dialect::message::{LiveKey, Message, Outgoing, Telling, Topic};
 use crate::dialect::place::{Offset, Place};
 use crate::model::access::driver_visible_to_customer;
-use crate::model::{OrderId, Role};
+use crate::model::order::link_ends_at;
+use crate::model::{LiveEvent, OrderId, Role};
 use crate::recovery::Follow;
 
 impl Session {
@@ -217,6 +218,12 @@ impl Session {
                 return true;
             }
         }
+        if let Some(share) = &self.principal().share
+            && share.order == rendered.event.order.id
+            && let Some(ends_at) = link_ends_at(&rendered.event)
+        {
+            self.ends_at(state, ends_at);
+        }
         let replayed = position <= state.replayed_until;
         let telling = if replayed { Telling::Replayed } else { Telling::Live };
         let messages = rendered.outgoing(self.dialect(), telling);
@@ -243,6 +250,12 @@ impl Session {
             self.sessions.recovery().note(self.holder(), &rendered.event.order.id, lost);
         }
         true
+    }
+
+    /// Whether the link that the session has, if it has one, is for this too.
+    pub(super) fn may_hear(&self, event: &LiveEvent) -> bool {
+        let share = self.principal().share.as_ref();
+        share.is_none_or(|share| share.location || !matches!(event, LiveEvent::Location(_)))
     }
 
     /// Whether the event takes its order from the session's user.

@@ -108,7 +108,7 @@ on_both_databases! {
     async fn what_waited_for_the_database_does_not_undo_what_came_later(db: TestDb) {
         let database = Db::open(&db.url(), 4, "test").await.expect("database");
         let clock = Clock::manual(from_millis(1_800_000_000_000));
-        let who = Principal { id: UserId::stored("customer"), role: Role::Customer, expires_at: clock.now(), issued_at: None, token: TokenId::default(), contact: None };
+        let who = Principal { id: UserId::stored("customer"), role: Role::Customer, expires_at: clock.now(), issued_at: None, token: TokenId::default(), contact: None, share: None };
         let (waits, its_work) = recovery(&database, &clock, &db).await;
         let (later, later_work) = recovery(&database, &clock, &db).await;
         let made = Pid { position: 0, made_at: clock.now() };

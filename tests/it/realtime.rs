@@ -85,7 +85,7 @@ async fn each_client_gets_its_own_events_once() {
     );
     assert_eq!(
         names(&other.events_so_far().await),
-        ["order:available", "driver:new_assignment", update, update]
+        ["order:available", "order:withdrawn", "driver:new_assignment", update, update]
     );
     assert!(stranger.events_so_far().await.is_empty());
     let last = &heard[6].data;

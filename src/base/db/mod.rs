@@ -5,6 +5,7 @@ mod failure;
 mod locks;
 mod many;
 mod postgres;
+mod shared;
 mod sqlite;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use self::failure::{FailureKind, failure_kind};
 pub use self::locks::{AdvisoryLock, NAME_LOCKS};
 pub use self::many::InsertMany;
 use self::postgres::Trust;
+pub use self::shared::shared;
 use super::clock::{Time, instant, rfc3339};
 use super::config::is_disabled;
 

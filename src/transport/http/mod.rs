@@ -11,7 +11,9 @@ mod devices;
 mod extract;
 pub mod figures;
 mod fleet;
+mod handover;
 mod ingest;
+mod links;
 mod nodes;
 mod notifications;
 pub mod offers;
@@ -101,6 +103,12 @@ fn api() -> OpenApiRouter<Site> {
         .routes(routes!(ingest::background))
         .routes(routes!(ingest::own_tracks))
         .routes(routes!(ingest::osm_and, ingest::osm_and_form))
+        .routes(routes!(handover::proofs, handover::prove))
+        .routes(routes!(handover::pin))
+        .routes(routes!(handover::ratings, handover::rate))
+        .routes(routes!(links::make, links::list))
+        .routes(routes!(links::end))
+        .routes(routes!(links::look))
         .routes(routes!(offers::list))
         .routes(routes!(offers::claim))
         .routes(routes!(offers::decline))

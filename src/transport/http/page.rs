@@ -19,6 +19,7 @@ use crate::transport::site::Site;
 #[folder = "web-test/"]
 #[include = "index.html"]
 #[include = "style.css"]
+#[include = "share.html"]
 #[include = "sw.js"]
 #[include = "app/*"]
 #[include = "vendor/*"]
@@ -64,7 +65,7 @@ fn client_library() -> Router<Site> {
     })
 }
 
-fn serve(path: &str, headers: &HeaderMap) -> Response {
+pub(super) fn serve(path: &str, headers: &HeaderMap) -> Response {
     let Some(file) = Files::get(path) else { return Refusal::NotFound("page").into_response() };
     let hash = hex::encode(&file.metadata.sha256_hash()[..16]);
     let Ok(tag) = HeaderValue::from_str(&format!("\"{hash}\"")) else {

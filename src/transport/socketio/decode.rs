@@ -56,7 +56,7 @@ fn message(packet: &str) -> Meaning<'_> {
 }
 
 fn is_ours(namespace: &str) -> bool {
-    Dialect::ALL.into_iter().any(|dialect| dialect.namespace() == Some(namespace))
+    Dialect::of_namespace(namespace).is_some()
 }
 
 fn is_list(json: &str) -> bool {

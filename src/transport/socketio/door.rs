@@ -8,8 +8,8 @@ use super::handshake::Caller;
 use super::joining::JoiningClient;
 use super::wire::{Direct, Polled};
 use crate::base::error::Refusal;
-use crate::dialect::Dialect;
-use crate::model::{Principal, Role};
+use crate::dialect::{Dialect, Request};
+use crate::model::{Command, Principal, Role};
 use crate::session::Sessions;
 use crate::session::inbox::Inbox;
 use crate::session::resume::begin;
@@ -47,6 +47,12 @@ impl Door {
             joining.leave_default_namespace();
         }
         let app = self.sessions.app();
+        if dialect == Dialect::Realtime
+            && joining.token().is_none()
+            && let Some(token) = joining.share()
+        {
+            return self.let_stranger_in(joining, &token, owner).await;
+        }
         let principal = match (joining.token(), &joining.caller) {
             (Some(token), _) => app.auth.verify(&token).await,
             // Meanwhile the token may have ended.
@@ -63,6 +69,30 @@ impl Door {
             joining.joins(&entry.session);
         }
         admitted.map_err(|refusal| self.deny(joining, &refusal))
+    }
+
+    /// Lets somebody in who has a link to one order. Their session follows it from the start.
+    async fn let_stranger_in(
+        self: &Arc<Self>,
+        joining: &JoiningClient,
+        token: &str,
+        owner: Owner,
+    ) -> Result<Arc<Entry>, Denied> {
+        let app = self.sessions.app();
+        let entry = match app.orders.shared(token).await {
+            Ok(link) => {
+                let (order, who) = (link.order.clone(), link.principal());
+                let entry = self.admit(joining, Dialect::Shared, who, owner).await;
+                entry.map(|entry| (entry, order))
+            }
+            Err(refusal) => Err(refusal),
+        };
+        let (entry, order) = entry.map_err(|refusal| self.deny(joining, &refusal))?;
+        joining.joins(&entry.session);
+        let inbox = Arc::clone(&entry.inbox);
+        let command = Ok(Command::Subscribe { order, since: None });
+        inbox.request(Request { event: "subscribe:order", command }, None);
+        Ok(entry)
     }
 
     async fn admit(

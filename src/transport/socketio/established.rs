@@ -318,7 +318,7 @@ impl Client {
 
     /// Lets the client into another namespace, or again into one that it has left.
     async fn connect(&mut self, namespace: &str, auth: Option<String>) {
-        let dialect = Dialect::ALL.into_iter().find(|dialect| dialect.namespace() == Some(namespace));
+        let dialect = Dialect::of_namespace(namespace);
         let let_in = match dialect {
             None => Err("Invalid namespace".to_owned()),
             Some(dialect) => {

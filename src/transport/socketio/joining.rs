@@ -75,6 +75,8 @@ pub(super) fn json_of(auth: &Value) -> Option<String> {
 struct AuthPayload<'a> {
     token: Option<String>,
     #[serde(borrow)]
+    share: Option<&'a RawValue>,
+    #[serde(borrow)]
     pid: Option<&'a RawValue>,
     #[serde(borrow)]
     offset: Option<&'a RawValue>,
@@ -117,6 +119,11 @@ impl JoiningClient {
     /// The token that it joins with: `auth.token`, or version 2: of the query. It goes before that of the first request.
     pub(super) fn token(&self) -> Option<String> {
         self.payload().token.or_else(|| self.query().and_then(token_in))
+    }
+
+    /// The token of a link that it joins with.
+    pub(super) fn share(&self) -> Option<String> {
+        self.payload().share.map(|raw| serde_json::from_str(raw.get()).unwrap_or_default())
     }
 
     /// Where its session was, as the client says.

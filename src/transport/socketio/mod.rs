@@ -70,7 +70,9 @@ pub fn service(sessions: &Sessions, gate: &Arc<Gate>, stop: &CancellationToken) 
     let door = Arc::new(Door { sessions: sessions.clone(), engine: engine.clone(), gate: Arc::clone(gate) });
     lobby::open(&io);
     for dialect in Dialect::ALL {
-        if let Some(namespace) = dialect.namespace() {
+        if let Some(namespace) = dialect.namespace()
+            && Dialect::of_namespace(namespace) == Some(dialect)
+        {
             serve(&io, &door, dialect, namespace);
         }
     }

@@ -45,7 +45,7 @@ pub(super) async fn admit(
     let open = match dialect {
         Dialect::Tracking => true,
         Dialect::OrdersTrack => app.config.legacy_open,
-        Dialect::Ws | Dialect::Realtime | Dialect::Notices => false,
+        Dialect::Ws | Dialect::Realtime | Dialect::Notices | Dialect::Shared => false,
     };
     let principal = match token {
         None if open => Principal::anonymous(),

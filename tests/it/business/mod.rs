@@ -2,5 +2,6 @@
 
 mod amended;
 mod failed;
+mod handover;
 mod offers;
 mod phones;
