@@ -4,6 +4,10 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use entity::rating;
+use sea_orm::DatabaseTransaction;
+use serde_json::json;
+
 use crate::auth::Auth;
 use crate::base::clock::Clock;
 use crate::base::config::Serve;
@@ -21,12 +25,14 @@ use crate::event::bus::Bus;
 use crate::event::log;
 use crate::event::relay::Relay;
 use crate::keeping::Keeping;
-use crate::model::UserId;
+use crate::model::{Order, OrderId, Principal, UserId};
 use crate::notify::Notifications;
 use crate::order::Orders;
+use crate::order::handover::Rating;
 use crate::recovery::Recovery;
 use crate::route::Roads;
 use crate::tracking::Tracking;
+use crate::webhook::{News, Webhooks};
 
 /// How long the head of the log may take to be read for somebody who comes in.
 const CATCH_UP: Duration = Duration::from_secs(2);
@@ -52,6 +58,7 @@ pub struct Infrastructure {
     pub cluster: Cluster,
     pub roads: Roads,
     pub notify: Notifications,
+    pub webhooks: Webhooks,
     pub clock: Clock,
     pub metrics: Metrics,
     pub db: Db,
@@ -76,6 +83,8 @@ pub struct AppParts {
     pub tracking: Tracking,
     /// Reaches people who are not connected.
     pub notify: Notifications,
+    /// Tells other systems.
+    pub webhooks: Webhooks,
     pub recovery: Recovery,
     pub keeping: Keeping,
     pub clock: Clock,
@@ -96,8 +105,20 @@ impl App {
     /// Makes the remaining use cases and puts all of them together.
     #[must_use]
     pub fn new(infrastructure: Infrastructure, orders: Orders, logs: Logs, recovery: Recovery) -> Self {
-        let Infrastructure { config, health, auth, events, bus, cluster, roads, notify, clock, metrics, db } =
-            infrastructure;
+        let Infrastructure {
+            config,
+            health,
+            auth,
+            events,
+            bus,
+            cluster,
+            roads,
+            notify,
+            webhooks,
+            clock,
+            metrics,
+            db,
+        } = infrastructure;
         let limits = &config.limits;
         let control = cluster.control().clone();
         let Logs { trail, notes, eta_log } = logs;
@@ -130,6 +151,7 @@ impl App {
             calibrating,
             tracking,
             notify,
+            webhooks,
             recovery,
             keeping,
             clock,
@@ -159,6 +181,25 @@ impl App {
         {
             self.events.reach(head).await;
         }
+    }
+
+    /// The customer says how it was, and other systems are told.
+    ///
+    /// # Errors
+    /// As [`Orders::rate`].
+    pub async fn rate(&self, id: &OrderId, who: &Principal, new: &Rating) -> Result<rating::Model, Refusal> {
+        let webhooks = &self.webhooks;
+        let tell = async |tx: &DatabaseTransaction, order: &Order, row: &rating::Model| {
+            let data = json!({
+                "orderId": order.id, "orderNumber": order.order_number, "subject": row.subject, "about": row.about,
+                "customerId": row.customer_id, "stars": row.stars, "comment": row.comment,
+            });
+            let (r#type, order_id, chef) = ("rating.created", Some(&order.id), Some(&order.chef.id));
+            let at = row.updated_at;
+            let source = format!("s:{}:{}:{}", order.id, row.subject, at.timestamp_millis());
+            webhooks.add(tx, &News { r#type, source, order: order_id, chef, at, data }).await
+        };
+        self.orders.rate(id, who, new, tell).await
     }
 
     /// Revokes all tokens of a user that were issued before now.

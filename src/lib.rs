@@ -23,6 +23,8 @@ pub mod recovery;
 pub mod replay;
 pub mod route;
 
+pub mod webhook;
+
 pub mod notify;
 
 pub mod driver;

@@ -48,5 +48,7 @@ pub mod socket_session;
 pub mod status;
 pub mod status_history;
 pub mod tracking_session;
+pub mod webhook;
+pub mod webhook_delivery;
 
 pub use status::{OrderStatus, PaymentStatus};

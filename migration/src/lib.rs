@@ -24,6 +24,7 @@ mod m0017_shown_etas;
 mod m0018_calibration;
 mod m0019_notifications;
 mod m0020_business;
+mod m0021_webhooks;
 
 /// All migrations, oldest first.
 pub struct Migrator;
@@ -61,6 +62,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0018_calibration::Migration),
             Box::new(m0019_notifications::Migration),
             Box::new(m0020_business::Migration),
+            Box::new(m0021_webhooks::Migration),
         ]
     }
 }

@@ -116,6 +116,7 @@ pub struct Inner {
     pub established: Gauge,
     pub outbox_depth: Gauge,
     order_service: Family<OutcomeLabel, Count>,
+    webhooks: Family<OutcomeLabel, Count>,
     closed: Family<ReasonLabel, Count>,
     pub orders_removed: Count,
     pub persons_erased: Count,
@@ -289,6 +290,7 @@ impl Metrics {
             ),
             outbox_depth: names
                 .add("outbox_depth", "Live events that wait for sockets that cannot take them now"),
+            webhooks: names.add("webhooks", "Messages to other systems, by what became of an attempt"),
             order_service: names
                 .add("order_service_calls", "Deliveries told to the order service, by what became of it"),
             closed: names.add("sockets_closed", "Sockets gone by reason"),
@@ -405,6 +407,11 @@ impl Metrics {
     /// A notification went a way, or did not.
     pub fn notification(&self, channel: &'static str, state: &'static str) {
         self.notifications.get_or_create(&DeliveryLabel { channel, state }).inc();
+    }
+
+    /// What became of a message to another system.
+    pub fn webhook(&self, outcome: &'static str) {
+        self.webhooks.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// A device gets nothing any more.

@@ -9,6 +9,7 @@ pub mod health;
 pub mod json;
 pub mod json_text;
 pub mod metrics;
+pub mod outbound;
 pub mod rate_limit;
 pub mod spawn;
 mod strict;

@@ -21,6 +21,7 @@ use crate::cluster::control::{Control, Notice};
 use crate::model::told::{Milestone, Told, What};
 use crate::model::{Audience, Eta, Order, OrderId, PastMilestone, Role, StopKind};
 use crate::notify::Notifications;
+use crate::webhook::{News, Webhooks};
 
 /// Notes that wait to be written. Further ones are dropped and counted.
 const QUEUE: usize = 4_096;
@@ -66,14 +67,15 @@ pub struct NotesWriter {
     db: Db,
     control: Control,
     notify: Option<Notifications>,
+    webhooks: Option<Webhooks>,
     metrics: Metrics,
 }
 
 impl NotesWriter {
-    /// From now on customers are notified who are not connected.
+    /// From now on customers are notified who are not connected, and other systems are told.
     #[must_use]
-    pub fn notifying(self, notify: Notifications) -> Self {
-        Self { notify: Some(notify), ..self }
+    pub fn notifying(self, notify: Notifications, webhooks: Webhooks) -> Self {
+        Self { notify: Some(notify), webhooks: Some(webhooks), ..self }
     }
 }
 
@@ -165,7 +167,7 @@ impl Notes {
         let (sender, queue) = mpsc::channel(QUEUE);
         (
             Self { queue: sender, metrics: metrics.clone() },
-            NotesWriter { queue, db, control, notify: None, metrics },
+            NotesWriter { queue, db, control, notify: None, webhooks: None, metrics },
         )
     }
 
@@ -217,6 +219,7 @@ impl NotesWriter {
                 if matches!(told.what, What::Milestone(..)) {
                     self.metrics.milestones.inc();
                 }
+                self.tell_others(&tx, note, &told).await?;
                 news.push(Notice::Told(told));
             }
         }
@@ -227,6 +230,27 @@ impl NotesWriter {
         }
         self.notify(&news).await;
         Ok(())
+    }
+
+    /// Tells other systems.
+    async fn tell_others(&self, tx: &DatabaseTransaction, note: &Note, told: &Told) -> Result<(), Refusal> {
+        let Some(webhooks) = &self.webhooks else { return Ok(()) };
+        let (r#type, source, order, at) = match note {
+            Note::Reached { order, reached, .. } => {
+                let (stop, milestone) = (reached.stop.as_str(), reached.milestone.as_str());
+                ("order.milestone", format!("m:{order}:{stop}:{milestone}"), order, reached.at)
+            }
+            Note::Risk { order, at, .. } => {
+                ("order.risk", format!("r:{order}:{}", at.timestamp_millis()), order, *at)
+            }
+            Note::Arrived { .. } => return Ok(()),
+        };
+        let chef = told.to.iter().find_map(|audience| match audience {
+            Audience::Party(Role::Chef, chef) => Some(chef),
+            _ => None,
+        });
+        let data = serde_json::from_str(told.data.get())?;
+        webhooks.add(tx, &News { r#type, source, order: Some(order), chef, at, data }).await
     }
 
     /// Customers whose driver is almost there may not be connected.

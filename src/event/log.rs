@@ -9,6 +9,7 @@ use sea_orm::{
 use serde::{Serialize, Serializer};
 use smallvec::SmallVec;
 
+use crate::base::clock::Time;
 use crate::base::db::{Sql, padded, rows};
 use crate::base::error::Refusal;
 use crate::model::{Audience, OrderEvent, OrderId};
@@ -206,6 +207,28 @@ pub async fn after(db: &impl ConnectionTrait, position: i64) -> Result<Page, Ref
             .order_by_asc(order_event::Column::Position)
     });
     Ok(Page::new(rows.await?))
+}
+
+/// The position of the last event before a time; the one before the first event that is kept if there is none. Times rise with
+/// positions.
+///
+/// # Errors
+/// Those of the database.
+pub async fn last_before(db: &impl ConnectionTrait, time: Time) -> Result<i64, Refusal> {
+    let (mut low, mut high) = (0, head(db).await?);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let next = order_event::Entity::find()
+            .filter(order_event::Column::Position.gt(middle))
+            .order_by_asc(order_event::Column::Position)
+            .one(db)
+            .await?;
+        match next.as_ref().map(Entry::read) {
+            Some(Entry::Event(event)) if event.at < time => low = event.position,
+            _ => high = middle,
+        }
+    }
+    Ok(low)
 }
 
 /// Up to `limit` events of one order after a seq, in order.

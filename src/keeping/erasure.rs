@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 use entity::{
     delivery, device, driver_assignment, driver_plan, driver_position, erasure, idempotency_key,
     notification, notification_preference, order, order_proof, position_trail, rating, receipt, share_link,
-    status_history, tracking_session,
+    status_history, tracking_session, webhook_delivery,
 };
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
@@ -267,6 +267,8 @@ async fn redact_tables(
         .filter(Condition::all().add_option((!is_customer).then_some(wrote)))
         .exec(tx)
         .await?;
+    // What other systems were not told yet of the order goes with it.
+    webhook_delivery::Entity::delete_many().filter(webhook_delivery::Column::OrderId.eq(id)).exec(tx).await?;
     driver_assignment::Entity::update_many()
         .col_expr(driver_assignment::Column::DriverName, Expr::value(ERASED))
         .col_expr(driver_assignment::Column::DriverPhone, Expr::value(Option::<String>::None))

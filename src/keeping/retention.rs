@@ -4,7 +4,7 @@
 use entity::{
     delivery, driver_assignment, eta_outcome, eta_shown, notification, order, order_event, order_item,
     order_milestone, order_pin, order_proof, order_risk, order_service_call, outbox_cursor, rating, receipt,
-    share_link, status_history, tracking_session,
+    share_link, status_history, tracking_session, webhook_delivery,
 };
 use sea_orm::sea_query::{LockBehavior, LockType};
 use sea_orm::{
@@ -133,6 +133,7 @@ async fn delete(tx: &DatabaseTransaction, ids: &[&str]) -> Result<(), Refusal> {
         order_pin.OrderId,
         rating.OrderId,
         share_link.OrderId,
+        webhook_delivery.OrderId,
         order.Id
     );
     Ok(())

@@ -13,7 +13,6 @@ pub mod channel;
 pub mod devices;
 pub mod inbox;
 pub mod offline;
-pub mod outbound;
 mod outcome;
 pub mod planner;
 pub mod preferences;
@@ -34,7 +33,6 @@ use tokio::sync::Notify as Wake;
 
 use self::channel::{Channel, Expo, Fcm, Sms, Vapid, WebPush};
 use self::offline::Queues;
-use self::outbound::Guarded;
 use self::receipts::Receipts;
 use self::seal::Seal;
 use self::text::Texts;
@@ -43,11 +41,13 @@ use crate::base::config::Notify as Settings;
 use crate::base::db::{Db, shared};
 use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
+use crate::base::outbound::{self, Guarded};
 use crate::cluster::control::Control;
 use crate::event::bus::Bus;
 use crate::event::relay::Relay;
 use crate::model::{Phone, UserId};
 use crate::outbox::cursor::Cursor;
+use crate::webhook::Webhooks;
 
 /// How many sockets of a user somebody looks at, on this node.
 type Watchers = Box<dyn Fn(&UserId) -> usize + Send + Sync>;
@@ -71,6 +71,8 @@ pub struct Parts {
     receipts: Receipts,
     queues: Queues,
     watchers: OnceLock<Watchers>,
+    /// Other systems, which are told what failed.
+    webhooks: OnceLock<Webhooks>,
     /// How far the log is planned. Opened before anything can be written, so that nothing is skipped.
     cursor: Option<Cursor>,
     /// Notified when something may be due.
@@ -188,6 +190,7 @@ impl Notifications {
             receipts,
             queues,
             watchers: OnceLock::new(),
+            webhooks: OnceLock::new(),
             cursor,
             wake: Wake::new(),
             metrics,
@@ -197,6 +200,11 @@ impl Notifications {
     /// Takes over how it is known who is connected here.
     pub fn ask_watchers(&self, watchers: impl Fn(&UserId) -> usize + Send + Sync + 'static) {
         let _ = self.watchers.set(Box::new(watchers));
+    }
+
+    /// From now on other systems are told of notifications that failed.
+    pub fn tell_failures(&self, webhooks: Webhooks) {
+        let _ = self.webhooks.set(webhooks);
     }
 
     /// Whether any channel is on. Without one nothing is planned.

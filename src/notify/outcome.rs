@@ -7,12 +7,15 @@ use chrono::TimeDelta;
 use entity::{delivery, delivery_attempt};
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use serde_json::json;
 
 use super::Notifications;
 use super::channel::{Attempt, Channel, Outcome};
 use super::sender::{LOOK, Leased, Pause};
 use crate::base::error::Refusal;
+use crate::model::OrderId;
 use crate::outbox::backoff;
+use crate::webhook::News;
 
 /// The waits before a push is tried again, and how often.
 const FIRST_WAIT: TimeDelta = TimeDelta::seconds(10);
@@ -145,6 +148,23 @@ impl Notifications {
         }
         if matches!(attempt.outcome, Outcome::OptedOut { .. }) {
             self.opt_out(&tx, &row.target, "provider").await?;
+        }
+        if matches!(state, "failed" | "dead")
+            && let Some(webhooks) = self.webhooks.get()
+        {
+            let order = about.order_id.as_deref().map(OrderId::stored);
+            let news = News {
+                r#type: "notification.failed",
+                source: format!("n:{}:{}", row.id, row.tries),
+                order: order.as_ref(),
+                chef: None,
+                at: now,
+                data: json!({
+                    "deliveryId": row.id, "notificationId": about.key, "kind": about.kind, "channel": channel.as_str(),
+                    "userId": about.recipient, "orderId": about.order_id, "state": state, "reason": code,
+                }),
+            };
+            webhooks.add(&tx, &news).await?;
         }
         tx.commit().await?;
         match &attempt.outcome {

@@ -5,7 +5,7 @@ use chrono::TimeDelta;
 use entity::{order_pin, order_proof, rating};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -138,12 +138,18 @@ impl Orders {
         Ok((order, proofs))
     }
 
-    /// The customer says how it was. Again replaces what was said.
+    /// The customer says how it was. Again replaces what was said. `also` is done in the same transaction.
     ///
     /// # Errors
     /// [`Refusal::Forbidden`] for others; [`Refusal::NotFound`]; [`Refusal::Illegal`] before the delivery;
     /// [`Refusal::Gone`] two weeks after it; those of the database.
-    pub async fn rate(&self, id: &OrderId, who: &Principal, new: &Rating) -> Result<rating::Model, Refusal> {
+    pub async fn rate(
+        &self,
+        id: &OrderId,
+        who: &Principal,
+        new: &Rating,
+        also: impl AsyncFnOnce(&DatabaseTransaction, &Order, &rating::Model) -> Result<(), Refusal>,
+    ) -> Result<rating::Model, Refusal> {
         let (order, party) = self.get(id, who).await?;
         if party != Party::Customer || who.role != Role::Customer {
             return Err(Refusal::Forbidden("only the customer may do this".to_owned()));
@@ -173,6 +179,7 @@ impl Orders {
             updated_at: now,
         };
         write_rating(&tx, row.clone()).await?;
+        also(&tx, &order, &row).await?;
         tx.commit().await?;
         Ok(row)
     }

@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 use entity::outbox_cursor::{ActiveModel, Column, Entity};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter};
 
 use crate::base::clock::Clock;
 use crate::base::db::Db;
@@ -21,7 +21,7 @@ pub const LEASE: Duration = Duration::from_secs(5);
 /// A consumer's position in the log.
 #[derive(Debug)]
 pub struct Cursor {
-    consumer: &'static str,
+    consumer: String,
     holder: String,
     db: Db,
     clock: Clock,
@@ -32,7 +32,7 @@ impl Cursor {
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn open(db: Db, clock: Clock, consumer: &'static str) -> Result<Self, Refusal> {
+    pub async fn open(db: Db, clock: Clock, consumer: &str) -> Result<Self, Refusal> {
         let cursor = ActiveModel {
             consumer: Set(consumer.to_owned()),
             position: Set(log::head(db.writer()).await?),
@@ -43,7 +43,7 @@ impl Cursor {
             .on_conflict(OnConflict::new().do_nothing().to_owned())
             .exec_without_returning(db.writer())
             .await?;
-        Ok(Self { consumer, holder: clock.uuid().to_string(), db, clock })
+        Ok(Self { consumer: consumer.to_owned(), holder: clock.uuid().to_string(), db, clock })
     }
 
     /// Takes or renews the lease. Returns the position; `None` while another process has the lease.
@@ -57,14 +57,14 @@ impl Cursor {
         let claimed = Entity::update_many()
             .col_expr(Column::Holder, Expr::value(&*self.holder))
             .col_expr(Column::LeaseUntil, Expr::value(until))
-            .filter(Column::Consumer.eq(self.consumer))
+            .filter(Column::Consumer.eq(&*self.consumer))
             .filter(ours)
             .exec(self.db.writer())
             .await?;
         if claimed.rows_affected == 0 {
             return Ok(None);
         }
-        let cursor = Entity::find_by_id(self.consumer).one(self.db.writer()).await?;
+        let cursor = Entity::find_by_id(&*self.consumer).one(self.db.writer()).await?;
         Ok(cursor.filter(|cursor| cursor.holder == self.holder).map(|cursor| cursor.position))
     }
 
@@ -76,12 +76,21 @@ impl Cursor {
     pub async fn advance(&self, tx: &DatabaseTransaction, from: i64, to: i64) -> Result<bool, Refusal> {
         let moved = Entity::update_many()
             .col_expr(Column::Position, Expr::value(to))
-            .filter(Column::Consumer.eq(self.consumer))
+            .filter(Column::Consumer.eq(&*self.consumer))
             .filter(Column::Holder.eq(&*self.holder))
             .filter(Column::Position.eq(from))
             .exec(tx)
             .await?;
         Ok(moved.rows_affected == 1)
+    }
+
+    /// Forgets the position of a consumer that is no more.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn forget(db: &impl ConnectionTrait, consumer: &str) -> Result<(), Refusal> {
+        Entity::delete_by_id(consumer).exec(db).await?;
+        Ok(())
     }
 
     /// Gives up the lease, so that the next process need not wait.
@@ -91,7 +100,7 @@ impl Cursor {
     pub async fn release(&self) -> Result<(), Refusal> {
         Entity::update_many()
             .col_expr(Column::LeaseUntil, Expr::value(self.clock.now()))
-            .filter(Column::Consumer.eq(self.consumer))
+            .filter(Column::Consumer.eq(&*self.consumer))
             .filter(Column::Holder.eq(&*self.holder))
             .exec(self.db.writer())
             .await?;

@@ -27,6 +27,7 @@ use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::health::Health;
 use crate::base::metrics::{Metrics, Words};
+use crate::base::outbound::Guarded;
 use crate::cluster::control::Control;
 use crate::cluster::{Cluster, Membership};
 use crate::dialect::Dialect;
@@ -51,6 +52,7 @@ use crate::session::deliver::deliver;
 use crate::session::interest::keep_listening;
 use crate::transport::conn::{self, Callers, Identity, Reload};
 use crate::transport::{http, socketio};
+use crate::webhook::Webhooks;
 
 /// How often the log is read on `SQLite` without a wake-up: other processes are there for a moment only.
 const SQLITE_SWEEP: Duration = Duration::from_secs(1);
@@ -177,7 +179,10 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
     let roads = Roads::new(&config.routing, metrics.clone());
     let notify =
         open_notifications(&config, &db, &clock, &events, &bus, cluster.control().clone(), &metrics).await?;
-    let notes_writer = notes_writer.notifying(notify.clone());
+    let guard = Guarded::new(&config.notify.outbound_allow).map_err(ServerError::Start)?;
+    let webhooks = Webhooks::new(db.clone(), clock.clone(), events.clone(), guard, metrics.clone());
+    notify.tell_failures(webhooks.clone());
+    let notes_writer = notes_writer.notifying(notify.clone(), webhooks.clone());
     let infrastructure = Infrastructure {
         config,
         health,
@@ -187,6 +192,7 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
         cluster,
         roads,
         notify,
+        webhooks,
         clock,
         metrics,
         db: db.clone(),
@@ -264,6 +270,7 @@ impl Background {
             tasks.supervise("notifications", app.notify.clone().plan(end.clone()));
             tasks.supervise("sending", app.notify.clone().send(end.clone()));
         }
+        tasks.supervise("webhooks", app.webhooks.clone().run(end.clone()));
         tasks.supervise("milestones", self.notes.run(end.clone()));
         tasks.supervise("watch", app.drivers.clone().watch(end.clone()));
         tasks.supervise("sessions", self.recovery.run(end.clone()));

@@ -145,6 +145,7 @@ async fn forget(sessions: &Sessions, user: &UserId) -> Result<(), Refusal> {
     let delivered = tokio::time::timeout(RELAY_PATIENCE, app.events.beyond(head - 1)).await;
     delivered.map_err(|_| Refusal::Unavailable)?;
     app.orders.forget_all();
+    app.webhooks.forget_read();
     sessions.window().forget_all();
     app.drivers.forget(user).await?;
     sessions.end_watchers(user).await

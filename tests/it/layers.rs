@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The layers from bottom to top. Modules of one layer do not import each other.
-const LAYERS: [&[&str]; 14] = [
+const LAYERS: [&[&str]; 15] = [
     &["base"],
     &["model"],
     &["cluster", "route"],
     &["auth", "event", "dialect"],
     &["eta", "keeping", "order", "outbox", "recovery"],
+    &["webhook"],
     &["notify"],
     &["driver"],
     &["replay", "tracking"],

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{Attempt, Outcome, Push, call};
 use crate::base::clock::{Clock, Time};
 use crate::base::error::Refusal;
-use crate::notify::outbound::Guarded;
+use crate::base::outbound::Guarded;
 
 /// Bytes of a message that every push service takes: 4,096 with the header, the tag and the padding's delimiter.
 const LONGEST: usize = 3_993;

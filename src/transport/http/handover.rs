@@ -259,7 +259,7 @@ pub(super) async fn rate(
     let stars = stars.ok_or_else(|| Refusal::invalid("stars", "must be from 1 to 5"))?;
     let comment = value.comment.map(|comment| comment.0);
     let rating = Rating { subject: value.subject, stars, comment };
-    Ok(Json(site.app.orders.rate(&id, &who, &rating).await?.into()))
+    Ok(Json(site.app.rate(&id, &who, &rating).await?.into()))
 }
 
 /// What the customer has said.

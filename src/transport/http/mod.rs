@@ -28,6 +28,7 @@ mod positions;
 mod replays;
 mod routes;
 mod tracking;
+mod webhooks;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -75,6 +76,7 @@ const PROBES: [&str; 3] = ["/health", "/ready", "/metrics"];
         (name = "ws", description = "Beside the WebSocket `/ws`, in its words"),
         (name = "tracking", description = "Tracking sessions, beside the WebSocket `/ws/tracking/{id}`"),
         (name = "notifications", description = "Devices, what was told, and what became of it"),
+        (name = "webhooks", description = "Other systems that are told of orders"),
         (name = "operation", description = "For those who run the server")
     )
 )]
@@ -159,6 +161,12 @@ fn api() -> OpenApiRouter<Site> {
         .routes(routes!(notifications::deliveries))
         .routes(routes!(notifications::retry))
         .routes(routes!(notifications::discard))
+        .routes(routes!(webhooks::make, webhooks::list))
+        .routes(routes!(webhooks::get, webhooks::change, webhooks::remove))
+        .routes(routes!(webhooks::rotate))
+        .routes(routes!(webhooks::test))
+        .routes(routes!(webhooks::deliveries))
+        .routes(routes!(webhooks::replay))
         .routes(routes!(operation::health))
         .routes(routes!(operation::ready))
         .routes(routes!(operation::metrics))

@@ -5,3 +5,4 @@ mod failed;
 mod handover;
 mod offers;
 mod phones;
+mod webhooks;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 
-use crate::base::address::Networks;
-use crate::base::error::Refusal;
+use super::address::Networks;
+use super::error::Refusal;
 
 const CONNECT: Duration = Duration::from_secs(5);
 const WHOLE: Duration = Duration::from_secs(15);
@@ -56,6 +56,16 @@ impl Guarded {
             Ok(address) => self.allowed.contains(address),
             Err(_) => !self.allowed.is_empty() && host == "localhost",
         }
+    }
+
+    /// Looks a name up, and says whether all that it stands for is private. A name that cannot be looked up now is not private: it
+    /// is looked up again whenever it is called.
+    pub async fn is_private(&self, url: &reqwest::Url) -> bool {
+        let host = url.host_str().unwrap_or_default();
+        let Ok(found) = tokio::net::lookup_host((host, 443)).await else { return false };
+        let mut addresses = found.map(|address| address.ip()).peekable();
+        addresses.peek().is_some()
+            && addresses.all(|address| !is_public(address) && !self.allowed.contains(address))
     }
 
     /// Checks the address itself. Names are looked up when they are called, and their addresses are checked then.
