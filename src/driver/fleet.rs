@@ -91,7 +91,7 @@ impl Drivers {
             .all(self.db.reader())
             .await?;
         let mut spots: BTreeMap<UserId, Spot> =
-            rows.into_iter().map(spot).map(|spot| (spot.driver.clone(), spot)).collect();
+            rows.iter().map(spot).map(|spot| (spot.driver.clone(), spot)).collect();
         // What is on its way to the database.
         let last = spots.keys().next_back().filter(|_| spots.len() >= limit).cloned();
         self.live.each_driver(|driver, state| {
@@ -129,7 +129,7 @@ impl Drivers {
             .all(self.db.reader())
             .await?;
         let newest = rows.last().map_or(since, |row| row.received_at);
-        let mut spots: Vec<Spot> = rows.into_iter().map(spot).collect();
+        let mut spots: Vec<Spot> = rows.iter().map(spot).collect();
         self.add_orders(&mut spots).await?;
         Ok((spots, newest))
     }
@@ -174,7 +174,7 @@ fn within(bounds: Bounds) -> Condition {
     Condition::all().add(Latitude.between(south, north)).add(across)
 }
 
-fn spot(row: row::Model) -> Spot {
+fn spot(row: &row::Model) -> Spot {
     Spot {
         driver: UserId::stored(&row.driver_id),
         place: Point::stored(row.latitude, row.longitude),

@@ -321,7 +321,9 @@ impl Live {
         for shard in &self.shards {
             let drivers: Vec<_> =
                 shard.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-            drivers.iter().for_each(|driver| look(&driver.id, &driver.state()));
+            for driver in &drivers {
+                look(&driver.id, &driver.state());
+            }
         }
     }
 

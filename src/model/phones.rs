@@ -227,7 +227,10 @@ mod tests {
 
     use super::*;
 
-    fn brief(heard: &Heard) -> (f64, f64, Option<i64>, Option<f64>, Option<f64>, Option<f64>, Option<u8>) {
+    /// Latitude, longitude, milliseconds, heading, speed, accuracy, battery.
+    type Brief = (f64, f64, Option<i64>, Option<f64>, Option<f64>, Option<f64>, Option<u8>);
+
+    fn brief(heard: &Heard) -> Brief {
         let report = &heard.report;
         let round = |value: Option<f64>| value.map(|value| (value * 100.0).round() / 100.0);
         (

@@ -6,12 +6,13 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use entity::{delivery, delivery_attempt};
 use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
 use serde_json::json;
 
 use super::Notifications;
 use super::channel::{Attempt, Channel, Outcome};
 use super::sender::{LOOK, Leased, Pause};
+use crate::base::clock::Time;
 use crate::base::error::Refusal;
 use crate::model::OrderId;
 use crate::outbox::backoff;
@@ -51,11 +52,12 @@ impl Notifications {
     async fn try_finish(
         &self,
         channel: Channel,
-        Leased { row, about, device, .. }: &Leased,
+        leased: &Leased,
         attempt: &Attempt,
         took: Duration,
         pause: &Mutex<Pause>,
     ) -> Result<(), Refusal> {
+        let Leased { row, about, device, .. } = leased;
         let now = self.clock.now();
         let is_sms = channel == Channel::Sms;
         let mut new = delivery::ActiveModel { lease_until: Set(None), ..Default::default() };
@@ -132,15 +134,7 @@ impl Notifications {
             let rest = delivery::ActiveModel { segments, lease_until: Set(None), ..Default::default() };
             of_row().set(rest).exec(&tx).await?;
         }
-        let line = delivery_attempt::ActiveModel {
-            id: NotSet,
-            delivery_id: Set(row.id),
-            n: Set(row.tries),
-            at: Set(now),
-            millis: Set(i32::try_from(took.as_millis()).unwrap_or(i32::MAX)),
-            status: Set(attempt.status.map(i32::from)),
-            excerpt: Set(attempt.excerpt.as_ref().map(|text| text.chars().take(512).collect())),
-        };
+        let line = attempt_row(row, attempt, took, now);
         delivery_attempt::Entity::insert(line).exec_without_returning(&tx).await?;
         if is_sms && let Some(segments) = attempt.segments.filter(|_| state == "sent" || state == "unknown") {
             self.spend(&tx, segments).await?;
@@ -149,22 +143,8 @@ impl Notifications {
         if matches!(attempt.outcome, Outcome::OptedOut { .. }) {
             self.opt_out(&tx, &row.target, "provider").await?;
         }
-        if matches!(state, "failed" | "dead")
-            && let Some(webhooks) = self.webhooks.get()
-        {
-            let order = about.order_id.as_deref().map(OrderId::stored);
-            let news = News {
-                r#type: "notification.failed",
-                source: format!("n:{}:{}", row.id, row.tries),
-                order: order.as_ref(),
-                chef: None,
-                at: now,
-                data: json!({
-                    "deliveryId": row.id, "notificationId": about.key, "kind": about.kind, "channel": channel.as_str(),
-                    "userId": about.recipient, "orderId": about.order_id, "state": state, "reason": code,
-                }),
-            };
-            webhooks.add(&tx, &news).await?;
+        if matches!(state, "failed" | "dead") {
+            self.tell_failure(&tx, channel, leased, (state, &code)).await?;
         }
         tx.commit().await?;
         match &attempt.outcome {
@@ -178,5 +158,48 @@ impl Notifications {
         }
         self.metrics.notification(channel.as_str(), state);
         Ok(())
+    }
+
+    /// Tells other systems that somebody was not reached.
+    async fn tell_failure(
+        &self,
+        tx: &DatabaseTransaction,
+        channel: Channel,
+        Leased { row, about, .. }: &Leased,
+        (state, code): (&str, &str),
+    ) -> Result<(), Refusal> {
+        let Some(webhooks) = self.webhooks.get() else { return Ok(()) };
+        let order = about.order_id.as_deref().map(OrderId::stored);
+        // A phone is nobody's name, and its hash nobody's business.
+        let user = Some(&about.recipient).filter(|recipient| !recipient.starts_with("phone:"));
+        let news = News {
+            r#type: "notification.failed",
+            source: format!("n:{}:{}", row.id, row.tries),
+            order: order.as_ref(),
+            chef: None,
+            at: self.clock.now(),
+            data: json!({
+                "deliveryId": row.id, "notificationId": about.key, "kind": about.kind, "channel": channel.as_str(),
+                "userId": user, "orderId": about.order_id, "state": state, "reason": code,
+            }),
+        };
+        webhooks.add(tx, &news).await
+    }
+}
+
+fn attempt_row(
+    row: &delivery::Model,
+    attempt: &Attempt,
+    took: Duration,
+    now: Time,
+) -> delivery_attempt::ActiveModel {
+    delivery_attempt::ActiveModel {
+        id: NotSet,
+        delivery_id: Set(row.id),
+        n: Set(row.tries),
+        at: Set(now),
+        millis: Set(i32::try_from(took.as_millis()).unwrap_or(i32::MAX)),
+        status: Set(attempt.status.map(i32::from)),
+        excerpt: Set(attempt.excerpt.as_ref().map(|text| text.chars().take(512).collect())),
     }
 }

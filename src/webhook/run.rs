@@ -79,7 +79,7 @@ impl Webhooks {
                 let stop = stop.child_token();
                 let (webhooks, stopping) = (self.clone(), stop.clone());
                 tracker.spawn(async move {
-                    stopping.run_until_cancelled(webhooks.serve(endpoint)).await;
+                    stopping.run_until_cancelled(Box::pin(webhooks.serve(endpoint))).await;
                 });
                 Running { version, stop }
             });

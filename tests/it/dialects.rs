@@ -103,30 +103,9 @@ fn with_driver(mut order: Order, id: &str) -> Order {
 
 fn durable_events() -> Vec<(&'static str, OrderEvent)> {
     use OrderStatus::{
-        Accepted, AssignedToDriver, Cancelled, Delivered, Failed, InTransit, PaymentConfirmed, Pending,
-        PickedUp, Preparing, ReadyForPickup, Returned,
+        Accepted, AssignedToDriver, Cancelled, Delivered, InTransit, PaymentConfirmed, Pending, PickedUp,
+        Preparing, ReadyForPickup,
     };
-    let mut failed =
-        event(EventKind::Status, with_driver(order(true, Failed, 10), "dan"), InTransit, Some("dan"));
-    failed.order.details.failure = Some(FailureReason::NobodyHome);
-    failed.reason = Some("nobody_home".to_owned());
-    let mut corrected =
-        event(EventKind::Corrected, with_driver(order(false, InTransit, 11), "dan"), Delivered, Some("boss"));
-    corrected.note = Some("the driver pressed the wrong button".to_owned());
-    corrected.history[1].corrected = true;
-    let mut updated =
-        event(EventKind::Updated, with_driver(order(false, PickedUp, 9), "dan"), PickedUp, Some("shop"));
-    updated.changed = vec!["delivery".into(), "scheduledFor".into()];
-    (updated.order.delivery.latitude, updated.order.delivery.longitude) = (None, None);
-    updated.order.details.scheduled_for = Some(Window { from: at(1_000), to: at(2_000) });
-    let mut declined =
-        event(EventKind::Unassigned, order(true, ReadyForPickup, 7), AssignedToDriver, Some("dan"));
-    declined.former_driver = Some(UserId::stored("dan"));
-    declined.reason = Some("too far".to_owned());
-    declined.order.details.decline(UserId::stored("dan"));
-    let mut fetched = event(EventKind::Status, order(false, ReadyForPickup, 5), Preparing, Some("carl"));
-    fetched.order.details.fulfilment = Fulfilment::Collection;
-    fetched.order.delivery = Delivery::default();
     let mut reassigned =
         event(EventKind::Assigned, with_driver(order(true, PickedUp, 9), "dora"), PickedUp, Some("boss"));
     reassigned.former_driver = Some(UserId::stored("dan"));
@@ -186,6 +165,37 @@ fn durable_events() -> Vec<(&'static str, OrderEvent)> {
             event(EventKind::Status, with_driver(order(true, Delivered, 10), "dan"), InTransit, Some("dan")),
         ),
         ("cancelled", event(EventKind::Status, order(false, Cancelled, 3), Accepted, Some("ann"))),
+    ]
+}
+
+/// What a delivery business meets besides.
+fn business_events() -> Vec<(&'static str, OrderEvent)> {
+    use OrderStatus::{
+        AssignedToDriver, Cancelled, Delivered, Failed, InTransit, PickedUp, Preparing, ReadyForPickup,
+        Returned,
+    };
+    let mut failed =
+        event(EventKind::Status, with_driver(order(true, Failed, 10), "dan"), InTransit, Some("dan"));
+    failed.order.details.failure = Some(FailureReason::NobodyHome);
+    failed.reason = Some("nobody_home".to_owned());
+    let mut corrected =
+        event(EventKind::Corrected, with_driver(order(false, InTransit, 11), "dan"), Delivered, Some("boss"));
+    corrected.note = Some("the driver pressed the wrong button".to_owned());
+    corrected.history[1].corrected = true;
+    let mut updated =
+        event(EventKind::Updated, with_driver(order(false, PickedUp, 9), "dan"), PickedUp, Some("shop"));
+    updated.changed = vec!["delivery".into(), "scheduledFor".into()];
+    (updated.order.delivery.latitude, updated.order.delivery.longitude) = (None, None);
+    updated.order.details.scheduled_for = Some(Window { from: at(1_000), to: at(2_000) });
+    let mut declined =
+        event(EventKind::Unassigned, order(true, ReadyForPickup, 7), AssignedToDriver, Some("dan"));
+    declined.former_driver = Some(UserId::stored("dan"));
+    declined.reason = Some("too far".to_owned());
+    declined.order.details.decline(UserId::stored("dan"));
+    let mut fetched = event(EventKind::Status, order(false, ReadyForPickup, 5), Preparing, Some("carl"));
+    fetched.order.details.fulfilment = Fulfilment::Collection;
+    fetched.order.delivery = Delivery::default();
+    vec![
         (
             "cancelled while it was offered",
             event(EventKind::Status, order(false, Cancelled, 6), ReadyForPickup, Some("carl")),
@@ -290,7 +300,7 @@ fn wire(dialect: Dialect, frame: &Message) -> String {
 /// The expected content of the file.
 fn render_all() -> String {
     let mut text = String::from("Every event in every dialect, as it is on the wire. See dialects.rs.\n");
-    for (what, event) in durable_events() {
+    for (what, event) in durable_events().into_iter().chain(business_events()) {
         let has_driver = event.order.driver.is_some();
         let forecast = Forecast {
             eta: has_driver.then(|| Eta::overridden(at(651), at(51))),

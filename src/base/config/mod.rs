@@ -30,6 +30,7 @@ pub fn is_disabled(guard: &str) -> bool {
 
 /// Flags of `serve`, each with its environment variable.
 #[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags, each of its own")]
 pub struct Serve {
     /// Address to listen on. Port 0 means any free port, which is printed and logged
     #[arg(long, env = "ORDERCAST_LISTEN", default_value = "127.0.0.1:9001")]

@@ -1,5 +1,7 @@
 //! `/orders/{id}`: what an order says is changed, and what is wrong is put right.
 
+#![expect(clippy::option_option, reason = "a member is absent, taken away, or new")]
+
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;

@@ -31,7 +31,7 @@ const DAY: i64 = 86_400;
 #[serde(rename_all = "camelCase")]
 pub struct LinkIn {
     /// [default: a day]
-    #[schema(value_type = Option<i64>, minimum = 1, maximum = 604800)]
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 604_800)]
     expires_in_seconds: Option<WholeNumber>,
     /// [default: `status`]
     scope: Option<Scope>,

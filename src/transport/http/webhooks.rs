@@ -1,5 +1,7 @@
 //! `/webhooks`: other systems that are told of orders.
 
+#![expect(clippy::option_option, reason = "a member is absent, taken away, or new")]
+
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
