@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn background_geolocation_single_and_array() {
         let one = json!({
-            "event": "motionchange", "is_moving": true, "uuid": "5b3e", "timestamp": "2026-11-18T07:06:40.000Z",
+            "event": "motionchange", "is_moving": true, "uuid": "5b3e", "timestamp": "2026-11-18T11:06:40.000Z",
             "coords": {"latitude": 47.14, "longitude": 9.52, "accuracy": 11.9, "speed": -1, "heading": -1, "altitude": 440},
             "activity": {"type": "in_vehicle", "confidence": 80}, "battery": {"is_charging": false, "level": 0.57},
             "extras": {"orderId": "o1"}, "mock": true,
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn osmand_with_its_knots_and_times() {
-        for timestamp in ["1795000000", "1795000000000", "2026-11-18T07:06:40Z", "2026-11-18 07:06:40"] {
+        for timestamp in ["1795000000", "1795000000000", "2026-11-18T11:06:40Z", "2026-11-18 11:06:40"] {
             let body = json!({"id": "7", "lat": "47.14", "lon": "9.52", "timestamp": timestamp, "speed": "19.4384449", "bearing": "45.0", "accuracy": "0.0", "batt": "88.0", "altitude": "440"});
             let heard = osmand(&body).expect(timestamp);
             assert_eq!(brief(&heard), (47.14, 9.52, Some(AT), Some(45.0), Some(10.0), None, Some(88)));

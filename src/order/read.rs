@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use entity::{order as row, order_item, order_risk, status_history};
-use sea_orm::sea_query::{ExprTrait, SimpleExpr};
+use sea_orm::sea_query::{Expr, ExprTrait, Func, LikeExpr, SimpleExpr};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
     QuerySelect, QueryTrait,
@@ -105,6 +105,21 @@ pub struct Wanted<'a> {
     pub statuses: &'a [OrderStatus],
     /// Of this risk, as it is on the wire, and not finished.
     pub risk: Option<&'a str>,
+    /// With this id or tracking number, a number that begins so, or a customer whose name has this in it.
+    pub text: Option<&'a str>,
+}
+
+/// The condition of [`Wanted::text`].
+fn matching(text: &str) -> Condition {
+    let escaped = text.to_lowercase().replace('!', "!!").replace('%', "!%").replace('_', "!_");
+    let like = |column: row::Column, pattern: String| {
+        Expr::expr(Func::lower(Expr::col(column))).like(LikeExpr::new(pattern).escape('!'))
+    };
+    Condition::any()
+        .add(row::Column::Id.eq(text))
+        .add(row::Column::TrackingNumber.eq(text))
+        .add(like(row::Column::OrderNumber, format!("{escaped}%")))
+        .add(like(row::Column::CustomerName, format!("%{escaped}%")))
 }
 
 /// A page of the caller's orders, newest first, with any of these statuses; with no statuses, all of them. It has fewer
@@ -153,13 +168,14 @@ fn next_read(read: usize, bytes: usize, limit: usize) -> u32 {
 async fn stretch(
     db: &impl ConnectionTrait,
     who: &Principal,
-    Wanted { statuses, risk }: Wanted<'_>,
+    Wanted { statuses, risk, text }: Wanted<'_>,
     limit: u32,
     after: Option<Cursor>,
 ) -> Result<(Vec<Order>, bool), Refusal> {
     let mut rows =
         row::Entity::find()
             .filter(visible_to(who))
+            .filter(Condition::all().add_option(text.map(matching)))
             .filter(Condition::all().add_option(
                 (!statuses.is_empty()).then(|| row::Column::Status.is_in(statuses.iter().copied())),
             ))

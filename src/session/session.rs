@@ -34,6 +34,8 @@ pub struct Session {
     dialect: Dialect,
     holder: Option<SessionOwner>,
     recovered: bool,
+    /// When the connection came.
+    since: Time,
     pub(super) began: Place,
     /// The orders that the session followed when it was resumed, and has followed since.
     pub(super) kept: Mutex<Vec<OrderId>>,
@@ -105,6 +107,7 @@ impl Session {
             dialect,
             holder: beginning.holder,
             recovered: beginning.recovered,
+            since: sessions.app().clock.now(),
             began: beginning.place,
             kept,
             driver,
@@ -134,6 +137,25 @@ impl Session {
     #[must_use]
     pub const fn principal(&self) -> &Principal {
         &self.principal
+    }
+
+    /// When the connection came.
+    #[must_use]
+    pub const fn since(&self) -> Time {
+        self.since
+    }
+
+    /// How many events of the log it was not handed yet.
+    #[must_use]
+    pub fn lag(&self) -> i64 {
+        let state = self.state();
+        Ord::max(self.app().events.position() - self.place(&state).complete(), 0)
+    }
+
+    /// How many orders it follows.
+    #[must_use]
+    pub fn following(&self) -> usize {
+        self.state().orders.len()
     }
 
     /// The user's role.

@@ -1,7 +1,7 @@
 // The back office: every order live, everything that may be done to it, and the server's figures.
 
 import { Actions, empty, statusChip } from './panel.js';
-import { OrderBook, ago, isFinal, nextStatus, person, phase, rank, words } from './order.js';
+import { OrderBook, STATUSES, ago, isFinal, nextStatus, person, phase, rank, words } from './order.js';
 import { byId, h, render, scheduler } from './dom.js';
 import { delivery } from './metrics.js';
 
@@ -29,8 +29,10 @@ export class AdminView {
   #inView = false;
   #replay;
   #deliveries;
+  #house;
 
-  constructor(connection, { replay, deliveries }) {
+  constructor(connection, { replay, deliveries, house }) {
+    this.#house = house;
     this.#connection = connection;
     this.#replay = replay;
     this.#deliveries = deliveries;
@@ -91,7 +93,8 @@ export class AdminView {
     const finished = orders.filter((order) => isFinal(order.status)).slice(0, FINISHED_SHOWN);
     const off = this.#connection.state.phase === 'off';
     render(byId('admin-stats'), this.#renderStats(), this.#renderDelivery(),
-      this.#stats && h('button', { key: 'deliveries', type: 'button', class: 'button small', 'data-testid': 'admin-deliveries', onclick: () => this.#deliveries(this.#rest) }, 'Notifications'));
+      this.#stats && h('button', { key: 'deliveries', type: 'button', class: 'button small', 'data-testid': 'admin-deliveries', onclick: () => this.#deliveries(this.#rest) }, 'Notifications'),
+      this.#stats && h('button', { key: 'house', type: 'button', class: 'button small', 'data-testid': 'admin-house', onclick: () => this.#house(this.#rest, this.#connection) }, 'The house'));
     render(byId('body-admin'),
       orders.length === 0 && empty('grid', off ? 'The back office is not connected' : 'No orders yet',
         off ? 'Give the admin a token under Connections.' : 'Every order of the house is listed here, live.'),
@@ -99,6 +102,7 @@ export class AdminView {
       finished.length > 0 && h('h3', { class: 'group-title', key: 'finished-title' }, 'Finished'),
       finished.length > 0 && h('ul', { class: 'rows', key: 'finished', 'aria-label': 'Finished orders' }, finished.map((order) => h('li', { key: order.id, class: 'row', 'data-testid': `admin-order-${order.orderNumber}`, 'data-status': order.status },
         h('b', {}, order.orderNumber), h('span', { class: 'seq muted', title: 'Events of this order' }, `#${order.seq}`), statusChip(order.status),
+        h('details', { class: 'more', key: 'more' }, h('summary', { 'data-testid': `admin-more-${order.orderNumber}`, 'aria-label': `More for ${order.orderNumber}` }, 'More'), this.#actions.error(order.id), this.#correction(order, this.#actions.isBusy(order.id))),
         order.driver && h('button', { type: 'button', class: 'button small square', title: 'Play again', 'data-testid': `admin-replay-${order.orderNumber}`, 'aria-label': `Play ${order.orderNumber} again`, onclick: () => this.#replay(order, this.#rest) }, '↻')))));
   }
 
@@ -128,6 +132,19 @@ export class AdminView {
       small('Behind', d.behind, 'Sockets that have events to catch up with now'),
       small('Conflated', d.conflated, 'Positions and ETAs left out in favour of newer ones, on slow connections'),
       small('Stalled', d.stalls, 'Sockets closed because they took nothing any more'));
+  }
+
+  /** Sets any status, with the reason why. */
+  #correction(order, busy) {
+    const number = order.orderNumber;
+    const field = (name) => byId(`admin-correct-${name}-${order.id}`);
+    return h('form', { class: 'inline-form', key: 'correct', onsubmit: (event) => {
+      event.preventDefault();
+      this.#run(order, (rest) => rest.correct(order.id, field('status').value, field('note').value));
+    } },
+    h('select', { id: `admin-correct-status-${order.id}`, 'aria-label': `Right status of ${number}`, 'data-testid': `admin-correct-status-${number}` }, [...STATUSES, 'failed', 'returned', 'cancelled'].map((status) => h('option', { key: status, value: status }, words(status)))),
+    h('input', { id: `admin-correct-note-${order.id}`, type: 'text', required: true, placeholder: 'Why', 'aria-label': `Why the status of ${number} is corrected`, 'data-testid': `admin-correct-note-${number}` }),
+    h('button', { type: 'submit', class: 'button small', 'aria-disabled': busy ? 'true' : false, 'data-testid': `admin-correct-${number}`, 'aria-label': `Correct ${number}` }, 'Correct'));
   }
 
   #card(order) {
@@ -174,6 +191,7 @@ export class AdminView {
           } },
           h('input', { id: `admin-eta-${order.id}`, type: 'number', min: '0', max: '600', placeholder: 'Minutes', 'aria-label': `Minutes until ${number} arrives`, 'data-testid': `admin-eta-minutes-${number}` }),
           h('button', { type: 'submit', class: 'button small', 'aria-disabled': busy ? 'true' : false, 'data-testid': `admin-eta-${number}`, 'aria-label': `Set the ETA of ${number}` }, 'Set ETA')),
+          this.#correction(order, busy),
           h('div', { class: 'card-actions' },
             order.driver && button('unassign', 'Unassign driver', 'small', () => this.#run(order, (rest) => rest.unassign(order.id))),
             button('cancel', 'Cancel order', 'danger small', () => this.#run(order, (rest) => rest.cancel(order.id, 'Cancelled by the back office')))))));

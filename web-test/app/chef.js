@@ -9,7 +9,9 @@ const STEPS = [
   { from: 'accepted', to: 'preparing', label: 'Start preparing', name: 'prepare' },
   { from: 'preparing', to: 'ready_for_pickup', label: 'Ready for pickup', name: 'ready' },
 ];
-const stepFrom = (status) => STEPS.find(({ from }) => from === status);
+const HAND_OVER = { from: 'ready_for_pickup', to: 'delivered', label: 'Handed over', name: 'handover' };
+const isFetched = (order) => order.fulfilment === 'collection';
+const stepOf = (order) => (isFetched(order) && order.status === HAND_OVER.from ? HAND_OVER : STEPS.find(({ from }) => from === order.status));
 
 const NOTES = {
   pending: 'Waiting for the payment',
@@ -17,6 +19,7 @@ const NOTES = {
   assigned_to_driver: 'A driver is on the way here',
   picked_up: 'Handed over',
   in_transit: 'On the road',
+  failed: 'It could not be delivered',
 };
 
 export class ChefView {
@@ -58,7 +61,7 @@ export class ChefView {
     const orders = this.#book.list();
     // The kitchen cooks in the order of arrival; so a new order does not push the others from under the cursor.
     const groups = [
-      ['kitchen', 'In the kitchen', orders.filter(({ status }) => stepFrom(status)).reverse()],
+      ['kitchen', 'In the kitchen', orders.filter((order) => stepOf(order) && stepOf(order) !== HAND_OVER).reverse()],
       ['unpaid', 'Not paid yet', orders.filter(({ status }) => status === 'pending')],
       ['ready', 'Packed', orders.filter(({ status }) => isBefore(status, 'picked_up') && !isBefore(status, 'ready_for_pickup'))],
       ['away', 'Left the kitchen', orders.filter(({ status }) => !isFinal(status) && !isBefore(status, 'picked_up'))],
@@ -74,12 +77,12 @@ export class ChefView {
   }
 
   #card(order) {
-    const step = stepFrom(order.status);
+    const step = stepOf(order);
     const busy = this.#actions.isBusy(order.id);
     const number = order.orderNumber;
     return h('li', { key: order.id, class: 'card', 'data-testid': `chef-order-${number}`, 'data-status': order.status },
       h('div', { class: 'card-head' }, h('span', { class: 'card-number' }, number), h('span', { class: 'muted' }, ago(order.createdAt))),
-      h('div', { class: 'card-line' }, statusChip(order.status), order.driver && h('span', { class: 'muted' }, order.driver.name)),
+      h('div', { class: 'card-line' }, statusChip(order.status), isFetched(order) && h('span', { class: 'chip', 'data-testid': `chef-fetched-${number}` }, 'The customer fetches it'), order.driver && h('span', { class: 'muted' }, order.driver.name)),
       order.items?.length > 0 && h('ul', { class: 'items', 'aria-label': 'Items' },
         order.items.map((item, i) => h('li', { key: i }, h('b', {}, `${item.quantity} ×`), ` ${item.name}`))),
       h('p', { class: 'card-line muted' }, order.customer?.name ?? '', order.total !== undefined && order.total !== null && h('span', { key: 'total' }, money(order.total, order.currency ?? undefined))),

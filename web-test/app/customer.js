@@ -25,6 +25,8 @@ const SENTENCES = {
   picked_up: 'Your driver has your order.',
   in_transit: 'Your driver is on the road to you.',
   delivered: 'Enjoy your meal.',
+  failed: 'It could not be delivered. It will be tried again, or brought back.',
+  returned: 'It was brought back.',
   cancelled: 'This order was cancelled.',
 };
 
@@ -49,6 +51,10 @@ export class CustomerView {
   #basket = new Set([0, 2]);
   #attempt = null;
   #placeError = '';
+  /** What the next order is to be: `fetch`, `pin`, `signature`. */
+  #wishes = new Set();
+  /** What was asked for beside an order, by its id. */
+  #beside = new Map();
   #placing = false;
   #driver = null;
   #draw = scheduler(() => this.#render());
@@ -220,7 +226,7 @@ export class CustomerView {
   async #place() {
     if (this.#placing) return;
     const items = [...this.#basket].sort().map((i) => ({ name: MENU[i].name, quantity: 1, unitPrice: MENU[i].unitPrice }));
-    const body = newOrder(this.#setup, { items, total: this.#total(), currency: CURRENCY });
+    const body = newOrder(this.#setup, { items, total: this.#total(), currency: CURRENCY, fetches: this.#wishes.has('fetch'), proofRequired: ['pin', 'signature'].filter((kind) => this.#wishes.has(kind)) });
     // A repeat after a lost answer goes out with the same key, so that it cannot order twice.
     const text = JSON.stringify(body);
     if (this.#attempt?.text !== text) this.#attempt = { text, key: uuid() };
@@ -312,6 +318,7 @@ export class CustomerView {
           h('div', {}, h('p', { class: 'driver-name', 'data-testid': 'customer-driver' }, driverName),
             h('p', { class: 'muted', 'data-testid': 'customer-distance' }, away !== null ? `${kilometres(away)} away` : 'Your driver'))),
         this.#actions.error(order.id),
+        this.#renderBeside(order),
         CANCELLABLE.has(status) && h('button', {
           key: 'cancel', type: 'button', class: 'button danger small', 'data-testid': 'customer-cancel', 'aria-disabled': this.#actions.isBusy(order.id) ? 'true' : false,
           onclick: () => this.#actions.run(order.id, () => this.#connection.request('order:status_update', { orderId: order.id, status: 'cancelled', note: 'Cancelled by the customer' })),
@@ -319,13 +326,31 @@ export class CustomerView {
       h('ol', { class: 'timeline', 'aria-label': 'Progress', 'data-testid': 'customer-timeline' }, this.#renderTimeline(order, t)));
   }
 
+  /** The number for the driver, a link for somebody else, and how it was. */
+  #renderBeside(order) {
+    const beside = this.#beside.get(order.id) ?? {};
+    const learn = (change) => this.#beside.set(order.id, { ...beside, ...change });
+    const run = (work) => () => this.#actions.run(order.id, async () => learn(await work()));
+    const needsPin = order.proofRequired?.includes('pin') && !isFinal(order.status);
+    return h('div', { class: 'phone', key: 'beside' },
+      needsPin && (beside.pin
+        ? h('p', { key: 'pin', class: 'note' }, 'Tell the driver: ', h('b', { 'data-testid': 'customer-pin' }, beside.pin))
+        : h('button', { key: 'show-pin', type: 'button', class: 'button small', 'data-testid': 'customer-show-pin', onclick: run(() => this.#rest.pin(order.id)) }, 'Show my number for the driver')),
+      !isFinal(order.status) && (beside.url
+        ? h('p', { key: 'link', class: 'share-line' }, h('a', { href: beside.url, target: '_blank', rel: 'noopener', 'data-testid': 'customer-link' }, new URL(beside.url, location.href).href))
+        : h('button', { key: 'share', type: 'button', class: 'button small', 'data-testid': 'customer-share', onclick: run(() => this.#rest.share(order.id, 'location')) }, 'Share a link')),
+      order.status === 'delivered' && h('div', { key: 'stars', class: 'stars', role: 'group', 'aria-label': 'How was it?' }, [1, 2, 3, 4, 5].map((stars) => h('button', {
+        key: stars, type: 'button', class: 'button small square', 'aria-pressed': String(beside.stars === stars), 'aria-label': `${stars} of 5 stars`, 'data-testid': `customer-stars-${stars}`,
+        onclick: run(() => this.#rest.rate(order.id, { subject: 'order', stars })),
+      }, stars <= (beside.stars ?? 0) ? '★' : '☆'))));
+  }
+
   #renderTimeline(order, tracking) {
     const times = new Map((tracking?.statusHistory ?? []).map((row) => [row.status, row.timestamp]));
     if (!times.has('pending')) times.set('pending', order.createdAt);
-    const rows = order.status === 'cancelled'
-      ? [...STATUSES.filter((status) => times.has(status)), 'cancelled']
-      : STATUSES;
-    const here = order.status === 'cancelled' ? rows.length - 1 : rank(order.status);
+    const isAside = !STATUSES.includes(order.status);
+    const rows = isAside ? [...STATUSES.filter((status) => times.has(status)), order.status] : STATUSES;
+    const here = isAside ? rows.length - 1 : rank(order.status);
     return rows.map((status, i) => {
       const state = i < here ? (times.has(status) ? 'done' : 'skipped') : i === here ? 'now' : 'todo';
       return h('li', { key: status, class: `step is-${state} phase-${phase(status)}`, 'data-status': status, 'data-state': state, 'aria-current': state === 'now' ? 'step' : false },
@@ -346,6 +371,11 @@ export class CustomerView {
           this.#draw();
         },
       }, h('span', { class: 'menu-check', 'aria-hidden': 'true' }), h('span', {}, item.name), h('span', { class: 'muted menu-price' }, item.unitPrice.toFixed(2))))),
+      h('div', { class: 'choices', key: 'wishes', role: 'group', 'aria-label': 'How it is handed over' }, Object.entries({ fetch: 'I fetch it', pin: 'Only with my number', signature: 'Only with a signature' }).map(([wish, label]) => h('label', { key: wish },
+        h('input', { type: 'checkbox', checked: this.#wishes.has(wish), 'data-testid': `wish-${wish}`, onchange: () => {
+          if (!this.#wishes.delete(wish)) this.#wishes.add(wish);
+          this.#draw();
+        } }), label))),
       this.#placeError && h('div', { class: 'inline-error', role: 'alert', key: 'error' }, h('span', {}, this.#placeError)),
       h('button', { key: 'place', type: 'button', class: 'button primary place', 'data-testid': 'customer-place-order', disabled: !ready, 'aria-disabled': this.#placing ? 'true' : false, onclick: () => this.#place() },
         this.#attempt && this.#placeError ? 'Try again' : 'Place order',

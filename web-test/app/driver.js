@@ -28,8 +28,11 @@ export class DriverView {
   #drive = { playing: false, speed: 1, travelled: 0, path: null, key: '', timer: 0, at: 0 };
   #tally = { sent: 0, acked: 0, limited: 0, failed: 0, lastMs: null, message: '', verdict: '' };
 
-  constructor(connection) {
+  #door;
+
+  constructor(connection, { door }) {
     this.#connection = connection;
+    this.#door = door;
     connection.on('orders', (orders) => {
       this.#book.replace(orders);
       this.#draw();
@@ -46,6 +49,10 @@ export class DriverView {
     });
     connection.on('order:available', (offer) => {
       this.#offers.set(offer.orderId, { ...offer, until: Date.now() + OFFER_LIFE });
+      this.#draw();
+    });
+    connection.on('order:withdrawn', ({ orderId }) => {
+      this.#offers.delete(orderId);
       this.#draw();
     });
     connection.on('order:status_update', async (update) => {
@@ -167,7 +174,9 @@ export class DriverView {
     const busy = this.#actions.isBusy(order.id);
     const number = order.orderNumber;
     const waiting = rank(order.status) < rank('assigned_to_driver');
-    const steps = STEPS.filter(({ to }) => rank(to) > rank(order.status));
+    const again = [{ to: 'in_transit', label: 'Try again', name: 'again' }, { to: 'returned', label: 'Goods are back', name: 'returned' }];
+    const steps = order.status === 'failed' ? again : STEPS.filter(({ to }) => rank(to) > rank(order.status));
+    const atDoor = ['picked_up', 'in_transit'].includes(order.status);
     return h('li', { key: order.id, class: 'card', 'data-testid': `driver-order-${number}`, 'data-status': order.status },
       h('div', { class: 'card-head' }, h('span', { class: 'card-number' }, number)),
       h('div', { class: 'card-line' }, statusChip(order.status)),
@@ -180,7 +189,12 @@ export class DriverView {
         : h('div', { class: 'card-actions stack', key: 'actions' }, steps.map(({ to, label, name }, i) => h('button', {
           key: name, type: 'button', class: `button ${i === 0 ? 'primary' : ''} wide`, 'aria-disabled': busy ? 'true' : false, 'data-testid': `driver-${name}-${number}`, 'aria-label': `${label}: ${number}`,
           onclick: () => this.#actions.run(order.id, () => this.#connection.request('order:status_update', { orderId: order.id, status: to })),
-        }, label))));
+        }, label)),
+        atDoor && h('button', { key: 'door', type: 'button', class: 'button wide', 'data-testid': `driver-door-${number}`, 'aria-label': `At the door: ${number}`, onclick: () => this.#door(order, this.#rest, this.#draw) }, order.proofRequired?.length ? 'Proof, or no delivery' : 'Cannot deliver'),
+        order.status === 'assigned_to_driver' && h('button', { key: 'decline', type: 'button', class: 'button danger wide', 'data-testid': `driver-decline-${number}`, 'aria-label': `Decline ${number}`, onclick: () => this.#actions.run(order.id, async () => {
+          await this.#rest.decline(order.id, 'Declined on the test page');
+          this.#book.remove(order.id);
+        }) }, 'Decline')));
   }
 
   #renderDrive(orders) {

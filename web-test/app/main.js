@@ -14,6 +14,8 @@ import { byId } from './dom.js';
 import { connectionStrip } from './panel.js';
 import { createConnectDialog } from './connect.js';
 import { createDeliveriesDialog } from './deliveries.js';
+import { createDoorDialog } from './door.js';
+import { createHouseDialog } from './house.js';
 import { createPages } from './pages.js';
 import { createReplayDialog } from './replay.js';
 import { createRest } from './rest.js';
@@ -32,8 +34,8 @@ const map = new OrderMap(byId('customer-map'), {
 const views = {
   customer: new CustomerView(connections.customer, map),
   chef: new ChefView(connections.chef),
-  driver: new DriverView(connections.driver),
-  admin: new AdminView(connections.admin, { replay: createReplayDialog(), deliveries: createDeliveriesDialog() }),
+  driver: new DriverView(connections.driver, { door: createDoorDialog() }),
+  admin: new AdminView(connections.admin, { replay: createReplayDialog(), deliveries: createDeliveriesDialog(), house: createHouseDialog() }),
 };
 const clients = new ClientsView(connections);
 const phone = new PhoneView(connections.customer);

@@ -15,18 +15,22 @@ const WORDS = {
   picked_up: 'Picked up',
   in_transit: 'On the way',
   delivered: 'Delivered',
+  failed: 'Could not be delivered',
+  returned: 'Returned',
   cancelled: 'Cancelled',
 };
 
 const PHASES = {
   pending: 'wait', payment_confirmed: 'wait', accepted: 'kitchen', preparing: 'kitchen', ready_for_pickup: 'kitchen',
-  assigned_to_driver: 'road', picked_up: 'road', in_transit: 'road', delivered: 'done', cancelled: 'off',
+  assigned_to_driver: 'road', picked_up: 'road', in_transit: 'road', delivered: 'done', failed: 'off', returned: 'off', cancelled: 'off',
 };
 
 export const words = (status) => WORDS[status] ?? String(status ?? 'Unknown').replaceAll('_', ' ');
 export const phase = (status) => PHASES[status] ?? 'wait';
-export const rank = (status) => STATUSES.indexOf(status);
-export const isFinal = (status) => status === 'delivered' || status === 'cancelled';
+/** A delivery that failed is as far as one that is on its way. */
+export const rank = (status) => STATUSES.indexOf(status === 'failed' ? 'in_transit' : status);
+const FINAL = new Set(['delivered', 'returned', 'cancelled']);
+export const isFinal = (status) => FINAL.has(status);
 export const isBefore = (status, other) => !isFinal(status) && rank(status) < rank(other);
 export const nextStatus = (status) => (isFinal(status) ? null : STATUSES[rank(status) + 1] ?? null);
 
@@ -64,8 +68,11 @@ export const money = (amount, currency = 'CHF') => {
 export const person = ({ id, name, phone }) => ({ id, name, ...(phone ? { phone } : {}) });
 
 /** An order of this setup's customer, as it is placed. */
-export const newOrder = ({ accounts, restaurant, home }, { items, total, currency }) => (
-  { customer: person(accounts.customer.user), chef: restaurant, delivery: home, items, total, currency });
+export const newOrder = ({ accounts, restaurant, home }, { items, total, currency, fetches = false, proofRequired = [] }) => ({
+  customer: person(accounts.customer.user), chef: restaurant, items, total, currency,
+  ...(fetches ? { fulfilment: 'collection' } : { delivery: home }),
+  ...(proofRequired.length > 0 ? { proofRequired } : {}),
+});
 
 const KEPT = 300;
 
@@ -144,6 +151,7 @@ export class OrderBook {
     if (update.paymentStatus) change.paymentStatus = update.paymentStatus;
     if (update.etaMinutes !== undefined) change.etaMinutes = update.etaMinutes;
     if (update.estimatedDeliveryTime !== undefined) change.estimatedDeliveryTime = update.estimatedDeliveryTime;
+    if (update.reason) change.failureReason = update.reason;
     if (update.driver !== undefined) change.driver = update.driver;
     else if (isBefore(update.status, 'assigned_to_driver')) change.driver = null;
     this.#orders.set(update.orderId, { ...known, ...change });

@@ -6,6 +6,7 @@ export class RestError extends Error {
     this.status = status;
     this.code = problem.code;
     this.allowed = problem.allowed;
+    this.attemptsLeft = problem.attemptsLeft;
   }
 }
 
@@ -77,6 +78,25 @@ export function createRest({ server, token, reachable, log }) {
     verifyPayment: (id) => call('POST', `${order(id)}/payment/verify`, { reference: 'test-page' }),
     assign: (id, driver) => call('POST', `${order(id)}/assign`, { driver }),
     unassign: (id) => call('DELETE', `${order(id)}/assign`),
+    decline: (id, reason) => call('POST', `${order(id)}/decline`, { reason }),
+    claim: (id) => call('POST', `${order(id)}/claim`, {}),
+    offers: () => call('GET', '/offers'),
+    fail: (id, reason) => call('PATCH', `${order(id)}/status`, { status: 'failed', reason }),
+    correct: (id, status, note) => call('POST', `${order(id)}/correct`, { status, note }),
+    pin: (id) => call('GET', `${order(id)}/pin`),
+    proofs: (id) => call('GET', `${order(id)}/proof`),
+    prove: (id, proof) => call('POST', `${order(id)}/proof`, proof),
+    rate: (id, rating) => call('PUT', `${order(id)}/rating`, rating),
+    share: (id, scope) => call('POST', `${order(id)}/share-links`, { scope }),
+    fleet: () => call('GET', '/drivers?limit=200'),
+    sockets: () => call('GET', '/sockets?limit=100'),
+    endSessions: (user) => call('DELETE', `/users/${encodeURIComponent(user)}/sessions`),
+    search: (query) => call('GET', `/orders?limit=50&q=${encodeURIComponent(query)}`),
+    webhooks: () => call('GET', '/webhooks'),
+    addWebhook: (url, events) => call('POST', '/webhooks', { url, events }),
+    removeWebhook: (id) => call('DELETE', `/webhooks/${id}`),
+    testWebhook: (id) => call('POST', `/webhooks/${id}/test`, {}),
+    webhookMessages: (id) => call('GET', `/webhooks/${id}/deliveries?limit=50`),
     vapidKey: () => call('GET', '/push/vapid-key'),
     addDevice: (device) => call('POST', '/devices', device),
     deliveries: () => call('GET', '/deliveries?limit=50'),

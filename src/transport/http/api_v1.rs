@@ -181,7 +181,8 @@ pub(super) async fn list(
         }
     };
     let (of_user, of_all) = site.connections.gate().list(&who).await?;
-    let page = app.orders.list(&who, Wanted { statuses: &statuses, risk: None }, limit, after).await?;
+    let page =
+        app.orders.list(&who, Wanted { statuses: &statuses, risk: None, text: None }, limit, after).await?;
     let data = page.orders.iter().map(|order| view(app, order, &who)).collect();
     let next_cursor = page.next.map(|cursor| cursor.encode());
     let response = Json(Page { success: true, data, next_cursor }).into_response();

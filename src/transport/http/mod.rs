@@ -27,6 +27,7 @@ mod plans;
 mod positions;
 mod replays;
 mod routes;
+mod sockets;
 mod tracking;
 mod webhooks;
 
@@ -129,6 +130,7 @@ fn api() -> OpenApiRouter<Site> {
         .routes(routes!(order_changes::verify_payment))
         .routes(routes!(order_changes::assign, order_changes::unassign))
         .routes(routes!(order_changes::set_eta))
+        .routes(routes!(sockets::list))
         .routes(routes!(admin::announce))
         .routes(routes!(admin::presence))
         .routes(routes!(admin::end_sessions))

@@ -91,6 +91,9 @@ pub struct ListQuery {
     /// Only orders that are expected so: `on_time`, `at_risk` or `delayed`
     #[param(pattern = "^(on_time|at_risk|delayed)$")]
     risk: Option<String>,
+    /// Only orders with this id or tracking number, a number that begins so, or a customer whose name has this in it
+    #[param(min_length = 1, max_length = 128)]
+    q: Option<String>,
     /// Orders on the page
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
@@ -130,7 +133,11 @@ pub(super) async fn list(
     let after = query.cursor.as_deref().map(Cursor::decode).transpose()?;
     let (of_user, of_all) = site.connections.gate().list(&who).await?;
     let status = query.status.map(|word| word.0);
-    let wanted = Wanted { statuses: status.as_slice(), risk };
+    let text = query.q.as_deref().map(str::trim);
+    if text.is_some_and(|text| text.is_empty() || text.chars().count() > 128 || text.contains('\0')) {
+        return Err(Refusal::invalid("q", "must have 1 to 128 characters"));
+    }
+    let wanted = Wanted { statuses: status.as_slice(), risk, text };
     let page = app.orders.list(&who, wanted, limit, after).await?;
     let items = page.orders.iter().map(|order| view(app, order, &who)).collect();
     let response =

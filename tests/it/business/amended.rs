@@ -41,6 +41,37 @@ on_both_databases! {
         server.stop().await;
     }
 
+    async fn staff_search_orders_and_see_who_is_connected(db: TestDb) {
+        let server = Server::start(&db, &[]).await;
+        let admin = server.admin();
+        for (id, name, tracking) in [("o1", "Clara 100%", "T-1"), ("o2", "Carl_Meyer", "T-2"), ("o3", "Éva", "T-3")] {
+            let mut order = new_order(id);
+            (order["customer"]["name"], order["trackingNumber"], order["orderNumber"]) = (json!(name), json!(tracking), json!(format!("N-{id}")));
+            assert_eq!(admin.post("/orders", order).await.status, 201);
+        }
+        let found = async |q: &str| {
+            let url = reqwest::Url::parse_with_params("http://x/orders", [("q", q)]).expect("a URL");
+            let list = admin.get(&format!("/orders?{}", url.query().expect("a query"))).await;
+            assert_eq!(list.status, 200, "{}", list.body);
+            list.body["items"].as_array().expect("items").iter().map(|order| order["id"].as_str().expect("an id").to_owned()).collect::<Vec<_>>()
+        };
+        for (q, ids) in [("clara", &["o1"][..]), ("100%", &["o1"]), ("%", &["o1"]), ("L_m", &["o2"]), ("n-o", &["o3", "o2", "o1"]), ("T-3", &["o3"]), ("o2", &["o2"]), ("' OR 1=1 --", &[])] {
+            assert_eq!(found(q).await, ids, "{q}");
+        }
+        admin.get("/orders?q=").await.assert_problem(422, "invalid_payload");
+        assert_eq!(server.api("other", Role::Customer).get("/orders?q=n-o").await.body["items"], json!([]), "of their own only");
+        let _driver = Socket::connect(&server, "dan", Role::Driver).await;
+        let mut customer = Socket::connect(&server, "customer", Role::Customer).await;
+        customer.ask("subscribe:order", json!({"orderId": "o1"})).await;
+        let sockets = admin.get("/sockets?limit=1").await.body;
+        assert_eq!((&sockets["items"][0]["userId"], &sockets["items"][0]["behind"]), (&json!("dan"), &json!(0)));
+        let rest = admin.get(&format!("/sockets?cursor={}", sockets["nextCursor"])).await.body;
+        assert_eq!((&rest["items"][0]["client"], &rest["items"][0]["following"], rest.get("nextCursor")), (&json!("realtime"), &json!(1), None), "{rest}");
+        assert_eq!(admin.get("/sockets?user=nobody").await.body["items"], json!([]));
+        server.api("dan", Role::Driver).get("/sockets").await.assert_problem(403, "forbidden");
+        server.stop().await;
+    }
+
     async fn staff_change_what_an_order_says(db: TestDb) {
         let server = Server::start(&db, &[]).await;
         let admin = server.admin();
