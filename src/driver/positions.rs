@@ -177,7 +177,7 @@ async fn fixes_of(
     if from > to {
         return Ok(Vec::new());
     }
-    let first = first_since(db, from - MARGIN).await?.max(span.after + 1);
+    let first = first_since(db, from - MARGIN).await?.max(span.after.saturating_add(1));
     let end = first_since(db, to + LATE).await?;
     let rows = trail::Entity::find()
         .filter(Column::Id.between(first, end))

@@ -17,6 +17,9 @@ export function createHouseDialog() {
   let messages = null;
   let fresh = null;
   const spots = new Map();
+  // Leaflet draws in it, so it is not described with the rest: it is put into its place after each drawing.
+  const box = document.createElement('div');
+  Object.assign(box, { id: 'house-map', className: 'house-map' });
   let map = null;
   let dots = new Map();
 
@@ -61,8 +64,8 @@ export function createHouseDialog() {
   }
 
   function drawMap() {
-    const box = byId('house-map');
-    if (!box || spots.size === 0) return;
+    byId('house-map-place').append(box);
+    if (spots.size === 0) return;
     const all = [...spots.values()];
     if (!map) {
       map = L.map(box, { attributionControl: false, zoomSnap: 0.25 });
@@ -77,10 +80,10 @@ export function createHouseDialog() {
   }
 
   const fleet = () => [
-    h('div', { key: 'map', id: 'house-map', class: 'house-map', 'data-testid': 'house-map', role: 'img', 'aria-label': 'Map of all drivers; the list below says the same' }),
+    h('div', { key: 'map', id: 'house-map-place', 'data-testid': 'house-map', role: 'img', 'aria-label': 'Map of all drivers; the list below says the same' }),
     h('ul', { key: 'list', class: 'deliveries', 'aria-label': 'Drivers' }, [...spots.values()].map((spot) => h('li', { key: spot.driverId, 'data-testid': 'fleet-driver', 'data-driver': spot.driverId, 'data-at': spot.recordedAt },
       h('b', {}, spot.driverId), h('span', { class: 'muted' }, `${spot.latitude.toFixed(4)}, ${spot.longitude.toFixed(4)}`),
-      h('span', { class: 'muted' }, ago(spot.recordedAt)), h('span', { class: 'chip' }, spot.orderIds.length ? `${spot.orderIds.length} orders` : 'idle'),
+      h('span', { class: 'muted' }, ago(spot.recordedAt)), h('span', { class: 'chip' }, spot.orderIds.length ? `${spot.orderIds.length} ${spot.orderIds.length === 1 ? 'order' : 'orders'}` : 'idle'),
       spot.battery !== undefined && h('span', { class: 'muted' }, `${spot.battery} %`)))),
     spots.size === 0 && h('p', { key: 'none', class: 'muted' }, 'No driver has sent a position yet.'),
   ];
