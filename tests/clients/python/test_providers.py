@@ -21,6 +21,7 @@ import http_ece
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from py_vapid import Vapid02
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from twilio.request_validator import RequestValidator
 
 from test_socketio import SECRET, jwt
@@ -128,6 +129,16 @@ class PushedTo(unittest.TestCase):
                 "chef": {"id": "chef", "name": "Chiara"},
                 "delivery": {"address": "Linden Lane 12", "latitude": 47.15, "longitude": 9.53}}
         self.assertEqual(self.call("POST", "/orders", made)[0], 201)
+
+    def test_the_library_of_standard_webhooks_verifies_a_message(self):
+        status, hook = self.call("POST", "/webhooks", {"url": f"{self.there}/hook", "events": ["order.created"]})
+        self.assertEqual(status, 201)
+        self.order("hooked", "webhook-customer")
+        _, headers, body = self.wait_for("/hook")
+        library = Webhook(hook["secret"])
+        self.assertEqual(library.verify(body, headers)["data"]["order"]["id"], "hooked")
+        with self.assertRaises(WebhookVerificationError):
+            library.verify(body + b" ", headers)
 
     def test_google_knows_every_member_of_a_message(self):
         document = json.loads(
