@@ -163,7 +163,8 @@ pub struct TrackingView<'a> {
     #[serialize_always]
     #[schema(required = true)]
     pub delivery_longitude: Option<f64>,
-    pub fulfilment: Fulfilment,
+    /// Absent for an order that a driver brings
+    pub fulfilment: Option<Fulfilment>,
     /// When it is wanted
     pub scheduled_for: Option<WindowText>,
     /// Why it could not be delivered
@@ -278,7 +279,7 @@ impl<'a> TrackingView<'a> {
             delivery_address: &order.delivery.address,
             delivery_latitude: order.delivery.latitude,
             delivery_longitude: order.delivery.longitude,
-            fulfilment: order.details.fulfilment,
+            fulfilment: order.is_fetched().then_some(Fulfilment::Collection),
             scheduled_for: order.details.scheduled_for.map(WindowText::from),
             failure_reason: order.details.failure,
             chef_name: &order.chef.name,

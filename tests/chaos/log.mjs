@@ -78,6 +78,8 @@ export function expected(log, { user, role, door }) {
       if (event.driver === user && former.driver !== user) other('driver:new_assignment');
       if (former.driver === user && event.driver !== user) other('driver:unassigned');
       if (event.status === 'ready_for_pickup' && former.status !== event.status && !event.driver) other('order:available');
+      const isOffered = ({ status, driver: carrier }) => status === 'ready_for_pickup' && !carrier;
+      if (isOffered(former) && !isOffered(event)) other('order:withdrawn');
     });
     if (seqs.length > 0) updates.set(order, seqs);
   }

@@ -47,7 +47,7 @@ const replayOf = (seqs, place, number = 1) => seqs.map((seq) => update('a', seq,
 const snapshotOf = (seq, place) => update('a', seq, 'snapshot', { offset: `${place}~${seq}~1` });
 
 const dana = (...record) => who('dana', 'driver', record);
-const SHIFT = [other('order:available', 'a', '4.0'), other('driver:new_assignment', 'a', '5.0'), update('a', 4)];
+const SHIFT = [other('order:available', 'a', '4.0'), other('driver:new_assignment', 'a', '5.0'), other('order:withdrawn', 'a', '5.1'), update('a', 4)];
 const TAKEN = other('driver:unassigned', 'a', '7.0');
 
 const GOOD = {

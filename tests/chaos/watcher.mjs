@@ -5,7 +5,7 @@ import { parseOffset } from './checker.mjs';
 import { Listener } from './listener.mjs';
 
 const UPDATE = 'order:status_update';
-const DURABLE = new Set([UPDATE, 'order:new', 'order:available', 'driver:new_assignment', 'driver:unassigned']);
+const DURABLE = new Set([UPDATE, 'order:new', 'order:available', 'order:withdrawn', 'driver:new_assignment', 'driver:unassigned']);
 const LIVE = new Set(['driver:location_update', 'order:eta_update', 'order:milestone', 'order:risk', 'order:signal', 'order:receipt']);
 const QUIET = new Set(['driver:location_acknowledged']);
 const FINAL = new Set(['delivered', 'cancelled']);

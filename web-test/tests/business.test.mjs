@@ -179,7 +179,7 @@ test('the back office sees drivers move, who is connected, other systems, and fi
   assert.match(await page.textContent(id('webhook-secret')), /whsec_/);
   await page.click(id('webhook-test'));
   await page.waitForFunction((said) => /answered 200/.test(document.querySelector(said).textContent), id('house-said'));
-  assert.equal(told[0].type, 'webhook.test');
+  assert.ok(told.some(({ type }) => type === 'webhook.test'));
   await page.click(id('house-close'));
   await page.click(id('driver-pause'));
   await page.click(id(`driver-deliver-${number}`));

@@ -78,6 +78,8 @@ for (const combo of combos) {
     assert.deepEqual(reached('order:status_update'), { customer: 9, phone: 8, chef: 8, driver: 4, admin: 8 });
     assert.deepEqual(reached('order:new'), { chef: 1, admin: 1 });
     assert.deepEqual(reached('order:available'), { driver: 1, strangeDriver: 1 });
+    assert.deepEqual(reached('order:withdrawn'), { driver: 1, strangeDriver: 1 });
+    shapes.check(mine('strangeDriver', 'order:withdrawn')[0], shapes.WITHDRAWN, 'order:withdrawn');
     assert.deepEqual(reached('driver:new_assignment'), { driver: 1 });
     assert.deepEqual(reached('driver:location_update'), { customer: 1 });
     assert.equal(sockets.driver.of('driver:location_acknowledged').length, 1);

@@ -34,15 +34,17 @@ export const CONNECTED = {
 export const ORDER = {
   id: 'string', orderNumber: 'string', 'trackingNumber?': 'string|null', customer: 'object', chef: 'object',
   delivery: 'object', 'items?': 'array', 'total?': 'number|null', 'currency?': 'string|null', 'notes?': 'string|null',
+  fulfilment: 'string', 'scheduledFor?': 'string|object', 'proofRequired?': 'array', 'failureReason?': 'string',
   status: 'string', paymentStatus: 'string', driver: 'object|null', seq: 'count',
   'estimatedDeliveryTime?': 'time|null', 'etaMinutes?': 'count|null', createdAt: 'time', updatedAt: 'time',
 };
 export const STATUS_UPDATE = {
   orderId: 'string', orderNumber: 'string', status: 'string', 'previousStatus?': 'string|null', seq: 'count',
   position: 'count', timestamp: 'time', 'changedBy?': 'string', 'driver?': 'object|null', paymentStatus: 'string',
-  'etaMinutes?': 'count', 'estimatedDeliveryTime?': 'time', message: 'string', 'replayed?': 'boolean', 'snapshot?': 'boolean',
+  'etaMinutes?': 'count', 'estimatedDeliveryTime?': 'time', message: 'string', 'reason?': 'string', 'changed?': 'array', 'corrected?': 'boolean', 'replayed?': 'boolean', 'snapshot?': 'boolean',
 };
 export const AVAILABLE = { orderId: 'string', orderNumber: 'string', pickup: 'object' };
+export const WITHDRAWN = { orderId: 'string', reason: 'string' };
 export const UNASSIGNED = { orderId: 'string', orderNumber: 'string' };
 export const LOCATION_UPDATE = {
   orderId: 'string', driverId: 'string', latitude: 'number', longitude: 'number', 'heading?': 'number', 'speed?': 'number',
@@ -59,7 +61,7 @@ export const TRACKING = {
   'lastLocationUpdate?': 'time', 'estimatedDeliveryTime?': 'time', 'etaMinutes?': 'count', statusHistory: 'array',
   createdAt: 'time', 'paymentConfirmedAt?': 'time', 'acceptedAt?': 'time', 'readyAt?': 'time', 'assignedAt?': 'time',
   'pickedUpAt?': 'time', 'deliveredAt?': 'time', seq: 'count', 'trackingNumber?': 'string', paymentStatus: 'string',
-  'cancelledAt?': 'time', 'etaLow?': 'time', 'etaHigh?': 'time', 'etaSource?': 'string', 'remainingMeters?': 'count', 'stale?': 'boolean',
+  'cancelledAt?': 'time', 'failedAt?': 'time', 'returnedAt?': 'time', 'failureReason?': 'string', 'fulfilment?': 'string', 'scheduledFor?': 'string|object', 'etaLow?': 'time', 'etaHigh?': 'time', 'etaSource?': 'string', 'remainingMeters?': 'count', 'stale?': 'boolean',
   'stopsBefore?': 'count', milestones: 'array', 'risk?': 'string',
 };
 

@@ -1,13 +1,14 @@
 // One order and what each of its parties must hear of it, noted as it changes. So a test can check for exactly these events in this order.
 import assert from 'node:assert/strict';
 
-export const DURABLE = new Set(['order:new', 'order:available', 'order:status_update', 'driver:new_assignment', 'driver:unassigned']);
+export const DURABLE = new Set(['order:new', 'order:available', 'order:withdrawn', 'order:status_update', 'driver:new_assignment', 'driver:unassigned']);
 
 const orderOf = ({ payload }) => payload.orderId ?? payload.id;
 
 export class Story {
   #entries = [];
   #driver = null;
+  #offered = false;
 
   /** Creates an order of these people. */
   static async begin(server, who, more) {
@@ -29,11 +30,24 @@ export class Story {
     this.#note('order:status_update', seq, 'order', 'admin', customer.id, chef.id, this.#driver?.id);
   }
 
+  #offer(status) {
+    if (status !== 'ready_for_pickup') return;
+    this.#note('order:available', null, 'drivers');
+    this.#offered = true;
+  }
+
+  /** Drivers hear that what was offered is gone. */
+  #withdraw() {
+    if (this.#offered) this.#note('order:withdrawn', null, 'drivers');
+    this.#offered = false;
+  }
+
   async pay() { this.#changed(await this.server.pay(this.id)); }
 
   async status(status) {
     const answer = await this.server.status(this.id, status);
-    if (status === 'ready_for_pickup') this.#note('order:available', null, 'drivers');
+    this.#withdraw();
+    this.#offer(status);
     this.#changed(answer);
   }
 
@@ -42,6 +56,7 @@ export class Story {
     this.#note('driver:new_assignment', answer.seq, driver.id);
     if (this.#driver) this.#note('driver:unassigned', null, this.#driver.id);
     this.#driver = driver;
+    this.#withdraw();
     this.#changed(answer);
   }
 
@@ -50,7 +65,7 @@ export class Story {
     const answer = await this.server.unassign(this.id);
     this.#note('driver:unassigned', null, this.#driver.id);
     this.#driver = null;
-    if (answer.status === 'ready_for_pickup') this.#note('order:available', null, 'drivers');
+    this.#offer(answer.status);
     this.#changed(answer);
   }
 
