@@ -409,6 +409,12 @@ impl Metrics {
         self.notifications.get_or_create(&DeliveryLabel { channel, state }).inc();
     }
 
+    /// How many sockets came back so.
+    #[must_use]
+    pub fn recoveries_of(&self, outcome: &'static str) -> u64 {
+        self.recoveries.get_or_create(&OutcomeLabel { outcome }).get()
+    }
+
     /// What became of a message to another system.
     pub fn webhook(&self, outcome: &'static str) {
         self.webhooks.get_or_create(&OutcomeLabel { outcome }).inc();

@@ -34,7 +34,7 @@ const ERASURE_RETRY: Duration = Duration::from_millis(500);
 
 /// The figures of this node, for the others and for admins: a JSON object.
 pub(super) fn figures(sessions: Sessions) -> impl Fn() -> String {
-    move || serde_json::to_string(&Figures::of(sessions.app())).unwrap_or_default()
+    move || serde_json::to_string(&Figures::of(&sessions)).unwrap_or_default()
 }
 
 /// Hands what other nodes say to the drivers and sessions of this one.

@@ -19,6 +19,7 @@ mod sessions;
 mod standing;
 mod telling;
 mod tokens;
+pub mod usage;
 mod watching;
 pub mod window;
 pub mod wire;

@@ -48,6 +48,10 @@ pub enum Lost {
 }
 
 impl Lost {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Forged, Self::UnknownOffset, Self::TooOld, Self::TooMany, Self::RightLost];
+
     /// The name in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

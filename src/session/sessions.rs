@@ -11,6 +11,7 @@ use super::hub::Hub;
 use super::pace::UserPaces;
 use super::session::Session;
 use super::tokens::Deadlines;
+use super::usage::Usage;
 use super::window::{RenderedEvent, Window};
 use crate::app::App;
 use crate::base::clock::instant;
@@ -45,6 +46,7 @@ struct Parts {
     readers: Semaphore,
     paces: UserPaces,
     viewers: Viewers,
+    usage: Usage,
     /// How many live events were handed on.
     told: AtomicUsize,
     /// How many sessions speak each dialect.
@@ -65,6 +67,7 @@ impl Sessions {
             readers: Semaphore::new(READERS),
             paces: UserPaces::default(),
             viewers: Viewers::default(),
+            usage: Usage::default(),
             told: AtomicUsize::new(0),
             speaking: Default::default(),
         }))
@@ -95,6 +98,12 @@ impl Sessions {
         &self.0.app.metrics
     }
 
+    /// How much this node is used.
+    #[must_use]
+    pub fn usage(&self) -> &Usage {
+        &self.0.usage
+    }
+
     pub(super) fn viewers(&self) -> &Viewers {
         &self.0.viewers
     }
@@ -122,10 +131,15 @@ impl Sessions {
     /// session, so that a session that misses it here finds it there.
     pub fn durable(&self, event: OrderEvent, forecast: Forecast) {
         let started = instant();
+        let happened_at = event.at;
         let rendered = RenderedEvent::new(event, forecast);
         self.window().push(&rendered);
-        for session in self.hub().listeners(&rendered.topics()) {
+        let listeners = self.hub().listeners(&rendered.topics());
+        for session in &listeners {
             session.durable(&rendered);
+        }
+        if !listeners.is_empty() {
+            self.usage().delay((self.app().clock.now() - happened_at).num_milliseconds());
         }
         self.metrics().fanout_seconds.observe(started.elapsed().as_secs_f64());
     }
@@ -214,6 +228,7 @@ impl Sessions {
         } else {
             speaking.fetch_sub(1, Ordering::Relaxed);
         }
+        self.usage().count(session, more, self.app().clock.now());
         let (role, client) = (session.role().as_str(), session.dialect().as_str());
         self.metrics().connected(role, client, if more { 1 } else { -1 });
     }

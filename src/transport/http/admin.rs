@@ -220,9 +220,36 @@ pub struct Stats {
     position: i64,
     /// Drivers who are connected or carry an order
     drivers: usize,
+    active_users: ActiveUsers,
+    /// How long sessions that have ended lasted on average; null before the first has
+    #[schema(required = true)]
+    average_session_seconds: Option<f64>,
+    /// Sockets that came back with their session
+    reconnects: u64,
+    /// The part of them that missed nothing; null before the first one
+    #[schema(required = true)]
+    recovered_share: Option<f64>,
+    /// Orders that somebody follows now
+    orders_followed: usize,
+    /// From a change to its sockets, of the newest changes; null before the first one
+    #[schema(required = true)]
+    median_delivery_latency_ms: Option<i64>,
     /// Set if the figures of a node are missing or older than five seconds
     #[serde(skip_serializing_if = "Not::not")]
     partial: bool,
+}
+
+/// Users by role. Who was on two nodes counts twice.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ActiveUsers {
+    now: BTreeMap<String, i64>,
+    hour: BTreeMap<String, i64>,
+    day: BTreeMap<String, i64>,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures for people")]
+fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| (part as f64 / whole as f64 * 1_000.0).round() / 1_000.0)
 }
 
 /// Live sockets, counted two ways.
@@ -241,7 +268,8 @@ pub struct Connections {
 pub(super) async fn stats(State(site): State<Site>, Caller(who): Caller) -> Result<Json<Stats>, Refusal> {
     only_staff(&who)?;
     let app = &site.app;
-    let (figures, partial) = Figures::of_all(app);
+    let (figures, partial) = Figures::of_all(&site.sessions);
+    let delay = figures.median_delay();
     let counts = app.orders.count_by_status().await?;
     Ok(Json(Stats {
         connections: Connections {
@@ -253,6 +281,16 @@ pub(super) async fn stats(State(site): State<Site>, Caller(who): Caller) -> Resu
         events_per_second: figures.events_per_second,
         position: figures.position,
         drivers: figures.drivers,
+        average_session_seconds: share(figures.session_seconds, figures.sessions_ended),
+        reconnects: figures.came_back,
+        recovered_share: share(figures.recovered, figures.came_back),
+        orders_followed: figures.orders_followed,
+        median_delivery_latency_ms: delay,
+        active_users: ActiveUsers {
+            now: figures.active_now,
+            hour: figures.active_hour,
+            day: figures.active_day,
+        },
         partial,
     }))
 }

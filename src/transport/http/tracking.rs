@@ -166,7 +166,7 @@ pub(super) async fn stats(State(site): State<Site>, Caller(who): Caller) -> Resu
         *status_distribution.entry(word(status)).or_default() += count;
     }
     let tracking::Recency { last_5_min, last_hour, older } = stats.recency;
-    let (figures, partial) = Figures::of_all(app);
+    let (figures, partial) = Figures::of_all(&site.sessions);
     Ok(Json(Stats {
         total_active_sessions: stats.active,
         total_websocket_connections: figures.by_client.get(Dialect::Tracking.as_str()).copied().unwrap_or(0),

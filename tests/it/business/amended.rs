@@ -69,6 +69,17 @@ on_both_databases! {
         assert_eq!((&rest["items"][0]["client"], &rest["items"][0]["following"], rest.get("nextCursor")), (&json!("realtime"), &json!(1), None), "{rest}");
         assert_eq!(admin.get("/sockets?user=nobody").await.body["items"], json!([]));
         server.api("dan", Role::Driver).get("/sockets").await.assert_problem(403, "forbidden");
+        // The same in figures, which tell of nobody.
+        admin.status("o1", "accepted").await;
+        customer.event("order:status_update").await;
+        let token = server.token("customer", Role::Customer);
+        let (_customer, recovered) = customer.reconnect(&server, &token).await;
+        assert!(recovered);
+        let stats = admin.get("/stats").await.body;
+        assert_eq!((&stats["activeUsers"]["now"]["customer"], &stats["activeUsers"]["hour"]["driver"], &stats["activeUsers"]["day"]["chef"]), (&json!(1), &json!(1), &json!(0)), "{stats}");
+        assert_eq!((&stats["reconnects"], &stats["recoveredShare"], &stats["ordersFollowed"]), (&json!(1), &json!(1.0), &json!(1)), "{stats}");
+        assert!(stats["medianDeliveryLatencyMs"].as_i64().is_some_and(|millis| millis < 10_000), "{stats}");
+        assert!(stats["averageSessionSeconds"].is_number() && !stats.to_string().contains("dan"), "{stats}");
         server.stop().await;
     }
 
