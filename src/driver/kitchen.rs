@@ -10,7 +10,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder
 
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
-use crate::model::{OrderEvent, OrderStatus, UserId};
+use crate::model::{EventKind, OrderEvent, OrderStatus, UserId};
 
 /// Whoever takes longer is counted as if they took so many minutes.
 const LONGEST: usize = 120;
@@ -120,6 +120,7 @@ impl Kitchens {
     pub fn hear(&self, event: &OrderEvent) {
         if event.order.status < OrderStatus::ReadyForPickup
             || event.previous_status >= OrderStatus::ReadyForPickup
+            || event.kind == EventKind::Corrected
         {
             return;
         }

@@ -179,9 +179,14 @@ impl Drivers {
         self.times.kitchens.hear(&event);
         let assigned = event.order.driver.clone().filter(|_| event.kind == EventKind::Assigned);
         let order = event.order.id.clone();
+        // A correction says nothing of when somebody arrived.
         let delivered_at = (event.order.status == OrderStatus::Delivered
-            && event.previous_status != OrderStatus::Delivered)
+            && event.previous_status != OrderStatus::Delivered
+            && event.kind != EventKind::Corrected)
             .then_some(event.at);
+        let is_undone = event.kind == EventKind::Corrected
+            && event.previous_status == OrderStatus::Delivered
+            && event.order.status != OrderStatus::Delivered;
         let driver = event.order.driver.as_ref().and_then(|driver| self.live.get(&driver.id));
         let is_alone = !self.bus.has_others();
         self.live.apply(event, is_alone, deliver, |change| self.tell_eta(&change, Cause::Plan));
@@ -189,6 +194,10 @@ impl Drivers {
             && driver.as_ref().is_some_and(|driver| is_alone || driver.state().homes.is_here())
         {
             self.notes.push(Note::Arrived { order: order.clone(), at });
+        }
+        // Every node may do it: it is gone after the first.
+        if is_undone {
+            self.notes.push(Note::NotArrived { order: order.clone() });
         }
         if let Some(driver) = assigned {
             match progress::watched(self.db.reader(), &order).await {

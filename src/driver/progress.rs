@@ -45,6 +45,10 @@ pub(super) enum Note {
         order: OrderId,
         at: Time,
     },
+    /// Somebody said that it was delivered, and it was not.
+    NotArrived {
+        order: OrderId,
+    },
     Risk {
         order: OrderId,
         watched: Watched,
@@ -243,7 +247,7 @@ impl NotesWriter {
             Note::Risk { order, at, .. } => {
                 ("order.risk", format!("r:{order}:{}", at.timestamp_millis()), order, *at)
             }
-            Note::Arrived { .. } => return Ok(()),
+            Note::Arrived { .. } | Note::NotArrived { .. } => return Ok(()),
         };
         let chef = told.to.iter().find_map(|audience| match audience {
             Audience::Party(Role::Chef, chef) => Some(chef),
@@ -304,6 +308,10 @@ async fn write_one(tx: &DatabaseTransaction, note: &Note) -> Result<Option<Told>
             };
             let once = OnConflict::column(outcome::Column::OrderId).do_nothing().to_owned();
             outcome::Entity::insert(row).on_conflict(once).exec_without_returning(tx).await?;
+            Ok(None)
+        }
+        Note::NotArrived { order } => {
+            outcome::Entity::delete_by_id(order.to_string()).exec(tx).await?;
             Ok(None)
         }
         Note::Risk { order, watched, reason, at, told } => {

@@ -46,6 +46,7 @@ use crate::cluster::control::Control;
 use crate::event::bus::Bus;
 use crate::event::relay::Relay;
 use crate::model::{Phone, UserId};
+use crate::order::pin::Pins;
 use crate::outbox::cursor::Cursor;
 use crate::webhook::Webhooks;
 
@@ -66,6 +67,7 @@ pub struct Parts {
     settings: Settings,
     seal: Seal,
     texts: Texts,
+    pins: Pins,
     channels: Channels,
     guard: Guarded,
     receipts: Receipts,
@@ -175,6 +177,7 @@ impl Notifications {
             None
         };
         let receipts = Receipts::new(metrics.clone());
+        let pins = Pins::new(db.clone(), clock.clone());
         let queues = Queues::open(&db, &clock).await?;
         Ok(Self(Arc::new(Parts {
             db,
@@ -185,6 +188,7 @@ impl Notifications {
             settings,
             seal,
             texts,
+            pins,
             channels,
             guard,
             receipts,

@@ -192,7 +192,7 @@ impl Notifications {
         let preferences = known.preferences.get(&user);
         let (push, sms) = preferences
             .and_then(|preferences| preferences.ways(one.kind))
-            .unwrap_or((true, one.kind.falls_back()));
+            .unwrap_or((true, one.kind.falls_back() || one.kind.is_for_sms()));
         let zone = devices.iter().find_map(|device| device.time_zone.as_deref());
         let quiet = preferences.and_then(|preferences| preferences.quiet(zone));
         let quiet_until = |at: Time| quiet.and_then(|quiet| quiet.ends(at)).unwrap_or(at);
@@ -201,6 +201,8 @@ impl Notifications {
         });
         let is_watching = known.watching.contains(&one.to);
         let (state, reason, wait) = match (has_it, is_watching) {
+            // Its SMS does not wait, so its push need not either.
+            (_, true) if one.kind.is_for_sms() => ("suppressed", Some("watching"), TimeDelta::zero()),
             (true, true) => ("suppressed", Some("watching"), TimeDelta::zero()),
             (_, true) if !one.kind.is_quiet() => ("held", None, self.hold()),
             _ => ("due", None, TimeDelta::zero()),
@@ -213,7 +215,7 @@ impl Notifications {
             recipient: user.clone(),
             kind: one.kind,
             order: Some(order.id.clone()),
-            seq: seq.filter(|_| !one.kind.is_quiet()),
+            seq: seq.filter(|_| !one.kind.is_quiet() && !one.kind.is_for_sms()),
             args: Args {
                 order_number: order.order_number.clone(),
                 silent: quiet.is_some_and(|quiet| quiet.ends(now).is_some()),
@@ -245,7 +247,11 @@ impl Notifications {
             && let Ok(address) = self.seal.seal(phone.as_str())
         {
             let after = if row.deliveries.is_empty() { TimeDelta::zero() } else { self.fallback() };
-            let due_at = quiet_until(due_at + after);
+            let (state, reason, due_at) = if one.kind.is_for_sms() {
+                ("due", None, now)
+            } else {
+                (state, reason, quiet_until(due_at + after))
+            };
             let target = self.seal.hash(phone.as_str());
             let way = Way { channel: Channel::Sms, target, address: Some(address), state, reason, due_at };
             row.deliveries.push(way);

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use crate::base::clock::Time;
-use crate::model::{EventKind, OrderEvent, OrderStatus, Role, UserId, status};
+use crate::model::{EventKind, OrderEvent, OrderStatus, ProofKind, Role, UserId, status};
 
 /// What somebody is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,11 +19,12 @@ pub enum Kind {
     DriverUnassigned,
     TrackingStarted,
     RatingPrompt,
+    DeliveryPin,
     Announcement,
 }
 
 impl Kind {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::OrderNew,
         Self::OrderAccepted,
         Self::OrderOnTheWay,
@@ -34,6 +35,7 @@ impl Kind {
         Self::DriverUnassigned,
         Self::TrackingStarted,
         Self::RatingPrompt,
+        Self::DeliveryPin,
         Self::Announcement,
     ];
 
@@ -51,6 +53,7 @@ impl Kind {
             Self::DriverUnassigned => "driver.unassigned",
             Self::TrackingStarted => "tracking.started",
             Self::RatingPrompt => "rating.prompt",
+            Self::DeliveryPin => "delivery.pin",
             Self::Announcement => "announcement",
         }
     }
@@ -66,7 +69,7 @@ impl Kind {
     pub const fn lives(self) -> TimeDelta {
         match self {
             Self::OrderNew | Self::TrackingStarted => TimeDelta::minutes(30),
-            Self::OrderAccepted => TimeDelta::hours(2),
+            Self::OrderAccepted | Self::DeliveryPin => TimeDelta::hours(2),
             Self::OrderOnTheWay => TimeDelta::hours(1),
             Self::OrderArriving => TimeDelta::minutes(10),
             Self::OrderDelivered | Self::OrderCancelled => TimeDelta::hours(12),
@@ -80,6 +83,12 @@ impl Kind {
     #[must_use]
     pub const fn falls_back(self) -> bool {
         matches!(self, Self::OrderOnTheWay)
+    }
+
+    /// Whether an SMS says more than a push, and is sent at once, whoever watches and at any hour.
+    #[must_use]
+    pub const fn is_for_sms(self) -> bool {
+        matches!(self, Self::DeliveryPin)
     }
 
     /// Whether a newer one about the same order takes its place, also on the screen.
@@ -121,6 +130,9 @@ pub struct Args {
     pub order_number: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
+    /// Filled in when it is sent, and kept nowhere.
+    #[serde(skip)]
+    pub pin: Option<String>,
     /// In place of the text of its kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
@@ -187,6 +199,9 @@ pub fn planned(event: &OrderEvent, rating_after: TimeDelta) -> Vec<Planned> {
         OrderStatus::Accepted => add(&order.customer.id, Role::Customer, Kind::OrderAccepted),
         OrderStatus::PickedUp | OrderStatus::InTransit if before < OrderStatus::PickedUp => {
             add(&order.customer.id, Role::Customer, Kind::OrderOnTheWay);
+            if order.details.missing().contains(&ProofKind::Pin) {
+                add(&order.customer.id, Role::Customer, Kind::DeliveryPin);
+            }
         }
         OrderStatus::Delivered => {
             add(&order.customer.id, Role::Customer, Kind::OrderDelivered);
@@ -254,6 +269,11 @@ mod tests {
             of("status", "assigned_to_driver", "picked_up", Some("david")),
             all(&[("clara", "order.on_the_way")])
         );
+        let mut asks = event("status", "assigned_to_driver", "picked_up", Some("david"), None);
+        asks.order.details.proof_required = vec![ProofKind::Photo, ProofKind::Pin];
+        assert_eq!(told(&asks), all(&[("clara", "order.on_the_way"), ("clara", "delivery.pin")]));
+        asks.order.details.proof_required = vec![ProofKind::Photo];
+        assert_eq!(told(&asks), all(&[("clara", "order.on_the_way")]));
         assert_eq!(of("status", "picked_up", "in_transit", Some("david")), []);
         assert_eq!(of("status", "accepted", "in_transit", None), all(&[("clara", "order.on_the_way")]));
         assert_eq!(

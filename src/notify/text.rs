@@ -75,12 +75,14 @@ impl Texts {
         let key = match kind {
             Kind::TrackingStarted => "tracking-started-sms",
             Kind::OrderOnTheWay => "order-on-the-way-sms",
+            Kind::DeliveryPin => "delivery-pin-sms",
             _ => {
                 let title = self.title(kind, locale, args);
                 return self.format(locale, "order-other-sms", &[("title", &title), ("link", link)]);
             }
         };
-        self.format(locale, key, &[("number", &args.order_number), ("link", link)])
+        let pin = args.pin.as_deref().unwrap_or_default();
+        self.format(locale, key, &[("number", &args.order_number), ("link", link), ("pin", pin)])
     }
 
     fn format(&self, locale: Option<&str>, key: &str, values: &[(&'static str, &str)]) -> String {
@@ -135,7 +137,8 @@ mod tests {
 
     fn args() -> Args {
         let link = Some("https://track.example.com/t/TRK-2qwertzuiopasdfghjkl12".to_owned());
-        Args { order_number: "ORD-20261128-0042".to_owned(), link, ..Args::default() }
+        let pin = Some("0042".to_owned());
+        Args { order_number: "ORD-20261128-0042".to_owned(), link, pin, ..Args::default() }
     }
 
     #[test]
@@ -152,6 +155,14 @@ mod tests {
                 assert_eq!(segments(&text), 1, "{language}: {text}");
                 assert!(text.contains("https://"));
             }
+            let text = texts.sms(Kind::DeliveryPin, Some(language), &args());
+            assert_eq!((segments(&text), text.contains("0042 ")), (1, true), "{language}: {text}");
+            let shown = texts.title(
+                Kind::DeliveryPin,
+                Some(language),
+                &Args { pin: Some("7391".to_owned()), ..args() },
+            );
+            assert!(!shown.contains("7391"), "{shown}");
         }
         assert_eq!(
             texts.title(Kind::OrderDelivered, Some("de-CH"), &args()),

@@ -16,7 +16,7 @@ use super::seal::Seal;
 use super::text::segments;
 use crate::base::config::SmsProvider;
 use crate::base::error::Refusal;
-use crate::model::{Order, Phone, TrackingId};
+use crate::model::{Order, OrderId, Phone, TrackingId};
 
 /// What the address of incoming texts is signed for.
 const INBOUND: &str = "sms inbound";
@@ -157,10 +157,22 @@ impl Notifications {
         if !prefixes.is_empty() && !prefixes.iter().any(|prefix| phone.starts_with(prefix.trim())) {
             return dead("prefix_not_allowed");
         }
-        let (Some(kind), Ok(args)) = (Kind::parse(&about.kind), serde_json::from_str::<Args>(&about.args))
+        let (Some(kind), Ok(mut args)) =
+            (Kind::parse(&about.kind), serde_json::from_str::<Args>(&about.args))
         else {
             return dead("unreadable");
         };
+        if kind == Kind::DeliveryPin {
+            let id = about.order_id.as_deref().and_then(|id| OrderId::parse(id).ok());
+            let Some(id) = id else { return dead("unreadable") };
+            match self.pins.of(&id).await {
+                Ok(pin) => args.pin = Some(pin),
+                // Nothing was sent yet, so it may be sent again.
+                Err(_) => {
+                    return Attempt::new(Outcome::Retry { code: "database".to_owned(), after: None }, None);
+                }
+            }
+        }
         let text = self.fitting(kind, &args);
         let callback = self.settings.public_url.as_deref().map(|base| {
             let (base, provider) = (base.trim_end_matches('/'), sms.provider());

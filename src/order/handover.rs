@@ -1,6 +1,5 @@
 //! What happens at the door: the customer's number, proofs, and what the customer thinks of it afterwards.
 
-use aws_lc_rs::hmac;
 use chrono::TimeDelta;
 use entity::{order_pin, order_proof, rating};
 use sea_orm::ActiveValue::Set;
@@ -10,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Orders, read};
-use crate::base::db::shared;
 use crate::base::error::Refusal;
 use crate::model::order::time_of;
 use crate::model::{Action, Order, OrderId, OrderStatus, Party, Principal, Proof, ProofKind, Role, UserId};
@@ -52,18 +50,6 @@ pub struct Rating {
 }
 
 impl Orders {
-    /// The number that the customer tells the driver. It is made from a secret of the database and kept nowhere.
-    async fn pin_of(&self, id: &OrderId) -> Result<String, Refusal> {
-        let secret = self
-            .secret
-            .get_or_try_init(|| shared(&self.db, "handover", hex::encode(self.clock.random::<32>())))
-            .await?;
-        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-        let tag = hmac::sign(&key, format!("pin:{id}").as_bytes());
-        let number = tag.as_ref().iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-        Ok(format!("{:04}", number % 10_000))
-    }
-
     /// The number of an order, for its customer.
     ///
     /// # Errors
@@ -76,7 +62,7 @@ impl Orders {
         if !order.details.proof_required.contains(&ProofKind::Pin) {
             return Err(Refusal::NotFound("PIN"));
         }
-        self.pin_of(id).await
+        self.pins.of(id).await
     }
 
     /// The driver says the number that they were told. Each attempt is counted before it is looked at, so that nobody tries two
@@ -110,7 +96,7 @@ impl Orders {
         if counted.rows_affected == 0 {
             return Err(Refusal::PinLocked);
         }
-        let expected = self.pin_of(id).await?;
+        let expected = self.pins.of(id).await?;
         let same =
             aws_lc_rs::constant_time::verify_slices_are_equal(expected.as_bytes(), pin.trim().as_bytes());
         if same.is_ok() {

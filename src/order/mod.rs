@@ -7,6 +7,7 @@ pub mod handover;
 mod known;
 pub mod links;
 pub(crate) mod names;
+pub mod pin;
 pub mod read;
 pub mod snapshot;
 pub mod writer;
@@ -14,10 +15,10 @@ pub mod writer;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use tokio::sync::OnceCell;
 
 use self::create::Idempotency;
 use self::names::{Numbers, Reserved};
+use self::pin::Pins;
 use self::read::{Cursor, Page, PageSize, Wanted};
 use self::snapshot::{Snapshot, Snapshots};
 use self::writer::{Work, Writer};
@@ -47,8 +48,7 @@ pub struct Orders {
     key_lifetime: TimeDelta,
     /// The size of a page of a list, in bytes.
     page_bytes: usize,
-    /// What the numbers of orders are made from, once somebody needs one.
-    secret: Arc<OnceCell<String>>,
+    pins: Pins,
     metrics: Metrics,
 }
 
@@ -67,18 +67,8 @@ impl Orders {
         let snapshots = Arc::new(Snapshots::new(limits.snapshot_bytes));
         let page_bytes = limits.page_bytes_max;
         let numbers = Numbers::new(db.clone(), cluster);
-        Self {
-            db,
-            clock,
-            events,
-            writer,
-            numbers,
-            snapshots,
-            key_lifetime,
-            page_bytes,
-            secret: Arc::default(),
-            metrics,
-        }
+        let pins = Pins::new(db.clone(), clock.clone());
+        Self { db, clock, events, writer, numbers, snapshots, key_lifetime, page_bytes, pins, metrics }
     }
 
     /// Creates an order, or finds the one that this key created before. The answer is then the same as the first one.

@@ -98,6 +98,17 @@ on_both_databases! {
         assert_eq!(server.api("customer", Role::Customer).get("/stats/eta").await.status, 403);
         assert_eq!(server.api("stranger", Role::Customer).get("/orders/o1/eta/history").await.status, 404);
         assert_eq!(server.api("customer", Role::Customer).get("/orders/o1/eta/history").await.status, 200);
+        // It was the wrong door. What was not delivered says nothing of the ETAs, until it is.
+        let arrived = async |is_known: bool| {
+            until("what is known of the arrival", async || {
+                admin.get("/orders/o1/eta/history").await.body["arrivedAt"].is_string() == is_known
+            }).await;
+        };
+        let correction = json!({"status": "in_transit", "note": "the wrong door"});
+        assert_eq!(admin.post("/orders/o1/correct", correction).await.status, 200);
+        arrived(false).await;
+        admin.status("o1", "delivered").await;
+        arrived(true).await;
         server.stop().await;
     }
 

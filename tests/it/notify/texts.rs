@@ -137,6 +137,38 @@ on_both_databases! {
         reached.server.stop().await;
     }
 
+    async fn a_pin_is_sent_at_once_and_never_shown_on_a_lock_screen(db: TestDb) {
+        let reached = Reached::start(&db, &[]).await;
+        let (server, admin) = (&reached.server, reached.server.admin());
+        reached.device("customer", Role::Customer, "fcm-1").await;
+        let customer = server.api("customer", Role::Customer);
+        // Nights are quiet, but the driver comes now.
+        let hour = |minutes: i64| (server.clock.now() + TimeDelta::minutes(minutes)).format("%H:%M").to_string();
+        let quiet = json!({"timeZone": "UTC", "quietHours": {"from": hour(-60), "to": hour(60)}});
+        assert_eq!(customer.put("/users/customer/notification-preferences", quiet).await.status, 200);
+        let mut new = new_order("o1");
+        new["customer"]["phone"] = json!(PHONE);
+        new["proofRequired"] = json!(["pin"]);
+        assert_eq!(admin.post("/orders", new).await.status, 201);
+        let pin = customer.get("/orders/o1/pin").await.body["pin"].as_str().expect("a PIN").to_owned();
+        admin.status("o1", "picked_up").await;
+        reached.providers.nth("/Messages.json", 1).await;
+        assert!(texts(&reached)[0]["Body"].contains(&format!("PIN {pin} ")), "{:?}", texts(&reached));
+        let pushes = [reached.providers.nth("messages:send", 1).await.json(), reached.providers.nth("messages:send", 2).await.json()];
+        let of_pin = pushes.iter().find(|push| push["message"]["data"]["kind"] == "delivery.pin").expect("a push");
+        assert!(!of_pin["message"]["notification"].to_string().contains(&pin), "{of_pin}");
+        until("both ways", async || {
+            let lines = reached.lines("o1").await;
+            lines.iter().filter(|line| line["kind"] == "delivery.pin" && line["state"] == "sent").count() == 2
+        }).await;
+        // It is on the way only once.
+        admin.status("o1", "in_transit").await;
+        reached.line("o1", "customer", "order.on_the_way", "sent").await;
+        let of_pin = reached.lines("o1").await.into_iter().filter(|line| line["kind"] == "delivery.pin").count();
+        assert_eq!(of_pin, 2);
+        reached.server.stop().await;
+    }
+
     async fn there_are_limits_to_texts(db: TestDb) {
         let reached = Reached::start(&db, &["--sms-prefixes", "+41,+49"]).await;
         let (server, admin) = (&reached.server, reached.server.admin());
