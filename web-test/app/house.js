@@ -1,12 +1,16 @@
 // The house at one glance, for the back office: all drivers on a map, who is connected and how far behind, other systems, search.
 
 import { byId, h, render } from './dom.js';
+import { colour } from './map.js';
 import { ago, clock, words } from './order.js';
 
 const TABS = { fleet: 'Fleet', sockets: 'Sockets', webhooks: 'Webhooks', search: 'Search' };
 
-/** @returns {(rest, connection) => void} opens the dialog */
-export function createHouseDialog() {
+/**
+ * @param {{streets?: number[][][], tileUrl?: string}} page what lies below the drivers
+ * @returns {(rest, connection) => void} opens the dialog
+ */
+export function createHouseDialog({ streets, tileUrl }) {
   const dialog = byId('house');
   let rest = null;
   let connection = null;
@@ -21,6 +25,9 @@ export function createHouseDialog() {
   const box = document.createElement('div');
   Object.assign(box, { id: 'house-map', className: 'house-map' });
   let map = null;
+  // Somebody looks at a part of the map: it stays there.
+  let moved = false;
+  for (const name of ['pointerdown', 'wheel']) box.addEventListener(name, () => { moved = true; }, { passive: true });
   let dots = new Map();
 
   const quiet = (work) => async () => {
@@ -60,6 +67,7 @@ export function createHouseDialog() {
     connection?.request('unsubscribe:fleet', {}).catch(() => {});
     map?.remove();
     map = null;
+    moved = false;
     dots = new Map();
   }
 
@@ -67,15 +75,20 @@ export function createHouseDialog() {
     byId('house-map-place').append(box);
     if (spots.size === 0) return;
     const all = [...spots.values()];
+    const bounds = L.latLngBounds(all.map((spot) => [spot.latitude, spot.longitude]));
+    const fit = () => map.fitBounds(bounds.pad(0.3), { maxZoom: 15, animate: false });
     if (!map) {
       map = L.map(box, { attributionControl: false, zoomSnap: 0.25 });
-      map.fitBounds(L.latLngBounds(all.map((spot) => [spot.latitude, spot.longitude])).pad(0.3), { maxZoom: 15 });
+      fit();
+      if (tileUrl) L.tileLayer(tileUrl, { maxZoom: 19 }).addTo(map);
+      else if (streets?.length) L.polyline(streets, { renderer: L.canvas(), interactive: false, color: colour('--map-road') }).addTo(map);
     }
+    if (!moved && !map.getBounds().contains(bounds)) fit();
     for (const spot of all) {
       const at = [spot.latitude, spot.longitude];
       const known = dots.get(spot.driverId);
       if (known) known.setLatLng(at);
-      else dots.set(spot.driverId, L.circleMarker(at, { radius: 8, color: '#126149', fillOpacity: 0.7 }).bindTooltip(spot.driverId).addTo(map));
+      else dots.set(spot.driverId, L.circleMarker(at, { radius: 8, color: colour('--map-route'), fillOpacity: 0.7 }).bindTooltip(spot.driverId).addTo(map));
     }
   }
 

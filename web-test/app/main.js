@@ -35,7 +35,7 @@ const views = {
   customer: new CustomerView(connections.customer, map),
   chef: new ChefView(connections.chef),
   driver: new DriverView(connections.driver, { door: createDoorDialog() }),
-  admin: new AdminView(connections.admin, { replay: createReplayDialog(), deliveries: createDeliveriesDialog(), house: createHouseDialog() }),
+  admin: new AdminView(connections.admin, { replay: createReplayDialog(), deliveries: createDeliveriesDialog(), house: createHouseDialog(page) }),
 };
 const clients = new ClientsView(connections);
 const phone = new PhoneView(connections.customer);

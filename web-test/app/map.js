@@ -7,7 +7,8 @@ const ON_ROUTE_METRES = 60;
 const darkScheme = window.matchMedia('(prefers-color-scheme: dark)');
 const stillness = window.matchMedia('(prefers-reduced-motion: reduce)');
 
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+/** A colour of the style sheet, as the scheme has it now. */
+export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 /** Paper with a fine and a bold grid that stays put while the map moves. */
 const Paper = L.GridLayer.extend({

@@ -156,7 +156,12 @@ test('the back office sees drivers move, who is connected, other systems, and fi
   await page.waitForSelector(id('fleet-driver'));
   const before = await at();
   await page.waitForFunction(([spot, then]) => [...document.querySelectorAll(spot)].some((node) => node.dataset.at > then), [id('fleet-driver'), before]);
-  await page.waitForSelector('#house-map path.leaflet-interactive');
+  // Nobody drives out of the map.
+  await page.waitForFunction((place) => {
+    const box = document.querySelector(place).getBoundingClientRect();
+    const dots = [...document.querySelectorAll(`${place} path.leaflet-interactive`)].map((dot) => dot.getBoundingClientRect());
+    return dots.length >= 2 && dots.every((dot) => dot.left > box.left && dot.right < box.right && dot.top > box.top && dot.bottom < box.bottom);
+  }, '#house-map');
   assert.deepEqual(await problems(page), []);
   await picture(page, 'house.png');
 
