@@ -2,6 +2,7 @@
 //!
 //! - `rules`: who is told what of an event. Pure.
 //! - `planner`: reads the log, and writes down what is to be told, exactly once.
+//! - `written`: what is planned, in the database.
 //! - `sender`: hands it to the channels, at least once with the same id; an SMS never twice.
 //! - `outcome`: what becomes of an attempt.
 //! - `upkeep`: leases of killed processes, late answers, what is old.
@@ -24,6 +25,7 @@ mod sender;
 pub mod text;
 pub mod texting;
 mod upkeep;
+mod written;
 mod zone;
 
 use std::sync::{Arc, OnceLock};

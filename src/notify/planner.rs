@@ -5,23 +5,18 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use entity::{delivery, device, notification, notification_preference, receipt};
+use entity::{device, notification, notification_preference, receipt};
 use futures_util::{StreamExt, stream};
-use sea_orm::ActiveValue::{NotSet, Set};
-use sea_orm::sea_query::{Expr, OnConflict};
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect, QueryTrait,
-};
+use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QuerySelect};
 use tokio_util::sync::CancellationToken;
 
 use super::Notifications;
 use super::channel::Channel;
 use super::devices::channel_of;
 use super::preferences::Preferences;
-use super::receipts::suppress_received;
 use super::rules::{Args, Kind, Planned, planned};
+use super::written::{Row, Way};
 use crate::base::clock::Time;
-use crate::base::db::pieces;
 use crate::base::error::Refusal;
 use crate::event::bus::Question;
 use crate::model::{Order, OrderEvent, OrderId, Phone, Role, UserId};
@@ -36,32 +31,6 @@ const LINGER: Duration = Duration::from_millis(50);
 const ASKED: usize = 16;
 /// Notifications to one customer in an hour. Chefs and drivers live from theirs.
 const PER_HOUR: i64 = 12;
-
-/// A notification with the ways that it goes.
-pub struct Row {
-    pub source: String,
-    pub recipient: String,
-    pub kind: Kind,
-    pub order: Option<OrderId>,
-    pub seq: Option<i64>,
-    pub args: Args,
-    pub at: Time,
-    pub expires_at: Time,
-    pub reason: Option<&'static str>,
-    pub deliveries: Vec<Way>,
-}
-
-/// One way.
-pub struct Way {
-    pub channel: Channel,
-    /// Device id, or the hash of the phone.
-    pub target: String,
-    /// Sealed, where no device has it.
-    pub address: Option<String>,
-    pub state: &'static str,
-    pub reason: Option<&'static str>,
-    pub due_at: Time,
-}
 
 /// What is known of the recipients of some notifications.
 struct Known {
@@ -265,136 +234,6 @@ impl Notifications {
         }
         row
     }
-
-    /// Writes notifications that are not there yet, with their ways. Older ones that are not sent yet make room.
-    pub(super) async fn insert(&self, tx: &DatabaseTransaction, rows: &[Row]) -> Result<(), Refusal> {
-        let now = self.clock.now();
-        let mut keys = Vec::with_capacity(rows.len());
-        let mut models = Vec::with_capacity(rows.len());
-        for row in rows {
-            let key = self.clock.uuid().to_string();
-            models.push(notification::ActiveModel {
-                id: NotSet,
-                key: Set(key.clone()),
-                source: Set(row.source.clone()),
-                recipient: Set(row.recipient.clone()),
-                kind: Set(row.kind.as_str().to_owned()),
-                order_id: Set(row.order.as_ref().map(ToString::to_string)),
-                seq: Set(row.seq),
-                args: Set(serde_json::to_string(&row.args)?),
-                at: Set(row.at),
-                expires_at: Set(row.expires_at),
-                reason: Set(row.reason.map(str::to_owned)),
-                delivered_at: Set(None),
-                opened_at: Set(None),
-            });
-            keys.push(key);
-        }
-        let mut ids: HashMap<String, i64> = HashMap::new();
-        for piece in pieces(models) {
-            let piece_keys: Vec<String> = piece
-                .iter()
-                .filter_map(|model| match &model.key {
-                    Set(key) => Some(key.clone()),
-                    _ => None,
-                })
-                .collect();
-            notification::Entity::insert_many(piece)
-                .on_conflict(OnConflict::new().do_nothing().to_owned())
-                .exec_without_returning(tx)
-                .await?;
-            let found: Vec<(String, i64)> = notification::Entity::find()
-                .select_only()
-                .columns([notification::Column::Key, notification::Column::Id])
-                .filter(notification::Column::Key.is_in(piece_keys))
-                .into_tuple()
-                .all(tx)
-                .await?;
-            ids.extend(found);
-        }
-        let mut ways = Vec::new();
-        for (row, key) in rows.iter().zip(&keys) {
-            // Somebody has planned it before.
-            let Some(id) = ids.get(key) else { continue };
-            self.metrics.notifications_planned.inc();
-            // Who has no device has nothing that could be older.
-            if row.kind.is_status()
-                && !row.deliveries.is_empty()
-                && let Some(order) = &row.order
-            {
-                supersede(tx, &row.recipient, order, *id, now).await?;
-            }
-            for way in &row.deliveries {
-                let is_done = way.state == "suppressed";
-                if is_done {
-                    self.metrics.notification(way.channel.as_str(), "suppressed");
-                }
-                ways.push(delivery::ActiveModel {
-                    id: NotSet,
-                    notification_id: Set(*id),
-                    recipient: Set(row.recipient.clone()),
-                    order_id: Set(row.order.as_ref().map(ToString::to_string)),
-                    seq: Set(row.seq),
-                    channel: Set(way.channel.as_str().to_owned()),
-                    target: Set(way.target.clone()),
-                    address: Set(way.address.clone()),
-                    state: Set(way.state.to_owned()),
-                    reason: Set(way.reason.map(str::to_owned)),
-                    due_at: Set(way.due_at),
-                    tries: Set(0),
-                    lease_until: Set(None),
-                    provider_ref: Set(None),
-                    segments: Set(None),
-                    sent_at: Set(None),
-                    done_at: Set(is_done.then_some(now)),
-                });
-            }
-        }
-        for piece in pieces(ways) {
-            delivery::Entity::insert_many(piece)
-                .on_conflict(OnConflict::new().do_nothing().to_owned())
-                .exec_without_returning(tx)
-                .await?;
-        }
-        let held =
-            rows.iter().zip(&keys).filter(|(row, _)| row.deliveries.iter().any(|way| way.state == "held"));
-        let held: Vec<i64> = held.filter_map(|(_, key)| ids.get(key).copied()).collect();
-        // Somebody may have proved to have received it, while it was planned.
-        for held in held.chunks(256) {
-            let of_them = delivery::Column::NotificationId.is_in(held.iter().copied());
-            suppress_received(tx, of_them, now).await?;
-        }
-        Ok(())
-    }
-}
-
-/// What is not sent yet of older statuses of an order is not sent any more.
-async fn supersede(
-    tx: &impl ConnectionTrait,
-    recipient: &str,
-    order: &OrderId,
-    newer: i64,
-    now: Time,
-) -> Result<(), Refusal> {
-    use delivery::Column;
-    let statuses = Kind::ALL.into_iter().filter(|kind| kind.is_status()).map(Kind::as_str);
-    let before = notification::Entity::find()
-        .select_only()
-        .column(notification::Column::Id)
-        .filter(notification::Column::Recipient.eq(recipient))
-        .filter(notification::Column::OrderId.eq(order.as_str()))
-        .filter(notification::Column::Kind.is_in(statuses))
-        .filter(notification::Column::Id.lt(newer))
-        .into_query();
-    delivery::Entity::update_many()
-        .col_expr(Column::State, Expr::value("superseded"))
-        .col_expr(Column::DoneAt, Expr::value(now))
-        .filter(Column::Recipient.eq(recipient))
-        .filter(Column::State.is_in(["held", "due"]))
-        .filter(Column::NotificationId.in_subquery(before))
-        .exec(tx)
-        .await?;
-    Ok(())
 }
 
 impl Consumer for Notifications {

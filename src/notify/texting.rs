@@ -10,10 +10,10 @@ use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, Pa
 
 use super::Notifications;
 use super::channel::{Attempt, Callback, Channel, Outcome, Word};
-use super::planner::{Row, Way};
 use super::rules::{Args, Kind};
 use super::seal::Seal;
 use super::text::segments;
+use super::written::{Row, Way};
 use crate::base::config::SmsProvider;
 use crate::base::error::Refusal;
 use crate::model::{Order, OrderId, Phone, TrackingId};

@@ -142,7 +142,7 @@ impl Webhooks {
 
     /// The next step of what is told again.
     async fn plan_replay(&self, endpoint: &Endpoint) -> Result<(), Refusal> {
-        let Some((after, until)) = self.replay_of(&endpoint.id).await? else { return Ok(()) };
+        let Some((after, until)) = endpoint.replay else { return Ok(()) };
         let read = self.tail.after(&self.events, after).await?;
         let read: Vec<_> = read.into_iter().filter(|(position, _)| *position <= until).collect();
         let next = read.last().map(|(position, _)| *position).filter(|last| *last < until);
@@ -166,11 +166,6 @@ impl Webhooks {
         row::Entity::update_many().set(place).filter(row::Column::Id.eq(&*endpoint.id)).exec(&tx).await?;
         tx.commit().await?;
         Ok(())
-    }
-
-    async fn replay_of(&self, id: &str) -> Result<Option<(i64, i64)>, Refusal> {
-        let row = row::Entity::find_by_id(id).one(self.db.reader()).await?;
-        Ok(row.and_then(|row| Endpoint::of(row).replay))
     }
 }
 

@@ -71,25 +71,35 @@ impl Webhooks {
     /// Those of the database.
     pub(super) async fn round(&self, endpoint: &Endpoint) -> Result<(usize, Option<Time>), Refusal> {
         use delivery::Column;
-        let waiting = delivery::Entity::find()
+        // Without their bodies: only few of them are sent now.
+        let waiting: Vec<(i64, Option<String>, Time)> = delivery::Entity::find()
+            .select_only()
+            .columns([Column::Id, Column::OrderId, Column::DueAt])
             .filter(Column::WebhookId.eq(&*endpoint.id))
             .filter(Column::State.eq("due"))
             .order_by_asc(Column::Id)
             .limit(WAITING)
+            .into_tuple()
             .all(self.db.reader())
             .await?;
         let now = self.clock.now();
         let mut orders = HashSet::new();
         let heads = waiting
             .into_iter()
-            .filter(|one| one.order_id.as_ref().is_none_or(|order| orders.insert(order.clone())));
-        let (due, later): (Vec<_>, Vec<_>) = heads.partition(|one| one.due_at <= now);
-        let next = later.iter().map(|one| one.due_at).min();
+            .filter(|(_, order, _)| order.as_ref().is_none_or(|order| orders.insert(order.clone())));
+        let (due, later): (Vec<_>, Vec<_>) = heads.partition(|(_, _, due_at)| *due_at <= now);
+        let next = later.iter().map(|(_, _, due_at)| *due_at).min();
         if due.is_empty() {
             return Ok((0, next));
         }
+        let due = due.into_iter().take(ROUND).map(|(id, _, _)| id);
+        let due = delivery::Entity::find()
+            .filter(Column::Id.is_in(due))
+            .order_by_asc(Column::Id)
+            .all(self.db.reader())
+            .await?;
         let secrets = self.secrets(endpoint, now).await?;
-        let attempts: Vec<_> = stream::iter(due.into_iter().take(ROUND))
+        let attempts: Vec<_> = stream::iter(due)
             .map(|one| {
                 let secrets = &secrets;
                 async move {

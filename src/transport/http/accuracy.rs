@@ -8,26 +8,13 @@ use serde_with::skip_serializing_none;
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Caller, OrderPath, Query};
-use super::orders::page;
+use super::paging::{PageQuery, last_of, page};
 use crate::base::clock::{Time, rfc3339, wire_option};
 use crate::base::error::Refusal;
 use crate::eta::log::Shown;
 use crate::eta::report::{GroupBy, Item};
 use crate::model::access::only_staff;
 use crate::transport::site::Site;
-
-/// Which page.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct PageQuery {
-    /// `nextCursor` of the page before
-    #[param(minimum = 0)]
-    pub(super) after: Option<i64>,
-    /// Items in one answer
-    #[param(minimum = 1, maximum = 200, default = 50)]
-    pub(super) limit: Option<u32>,
-}
 
 /// The ETAs of an order that were shown, in their order.
 #[skip_serializing_none]
@@ -95,7 +82,7 @@ pub(super) async fn history(
     let app = &site.app;
     let (after, limit) = page(wanted.after, wanted.limit, app.config.limits.page_limit_max)?;
     let (shown, outcome) = app.drivers.shown_etas(&id, &who, after, limit.into()).await?;
-    let next_cursor = shown.last().filter(|_| shown.len() >= limit as usize).map(|(id, _)| *id);
+    let next_cursor = last_of(&shown, limit).map(|(id, _)| *id);
     let arrived_at = outcome.as_ref().map(|(at, _)| *at);
     let items = shown.into_iter().map(|(_, shown)| ShownEta::new(shown, arrived_at)).collect();
     let (arrived_at, evidence) = outcome.map(|(at, evidence)| (rfc3339(at), evidence)).unzip();

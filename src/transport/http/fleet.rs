@@ -12,7 +12,7 @@ use serde_with::skip_serializing_none;
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Caller, OrderPath, Query, UserPath};
-use super::orders::page_size;
+use super::paging::{last_of, page_size};
 use crate::base::clock::{Time, rfc3339, wire_option};
 use crate::base::error::Refusal;
 use crate::dialect::fleet::SpotView;
@@ -80,8 +80,7 @@ pub(super) async fn list(
         .buffered(ASKED)
         .collect()
         .await;
-    let next_cursor =
-        spots.last().filter(|_| spots.len() >= limit as usize).map(|last| last.driver.to_string());
+    let next_cursor = last_of(&spots, limit).map(|last| last.driver.to_string());
     let items = spots.iter().zip(online).map(|(spot, online)| SpotView::new(spot, online)).collect();
     Ok(Json(FleetList { items, next_cursor }).into_response())
 }

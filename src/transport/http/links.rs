@@ -7,11 +7,11 @@ use chrono::TimeDelta;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::extract::{Body, Caller, OrderPath, Query};
-use super::orders::page_size;
 use super::page;
+use super::paging::{CursorQuery, last_of, page_size};
 use crate::base::clock::rfc3339;
 use crate::base::error::Refusal;
 use crate::base::spawn::uninterrupted;
@@ -94,16 +94,6 @@ pub(super) async fn make(
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(view)).into_response())
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct LinksQuery {
-    /// Links on the page
-    #[param(minimum = 1, maximum = 200, default = 50)]
-    limit: Option<u32>,
-    /// `nextCursor` of the page before
-    cursor: Option<String>,
-}
-
 /// A page of links, the newest first.
 #[skip_serializing_none]
 #[derive(Debug, Serialize, ToSchema)]
@@ -116,18 +106,18 @@ pub struct LinkList {
 /// The links of the order: staff see all, others their own
 #[utoipa::path(
     get, path = "/orders/{id}/share-links", tag = "orders", security(("bearer" = [])),
-    params(("id" = String, Path, description = "Order id"), LinksQuery),
+    params(("id" = String, Path, description = "Order id"), CursorQuery),
     responses((status = 200, body = LinkList))
 )]
 pub(super) async fn list(
     State(site): State<Site>,
     Caller(who): Caller,
     OrderPath(id): OrderPath,
-    Query(query): Query<LinksQuery>,
+    Query(query): Query<CursorQuery>,
 ) -> Result<Json<LinkList>, Refusal> {
     let limit = page_size(query.limit, site.app.config.limits.page_limit_max)?;
     let links = site.app.orders.links(&id, &who, query.cursor.as_deref(), limit.into()).await?;
-    let next_cursor = links.last().filter(|_| links.len() >= limit as usize).map(|last| last.id.clone());
+    let next_cursor = last_of(&links, limit).map(|last| last.id.clone());
     Ok(Json(LinkList { items: links.iter().map(LinkView::new).collect(), next_cursor }))
 }
 

@@ -23,6 +23,7 @@ mod order_changes;
 pub mod orders;
 mod orders_track;
 pub mod page;
+mod paging;
 mod plans;
 mod positions;
 mod replays;

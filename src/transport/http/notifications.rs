@@ -11,9 +11,8 @@ use serde_json::value::RawValue;
 use serde_with::skip_serializing_none;
 use utoipa::{IntoParams, ToSchema};
 
-use super::accuracy::PageQuery;
 use super::extract::{Body, Caller, OrderPath, Query};
-use super::orders::page;
+use super::paging::{PageQuery, last_of, page};
 use crate::base::clock::rfc3339;
 use crate::base::error::Refusal;
 use crate::model::{NotificationState, OrderId};
@@ -88,7 +87,7 @@ pub(super) async fn inbox(
 ) -> Result<Json<NotificationList>, Refusal> {
     let (after, limit) = page(wanted.after, wanted.limit, site.app.config.limits.page_limit_max)?;
     let told = site.app.notify.inbox(&who, after, limit.into()).await?;
-    let next_cursor = told.last().filter(|_| told.len() >= limit as usize).map(|told| told.number);
+    let next_cursor = last_of(&told, limit).map(|told| told.number);
     Ok(Json(NotificationList { items: told.into_iter().map(NotificationOut::from).collect(), next_cursor }))
 }
 
@@ -280,7 +279,7 @@ pub(super) async fn deliveries(
     let (_, limit) = page(None, limit, site.app.config.limits.page_limit_max)?;
     let wanted = Wanted { state, channel, order: order_id, before: cursor };
     let lines = site.app.notify.deliveries(&who, wanted, limit.into()).await?;
-    let next_cursor = lines.last().filter(|_| lines.len() >= limit as usize).and_then(|line| line.delivery);
+    let next_cursor = last_of(&lines, limit).and_then(|line| line.delivery);
     Ok(Json(DeliveryList { items: lines.into_iter().map(DeliveryOut::from).collect(), next_cursor }))
 }
 

@@ -5,10 +5,11 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::extract::{Body, Caller, OrderPath, Query};
-use super::orders::{answer, page_size};
+use super::orders::answer;
+use super::paging::{CursorQuery, page_size};
 use crate::base::error::Refusal;
 use crate::base::json::optional;
 use crate::dialect::canonical::OrderView;
@@ -17,16 +18,6 @@ use crate::model::{Action, Driver, Order, Paragraph, Point, Role, WholeNumber};
 use crate::order::read::Cursor;
 use crate::transport::problem::Problem;
 use crate::transport::site::Site;
-
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct OffersQuery {
-    /// Offers on the page
-    #[param(minimum = 1, maximum = 200, default = 50)]
-    limit: Option<u32>,
-    /// `nextCursor` of the page before
-    cursor: Option<String>,
-}
 
 /// A page of offers, the oldest first.
 #[skip_serializing_none]
@@ -75,13 +66,13 @@ impl<'a> Offer<'a> {
 
 /// What drivers may take now
 #[utoipa::path(
-    get, path = "/offers", tag = "orders", security(("bearer" = [])), params(OffersQuery),
+    get, path = "/offers", tag = "orders", security(("bearer" = [])), params(CursorQuery),
     responses((status = 200, body = OfferList))
 )]
 pub(super) async fn list(
     State(site): State<Site>,
     Caller(who): Caller,
-    Query(query): Query<OffersQuery>,
+    Query(query): Query<CursorQuery>,
 ) -> Result<Response, Refusal> {
     if who.role != Role::Driver {
         return Err(Refusal::Forbidden("only drivers have offers".to_owned()));

@@ -12,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::admission::until_written;
 use super::extract::{Body, Caller, OrderPath, Query};
+use super::paging::{page, page_size};
 use crate::app::App;
 use crate::base::clock::instant;
 use crate::base::error::Refusal;
@@ -26,8 +27,6 @@ use crate::order::create::Idempotency;
 use crate::order::read::{Cursor, Wanted};
 use crate::transport::problem::Problem;
 use crate::transport::site::Site;
-
-const DEFAULT_PAGE: u32 = 50;
 
 fn view<'a>(app: &App, order: &'a Order, who: &Principal) -> OrderView<'a> {
     let party = party(order, who).unwrap_or(Party::Customer);
@@ -144,23 +143,6 @@ pub(super) async fn list(
         Json(OrderList { items, next_cursor: page.next.map(|cursor| cursor.encode()) }).into_response();
     drop(of_all);
     Ok(until_written(response, of_user))
-}
-
-pub(super) fn page_size(asked: Option<u32>, max: u32) -> Result<u32, Refusal> {
-    match asked {
-        None => Ok(DEFAULT_PAGE.min(max)),
-        Some(limit) if (1..=max).contains(&limit) => Ok(limit),
-        Some(_) => Err(Refusal::invalid("limit", format!("must be from 1 to {max}"))),
-    }
-}
-
-/// After what a page begins, and how long it is.
-pub(super) fn page(after: Option<i64>, limit: Option<u32>, max: u32) -> Result<(i64, u32), Refusal> {
-    let after = after.unwrap_or(0);
-    if after < 0 {
-        return Err(Refusal::invalid("after", "must not be negative"));
-    }
-    Ok((after, page_size(limit, max)?))
 }
 
 /// One order

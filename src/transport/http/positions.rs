@@ -7,7 +7,7 @@ use serde_with::skip_serializing_none;
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Caller, OrderPath, Query};
-use super::orders::page;
+use super::paging::{last_of, page};
 use crate::base::clock::{Time, rfc3339, wire_option};
 use crate::base::error::Refusal;
 use crate::driver::explain::explain;
@@ -163,7 +163,7 @@ pub(super) async fn list(
     let (after, limit) = page(wanted.after, wanted.limit, app.config.limits.page_limit_max)?;
     let span = Span { from: wanted.from, to: wanted.to, after };
     let kept = app.drivers.positions(&id, &who, span, limit.into()).await?;
-    let next_cursor = kept.last().filter(|_| kept.len() >= limit as usize).map(|last| last.id);
+    let next_cursor = last_of(&kept, limit).map(|last| last.id);
     Ok(Json(Positions { items: kept.iter().map(PositionView::new).collect(), next_cursor }))
 }
 

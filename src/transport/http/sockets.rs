@@ -7,7 +7,7 @@ use serde_with::skip_serializing_none;
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Caller, Query};
-use super::orders::page_size;
+use super::paging::page_size;
 use crate::base::clock::rfc3339;
 use crate::base::error::Refusal;
 use crate::model::access::only_staff;

@@ -11,7 +11,7 @@ use serde_with::skip_serializing_none;
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Body, Caller, Query};
-use super::orders::page_size;
+use super::paging::{CursorQuery, last_of, page_size};
 use crate::base::clock::{Time, rfc3339, wire, wire_option};
 use crate::base::error::Refusal;
 use crate::base::json::given;
@@ -123,16 +123,6 @@ pub(super) async fn make(
     Ok((StatusCode::CREATED, headers, Json(WebhookView::new(endpoint, keys, true))).into_response())
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct WebhooksQuery {
-    /// Webhooks on the page
-    #[param(minimum = 1, maximum = 200, default = 50)]
-    limit: Option<u32>,
-    /// `nextCursor` of the page before
-    cursor: Option<String>,
-}
-
 /// A page of webhooks.
 #[skip_serializing_none]
 #[derive(Debug, Serialize, ToSchema)]
@@ -144,17 +134,17 @@ pub struct WebhookList {
 
 /// The systems that are told
 #[utoipa::path(
-    get, path = "/webhooks", tag = "webhooks", security(("bearer" = [])), params(WebhooksQuery),
+    get, path = "/webhooks", tag = "webhooks", security(("bearer" = [])), params(CursorQuery),
     responses((status = 200, body = WebhookList))
 )]
 pub(super) async fn list(
     State(site): State<Site>,
     Caller(who): Caller,
-    Query(query): Query<WebhooksQuery>,
+    Query(query): Query<CursorQuery>,
 ) -> Result<Json<WebhookList>, Refusal> {
     let limit = page_size(query.limit, site.app.config.limits.page_limit_max)?;
     let found = site.app.webhooks.list(&who, query.cursor.as_deref(), limit.into()).await?;
-    let next_cursor = found.last().filter(|_| found.len() >= limit as usize).map(|last| last.id.clone());
+    let next_cursor = last_of(&found, limit).map(|last| last.id.clone());
     let mut items = Vec::with_capacity(found.len());
     for endpoint in found {
         items.push(view(&site, endpoint).await?);
@@ -314,7 +304,7 @@ pub(super) async fn deliveries(
         return Err(Refusal::invalid("state", "must be due, delivered or dead"));
     }
     let found = site.app.webhooks.deliveries(&who, &id, state, query.cursor, limit.into()).await?;
-    let next_cursor = found.last().filter(|_| found.len() >= limit as usize).map(|last| last.id);
+    let next_cursor = last_of(&found, limit).map(|last| last.id);
     let items = found.into_iter().map(|row| MessageView {
         next_attempt_at: (row.state == "due").then(|| rfc3339(row.due_at)),
         id: row.key,
