@@ -123,6 +123,7 @@ pub struct Inner {
     pub trail_dropped: Count,
     pub trail_depth: Gauge,
     pub writes_waiting: Gauge,
+    pub full: Gauge,
     pub relay_lag: Gauge,
     pub inbox_depth: Gauge,
     pub over_limit: Count,
@@ -327,6 +328,8 @@ impl Metrics {
             interest: names.add("interest", "Orders that are heard from other nodes"),
             trail_dropped: names.add("trail_dropped", "Positions that did not reach the trail"),
             trail_depth: names.add("trail_depth", "Positions waiting to be written"),
+            full: names
+                .add("full", "1 while webhooks and notifications take turns, because the server is full"),
             writes_waiting: names.add("writes_waiting", "Changes that wait for their commit"),
             relay_lag: names.add("relay_lag", "Events in the log and not handed on yet"),
             inbox_depth: names.add("inbox_depth", "Requests of sockets waiting to be carried out"),

@@ -8,6 +8,7 @@ pub mod error;
 pub mod health;
 pub mod json;
 pub mod json_text;
+pub mod load;
 pub mod metrics;
 pub mod outbound;
 pub mod rate_limit;

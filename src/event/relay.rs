@@ -19,6 +19,7 @@ use crate::base::clock::instant;
 use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::health::Health;
+use crate::base::load::Load;
 use crate::base::metrics::Metrics;
 use crate::cluster::fresh::{Log, RightsLease};
 use crate::model::{OrderEvent, OrderId};
@@ -38,6 +39,7 @@ pub struct Relay(Arc<Inner>);
 
 struct Inner {
     db: Db,
+    load: Load,
     health: Arc<Health>,
     metrics: Metrics,
     lease: RightsLease,
@@ -68,6 +70,7 @@ impl Relay {
     pub fn new(db: Db, health: Arc<Health>, metrics: Metrics, lease: RightsLease, every: Duration) -> Self {
         Self(Arc::new(Inner {
             db,
+            load: Load::default(),
             health,
             metrics,
             lease,
@@ -103,6 +106,12 @@ impl Relay {
     #[must_use]
     pub fn reached(&self) -> i64 {
         self.position().max(self.0.written.load(Ordering::Acquire))
+    }
+
+    /// How full the server is. Who reads the log for others than sessions takes turns.
+    #[must_use]
+    pub fn load(&self) -> &Load {
+        &self.0.load
     }
 
     /// Where the log is read.

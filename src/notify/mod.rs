@@ -4,6 +4,7 @@
 //! - `planner`: reads the log, and writes down what is to be told, exactly once.
 //! - `written`: what is planned, in the database.
 //! - `sender`: hands it to the channels, at least once with the same id; an SMS never twice.
+//! - `leased`: what is under way, so that several processes share the work.
 //! - `outcome`: what becomes of an attempt.
 //! - `upkeep`: leases of killed processes, late answers, what is old.
 //! - `channel`: FCM, Expo, Web Push and SMS.
@@ -13,6 +14,7 @@
 pub mod channel;
 pub mod devices;
 pub mod inbox;
+mod leased;
 pub mod offline;
 mod outcome;
 pub mod planner;

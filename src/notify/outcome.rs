@@ -1,6 +1,6 @@
 //! What became of an attempt, and what follows from it: another try, a pause of the channel, a device that goes.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -8,11 +8,14 @@ use entity::{delivery, delivery_attempt};
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use super::Notifications;
 use super::channel::{Attempt, Channel, Outcome};
-use super::sender::{LOOK, Leased, Pause};
+use super::leased::Leased;
+use super::sender::{LOOK, Pause};
 use crate::base::clock::Time;
+use crate::base::db::pieces;
 use crate::base::error::Refusal;
 use crate::model::OrderId;
 use crate::outbox::backoff;
@@ -26,38 +29,56 @@ const SMS_TRIES: i32 = 3;
 /// Refusals of our key in a row before nothing goes there for a while.
 const REFUSALS: u32 = 5;
 const REFUSED_PAUSE: TimeDelta = TimeDelta::minutes(5);
+/// Outcomes that are written in one transaction.
+const TOGETHER: usize = 64;
+
+/// An attempt that was made.
+pub(super) struct Done {
+    pub leased: Leased,
+    pub attempt: Attempt,
+    pub took: Duration,
+}
+
+/// What follows from it for its row.
+struct Judged {
+    new: delivery::ActiveModel,
+    state: &'static str,
+    code: String,
+}
 
 impl Notifications {
-    /// Writes down what became of an attempt.
-    pub(super) async fn finish(
-        &self,
+    /// Writes down what became of attempts, as many as there are in one transaction, until nobody can make one any more.
+    pub(super) async fn write_outcomes(
+        self,
         channel: Channel,
-        leased: &Leased,
-        attempt: Attempt,
-        took: Duration,
-        pause: &Mutex<Pause>,
+        mut outcomes: mpsc::Receiver<Done>,
+        pause: Arc<Mutex<Pause>>,
     ) {
-        let mut tries = 0;
-        while let Err(error) = self.try_finish(channel, leased, &attempt, took, pause).await {
-            tries += 1;
-            // Its lease ends, and then it is sent again, or is unknown.
-            if tries >= 20 {
-                tracing::warn!(%error, "what became of a notification could not be written down");
-                return;
+        let mut some = Vec::new();
+        while outcomes.recv_many(&mut some, TOGETHER).await > 0 {
+            let all: Vec<_> = some.drain(..).map(|done| (self.judge(channel, &done, &pause), done)).collect();
+            if self.write_all(channel, &all).await.is_ok() {
+                continue;
             }
-            tokio::time::sleep(LOOK).await;
+            // One of them may be at fault, which must not hold up the others.
+            for one in all.chunks(1) {
+                let mut tries = 0;
+                while let Err(error) = self.write_all(channel, one).await {
+                    tries += 1;
+                    // Its lease ends, and then it is sent again, or is unknown.
+                    if tries >= 20 {
+                        tracing::warn!(%error, "what became of a notification could not be written down");
+                        break;
+                    }
+                    tokio::time::sleep(LOOK).await;
+                }
+            }
         }
     }
 
-    async fn try_finish(
-        &self,
-        channel: Channel,
-        leased: &Leased,
-        attempt: &Attempt,
-        took: Duration,
-        pause: &Mutex<Pause>,
-    ) -> Result<(), Refusal> {
-        let Leased { row, about, device, .. } = leased;
+    /// What follows from an attempt, for its row and for its channel.
+    fn judge(&self, channel: Channel, Done { leased, attempt, .. }: &Done, pause: &Mutex<Pause>) -> Judged {
+        let Leased { row, about, .. } = leased;
         let now = self.clock.now();
         let is_sms = channel == Channel::Sms;
         let mut new = delivery::ActiveModel { lease_until: Set(None), ..Default::default() };
@@ -125,38 +146,71 @@ impl Notifications {
             // Until then the provider may still say what became of it.
             new.lease_until = Set(Some(now));
         }
+        Judged { new, state, code }
+    }
+
+    /// # Errors
+    /// Those of the database. Nothing was written then.
+    async fn write_all(&self, channel: Channel, all: &[(Judged, Done)]) -> Result<(), Refusal> {
+        let now = self.clock.now();
         let tx = self.db.begin().await?;
+        for (judged, done) in all {
+            self.write_outcome(&tx, channel, judged, done).await?;
+        }
+        let attempts = all.iter().map(|(_, done)| attempt_row(done, now)).collect::<Vec<_>>();
+        for piece in pieces(attempts) {
+            delivery_attempt::Entity::insert_many(piece).exec_without_returning(&tx).await?;
+        }
+        tx.commit().await?;
+        for (Judged { state, .. }, Done { leased, attempt, .. }) in all {
+            let Leased { row, device, .. } = leased;
+            let (user, device_id) = (&row.recipient, &row.target);
+            let followed = match &attempt.outcome {
+                Outcome::Gone { code } => self.drop_device(user, device_id, code, true).await,
+                Outcome::Disabled { code } => self.drop_device(user, device_id, code, false).await,
+                Outcome::Doubtful { code } => self.doubt_device(user, device_id, code).await,
+                Outcome::Sent { .. } if device.as_ref().is_some_and(|device| device.reason.is_some()) => {
+                    self.trust_device(user, device_id).await
+                }
+                _ => Ok(()),
+            };
+            // The next push to it says the same.
+            if let Err(error) = followed {
+                tracing::debug!(%error, "what a provider said of a device could not be written down");
+            }
+            self.metrics.notification(channel.as_str(), state);
+        }
+        Ok(())
+    }
+
+    async fn write_outcome(
+        &self,
+        tx: &DatabaseTransaction,
+        channel: Channel,
+        Judged { new, state, code }: &Judged,
+        Done { leased, attempt, .. }: &Done,
+    ) -> Result<(), Refusal> {
+        let row = &leased.row;
         let of_row = || delivery::Entity::update_many().filter(delivery::Column::Id.eq(row.id));
-        let segments = new.segments.clone();
-        let written = of_row().set(new).filter(delivery::Column::State.eq("sending")).exec(&tx).await?;
+        let sending = delivery::Column::State.eq("sending");
+        let written = of_row().set(new.clone()).filter(sending).exec(tx).await?;
         if written.rows_affected == 0 {
             // The provider's report of a text was here before its answer, and says more.
+            let segments = new.segments.clone();
             let rest = delivery::ActiveModel { segments, lease_until: Set(None), ..Default::default() };
-            of_row().set(rest).exec(&tx).await?;
+            of_row().set(rest).exec(tx).await?;
         }
-        let line = attempt_row(row, attempt, took, now);
-        delivery_attempt::Entity::insert(line).exec_without_returning(&tx).await?;
-        if is_sms && let Some(segments) = attempt.segments.filter(|_| state == "sent" || state == "unknown") {
-            self.spend(&tx, segments).await?;
+        let is_paid = channel == Channel::Sms && matches!(*state, "sent" | "unknown");
+        if let Some(segments) = attempt.segments.filter(|_| is_paid) {
+            self.spend(tx, segments).await?;
             self.metrics.sms_segments.inc_by(segments.into());
         }
         if matches!(attempt.outcome, Outcome::OptedOut { .. }) {
-            self.opt_out(&tx, &row.target, "provider").await?;
+            self.opt_out(tx, &row.target, "provider").await?;
         }
-        if matches!(state, "failed" | "dead") {
-            self.tell_failure(&tx, channel, leased, (state, &code)).await?;
+        if matches!(*state, "failed" | "dead") {
+            self.tell_failure(tx, channel, leased, (state, code)).await?;
         }
-        tx.commit().await?;
-        match &attempt.outcome {
-            Outcome::Gone { code } => self.drop_device(&row.recipient, &row.target, code, true).await?,
-            Outcome::Disabled { code } => self.drop_device(&row.recipient, &row.target, code, false).await?,
-            Outcome::Doubtful { code } => self.doubt_device(&row.recipient, &row.target, code).await?,
-            Outcome::Sent { .. } if device.as_ref().is_some_and(|device| device.reason.is_some()) => {
-                self.trust_device(&row.recipient, &row.target).await?;
-            }
-            _ => {}
-        }
-        self.metrics.notification(channel.as_str(), state);
         Ok(())
     }
 
@@ -187,12 +241,8 @@ impl Notifications {
     }
 }
 
-fn attempt_row(
-    row: &delivery::Model,
-    attempt: &Attempt,
-    took: Duration,
-    now: Time,
-) -> delivery_attempt::ActiveModel {
+fn attempt_row(Done { leased, attempt, took }: &Done, now: Time) -> delivery_attempt::ActiveModel {
+    let row = &leased.row;
     delivery_attempt::ActiveModel {
         id: NotSet,
         delivery_id: Set(row.id),

@@ -18,6 +18,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// After this many events without work the position is written anyway.
 const SAVE_EVERY: i64 = 256;
 
+/// Events that cost as much as one message: they are written many at a time.
+const EVENTS: usize = 8;
+
 /// What a consumer does with the events of the log.
 pub trait Consumer: Sync {
     /// What is to be written for some events.
@@ -49,6 +52,7 @@ pub trait Consumer: Sync {
 pub async fn consume(consumer: &impl Consumer, db: &Db, events: &Relay, cursor: &Cursor) {
     let mut seen = 0;
     loop {
+        events.load().turn().await;
         if let Err(error) = read_on(consumer, db, events, cursor, &mut seen).await {
             tracing::debug!(%error, "the log cannot be read on for a consumer; trying again");
             tokio::time::sleep(RETRY).await;
@@ -79,6 +83,7 @@ async fn read_on(
             tokio::time::sleep(consumer.linger()).await;
             continue;
         };
+        let count = page.entries.len();
         let work = consumer.prepare(page.events()).await?;
         if work.is_some() || last - saved >= SAVE_EVERY {
             let tx = db.begin().await?;
@@ -97,7 +102,8 @@ async fn read_on(
             }
         }
         *seen = last;
-        if instant() >= renew_at {
+        events.load().spent(count / EVENTS);
+        if instant() >= renew_at || events.load().is_full() {
             return Ok(());
         }
     }

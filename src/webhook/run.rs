@@ -108,6 +108,8 @@ impl Webhooks {
 
     /// Reads on and sends, until the lease has to be renewed.
     async fn serve_once(&self, endpoint: &mut Endpoint, cursor: &Cursor) -> Result<(), Refusal> {
+        let load = self.events.load();
+        load.turn().await;
         let renew_at = instant() + LEASE / 2;
         let Some(mut position) = cursor.claim().await? else {
             tokio::time::sleep_until(renew_at).await;
@@ -131,14 +133,18 @@ impl Webhooks {
                     }
                 }
             };
+            load.spent(sent);
             if sent > 0 {
                 tokio::time::sleep(PAUSE).await;
-                continue;
+            } else {
+                let due = next.map(|next| (next - self.clock.now()).to_std().unwrap_or_default());
+                let wait = due.unwrap_or(LOOK).clamp(Duration::from_millis(20), LOOK);
+                let until = renew_at.min(instant() + wait);
+                let _ = tokio::time::timeout_at(until, self.events.beyond(position)).await;
             }
-            let due = next.map(|next| (next - self.clock.now()).to_std().unwrap_or_default());
-            let wait = due.unwrap_or(LOOK).clamp(Duration::from_millis(20), LOOK);
-            let until = renew_at.min(instant() + wait);
-            let _ = tokio::time::timeout_at(until, self.events.beyond(position)).await;
+            if load.is_full() {
+                return Ok(());
+            }
         }
         Ok(())
     }

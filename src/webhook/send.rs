@@ -1,6 +1,6 @@
 //! Sends messages: those of one order in their order, several orders at a time.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -175,6 +175,8 @@ impl Webhooks {
         let is_gone = attempts.iter().any(|(_, attempt)| attempt.is_gone());
         let any_good = attempts.iter().any(|(_, attempt)| attempt.is_good());
         let tx = self.db.begin().await?;
+        // Most of them went the same way, and are written with one statement.
+        let mut ways: HashMap<_, Vec<i64>> = HashMap::new();
         for (one, attempt) in attempts {
             let tries = one.tries + 1;
             let wait = usize::try_from(one.tries).ok().and_then(|tries| WAITS.get(tries).copied());
@@ -184,21 +186,25 @@ impl Webhooks {
                 Some(wait) if !is_gone => ("due", now + wait.max(asked.unwrap_or_default())),
                 _ => ("dead", now),
             };
+            let way = (state, due_at, tries, attempt.status, attempt.error.as_deref());
+            ways.entry(way).or_default().push(one.id);
+            self.metrics.webhook(if state == "due" { "failed" } else { state });
+        }
+        for ((state, due_at, tries, status, error), ids) in ways {
             let new = delivery::ActiveModel {
                 state: Set(state.to_owned()),
                 due_at: Set(due_at),
                 tries: Set(tries),
-                status: Set(attempt.status.map(i32::from)),
-                error: Set(attempt.error.clone()),
+                status: Set(status.map(i32::from)),
+                error: Set(error.map(str::to_owned)),
                 done_at: Set((state != "due").then_some(now)),
                 ..Default::default()
             };
             delivery::Entity::update_many()
                 .set(new)
-                .filter(delivery::Column::Id.eq(one.id))
+                .filter(delivery::Column::Id.is_in(ids))
                 .exec(&tx)
                 .await?;
-            self.metrics.webhook(if state == "due" { "failed" } else { state });
         }
         let failing_since = if any_good { None } else { Some(endpoint.failing_since.unwrap_or(now)) };
         let is_tired = failing_since.is_some_and(|since| now - since > PATIENCE);
