@@ -18,11 +18,11 @@ const CORES: f64 = 0.75;
 /// …or when so many changes wait for the database.
 const WAITING: usize = 4;
 /// The time of one core that is left to what can wait, for each unit of its work: one message or notification. At the longest
-/// it still gets 200 units a second of each core.
-const LONGEST: u32 = 5_000;
+/// it still gets 125 units a second of each core.
+const LONGEST: u32 = 8_000;
 const SHORTEST: u32 = 100;
 /// The longest that somebody waits for one other turn.
-const TURN: Duration = Duration::from_secs(1);
+const TURN: Duration = Duration::from_secs(5);
 
 /// How full the server is. Cheap to clone.
 #[derive(Clone, Default)]

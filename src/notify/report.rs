@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use entity::{delivery, notification};
+use entity::{delivery, delivery_attempt, notification};
 use sea_orm::ActiveValue::Set;
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
@@ -31,6 +31,20 @@ pub struct Line {
     pub tries: i32,
     pub segments: Option<i32>,
 }
+
+/// One try to hand a delivery to its provider.
+pub struct Tried {
+    pub n: i32,
+    pub at: Time,
+    pub millis: i32,
+    /// HTTP status of the answer; `None` if there was none.
+    pub status: Option<i32>,
+    /// How the answer began.
+    pub excerpt: Option<String>,
+}
+
+/// Attempts that are shown of one delivery: the newest.
+const SHOWN: u64 = 50;
 
 /// Which deliveries.
 #[derive(Default)]
@@ -119,6 +133,26 @@ impl Notifications {
             .into_iter()
             .filter_map(|way| about.get(&way.notification_id).map(|row| line(row, Some(way))))
             .collect())
+    }
+
+    /// One delivery, and its attempts: the oldest first.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`], [`Refusal::NotFound`]; those of the database.
+    pub async fn delivery(&self, who: &Principal, id: i64) -> Result<(Line, Vec<Tried>), Refusal> {
+        use delivery_attempt::Column;
+        only_staff(who)?;
+        let (db, missing) = (self.db.reader(), || Refusal::NotFound("delivery"));
+        let way = delivery::Entity::find_by_id(id).one(db).await?.ok_or_else(missing)?;
+        let about = notification::Entity::find_by_id(way.notification_id).one(db).await?;
+        let tried = delivery_attempt::Entity::find().filter(Column::DeliveryId.eq(id));
+        let mut tried = tried.order_by_desc(Column::Id).limit(SHOWN).all(db).await?;
+        tried.reverse();
+        let tried = tried.into_iter().map(|row| {
+            let delivery_attempt::Model { n, at, millis, status, excerpt, .. } = row;
+            Tried { n, at, millis, status, excerpt }
+        });
+        Ok((line(&about.ok_or_else(missing)?, Some(way)), tried.collect()))
     }
 
     /// Sends a delivery again that is over, for as long as its kind is worth telling from now on.

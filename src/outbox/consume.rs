@@ -18,8 +18,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// After this many events without work the position is written anyway.
 const SAVE_EVERY: i64 = 256;
 
-/// Events that cost as much as one message: they are written many at a time.
-const EVENTS: usize = 8;
+/// Events that cost as much as one message that is sent: what they lead to is written many at a time.
+const EVENTS: usize = 2;
 
 /// What a consumer does with the events of the log.
 pub trait Consumer: Sync {

@@ -90,7 +90,8 @@ impl Webhooks {
         Ok(())
     }
 
-    /// Reads on for an endpoint whose place in the log this process holds. Returns the new place.
+    /// Reads on for an endpoint whose place in the log this process holds. Returns the new place, and how many messages
+    /// were written.
     ///
     /// # Errors
     /// Those of the database. [`Refusal::Unavailable`] also if another process has taken the place.
@@ -99,27 +100,27 @@ impl Webhooks {
         endpoint: &Endpoint,
         cursor: &Cursor,
         position: i64,
-    ) -> Result<i64, Refusal> {
+    ) -> Result<(i64, usize), Refusal> {
         let waiting = delivery::Entity::find()
             .filter(delivery::Column::WebhookId.eq(&*endpoint.id))
             .filter(delivery::Column::State.eq("due"))
             .count(self.db.reader())
             .await?;
         if waiting >= WAITING {
-            return Ok(position);
+            return Ok((position, 0));
         }
         self.plan_replay(endpoint).await?;
         let read = self.tail.after(&self.events, position).await?;
-        let Some((last, _)) = read.last() else { return Ok(position) };
+        let Some((last, _)) = read.last() else { return Ok((position, 0)) };
         let rows = self.messages(endpoint, read.iter().filter_map(|(_, event)| event.as_ref()));
-        let tx = self.db.begin().await?;
+        let (tx, count) = (self.db.begin().await?, rows.len());
         insert(&tx, rows).await?;
         if !cursor.advance(&tx, position, *last).await? {
             tx.rollback().await?;
             return Err(Refusal::Unavailable);
         }
         tx.commit().await?;
-        Ok(*last)
+        Ok((*last, count))
     }
 
     fn messages<'a>(

@@ -20,6 +20,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The time between two rounds of one endpoint, so that what happens meanwhile goes together, and so that many changes do not cost
 /// the server more than some.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Messages whose writing costs as much as sending one.
+const PLANNED: usize = 2;
 /// How long done messages can be looked at.
 const KEPT: TimeDelta = TimeDelta::days(7);
 const CLEAN: Duration = Duration::from_secs(600);
@@ -119,7 +121,8 @@ impl Webhooks {
             if let Some(row) = row::Entity::find_by_id(&*endpoint.id).one(self.db.reader()).await? {
                 *endpoint = Endpoint::of(row);
             }
-            position = self.plan(endpoint, cursor, position).await?;
+            let planned;
+            (position, planned) = self.plan(endpoint, cursor, position).await?;
             // A call may take longer than the lease: the lease is kept meanwhile.
             let round = self.round(endpoint);
             tokio::pin!(round);
@@ -133,7 +136,7 @@ impl Webhooks {
                     }
                 }
             };
-            load.spent(sent);
+            load.spent(sent + planned / PLANNED);
             if sent > 0 {
                 tokio::time::sleep(PAUSE).await;
             } else {

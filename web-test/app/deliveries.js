@@ -11,6 +11,8 @@ export function createDeliveriesDialog() {
   let rest = null;
   let items = [];
   let problem = '';
+  /** The delivery whose attempts are shown. */
+  let opened = null;
 
   async function load() {
     try {
@@ -31,6 +33,18 @@ export function createDeliveriesDialog() {
     await load();
   }
 
+  async function open(id) {
+    try {
+      opened = opened?.id === id ? null : await rest.delivery(id);
+    } catch (error) {
+      problem = error.message;
+    }
+    draw();
+  }
+
+  const tried = ({ at, millis, status, excerpt }) => h('li', {}, h('time', { class: 'muted' }, clock(at)), ` ${status ?? 'no answer'} in ${millis} ms `,
+    excerpt && h('code', {}, excerpt.slice(0, 200)));
+
   function draw() {
     render(dialog,
       h('header', { class: 'dialog-head' }, h('h2', { id: 'deliveries-title' }, 'Notifications')),
@@ -40,7 +54,9 @@ export function createDeliveriesDialog() {
       h('ol', { class: 'deliveries', key: 'list' }, items.map((item) => h('li', { key: item.id, 'data-testid': 'delivery', 'data-kind': item.kind, 'data-state': item.state },
         h('time', { class: 'muted' }, clock(item.at)), h('b', {}, item.kind), h('span', {}, item.userId), h('span', { class: 'muted' }, item.channel),
         h('span', { class: 'chip' }, item.state), item.reason && h('span', { class: 'muted' }, item.reason),
-        AGAIN.has(item.state) && h('button', { type: 'button', class: 'button small', 'aria-label': `Send ${item.kind} to ${item.userId} again`, onclick: () => retry(item.id) }, 'Send again')))),
+        item.id && h('button', { type: 'button', class: 'button small', 'aria-label': `Attempts of ${item.kind} to ${item.userId}`, 'aria-expanded': String(opened?.id === item.id), onclick: () => open(item.id) }, 'Attempts'),
+        AGAIN.has(item.state) && h('button', { type: 'button', class: 'button small', 'aria-label': `Send ${item.kind} to ${item.userId} again`, onclick: () => retry(item.id) }, 'Send again'),
+        opened?.id === item.id && h('ol', { class: 'muted', 'data-testid': 'attempts' }, opened.attempts.length ? opened.attempts.map(tried) : h('li', {}, 'Not tried yet.'))))),
       h('footer', { class: 'dialog-foot' },
         h('button', { type: 'button', class: 'button', 'data-testid': 'deliveries-reload', onclick: load }, 'Look again'),
         h('button', { type: 'button', class: 'button primary', onclick: () => dialog.close() }, 'Close')));

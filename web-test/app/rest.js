@@ -100,6 +100,7 @@ export function createRest({ server, token, reachable, log }) {
     vapidKey: () => call('GET', '/push/vapid-key'),
     addDevice: (device) => call('POST', '/devices', device),
     deliveries: () => call('GET', '/deliveries?limit=50'),
+    delivery: (id) => call('GET', `/deliveries/${id}`),
     retryDelivery: (id) => call('POST', `/deliveries/${id}/retry`, {}),
     replay: (id) => call('POST', `${order(id)}/replay`, {}, { quiet: true }),
     setEta: (id, etaMinutes) => call('POST', `${order(id)}/eta`, { etaMinutes }),

@@ -58,4 +58,6 @@ test('Firefox subscribes, is pushed while the customer is away, and says that it
   // The back office sees that it arrived.
   await firefox.evaluate(`${by('admin-deliveries')}.click()`);
   await firefox.until(`(${by('deliveries-reload')}.click(), [...document.querySelectorAll('[data-testid="delivery"]')].some(({ dataset }) => dataset.state === 'delivered'))`, 'an acknowledged delivery');
+  await firefox.evaluate(`document.querySelector('[aria-label^="Attempts of"]').click()`);
+  await firefox.until(`/20[01] in/.test(document.querySelector('[data-testid="attempts"]')?.textContent)`, 'how it was tried');
 });

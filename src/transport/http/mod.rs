@@ -162,6 +162,7 @@ fn api() -> OpenApiRouter<Site> {
         .routes(routes!(notifications::receipts))
         .routes(routes!(notifications::of_order))
         .routes(routes!(notifications::deliveries))
+        .routes(routes!(notifications::delivery))
         .routes(routes!(notifications::retry))
         .routes(routes!(notifications::discard))
         .routes(routes!(webhooks::make, webhooks::list))

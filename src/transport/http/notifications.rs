@@ -19,7 +19,7 @@ use crate::model::{NotificationState, OrderId};
 use crate::notify::channel::Callback;
 use crate::notify::inbox::{Sayer, Told};
 use crate::notify::receipts::Receipt;
-use crate::notify::report::{Line, Wanted};
+use crate::notify::report::{Line, Tried, Wanted};
 use crate::transport::problem::Problem;
 use crate::transport::site::Site;
 
@@ -281,6 +281,52 @@ pub(super) async fn deliveries(
     let lines = site.app.notify.deliveries(&who, wanted, limit.into()).await?;
     let next_cursor = last_of(&lines, limit).and_then(|line| line.delivery);
     Ok(Json(DeliveryList { items: lines.into_iter().map(DeliveryOut::from).collect(), next_cursor }))
+}
+
+/// A delivery, and how it was tried.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = NotificationDeliveryDetails)]
+pub struct DeliveryDetails {
+    #[serde(flatten)]
+    delivery: DeliveryOut,
+    /// The oldest first, the last 50
+    attempts: Vec<TriedOut>,
+}
+
+/// One try to hand it to its provider.
+#[skip_serializing_none]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = NotificationAttempt)]
+pub struct TriedOut {
+    n: i32,
+    at: String,
+    /// How long the provider took
+    millis: i32,
+    /// HTTP status of the answer, if there was one
+    status: Option<i32>,
+    /// How the answer began
+    excerpt: Option<String>,
+}
+
+impl From<Tried> for TriedOut {
+    fn from(Tried { n, at, millis, status, excerpt }: Tried) -> Self {
+        Self { n, at: rfc3339(at), millis, status, excerpt }
+    }
+}
+
+/// One delivery of a notification, with every attempt
+#[utoipa::path(
+    get, path = "/deliveries/{id}", tag = "notifications", security(("bearer" = [])),
+    params(("id" = i64, Path, description = "Id of the delivery")), responses((status = 200, body = DeliveryDetails))
+)]
+pub(super) async fn delivery(
+    State(site): State<Site>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+) -> Result<Json<DeliveryDetails>, Refusal> {
+    let (line, tried) = site.app.notify.delivery(&who, number(&id)?).await?;
+    let attempts = tried.into_iter().map(TriedOut::from).collect();
+    Ok(Json(DeliveryDetails { delivery: line.into(), attempts }))
 }
 
 /// Send a delivery again that is over

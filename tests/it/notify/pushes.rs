@@ -294,6 +294,12 @@ on_both_databases! {
         assert_eq!(server.api("chef", Role::Chef).get("/deliveries").await.status, 403);
         assert_eq!(admin.post(&format!("/deliveries/{id}/retry"), json!({})).await.status, 200);
         reached.line("o1", "customer", "order.accepted", "sent").await;
+        let tried = admin.get(&format!("/deliveries/{id}")).await.body;
+        let statuses: Vec<_> = tried["attempts"].as_array().into_iter().flatten().map(|one| &one["status"]).collect();
+        assert_eq!((statuses, &tried["state"]), (vec![&json!(400), &json!(200)], &json!("sent")), "{tried}");
+        assert!(tried["attempts"][0]["excerpt"].as_str().is_some_and(|text| text.contains("INVALID_ARGUMENT")), "{tried}");
+        assert_eq!(server.api("chef", Role::Chef).get(&format!("/deliveries/{id}")).await.status, 403);
+        assert_eq!(admin.get("/deliveries/99999").await.status, 404);
         admin.post(&format!("/deliveries/{id}/discard"), json!({})).await.assert_problem(409, "already_exists");
         assert_eq!(admin.post("/deliveries/99999/retry", json!({})).await.status, 404);
         reached.server.stop().await;
