@@ -68,6 +68,8 @@ pub enum Subcommand {
     SmsAddress(SmsAddressArgs),
     /// Print the `OpenAPI` document
     Openapi,
+    /// Print the `AsyncAPI` document: what sockets say and hear
+    Asyncapi,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -35,6 +35,7 @@ pub mod tracking;
 pub mod app;
 
 pub mod demo;
+pub mod describe;
 pub mod session;
 
 pub mod transport;

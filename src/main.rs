@@ -15,6 +15,7 @@ use ordercast::cli::{
     BuildArgs, Cli, Direction, HealthArgs, MigrateArgs, ReplayArgs, RoadsArgs, RoadsCommand, SmsAddressArgs,
     Subcommand, TokenArgs,
 };
+use ordercast::describe;
 use ordercast::driver::filter::Rules;
 use ordercast::driver::positions::recorded;
 use ordercast::model::OrderId;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
             Some(Subcommand::Replay(args)) => replay(args).await,
             Some(Subcommand::SmsAddress(args)) => print_sms_address(&args),
             Some(Subcommand::Openapi) => print_openapi(),
+            Some(Subcommand::Asyncapi) => print(&describe::pretty()),
         }
     });
     // Does not wait for tasks that still write to sockets.

@@ -5,16 +5,17 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
 
 use super::message::Telling;
+use super::words::{self, EtaSourceWord, MilestoneWord, PaymentWord, RiskWord};
 use crate::base::clock::{Time, rfc3339};
 use crate::model::access::driver_visible_to_customer;
 use crate::model::order::time_of;
 use crate::model::{
     Delivery, Eta, EventKind, FailureReason, Fulfilment, Item, Order, OrderEvent, OrderStatus, Overview,
-    Party, PastMilestone, ProofKind, WindowText,
+    Party, PastMilestone, ProofKind, StopKind, WindowText,
 };
 
 /// An order as clients see it.
@@ -41,7 +42,9 @@ pub struct OrderView<'a> {
     pub total: Option<f64>,
     pub currency: Option<&'a str>,
     pub notes: Option<&'a str>,
+    #[schema(value_type = StatusWord)]
     pub status: &'static str,
+    #[schema(value_type = PaymentWord)]
     pub payment_status: &'static str,
     /// Null while no driver is assigned.
     #[serialize_always]
@@ -51,13 +54,15 @@ pub struct OrderView<'a> {
     pub seq: i64,
     /// Null while nothing is known.
     #[serialize_always]
-    #[schema(required = true)]
+    #[schema(required = true, format = DateTime)]
     pub estimated_delivery_time: Option<String>,
     /// Null while nothing is known.
     #[serialize_always]
     #[schema(required = true)]
     pub eta_minutes: Option<i64>,
+    #[schema(format = DateTime)]
     pub created_at: String,
+    #[schema(format = DateTime)]
     pub updated_at: String,
 }
 
@@ -150,7 +155,9 @@ pub struct TrackingView<'a> {
     pub order_id: &'a str,
     pub order_number: &'a str,
     pub tracking_number: Option<&'a str>,
+    #[schema(value_type = StatusWord)]
     pub status: &'static str,
+    #[schema(value_type = PaymentWord)]
     pub payment_status: &'static str,
     pub seq: i64,
     pub customer_name: &'a str,
@@ -187,13 +194,18 @@ pub struct TrackingView<'a> {
     pub driver_phone: Option<&'a str>,
     pub driver_latitude: Option<f64>,
     pub driver_longitude: Option<f64>,
+    #[schema(format = DateTime)]
     pub last_location_update: Option<String>,
+    #[schema(format = DateTime)]
     pub estimated_delivery_time: Option<String>,
     pub eta_minutes: Option<i64>,
     /// The earliest and the latest time to reckon with.
+    #[schema(format = DateTime)]
     pub eta_low: Option<String>,
+    #[schema(format = DateTime)]
     pub eta_high: Option<String>,
-    /// What the ETA is made of: `network` (roads), `geodesic` (the straight line) or `override` (set by hand).
+    /// What the ETA is made of: `network` (roads), `geodesic` (the straight line), `override` (set by hand), or a router.
+    #[schema(value_type = Option<EtaSourceWord>)]
     pub eta_source: Option<&'static str>,
     /// The way that is left, if it is by road.
     pub remaining_meters: Option<u32>,
@@ -204,17 +216,28 @@ pub struct TrackingView<'a> {
     /// What has happened at its stops.
     pub milestones: Vec<MilestoneView<'a>>,
     /// `on_time`, `at_risk` or `delayed`, once something was promised.
+    #[schema(value_type = Option<RiskWord>)]
     pub risk: Option<&'static str>,
     pub status_history: Vec<PastView<'a>>,
+    #[schema(format = DateTime)]
     pub created_at: String,
+    #[schema(format = DateTime)]
     pub payment_confirmed_at: Option<String>,
+    #[schema(format = DateTime)]
     pub accepted_at: Option<String>,
+    #[schema(format = DateTime)]
     pub ready_at: Option<String>,
+    #[schema(format = DateTime)]
     pub assigned_at: Option<String>,
+    #[schema(format = DateTime)]
     pub picked_up_at: Option<String>,
+    #[schema(format = DateTime)]
     pub delivered_at: Option<String>,
+    #[schema(format = DateTime)]
     pub cancelled_at: Option<String>,
+    #[schema(format = DateTime)]
     pub failed_at: Option<String>,
+    #[schema(format = DateTime)]
     pub returned_at: Option<String>,
 }
 
@@ -223,10 +246,11 @@ pub struct TrackingView<'a> {
 #[serde(rename_all = "camelCase")]
 #[schema(as = Milestone)]
 pub struct MilestoneView<'a> {
-    /// `pickup` or `dropoff`
+    #[schema(value_type = StopKind)]
     pub stop: &'a str,
-    /// `arriving`, `arrived` or `departed`
+    #[schema(value_type = MilestoneWord)]
     pub milestone: &'a str,
+    #[schema(format = DateTime)]
     pub at: String,
     /// From the stop
     pub distance_meters: f64,
@@ -252,7 +276,9 @@ impl<'a> MilestoneView<'a> {
 #[serde(rename_all = "camelCase")]
 #[schema(as = StatusHistoryEntry)]
 pub struct PastView<'a> {
+    #[schema(value_type = StatusWord)]
     pub status: &'static str,
+    #[schema(format = DateTime)]
     pub timestamp: String,
     pub changed_by: Option<&'a str>,
     /// It was set because the status before was wrong.
@@ -333,19 +359,23 @@ impl<'a> TrackingView<'a> {
 #[skip_serializing_none]
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = OrderEvent)]
 pub struct StatusUpdate<'a> {
     pub order_id: &'a str,
     pub order_number: &'a str,
+    #[schema(value_type = StatusWord)]
     pub status: &'static str,
+    #[schema(value_type = StatusWord)]
     pub previous_status: &'static str,
     pub seq: i64,
     pub position: i64,
+    #[schema(format = DateTime)]
     pub timestamp: String,
     pub changed_by: Option<&'a str>,
     pub driver: Option<PersonView<'a>>,
+    #[schema(value_type = PaymentWord)]
     pub payment_status: &'static str,
     pub eta_minutes: Option<i64>,
+    #[schema(format = DateTime)]
     pub estimated_delivery_time: Option<String>,
     pub message: &'a str,
     /// Why it could not be delivered
@@ -411,8 +441,7 @@ impl TryFrom<String> for StatusWord {
 
 impl PartialSchema for StatusWord {
     fn schema() -> RefOr<Schema> {
-        let words = OrderStatus::ALL.map(OrderStatus::as_str);
-        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).into()
+        words::one_of(OrderStatus::ALL.map(OrderStatus::as_str))
     }
 }
 

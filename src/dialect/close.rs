@@ -20,6 +20,17 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// All reasons.
+    pub const ALL: [Self; 7] = [
+        Self::SlowReader,
+        Self::Flood,
+        Self::Expired,
+        Self::Revoked,
+        Self::Superseded,
+        Self::Draining,
+        Self::Unreadable,
+    ];
+
     /// The name in logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -48,3 +59,21 @@ impl CloseReason {
         }
     }
 }
+
+/// Close code (RFC 6455 §7.4) and reason of a raw WebSocket.
+pub type Close = (u16, &'static str);
+
+/// The client has broken the WebSocket protocol.
+pub const PROTOCOL_ERROR: Close = (1002, "Protocol error");
+/// A text of the client is none.
+pub const NOT_UTF8: Close = (1007, "Not UTF-8");
+/// A message was so long that it was not read.
+pub const TOO_LARGE: Close = (1009, "Message too large");
+/// A client without a token is not let in.
+pub const TOKEN_REQUIRED: Close = (1008, "Token required");
+/// The token does not verify.
+pub const INVALID_TOKEN: Close = (1008, "Invalid token");
+/// There is no tracking session of this id.
+pub const TRACKING_NOT_FOUND: Close = (1008, "Tracking not found");
+/// The tracking session is over.
+pub const SESSION_EXPIRED: Close = (1008, "Session expired");

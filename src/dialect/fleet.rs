@@ -7,6 +7,7 @@ use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 
 use super::message::Message;
+use super::names::RealtimeEvent;
 use crate::base::clock::rfc3339;
 use crate::base::json_text::Json;
 use crate::model::Spot;
@@ -22,6 +23,7 @@ pub struct SpotView<'a> {
     longitude: f64,
     heading: Option<f64>,
     speed: Option<f64>,
+    #[schema(format = DateTime)]
     recorded_at: String,
     /// Whether the driver has a socket now
     online: bool,
@@ -55,6 +57,14 @@ impl<'a> SpotView<'a> {
     }
 }
 
+/// Drivers who have moved: what [`positions`] writes.
+#[derive(ToSchema)]
+#[schema(as = FleetPositions)]
+#[expect(dead_code, reason = "for the document only")]
+pub struct Positions<'a> {
+    drivers: Vec<SpotView<'a>>,
+}
+
 /// Drivers who have moved. Each of `texts` is one: see [`SpotView::text`].
 #[must_use]
 pub fn positions<'a>(texts: impl Iterator<Item = &'a str>) -> Message {
@@ -66,5 +76,5 @@ pub fn positions<'a>(texts: impl Iterator<Item = &'a str>) -> Message {
         json.push_str(text);
     }
     json.push_str("]}");
-    Message::new(Cow::Borrowed("fleet:positions"), Json::written(json))
+    Message::new(Cow::Borrowed(RealtimeEvent::FleetPositions.as_str()), Json::written(json))
 }

@@ -5,6 +5,7 @@ pub mod canonical;
 pub mod close;
 pub mod fleet;
 pub mod message;
+pub mod names;
 pub mod notices;
 pub mod orders_track;
 pub mod place;
@@ -12,6 +13,7 @@ pub mod realtime;
 pub mod shared;
 pub mod text;
 pub mod tracking;
+pub mod words;
 pub mod ws;
 
 use std::sync::Arc;
@@ -19,8 +21,9 @@ use std::sync::Arc;
 use crate::base::json_text::Json;
 use smallvec::SmallVec;
 
-use self::close::CloseReason;
+use self::close::{Close, CloseReason};
 use self::message::{LiveAudience, Message, Outgoing, Telling};
+use self::names::{RealtimeRequest, UNREADABLE};
 use crate::base::clock::Time;
 use crate::base::error::Refusal;
 use crate::base::json::well_formed;
@@ -297,7 +300,7 @@ impl Dialect {
     #[must_use]
     pub fn longest(self, begins: &str, message: usize, batch: usize) -> usize {
         match self {
-            Self::Realtime if realtime::event_of(begins) == "driver:location_batch" => batch,
+            Self::Realtime if realtime::event_of(begins) == RealtimeRequest::LocationBatch.as_str() => batch,
             _ => message,
         }
     }
@@ -307,7 +310,7 @@ impl Dialect {
     pub fn event_of(self, begins: &str) -> &'static str {
         match self {
             Self::Realtime | Self::Shared => realtime::event_of(begins),
-            Self::Notices | Self::OrdersTrack | Self::Ws | Self::Tracking => "unreadable",
+            Self::Notices | Self::OrdersTrack | Self::Ws | Self::Tracking => UNREADABLE,
         }
     }
 
@@ -356,9 +359,9 @@ impl Dialect {
 
     /// Close code (RFC 6455 §7.4) and reason of a raw WebSocket.
     #[must_use]
-    pub const fn close_code(self, reason: CloseReason) -> (u16, &'static str) {
+    pub const fn close_code(self, reason: CloseReason) -> Close {
         match (self, reason) {
-            (Self::Tracking, CloseReason::Expired) => (1008, "Session expired"),
+            (Self::Tracking, CloseReason::Expired) => close::SESSION_EXPIRED,
             (_, CloseReason::Expired) => (1008, "Token expired"),
             (_, CloseReason::Revoked | CloseReason::Superseded) => (1008, "Session ended"),
             (_, CloseReason::Flood) => (1013, "Too many requests, try again in 5 seconds"),

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_with::skip_serializing_none;
 use smallvec::{SmallVec, smallvec};
+use utoipa::ToSchema;
 
+use super::canonical::StatusWord;
 use super::message::{ForPublic, LiveAudience, LiveKey, LiveKind, Message, Outgoing, Topic};
+use super::names::{NoticeEvent, UNKNOWN};
 use super::place::Place;
 use super::{Request, canonical};
 use crate::base::clock::{Time, rfc3339};
@@ -16,47 +19,59 @@ use crate::base::json_text::Json;
 use crate::model::access::driver_visible_to_customer;
 use crate::model::{EventKind, Forecast, LiveEvent, Order, OrderEvent, Party, PastStatus, Point, Role};
 
-#[derive(Serialize)]
+/// A new status.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct StatusNotice<'a> {
+pub struct StatusNotice<'a> {
     order_id: &'a str,
     order_number: &'a str,
+    #[schema(value_type = StatusWord)]
     status: &'static str,
+    #[schema(required = true)]
     tracking_number: Option<&'a str>,
     seq: i64,
+    #[schema(format = DateTime)]
     timestamp: String,
 }
 
+/// How an order stands.
 #[skip_serializing_none]
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct TrackingNotice<'a> {
+pub struct TrackingNotice<'a> {
     order_id: &'a str,
     order_number: &'a str,
     #[serialize_always]
+    #[schema(required = true)]
     tracking_number: Option<&'a str>,
+    #[schema(value_type = StatusWord)]
     status: &'static str,
     status_history: Vec<canonical::PastView<'a>>,
     location: Option<Location>,
+    #[schema(format = DateTime)]
     estimated_delivery: Option<String>,
+    #[schema(format = DateTime)]
     timestamp: String,
 }
 
-#[derive(Serialize)]
-struct Location {
+/// Where the driver is.
+#[derive(Serialize, ToSchema)]
+#[schema(as = NoticeLocation)]
+pub struct Location {
     latitude: f64,
     longitude: f64,
+    #[schema(format = DateTime)]
     timestamp: String,
 }
 
-fn message(name: &'static str, payload: &impl Serialize) -> Message {
-    Message::new(Cow::Borrowed(name), Json::of(payload))
+fn message(name: NoticeEvent, payload: &impl Serialize) -> Message {
+    Message::new(Cow::Borrowed(name.as_str()), Json::of(payload))
 }
 
 fn status_notice(event: &OrderEvent) -> Message {
     let order = &event.order;
     message(
-        "orderStatusUpdate",
+        NoticeEvent::OrderStatusUpdate,
         &StatusNotice {
             order_id: order.id.as_str(),
             order_number: &order.order_number,
@@ -82,7 +97,7 @@ fn tracking_notice(
         timestamp: rfc3339(at),
     };
     message(
-        "trackingUpdate",
+        NoticeEvent::TrackingUpdate,
         &TrackingNotice {
             order_id: order.id.as_str(),
             order_number: &order.order_number,
@@ -186,5 +201,5 @@ pub fn render_live(event: &LiveEvent, party: Party) -> Option<Message> {
 #[must_use]
 pub fn parse(_: &str) -> Request {
     let command = Err(Refusal::invalid("event", "is not one that this server knows"));
-    Request { event: "unknown", command }
+    Request { event: UNKNOWN, command }
 }

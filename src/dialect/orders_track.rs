@@ -7,7 +7,9 @@ use smallvec::{SmallVec, smallvec};
 use utoipa::ToSchema;
 
 use super::message::{LiveAudience, LiveKey, LiveKind, Message, Outgoing, Topic};
-use super::text::{read_typed, to_followers, typed};
+use super::names::{FollowRequest, OrdersTrackMessage, RealtimeRequest};
+use super::text::{pong_message, read_typed, text, to_followers};
+use super::words::OrdersTrackStatus;
 use super::{Answer, Request, canonical};
 use crate::base::clock::rfc3339;
 use crate::base::json::read_json;
@@ -67,25 +69,31 @@ fn message(status: OrderStatus) -> &'static str {
 /// The greeting.
 #[must_use]
 pub fn connected() -> Message {
-    Message::raw(typed("connected", Some("Order tracking connected")))
+    Message::raw(text(OrdersTrackMessage::Connected.as_str(), "Order tracking connected"))
+}
+
+/// A change, or the current state.
+#[derive(Serialize, ToSchema)]
+#[schema(as = OrdersTrackUpdate)]
+pub struct OrderUpdate<'a> {
+    r#type: &'static str,
+    order_id: &'a str,
+    order_number: &'a str,
+    #[schema(value_type = OrdersTrackStatus)]
+    status: &'static str,
+    /// What the status means
+    message: &'static str,
+    #[schema(format = DateTime)]
+    timestamp: String,
+    seq: i64,
 }
 
 /// A change, or the current state.
 #[must_use]
 pub fn catch_up(event: &OrderEvent) -> Message {
-    #[derive(Serialize)]
-    struct OrderUpdate<'a> {
-        r#type: &'static str,
-        order_id: &'a str,
-        order_number: &'a str,
-        status: &'static str,
-        message: &'static str,
-        timestamp: String,
-        seq: i64,
-    }
     let order = &event.order;
     Message::raw(Json::of(&OrderUpdate {
-        r#type: "order_update",
+        r#type: OrdersTrackMessage::OrderUpdate.as_str(),
         order_id: order.id.as_str(),
         order_number: &order.order_number,
         status: word(order.status),
@@ -121,20 +129,26 @@ pub fn live_audience(event: &LiveEvent) -> Option<LiveAudience> {
 }
 
 /// The driver's position.
+#[derive(Serialize, ToSchema)]
+#[schema(as = OrdersTrackLocation)]
+pub struct DriverLocation<'a> {
+    r#type: &'static str,
+    order_id: &'a str,
+    lat: f64,
+    lng: f64,
+    #[schema(format = DateTime)]
+    timestamp: String,
+    /// Null while nothing is known
+    #[schema(required = true)]
+    eta_seconds: Option<i64>,
+}
+
+/// The driver's position.
 #[must_use]
 pub fn render_live(event: &LiveEvent) -> Option<Message> {
-    #[derive(Serialize)]
-    struct DriverLocation<'a> {
-        r#type: &'static str,
-        order_id: &'a str,
-        lat: f64,
-        lng: f64,
-        timestamp: String,
-        eta_seconds: Option<i64>,
-    }
     let LiveEvent::Location(location) = event else { return None };
     Some(Message::raw(Json::of(&DriverLocation {
-        r#type: "driver_location",
+        r#type: OrdersTrackMessage::DriverLocation.as_str(),
         order_id: location.about.order.id.as_str(),
         lat: location.fix.place.lat(),
         lng: location.fix.place.lon(),
@@ -143,14 +157,22 @@ pub fn render_live(event: &LiveEvent) -> Option<Message> {
     })))
 }
 
-#[derive(Deserialize)]
-struct Subscribe {
+/// Follow an order.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = OrdersTrackSubscribe)]
+pub struct Subscribe {
+    #[schema(value_type = String, format = "order_id")]
     order_id: OrderId,
+    /// Tell what came after this seq, in place of the present state
+    #[schema(value_type = Option<i64>, minimum = 0)]
     since: Option<WholeNumber>,
 }
 
-#[derive(Deserialize)]
-struct OrderOnly {
+/// Follow it no longer.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = OrdersTrackUnsubscribe)]
+pub struct Unsubscribe {
+    #[schema(value_type = String, format = "order_id")]
     order_id: OrderId,
 }
 
@@ -158,36 +180,39 @@ struct OrderOnly {
 #[must_use]
 pub fn parse(text: &str) -> Request {
     read_typed(text, |kind| {
-        Some(match kind {
-            "subscribe" => (
-                "subscribe:order",
+        Some(match FollowRequest::parse(kind)? {
+            FollowRequest::Subscribe => (
+                RealtimeRequest::Subscribe,
                 read_json(text, "message")
                     .and_then(|Subscribe { order_id, since }| Command::subscribe(order_id, since)),
             ),
-            "unsubscribe" => (
-                "unsubscribe:order",
+            FollowRequest::Unsubscribe => (
+                RealtimeRequest::Unsubscribe,
                 read_json(text, "message")
-                    .map(|OrderOnly { order_id }| Command::Unsubscribe { order: order_id }),
+                    .map(|Unsubscribe { order_id }| Command::Unsubscribe { order: order_id }),
             ),
-            "ping" => ("ping:latency", Ok(Command::Ping { t: None })),
-            _ => return None,
         })
     })
+}
+
+/// That an order is followed, or no longer.
+#[derive(Serialize, ToSchema)]
+#[schema(as = OrdersTrackAnswer)]
+pub struct OfOrder<'a> {
+    r#type: &'static str,
+    order_id: &'a str,
 }
 
 /// The answer to a request that succeeded.
 #[must_use]
 pub fn answer(answer: &Answer<'_>) -> Option<Json> {
-    #[derive(Serialize)]
-    struct OfOrder<'a> {
-        r#type: &'static str,
-        order_id: &'a str,
-    }
-    let of = |r#type, order: &OrderId| Some(Json::of(&OfOrder { r#type, order_id: order.as_str() }));
+    let of = |r#type: OrdersTrackMessage, order: &OrderId| {
+        Some(Json::of(&OfOrder { r#type: r#type.as_str(), order_id: order.as_str() }))
+    };
     match answer {
-        Answer::Subscribed { tracking, .. } => of("subscribed", &tracking.order.id),
-        Answer::Unsubscribed { order } => of("unsubscribed", order),
-        Answer::Pong { .. } => Some(typed("pong", None)),
+        Answer::Subscribed { tracking, .. } => of(OrdersTrackMessage::Subscribed, &tracking.order.id),
+        Answer::Unsubscribed { order } => of(OrdersTrackMessage::Unsubscribed, order),
+        Answer::Pong { .. } => Some(pong_message()),
         Answer::Changed(_)
         | Answer::Tracking { .. }
         | Answer::Received { .. }

@@ -9,8 +9,9 @@ use serde_with::skip_serializing_none;
 use smallvec::{SmallVec, smallvec};
 use utoipa::ToSchema;
 
-use super::canonical::{age_ms, message, shows_driver};
+use super::canonical::{StatusWord, age_ms, message, shows_driver};
 use super::message::{ForPublic, LiveAudience, Message, Outgoing, Telling, Topic};
+use super::names::RealtimeEvent;
 use super::place::Place;
 use super::{Answer, Request, realtime};
 use crate::base::clock::rfc3339;
@@ -23,17 +24,22 @@ use crate::model::{
 
 /// A durable event, as strangers may know it.
 #[skip_serializing_none]
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Update<'a> {
+#[schema(as = SharedStatusUpdate)]
+pub struct Update<'a> {
     order_id: &'a str,
     order_number: &'a str,
+    #[schema(value_type = StatusWord)]
     status: &'static str,
+    #[schema(value_type = StatusWord)]
     previous_status: &'static str,
     seq: i64,
     position: i64,
+    #[schema(format = DateTime)]
     timestamp: String,
     eta_minutes: Option<i64>,
+    #[schema(format = DateTime)]
     estimated_delivery_time: Option<String>,
     /// Never what somebody wrote.
     message: &'static str,
@@ -59,7 +65,7 @@ pub fn catch_up(event: &OrderEvent, eta: Option<Eta>, telling: Telling) -> Messa
         replayed: (telling == Telling::Replayed).then_some(true),
         snapshot: (telling == Telling::Snapshot).then_some(true),
     };
-    Message::new(Cow::Borrowed("order:status_update"), Json::of(&update))
+    Message::new(Cow::Borrowed(RealtimeEvent::StatusUpdate.as_str()), Json::of(&update))
 }
 
 /// Every durable event after the creation is one status update.
@@ -97,6 +103,29 @@ pub fn render_live(event: &LiveEvent) -> Option<Message> {
     }
 }
 
+/// The driver moved: what [`location_update`] writes.
+#[derive(ToSchema)]
+#[schema(as = SharedLocationUpdate, rename_all = "camelCase")]
+#[expect(dead_code, reason = "for the document only")]
+pub struct LocationUpdate {
+    order_id: String,
+    latitude: f64,
+    longitude: f64,
+    /// Degrees clockwise from north
+    heading: Option<f64>,
+    /// Metres per second
+    speed: Option<f64>,
+    /// When the phone measured it
+    #[schema(format = DateTime)]
+    timestamp: String,
+    #[schema(format = DateTime)]
+    received_at: String,
+    /// How old it was when it arrived
+    age_ms: i64,
+    /// How many older positions it stands for, for a slow reader
+    conflated: u32,
+}
+
 fn location_update(location: &Location) -> Message {
     let fix = &location.fix;
     let payload = Object::with_capacity(256)
@@ -109,7 +138,7 @@ fn location_update(location: &Location) -> Message {
         .time("receivedAt", fix.received_at)
         .whole("ageMs", age_ms(fix.recorded_at, fix.received_at))
         .whole("conflated", 0);
-    Message::new(Cow::Borrowed("driver:location_update"), payload.end())
+    Message::new(Cow::Borrowed(RealtimeEvent::LocationUpdate.as_str()), payload.end())
 }
 
 /// Parses what a client sends. Who has a link may look, and nothing else.
@@ -126,24 +155,30 @@ pub fn parse(text: &str) -> Request {
     Request { event, command }
 }
 
+/// The answer to `subscribe:order`.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = SharedSubscribed)]
+pub struct Subscribed<'a> {
+    ok: bool,
+    order_id: &'a str,
+    seq: i64,
+    #[schema(value_type = StatusWord)]
+    status: &'static str,
+    tracking: SharedView<'a>,
+}
+
+/// The answer to `order:tracking`.
+#[derive(Serialize)]
+struct Tracking<'a> {
+    ok: bool,
+    #[serde(flatten)]
+    tracking: SharedView<'a>,
+}
+
 /// The answer to a request that succeeded.
 #[must_use]
 pub fn answer(answer: &Answer<'_>) -> Json {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Subscribed<'a> {
-        ok: bool,
-        order_id: &'a str,
-        seq: i64,
-        status: &'static str,
-        tracking: SharedView<'a>,
-    }
-    #[derive(Serialize)]
-    struct Tracking<'a> {
-        ok: bool,
-        #[serde(flatten)]
-        tracking: SharedView<'a>,
-    }
     match answer {
         Answer::Subscribed { tracking, eta } => {
             let order = &tracking.order;
@@ -170,28 +205,38 @@ pub fn answer(answer: &Answer<'_>) -> Json {
 pub struct SharedView<'a> {
     order_id: &'a str,
     order_number: &'a str,
+    #[schema(value_type = StatusWord)]
     status: &'static str,
     /// What the status means
     message: &'static str,
     seq: i64,
     eta_minutes: Option<i64>,
+    #[schema(format = DateTime)]
     estimated_delivery_time: Option<String>,
+    #[schema(format = DateTime)]
     eta_low: Option<String>,
+    #[schema(format = DateTime)]
     eta_high: Option<String>,
     stale: Option<bool>,
     driver_latitude: Option<f64>,
     driver_longitude: Option<f64>,
+    #[schema(format = DateTime)]
     last_location_update: Option<String>,
     /// Why it could not be delivered
     failure_reason: Option<FailureReason>,
     status_history: Vec<SharedPast>,
+    #[schema(format = DateTime)]
     created_at: String,
+    #[schema(format = DateTime)]
     delivered_at: Option<String>,
 }
 
+/// A status that the order has had.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SharedPast {
+    #[schema(value_type = StatusWord)]
     status: &'static str,
+    #[schema(format = DateTime)]
     timestamp: String,
 }
 

@@ -5,22 +5,31 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use smallvec::{SmallVec, smallvec};
+use utoipa::ToSchema;
 
 use super::answer::{Answer, Request};
 use super::message::{ForPublic, Message, Outgoing, Topic};
+use super::names::{RawMessage, RawRequest, RealtimeRequest, UNKNOWN, UNREADABLE};
 use crate::base::error::Refusal;
 use crate::base::json_text::Json;
 use crate::model::{Command, OrderEvent};
 
-/// A raw WebSocket message with a type and perhaps a text.
-pub(super) fn typed(r#type: &str, message: Option<&str>) -> Json {
-    #[derive(Serialize)]
-    struct Plain<'a> {
-        r#type: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        message: Option<&'a str>,
-    }
-    Json::of(&Plain { r#type, message })
+/// A message of nothing but its type.
+#[derive(Serialize, ToSchema)]
+pub struct Bare {
+    r#type: &'static str,
+}
+
+/// A message with a text.
+#[derive(Serialize, ToSchema)]
+pub struct Text {
+    r#type: &'static str,
+    message: &'static str,
+}
+
+/// A raw WebSocket message with a type and a text.
+pub(super) fn text(r#type: &'static str, message: &'static str) -> Json {
+    Json::of(&Text { r#type, message })
 }
 
 /// The `type` of a raw WebSocket's message.
@@ -33,9 +42,9 @@ pub(super) struct Typed<'a> {
 /// Parses a raw WebSocket message by its `type`.
 pub(super) fn read_typed(
     text: &str,
-    read: impl FnOnce(&str) -> Option<(&'static str, Result<Command, Refusal>)>,
+    read: impl FnOnce(&str) -> Option<(RealtimeRequest, Result<Command, Refusal>)>,
 ) -> Request {
-    let unreadable = |refusal| Request { event: "unreadable", command: Err(refusal) };
+    let unreadable = |refusal| Request { event: UNREADABLE, command: Err(refusal) };
     if !text.trim_start().starts_with('{') {
         let is_json = serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
         return unreadable(if is_json {
@@ -49,9 +58,16 @@ pub(super) fn read_typed(
         Ok(Typed { r#type: None }) => return unreadable(Refusal::invalid("type", "is required")),
         Err(refusal) => return unreadable(refusal),
     };
-    let unknown = || ("unknown", Err(Refusal::invalid("type", "is not one that is known here")));
-    let (event, command) = read(&kind).unwrap_or_else(unknown);
-    Request { event, command }
+    if let Some(RawRequest::Ping) = RawRequest::parse(&kind) {
+        return Request { event: RealtimeRequest::Ping.as_str(), command: Ok(Command::Ping { t: None }) };
+    }
+    match read(&kind) {
+        Some((request, command)) => Request { event: request.as_str(), command },
+        None => Request {
+            event: UNKNOWN,
+            command: Err(Refusal::invalid("type", "is not one that is known here")),
+        },
+    }
 }
 
 /// One message for the order's subscribers.
@@ -68,21 +84,27 @@ pub(super) fn to_followers(
 }
 
 /// A refusal as raw WebSockets send it.
+#[skip_serializing_none]
+#[derive(Serialize, ToSchema)]
+#[schema(as = RawError)]
+pub struct Error<'a> {
+    r#type: &'static str,
+    code: &'static str,
+    message: String,
+    /// What of the message is at fault
+    member: Option<&'a str>,
+    /// In bytes
+    limit: Option<usize>,
+    #[serde(rename = "retryAfterMs")]
+    retry_after_ms: Option<u64>,
+}
+
+/// A refusal as raw WebSockets send it.
 #[must_use]
 pub fn error_message(refusal: &Refusal) -> Json {
-    #[skip_serializing_none]
-    #[derive(Serialize)]
-    struct Error<'a> {
-        r#type: &'static str,
-        code: &'static str,
-        message: String,
-        member: Option<&'a str>,
-        limit: Option<usize>,
-        #[serde(rename = "retryAfterMs")]
-        retry_after_ms: Option<u64>,
-    }
     let (code, message) = (refusal.code(), refusal.to_string());
-    let mut error = Error { r#type: "error", code, message, member: None, limit: None, retry_after_ms: None };
+    let r#type = RawMessage::Error.as_str();
+    let mut error = Error { r#type, code, message, member: None, limit: None, retry_after_ms: None };
     match refusal {
         Refusal::Invalid { member, .. } => error.member = Some(member),
         Refusal::TooLarge { limit } => error.limit = Some(*limit),
@@ -92,11 +114,16 @@ pub fn error_message(refusal: &Refusal) -> Json {
     Json::of(&error)
 }
 
+/// The answer to `ping`.
+pub(super) fn pong_message() -> Json {
+    Json::of(&Bare { r#type: RawMessage::Pong.as_str() })
+}
+
 /// The answer to `ping`, the only request that these dialects answer.
 #[must_use]
 pub fn pong(answer: &Answer<'_>) -> Option<Json> {
     match answer {
-        Answer::Pong { .. } => Some(typed("pong", None)),
+        Answer::Pong { .. } => Some(pong_message()),
         Answer::Subscribed { .. }
         | Answer::Unsubscribed { .. }
         | Answer::Changed(_)

@@ -8,7 +8,9 @@ use smallvec::{SmallVec, smallvec};
 use utoipa::ToSchema;
 
 use super::message::{LiveAudience, LiveKey, LiveKind, Message, Outgoing, Topic};
-use super::text::{read_typed, to_followers, typed};
+use super::names::{RawMessage, RealtimeRequest, TrackingMessage, TrackingRequest};
+use super::text::{read_typed, to_followers};
+use super::words::TrackingStatus;
 use super::{Request, canonical};
 use crate::base::clock::Time;
 use crate::base::json::read_json;
@@ -173,7 +175,7 @@ fn seen(order: &Order, forecast: Forecast, party: Party) -> Option<(Point, Time)
 /// An order's message to a tracking session. Each session adds its own members: see [`text`].
 #[derive(Clone, Debug)]
 pub struct SessionMessage {
-    r#type: &'static str,
+    r#type: TrackingMessage,
     order: OrderId,
     status: OrderStatus,
     position: Option<(Point, Time)>,
@@ -189,32 +191,44 @@ impl SessionMessage {
     }
 }
 
-fn message(r#type: &'static str, order: &Order, position: Option<(Point, Time)>, at: Time) -> Message {
+fn message(r#type: TrackingMessage, order: &Order, position: Option<(Point, Time)>, at: Time) -> Message {
     let (order, status) = (order.id.clone(), order.status);
     Message::of_session(SessionMessage { r#type, order, status, position, at, conflated: None })
+}
+
+/// A message of a tracking session.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TrackingMessage)]
+pub struct Envelope<'a> {
+    r#type: &'static str,
+    data: Data<'a>,
+    /// How many older messages it stands for, for a slow reader
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conflated: Option<u32>,
+}
+
+/// How a tracking session stands.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TrackingState)]
+pub struct Data<'a> {
+    tracking_id: &'a str,
+    rider_id: &'a str,
+    dropoff: PlaceView,
+    /// To the dropoff at 30 km/h, at least 60
+    #[schema(required = true)]
+    eta_seconds: Option<i64>,
+    order_id: &'a str,
+    #[schema(value_type = TrackingStatus)]
+    status: &'static str,
+    #[schema(required = true)]
+    current_location: Option<LocationView>,
+    /// Unix seconds
+    updated_at: i64,
 }
 
 /// A message in the words of one tracking session, with its id, rider, destination and distance.
 #[must_use]
 pub fn text(message: &SessionMessage, session: &TrackingSession) -> Json {
-    #[derive(Serialize)]
-    struct Envelope<'a> {
-        r#type: &'static str,
-        data: Data<'a>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        conflated: Option<u32>,
-    }
-    #[derive(Serialize)]
-    struct Data<'a> {
-        tracking_id: &'a str,
-        rider_id: &'a str,
-        dropoff: PlaceView,
-        eta_seconds: Option<i64>,
-        order_id: &'a str,
-        status: &'static str,
-        current_location: Option<LocationView>,
-        updated_at: i64,
-    }
     let SessionMessage { r#type, order, status, position, at, conflated } = message;
     let data = Data {
         tracking_id: session.id.as_str(),
@@ -226,7 +240,7 @@ pub fn text(message: &SessionMessage, session: &TrackingSession) -> Json {
         current_location: position.map(LocationView::new),
         updated_at: at.timestamp(),
     };
-    Json::of(&Envelope { r#type, data, conflated: *conflated })
+    Json::of(&Envelope { r#type: r#type.as_str(), data, conflated: *conflated })
 }
 
 /// The current state of a session, for a new socket.
@@ -234,7 +248,7 @@ pub fn text(message: &SessionMessage, session: &TrackingSession) -> Json {
 pub fn catch_up(event: &OrderEvent, forecast: Forecast, party: Party) -> Message {
     let position = seen(&event.order, forecast, party);
     let at = position.map_or(event.at, |(_, at)| at.max(event.at));
-    message("initial_state", &event.order, position, at)
+    message(TrackingMessage::InitialState, &event.order, position, at)
 }
 
 /// A status change is sent as two messages: the one of the first version, and the one named after the status.
@@ -248,8 +262,8 @@ pub fn render(event: &OrderEvent, forecast: Forecast) -> SmallVec<[Outgoing; 3]>
     let hides = forecast.position.is_some() && !driver_visible_to_customer(order.status);
     let both =
         |r#type| to_followers(event, of(r#type, Party::Staff), hides.then(|| of(r#type, Party::Anonymous)));
-    let mut all = both("location_update");
-    all.extend(both("status_change"));
+    let mut all = both(TrackingMessage::LocationUpdate);
+    all.extend(both(TrackingMessage::StatusChange));
     all
 }
 
@@ -272,17 +286,19 @@ pub fn render_live(event: &LiveEvent) -> Option<Message> {
     let place = location.fix.place;
     let position = Some((place, location.fix.recorded_at));
     let order = &location.about.order;
-    Some(message("location_update", order, position, location.fix.received_at).as_of(order.seq))
+    Some(message(TrackingMessage::LocationUpdate, order, position, location.fix.received_at).as_of(order.seq))
 }
 
 /// The session has ended. The socket is closed after this message.
 #[must_use]
 pub fn expired() -> Message {
-    Message::raw(typed("error", Some("Tracking session expired")))
+    Message::raw(super::text::text(RawMessage::Error.as_str(), "Tracking session expired"))
 }
 
-#[derive(Deserialize)]
-struct LocationUpdate {
+/// Where the rider is.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = TrackingLocationUpdate)]
+pub struct LocationUpdate {
     location: Update,
 }
 
@@ -290,14 +306,12 @@ struct LocationUpdate {
 #[must_use]
 pub fn parse(text: &str) -> Request {
     read_typed(text, |kind| {
-        Some(match kind {
-            "location_update" => (
-                "driver:location",
+        Some(match TrackingRequest::parse(kind)? {
+            TrackingRequest::LocationUpdate => (
+                RealtimeRequest::Location,
                 read_json(text, "message")
                     .map(|LocationUpdate { location }| Command::TrackingUpdate(location.moved())),
             ),
-            "ping" => ("ping:latency", Ok(Command::Ping { t: None })),
-            _ => return None,
         })
     })
 }

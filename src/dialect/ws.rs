@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
+use utoipa::ToSchema;
 
 use super::Request;
 use super::canonical::OrderView;
 use super::message::{ForPublic, Message, Outgoing, Topic};
+use super::names::{FollowRequest, RealtimeRequest, WsMessage};
 use super::text::{read_typed, to_followers};
+use super::words::{WsOrder, WsStatus};
 use crate::base::json::read_json;
 use crate::base::json_text::Json;
 use crate::model::access::driver_visible_to_customer;
@@ -48,33 +51,41 @@ pub fn order(order: &Order, eta: Option<Eta>, party: Party) -> OrderView<'_> {
 }
 
 /// The whole order.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = WsOrderUpdated)]
+pub struct Updated<'a> {
+    r#type: &'static str,
+    order_id: &'a str,
+    #[schema(value_type = WsOrder)]
+    data: OrderView<'a>,
+}
+
+/// The whole order.
 #[must_use]
 pub fn catch_up(event: &OrderEvent, eta: Option<Eta>, party: Party) -> Message {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Updated<'a> {
-        r#type: &'static str,
-        order_id: &'a str,
-        data: OrderView<'a>,
-    }
     let id = event.order.id.as_str();
     Message::raw(Json::of(&Updated {
-        r#type: "order:updated",
+        r#type: WsMessage::OrderUpdated.as_str(),
         order_id: id,
         data: order(&event.order, eta, party),
     }))
 }
 
+/// A hint for lists of orders.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = WsOrdersChanged)]
+pub struct Changed<'a> {
+    r#type: &'static str,
+    order_id: &'a str,
+    #[schema(value_type = WsStatus)]
+    status: &'static str,
+}
+
 fn changed(order: &Order) -> Message {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Changed<'a> {
-        r#type: &'static str,
-        order_id: &'a str,
-        status: &'static str,
-    }
-    let id = order.id.as_str();
-    Message::raw(Json::of(&Changed { r#type: "orders:changed", order_id: id, status: word(order.status) }))
+    let (r#type, order_id) = (WsMessage::OrdersChanged.as_str(), order.id.as_str());
+    Message::raw(Json::of(&Changed { r#type, order_id, status: word(order.status) }))
 }
 
 /// The order for its subscribers, and a hint for its customer, its chef and admins, subscribed or not.
@@ -97,9 +108,12 @@ pub fn render(event: &OrderEvent, eta: Option<Eta>) -> SmallVec<[Outgoing; 3]> {
     all
 }
 
-#[derive(Deserialize)]
+/// Follow an order, or no longer.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct OrderOnly {
+#[schema(as = WsFollow)]
+pub struct OrderOnly {
+    #[schema(value_type = String, format = "order_id")]
     order_id: OrderId,
 }
 
@@ -108,11 +122,13 @@ struct OrderOnly {
 pub fn parse(text: &str) -> Request {
     let order = || read_json(text, "message").map(|OrderOnly { order_id }| order_id);
     read_typed(text, |kind| {
-        Some(match kind {
-            "subscribe" => ("subscribe:order", order().and_then(|order| Command::subscribe(order, None))),
-            "unsubscribe" => ("unsubscribe:order", order().map(|order| Command::Unsubscribe { order })),
-            "ping" => ("ping:latency", Ok(Command::Ping { t: None })),
-            _ => return None,
+        Some(match FollowRequest::parse(kind)? {
+            FollowRequest::Subscribe => {
+                (RealtimeRequest::Subscribe, order().and_then(|order| Command::subscribe(order, None)))
+            }
+            FollowRequest::Unsubscribe => {
+                (RealtimeRequest::Unsubscribe, order().map(|order| Command::Unsubscribe { order }))
+            }
         })
     })
 }

@@ -19,6 +19,7 @@ mod remote;
 pub mod report;
 pub mod risk;
 mod state;
+pub mod told;
 pub mod trail;
 mod watch;
 

@@ -6,20 +6,20 @@ use entity::{eta_outcome as outcome, order_milestone as milestone, order_risk as
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, Set};
 use serde::Serialize;
-use serde_with::skip_serializing_none;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::milestone::Reached;
-use super::risk::{Promise, Risk, Watched};
+use super::risk::{Promise, Watched};
+use super::told::{MilestoneUpdate, RiskUpdate};
 use crate::base::clock::{Time, rfc3339};
 use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
 use crate::cluster::control::{Control, Notice};
 use crate::model::told::{Milestone, Told, What};
-use crate::model::{Audience, Eta, Order, OrderId, PastMilestone, Role, StopKind};
+use crate::model::{Audience, Eta, Order, OrderId, PastMilestone, Risk, Role, StopKind};
 use crate::notify::Notifications;
 use crate::webhook::{News, Webhooks};
 
@@ -90,17 +90,7 @@ fn data(payload: &impl Serialize) -> Box<serde_json::value::RawValue> {
 impl Note {
     /// A milestone of an order.
     pub fn reached(order: &Order, reached: Reached) -> Self {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Payload<'a> {
-            order_id: &'a str,
-            stop: &'static str,
-            milestone: &'static str,
-            at: String,
-            distance_meters: f64,
-            evidence: &'static str,
-        }
-        let payload = Payload {
+        let payload = MilestoneUpdate {
             order_id: order.id.as_str(),
             stop: reached.stop.as_str(),
             milestone: reached.milestone.as_str(),
@@ -127,19 +117,7 @@ impl Note {
         at: Time,
         is_news: bool,
     ) -> Self {
-        #[skip_serializing_none]
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Payload<'a> {
-            order_id: &'a str,
-            risk: &'static str,
-            reason: Option<&'static str>,
-            promised_from: Option<String>,
-            promised_to: Option<String>,
-            eta_low: String,
-            eta_high: String,
-        }
-        let payload = Payload {
+        let payload = RiskUpdate {
             order_id: order.id.as_str(),
             risk: watched.risk.as_str(),
             reason,

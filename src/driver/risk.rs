@@ -3,39 +3,11 @@
 use chrono::TimeDelta;
 
 use crate::base::clock::Time;
-use crate::model::{Eta, Window};
+use crate::model::{Eta, Risk, Window};
 
 /// An order that is late so many times in a row is at risk; it no longer is once it is early by this again.
 const TIMES: u8 = 2;
 const EARLY: TimeDelta = TimeDelta::seconds(60);
-
-/// How much later than promised an order is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Risk {
-    #[default]
-    OnTime,
-    AtRisk,
-    /// Even at the earliest.
-    Delayed,
-}
-
-impl Risk {
-    /// The word on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::OnTime => "on_time",
-            Self::AtRisk => "at_risk",
-            Self::Delayed => "delayed",
-        }
-    }
-
-    /// The risk of a word in the database.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::OnTime, Self::AtRisk, Self::Delayed].into_iter().find(|risk| risk.as_str() == word)
-    }
-}
 
 /// What an order was promised.
 #[derive(Clone, Copy, Debug, PartialEq)]

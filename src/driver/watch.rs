@@ -5,19 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::Drivers;
 use super::live::LiveDriver;
 use super::progress::{Note, parties};
 use super::read::stored_position;
-use super::risk::{Risk, Signs};
+use super::risk::Signs;
 use super::state::{CarriedOrder, DriverState};
+use super::told::SignalUpdate;
 use crate::base::clock::{Time, rfc3339};
 use crate::eta::log::Cause;
 use crate::model::told::{Told, What};
-use crate::model::{Audience, EtaChange, LiveEvent, Order, OrderId, OrderStatus, Role};
+use crate::model::{Audience, EtaChange, LiveEvent, Order, OrderId, OrderStatus, Risk, Role};
 
 const TICK: Duration = Duration::from_secs(1);
 /// A driver on the way who has not been heard of for so long is lost.
@@ -110,15 +110,8 @@ impl Drivers {
 
     /// Tells the clients of this node that the driver of an order is not heard of any more, or again.
     pub(super) fn signal(&self, order: &Order, is_lost: bool, seen_at: Option<Time>) {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Payload<'a> {
-            order_id: &'a str,
-            state: &'static str,
-            last_seen: Option<String>,
-        }
         let state = if is_lost { "lost" } else { "regained" };
-        let payload = Payload { order_id: order.id.as_str(), state, last_seen: seen_at.map(rfc3339) };
+        let payload = SignalUpdate { order_id: order.id.as_str(), state, last_seen: seen_at.map(rfc3339) };
         let Ok(data) = serde_json::value::to_raw_value(&payload) else { return };
         let mut to = parties(order);
         // Staff and the customer; the kitchen has nothing to do with it.

@@ -1,6 +1,7 @@
 //! All requests to Ordercast, valid by construction. Each dialect parses into these.
 
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::tracking::Moved;
 use super::{Bounds, FailureReason, LocationReport, OrderId, OrderStatus, Paragraph, WholeNumber};
@@ -71,7 +72,7 @@ impl Command {
 }
 
 /// What a device says of a notification.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NotificationState {
     Delivered,

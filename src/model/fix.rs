@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
+use utoipa::ToSchema;
 
 use super::{Latitude, Longitude, OrderId, Point};
 use crate::base::clock::{Time, wire_option};
@@ -14,13 +15,16 @@ use crate::base::json::optional;
 ///
 /// Phones have many words for a heading, speed or accuracy that they do not know: `-1` (iOS), `null` (JavaScript's NaN),
 /// `"NaN"`. They cost that member, never the fix.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LocationReport {
+    #[schema(value_type = f64, format = "latitude")]
     pub latitude: Latitude,
+    #[schema(value_type = f64, format = "longitude")]
     pub longitude: Longitude,
     /// Without it the fix counts for all the driver's active orders.
     #[serde(default, deserialize_with = "optional")]
+    #[schema(value_type = Option<String>, format = "order_id")]
     pub order_id: Option<OrderId>,
     /// Degrees clockwise from north, [0, 360).
     #[serde(default, deserialize_with = "heading")]
@@ -33,6 +37,7 @@ pub struct LocationReport {
     pub accuracy: Option<f64>,
     /// When the phone took the fix. If absent, the time of receipt counts.
     #[serde(default, with = "wire_option")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub recorded_at: Option<Time>,
     /// Whether an app invented it: what Android says of a mock location. Anything but `true` is no.
     #[serde(default, deserialize_with = "is_true")]

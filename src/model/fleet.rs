@@ -1,6 +1,9 @@
 //! All drivers on a map.
 
 use serde::{Deserialize, Deserializer};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::{OrderId, Point, UserId};
 use crate::base::clock::Time;
@@ -97,6 +100,23 @@ impl<'de> Deserialize<'de> for Bounds {
         })
     }
 }
+
+impl PartialSchema for Bounds {
+    fn schema() -> RefOr<Schema> {
+        let number = ObjectBuilder::new().schema_type(Type::Number);
+        let numbers = ArrayBuilder::new().items(number).min_items(Some(4)).max_items(Some(4));
+        let text = ObjectBuilder::new().schema_type(Type::String);
+        OneOfBuilder::new()
+            .description(Some(
+                "West, south, east and north, in degrees: a list of numbers, or a text with commas",
+            ))
+            .item(numbers)
+            .item(text)
+            .into()
+    }
+}
+
+impl ToSchema for Bounds {}
 
 #[cfg(test)]
 mod tests {

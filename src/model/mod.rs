@@ -43,6 +43,7 @@ pub use order::{Chef, Customer, Delivery, Driver, Item, Order, PastStatus, StopK
 pub use overview::{Overview, PastMilestone};
 pub use phone::Phone;
 pub use proof::{Picture, Proof};
+pub use told::Risk;
 pub use tracking::{TrackingId, TrackingSession};
 pub use value::{Code, Latitude, Line, Longitude, Paragraph, Point, Text, WholeNumber};
 pub use who::{Contact, Principal, Role, Share, TokenId};

@@ -36,20 +36,6 @@ pub enum What {
     Receipt,
 }
 
-impl What {
-    /// The name of the event.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Signal => "order:signal",
-            Self::Milestone(..) => "order:milestone",
-            Self::Risk => "order:risk",
-            Self::Plan => "driver:plan_update",
-            Self::Receipt => "order:receipt",
-        }
-    }
-}
-
 /// A driver comes to a stop, is there, and has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -70,5 +56,35 @@ impl Milestone {
             Self::Arrived => "arrived",
             Self::Departed => "departed",
         }
+    }
+}
+
+/// How much later than promised an order is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Risk {
+    #[default]
+    OnTime,
+    AtRisk,
+    /// Even at the earliest.
+    Delayed,
+}
+
+impl Risk {
+    pub const ALL: [Self; 3] = [Self::OnTime, Self::AtRisk, Self::Delayed];
+
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OnTime => "on_time",
+            Self::AtRisk => "at_risk",
+            Self::Delayed => "delayed",
+        }
+    }
+
+    /// The risk of a word in the database.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|risk| risk.as_str() == word)
     }
 }

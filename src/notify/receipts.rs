@@ -12,6 +12,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelec
 use serde::Serialize;
 use tokio::sync::Notify as Wake;
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 use super::Notifications;
 use crate::base::clock::{Time, rfc3339};
@@ -19,6 +20,7 @@ use crate::base::db::{padded, pieces};
 use crate::base::error::Refusal;
 use crate::base::metrics::Metrics;
 use crate::cluster::control::Notice;
+use crate::dialect::words::RoleWord;
 use crate::model::told::{Told, What};
 use crate::model::{Audience, LiveEvent, OrderId, Principal, Role, UserId};
 use crate::order::read;
@@ -53,14 +55,18 @@ pub struct Receipts {
 }
 
 /// What a user has of an order, for chef and staff.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Receipt {
     pub order_id: String,
     pub user_id: String,
+    #[schema(value_type = RoleWord)]
     pub role: String,
+    /// The last event that is proved to have come
     pub received_seq: i64,
+    /// The last event that was seen
     pub seen_seq: i64,
+    #[schema(format = DateTime)]
     pub at: String,
 }
 

@@ -31,7 +31,7 @@ use crate::base::outbound::Guarded;
 use crate::cluster::control::Control;
 use crate::cluster::{Cluster, Membership};
 use crate::dialect::Dialect;
-use crate::dialect::realtime::REQUESTS;
+use crate::dialect::names;
 use crate::driver::progress::{Notes, NotesWriter};
 use crate::driver::trail::{Trail, TrailWriter};
 use crate::eta::log::{EtaLog, EtaLogWriter};
@@ -239,7 +239,7 @@ fn words() -> Words {
     Words {
         roles: Role::ALL.map(Role::as_str).to_vec(),
         clients: Dialect::ALL.map(Dialect::as_str).to_vec(),
-        requests: REQUESTS.to_vec(),
+        requests: names::of_requests(),
         verdicts: Verdict::ALL.iter().map(|verdict| verdict.as_str()).collect(),
     }
 }

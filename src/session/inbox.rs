@@ -19,6 +19,7 @@ use crate::base::clock::{Time, instant};
 use crate::base::error::Refusal;
 use crate::dialect::Request;
 use crate::dialect::close::CloseReason;
+use crate::dialect::names::UNREADABLE;
 use crate::model::{Command, Role};
 
 /// Requests that wait behind one that needs the database, until no more are read.
@@ -169,7 +170,7 @@ impl Inbox {
         } else {
             Refusal::invalid("payload", "must be JSON, not binary")
         };
-        self.request(Request { event: "unreadable", command: Err(refusal) }, ack);
+        self.request(Request { event: UNREADABLE, command: Err(refusal) }, ack);
     }
 
     /// Takes a parsed request. The transport also calls this for a subscription that comes with the connection

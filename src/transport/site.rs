@@ -17,7 +17,9 @@ pub struct Site {
     /// How many requests are under way. A server that stops waits for them.
     pub under_way: Arc<AtomicUsize>,
     /// The `OpenAPI` document.
-    pub document: Bytes,
+    pub openapi: Bytes,
+    /// The `AsyncAPI` document.
+    pub asyncapi: Bytes,
 }
 
 impl axum::extract::FromRef<Site> for App {

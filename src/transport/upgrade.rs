@@ -20,6 +20,7 @@ use super::conn::{Conn, LAST_WORDS, websocket};
 use super::problem;
 use crate::app::App;
 use crate::base::error::Refusal;
+use crate::dialect::close::{self, Close};
 
 /// Refuses the page of an origin that may not connect. Browsers let any page open a WebSocket to any server, so the server has
 /// to check the origin.
@@ -97,7 +98,7 @@ impl Ending {
         Self { name, close: None }
     }
 
-    fn told(name: &'static str, code: u16, reason: &str) -> Self {
+    fn told(name: &'static str, (code, reason): Close) -> Self {
         Self { name, close: Some(websocket::close(code, reason)) }
     }
 
@@ -108,16 +109,16 @@ impl Ending {
 
     /// The client has broken the protocol.
     pub fn protocol() -> Self {
-        Self::told("protocol_error", 1002, "Protocol error")
+        Self::told("protocol_error", close::PROTOCOL_ERROR)
     }
 
     /// The ending for the error with which reading ended, if there was one.
     pub fn of(error: Option<Error>) -> Self {
         match error {
             Some(Error::Capacity(CapacityError::MessageTooLong { .. })) => {
-                Self::told(TOO_LARGE, 1009, "Message too large")
+                Self::told(TOO_LARGE, close::TOO_LARGE)
             }
-            Some(Error::Utf8(_)) => Self::told("protocol_error", 1007, "Not UTF-8"),
+            Some(Error::Utf8(_)) => Self::told("protocol_error", close::NOT_UTF8),
             // This is usual, because apps are killed.
             Some(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => {
                 Self::silent("transport_close")

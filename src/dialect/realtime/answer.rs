@@ -3,15 +3,18 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_with::skip_serializing_none;
+use utoipa::ToSchema;
 
 use super::message;
 use crate::base::clock::rfc3339;
 use crate::base::error::Refusal;
 use crate::base::json_text::{Json, Object};
 use crate::dialect::Answer;
-use crate::dialect::canonical::TrackingView;
+use crate::dialect::canonical::{StatusWord, TrackingView};
 use crate::dialect::message::Message;
-use crate::model::{Eta, OrderId, OrderStatus, Overview, Verdict};
+use crate::dialect::names::RealtimeEvent;
+use crate::dialect::words::VerdictWord;
+use crate::model::{Eta, OrderId, OrderStatus, Overview, ProofKind, Verdict};
 
 /// The ack of a request that succeeded.
 #[must_use]
@@ -63,11 +66,12 @@ struct Success<T> {
 }
 
 /// Nothing but `{ok: true}`.
-#[derive(Serialize)]
-struct Nothing {}
+#[derive(Serialize, ToSchema)]
+#[schema(as = Done)]
+pub struct Nothing {}
 
 /// `{ok: false, error: {…}}`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Failure<'a> {
     ok: bool,
     error: Problem<'a>,
@@ -75,18 +79,31 @@ pub struct Failure<'a> {
 
 /// A refusal on the wire.
 #[skip_serializing_none]
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Refusal)]
 pub struct Problem<'a> {
+    /// A stable word for programs
     code: &'static str,
+    /// For people
     message: String,
+    /// What of the payload is at fault
     member: Option<&'a str>,
+    /// What the order may become instead, by this caller
+    #[schema(value_type = Option<Vec<StatusWord>>)]
     allowed: Option<Vec<&'static str>>,
+    /// What the order is
+    #[schema(value_type = Option<StatusWord>)]
     status: Option<&'static str>,
+    /// The order's seq
     seq: Option<i64>,
     retry_after_ms: Option<u64>,
+    /// The most that is allowed
     limit: Option<usize>,
+    /// The request, where there is no ack
     event: Option<&'a str>,
+    /// The proofs that the order still needs
+    #[schema(value_type = Option<Vec<ProofKind>>)]
     missing: Option<&'a [&'static str]>,
 }
 
@@ -151,15 +168,16 @@ pub fn failure(refusal: &Refusal) -> Json {
 /// The `error` event, for a refused request without an ack callback.
 #[must_use]
 pub fn error_event(refusal: &Refusal, event: &str) -> Message {
-    message("error", &Problem::new(refusal, Some(event)))
+    message(RealtimeEvent::Error, &Problem::new(refusal, Some(event)))
 }
 
 /// The answer to `subscribe:order`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Subscribed<'a> {
+pub struct Subscribed<'a> {
     order_id: &'a str,
     seq: i64,
+    #[schema(value_type = StatusWord)]
     status: &'static str,
     tracking: TrackingView<'a>,
 }
@@ -173,41 +191,64 @@ impl<'a> Subscribed<'a> {
 }
 
 /// The answer to `order:status_update`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Changed<'a> {
+pub struct Changed<'a> {
+    #[schema(value_type = String)]
     order_id: &'a OrderId,
+    #[schema(value_type = StatusWord)]
     status: OrderStatus,
     seq: i64,
 }
 
+/// The answer to `driver:location`, as [`answer`] writes it.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "for the document only")]
+pub struct Received {
+    #[schema(format = DateTime)]
+    received_at: String,
+    /// Whether clients see it
+    shown: bool,
+    #[schema(value_type = VerdictWord)]
+    verdict: Verdict,
+    /// The same, if it is not shown
+    #[schema(value_type = Option<VerdictWord>)]
+    reason: Option<Verdict>,
+}
+
 /// The answer to `driver:location_batch`.
-#[derive(Serialize)]
-struct BatchReceived<'a> {
+#[derive(Serialize, ToSchema)]
+pub struct BatchReceived<'a> {
     accepted: usize,
     rejected: Vec<RejectedPoint<'a>>,
 }
 
 /// A point that was not taken.
-#[derive(Serialize)]
-struct RejectedPoint<'a> {
+#[derive(Serialize, ToSchema)]
+pub struct RejectedPoint<'a> {
+    /// Which of the points
     index: usize,
     #[serde(flatten)]
     why: Problem<'a>,
 }
 
 /// The answer to `token:refresh`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Refreshed {
+pub struct Refreshed {
+    #[schema(format = DateTime)]
     expires_at: String,
 }
 
 /// The answer to `ping:latency`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Pong<'a> {
+pub struct Pong<'a> {
+    /// As it was sent
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
     t: Option<&'a RawValue>,
+    #[schema(format = DateTime)]
     server_time: String,
 }

@@ -4,13 +4,16 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::base::error::Refusal;
 use crate::base::json::{ObjectOf, optional};
 use crate::dialect::Request;
 use crate::dialect::canonical::StatusWord;
+use crate::dialect::names::{RealtimeRequest, UNKNOWN, UNREADABLE};
 use crate::model::{
-    Bounds, Command, LocationReport, NotificationState, OrderId, Paragraph, ReasonWord, Secret, WholeNumber,
+    Bounds, Command, FailureReason, LocationReport, NotificationState, OrderId, Paragraph, ReasonWord,
+    Secret, WholeNumber,
 };
 
 /// How the most frequent event begins, as clients write it.
@@ -30,49 +33,47 @@ const NAME: usize = 128;
 #[must_use]
 pub fn parse(json: &str, batch_max: usize) -> Request {
     if let Some(report) = json.strip_prefix(LOCATION).and_then(only_payload) {
-        return Request { event: "driver:location", command: Ok(Command::Location(report)) };
+        return Request { event: RealtimeRequest::Location.as_str(), command: Ok(Command::Location(report)) };
     }
     let Ok(Packet(name, payload)) = serde_json::from_str::<Packet<'_>>(json) else {
         let command = Err(Refusal::Malformed("the event is not JSON".to_owned()));
-        return Request { event: "unreadable", command };
+        return Request { event: UNREADABLE, command };
     };
     let payload = payload.map_or("null", RawValue::get);
-    let (event, command) = match &*name {
-        "subscribe:order" => (
-            "subscribe:order",
-            read(payload).and_then(|Subscribe { order_id, since }| Command::subscribe(order_id, since)),
-        ),
-        "unsubscribe:order" => (
-            "unsubscribe:order",
-            read(payload).map(|OrderOnly { order_id }| Command::Unsubscribe { order: order_id }),
-        ),
-        "driver:location" => ("driver:location", read(payload).map(Command::Location)),
-        "driver:location_batch" => {
-            ("driver:location_batch", read(payload).and_then(|batch| points(&batch, batch_max)))
-        }
-        "order:status_update" => ("order:status_update", read(payload).map(change_status)),
-        "order:tracking" => (
-            "order:tracking",
-            read(payload).map(|OrderOnly { order_id }| Command::Tracking { order: order_id }),
-        ),
-        "token:refresh" => {
-            ("token:refresh", read(payload).map(|Refresh { token }| Command::Refresh { token }))
-        }
-        "ping:latency" => ("ping:latency", read_or_empty(payload).map(|Ping { t }| Command::Ping { t })),
-        "subscribe:fleet" => (
-            "subscribe:fleet",
-            read_or_empty(payload).map(|WatchFleet { bbox }| Command::WatchFleet { bounds: bbox }),
-        ),
-        "unsubscribe:fleet" => ("unsubscribe:fleet", Ok(Command::UnwatchFleet)),
-        "app:state" => ("app:state", read(payload).map(|asked| app_state(&asked))),
-        "order:seen" => ("order:seen", read(payload).and_then(|Seen { order_id, seq }| seen(order_id, seq))),
-        "notification:ack" => (
-            "notification:ack",
-            read(payload).map(|Acknowledge { id, state }| Command::Acknowledge { id, state }),
-        ),
-        other => ("unknown", Err(Refusal::UnknownEvent(other.chars().take(NAME).collect()))),
+    let Some(request) = RealtimeRequest::parse(&name) else {
+        let command = Err(Refusal::UnknownEvent(name.chars().take(NAME).collect()));
+        return Request { event: UNKNOWN, command };
     };
-    Request { event, command }
+    let command = match request {
+        RealtimeRequest::Subscribe => {
+            read(payload).and_then(|SubscribeOrder { order_id, since }| Command::subscribe(order_id, since))
+        }
+        RealtimeRequest::Unsubscribe => {
+            read(payload).map(|OrderOnly { order_id }| Command::Unsubscribe { order: order_id })
+        }
+        RealtimeRequest::Location => read(payload).map(Command::Location),
+        RealtimeRequest::LocationBatch => read(payload).and_then(|batch| points(&batch, batch_max)),
+        RealtimeRequest::StatusUpdate => read(payload).map(change_status),
+        RealtimeRequest::Tracking => {
+            read(payload).map(|OrderOnly { order_id }| Command::Tracking { order: order_id })
+        }
+        RealtimeRequest::TokenRefresh => {
+            read(payload).map(|RefreshToken { token }| Command::Refresh { token })
+        }
+        RealtimeRequest::Ping => read_or_empty(payload).map(|Ping { t }| Command::Ping { t }),
+        RealtimeRequest::SubscribeFleet => {
+            read_or_empty(payload).map(|SubscribeFleet { bbox }| Command::WatchFleet { bounds: bbox })
+        }
+        RealtimeRequest::UnsubscribeFleet => Ok(Command::UnwatchFleet),
+        RealtimeRequest::AppState => read(payload).map(|asked| app_state(&asked)),
+        RealtimeRequest::OrderSeen => {
+            read(payload).and_then(|OrderSeen { order_id, seq }| seen(order_id, seq))
+        }
+        RealtimeRequest::NotificationAck => {
+            read(payload).map(|NotificationAck { id, state }| Command::Acknowledge { id, state })
+        }
+    };
+    Request { event: request.as_str(), command }
 }
 
 /// The event of which this is the beginning, as [`parse`] names it.
@@ -83,7 +84,7 @@ pub fn event_of(begins: &str) -> &'static str {
         let end = quoted.find('"')?;
         rest.get(..end + 2)
     });
-    name.map_or("unreadable", |name| parse(&format!("[{name}]"), 0).event)
+    name.map_or(UNREADABLE, |name| parse(&format!("[{name}]"), 0).event)
 }
 
 /// `["name", payload, …]`. Further arguments are ignored, as unknown members are.
@@ -128,50 +129,69 @@ fn read_or_empty<'de, T: Deserialize<'de>>(payload: &'de str) -> Result<T, Refus
     if payload == "null" { read("{}") } else { read(payload) }
 }
 
-#[derive(Deserialize)]
+/// Which order.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct OrderOnly {
+pub struct OrderOnly {
+    #[schema(value_type = String, format = "order_id")]
     order_id: OrderId,
 }
 
-#[derive(Deserialize)]
+/// Follow an order.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Subscribe {
+pub struct SubscribeOrder {
+    #[schema(value_type = String, format = "order_id")]
     order_id: OrderId,
+    /// Tell each update after this seq, in place of the present state
+    #[schema(value_type = Option<i64>, minimum = 0)]
     since: Option<WholeNumber>,
 }
 
-#[derive(Deserialize)]
+/// Hear where all drivers are.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct WatchFleet {
+pub struct SubscribeFleet {
+    /// Only those between west, south, east and north, in degrees
+    #[schema(value_type = Option<Bounds>)]
     bbox: Option<Bounds>,
 }
 
-#[derive(Deserialize)]
+/// Give an order another status.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct ChangeStatus {
+pub struct UpdateStatus {
+    #[schema(value_type = String, format = "order_id")]
     order_id: OrderId,
     status: StatusWord,
     #[serde(default, deserialize_with = "optional")]
+    #[schema(value_type = Option<String>, format = "paragraph")]
     note: Option<Paragraph>,
+    /// Why it could not be delivered, for `failed`
+    #[schema(value_type = Option<FailureReason>)]
     reason: Option<ReasonWord>,
+    /// Refuse if the order is not at this seq
+    #[schema(value_type = Option<i64>)]
     expected_seq: Option<WholeNumber>,
 }
 
-fn change_status(asked: ChangeStatus) -> Command {
-    let ChangeStatus { order_id, status, note, reason, expected_seq } = asked;
+fn change_status(asked: UpdateStatus) -> Command {
+    let UpdateStatus { order_id, status, note, reason, expected_seq } = asked;
     let reason = reason.and_then(|word| word.0);
     let expected_seq = expected_seq.map(|WholeNumber(seq)| seq);
     Command::ChangeStatus { order: order_id, to: status.0, note, reason, expected_seq }
 }
 
-#[derive(Deserialize)]
-struct Batch<'a> {
+/// Positions that were collected.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = LocationBatch)]
+pub struct BatchOf<'a> {
     #[serde(borrow)]
+    #[schema(value_type = Vec<LocationReport>)]
     points: Vec<&'a RawValue>,
 }
 
-fn points(batch: &Batch<'_>, max: usize) -> Result<Command, Refusal> {
+fn points(batch: &BatchOf<'_>, max: usize) -> Result<Command, Refusal> {
     if batch.points.len() > max {
         return Err(Refusal::invalid("points", format!("must have at most {max} points")));
     }
@@ -179,16 +199,18 @@ fn points(batch: &Batch<'_>, max: usize) -> Result<Command, Refusal> {
     Ok(Command::LocationBatch(batch.points.iter().map(one).collect()))
 }
 
-#[derive(Deserialize)]
-struct AppState {
+/// Whether somebody looks at the app.
+#[derive(Deserialize, ToSchema)]
+pub struct AppState {
     state: AppStateWord,
 }
 
-#[derive(Deserialize)]
+/// `active` and `inactive` are what React Native says.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = AppStateName)]
 enum AppStateWord {
     Foreground,
-    /// So React Native says.
     Active,
     Background,
     Inactive,
@@ -199,10 +221,13 @@ fn app_state(asked: &AppState) -> Command {
     Command::AppState { foreground }
 }
 
-#[derive(Deserialize)]
+/// The user has seen an order.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Seen {
+pub struct OrderSeen {
+    #[schema(value_type = String, format = "order_id")]
     order_id: OrderId,
+    #[schema(value_type = i64, minimum = 1)]
     seq: WholeNumber,
 }
 
@@ -213,18 +238,24 @@ fn seen(order: OrderId, WholeNumber(seq): WholeNumber) -> Result<Command, Refusa
     Ok(Command::Seen { order, seq })
 }
 
-#[derive(Deserialize)]
-struct Acknowledge {
+/// A notification is there, or was opened.
+#[derive(Deserialize, ToSchema)]
+pub struct NotificationAck {
     id: String,
     state: NotificationState,
 }
 
-#[derive(Deserialize)]
-struct Refresh {
+/// A newer token for the same user in the same role.
+#[derive(Deserialize, ToSchema)]
+pub struct RefreshToken {
+    #[schema(value_type = String)]
     token: Secret,
 }
 
-#[derive(Deserialize)]
-struct Ping {
+/// How long does it take?
+#[derive(Deserialize, ToSchema)]
+pub struct Ping {
+    /// Anything; it is returned
+    #[schema(value_type = Option<serde_json::Value>)]
     t: Option<Box<RawValue>>,
 }

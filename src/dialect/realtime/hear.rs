@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use smallvec::{SmallVec, smallvec};
+use utoipa::ToSchema;
 
 use super::message;
 use crate::base::clock::{Time, rfc3339};
@@ -13,26 +14,35 @@ use crate::dialect::canonical::{OrderView, StatusUpdate, age_ms};
 use crate::dialect::message::{
     ForPublic, LiveAudience, LiveKey, LiveKind, Message, Outgoing, Telling, Topic,
 };
+use crate::dialect::names::RealtimeEvent;
 use crate::dialect::place::Place;
+use crate::dialect::words::{EtaSourceWord, RoleWord, SourceWord};
 use crate::dialect::{Greeting, TokenEvent};
 use crate::model::access::driver_visible_to_customer;
 use crate::model::{
     Announcement, Eta, EtaChange, EventKind, LiveEvent, Location, Order, OrderEvent, OrderId, Party, Role,
+    Source,
 };
+
+/// The greeting of a new socket.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Connected<'a> {
+    socket_id: &'a str,
+    user_id: &'a str,
+    #[schema(value_type = RoleWord)]
+    role: &'static str,
+    /// Whether the session goes on where it was
+    recovered: bool,
+    /// Place in the log of all orders up to which the client has everything
+    position: i64,
+    #[schema(format = DateTime)]
+    server_time: String,
+}
 
 /// The greeting of a new socket.
 #[must_use]
 pub fn connected(greeting: &Greeting<'_>) -> Message {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Connected<'a> {
-        socket_id: &'a str,
-        user_id: &'a str,
-        role: &'static str,
-        recovered: bool,
-        position: i64,
-        server_time: String,
-    }
     let payload = Connected {
         socket_id: greeting.socket_id,
         user_id: greeting.user.as_str(),
@@ -41,32 +51,49 @@ pub fn connected(greeting: &Greeting<'_>) -> Message {
         position: greeting.position,
         server_time: rfc3339(greeting.now),
     };
-    message("connected", &payload)
+    message(RealtimeEvent::Connected, &payload)
+}
+
+/// When the socket's token ends.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenEnd {
+    #[schema(format = DateTime)]
+    expires_at: String,
 }
 
 /// The socket's token is about to end, or has ended.
 #[must_use]
 pub fn token_event(event: TokenEvent, expires_at: Time) -> Message {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Token {
-        expires_at: String,
-    }
     let name = match event {
-        TokenEvent::Expiring => "token:expiring",
-        TokenEvent::Expired => "token:expired",
+        TokenEvent::Expiring => RealtimeEvent::TokenExpiring,
+        TokenEvent::Expired => RealtimeEvent::TokenExpired,
     };
-    message(name, &Token { expires_at: rfc3339(expires_at) })
+    message(name, &TokenEnd { expires_at: rfc3339(expires_at) })
+}
+
+/// Why not everything that was missed can be told.
+#[derive(Serialize, ToSchema)]
+pub struct Resync {
+    /// `too_many_events`, `unknown_position` or `too_old`
+    reason: &'static str,
 }
 
 /// The client missed more than can be replayed.
 #[must_use]
 pub fn resync(reason: &'static str) -> Message {
-    #[derive(Serialize)]
-    struct Resync {
-        reason: &'static str,
-    }
-    message("resync", &Resync { reason })
+    message(RealtimeEvent::Resync, &Resync { reason })
+}
+
+/// A position was taken: what [`location_acknowledged`] writes.
+#[derive(ToSchema)]
+#[schema(as = LocationAcknowledged, rename_all = "camelCase")]
+#[expect(dead_code, reason = "for the document only")]
+pub struct Acknowledged {
+    /// The orders that it is for
+    order_ids: Vec<String>,
+    #[schema(format = DateTime)]
+    received_at: String,
 }
 
 /// To the driver who sent a fix, beside the ack.
@@ -75,13 +102,13 @@ pub fn location_acknowledged(orders: &[OrderId], received_at: Time) -> Message {
     let payload = Object::with_capacity(64 + 48 * orders.len())
         .words("orderIds", orders.iter().map(OrderId::as_str))
         .time("receivedAt", received_at);
-    Message::new(Cow::Borrowed("driver:location_acknowledged"), payload.end())
+    Message::new(Cow::Borrowed(RealtimeEvent::LocationAcknowledged.as_str()), payload.end())
 }
 
 /// A status update for one session that catches up.
 #[must_use]
 pub fn catch_up(event: &OrderEvent, eta: Option<Eta>, party: Party, telling: Telling) -> Message {
-    message("order:status_update", &StatusUpdate::new(event, eta, party, telling))
+    message(RealtimeEvent::StatusUpdate, &StatusUpdate::new(event, eta, party, telling))
 }
 
 /// Recipients, message, and the customers' version if it differs.
@@ -95,27 +122,31 @@ pub fn render(event: &OrderEvent, eta: Option<Eta>, telling: Telling) -> SmallVe
     let mut all: SmallVec<[Addressed; 3]> = SmallVec::new();
     if event.kind == EventKind::Created {
         let to = smallvec![Topic::User(Role::Chef, order.chef.id.clone()), Topic::Role(Role::Admin)];
-        all.push((to, message("order:new", &OrderView::new(order, eta, Party::Staff)), None));
+        all.push((to, message(RealtimeEvent::OrderNew, &OrderView::new(order, eta, Party::Staff)), None));
     } else {
         if let (EventKind::Assigned, Some(driver)) = (event.kind, &order.driver) {
             let to = smallvec![Topic::User(Role::Driver, driver.id.clone())];
             all.push((
                 to,
-                message("driver:new_assignment", &OrderView::new(order, eta, Party::Driver)),
+                message(RealtimeEvent::NewAssignment, &OrderView::new(order, eta, Party::Driver)),
                 None,
             ));
         }
         if let Some(former) = &event.former_driver {
             let to = smallvec![Topic::User(Role::Driver, former.clone())];
-            all.push((to, message("driver:unassigned", &named(order)), None));
+            all.push((to, message(RealtimeEvent::Unassigned, &named(order)), None));
         }
         if event.became_available() {
             let to = smallvec![Topic::Role(Role::Driver)];
-            all.push((to, message("order:available", &available(order)), None));
+            all.push((to, message(RealtimeEvent::OrderAvailable, &available(order)), None));
         }
         if let Some(reason) = event.withdrawn() {
             let to = smallvec![Topic::Role(Role::Driver)];
-            all.push((to, message("order:withdrawn", &Withdrawn { order_id: &order.id, reason }), None));
+            all.push((
+                to,
+                message(RealtimeEvent::OrderWithdrawn, &Withdrawn { order_id: &order.id, reason }),
+                None,
+            ));
         }
         all.push(status_update(event, eta, telling));
     }
@@ -150,17 +181,24 @@ fn status_update(event: &OrderEvent, eta: Option<Eta>, telling: Telling) -> Addr
     (to, catch_up(event, eta, Party::Staff, telling), for_public)
 }
 
-#[derive(Serialize)]
+/// The order was taken from the driver.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Named<'a> {
+#[schema(as = OrderUnassigned)]
+pub struct Named<'a> {
+    #[schema(value_type = String)]
     order_id: &'a OrderId,
     order_number: &'a str,
 }
 
-#[derive(Serialize)]
+/// An order that was available is not any more.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Withdrawn<'a> {
+#[schema(as = OrderWithdrawn)]
+pub struct Withdrawn<'a> {
+    #[schema(value_type = String)]
     order_id: &'a OrderId,
+    /// `taken` or `cancelled`
     reason: &'static str,
 }
 
@@ -168,18 +206,26 @@ fn named(order: &Order) -> Named<'_> {
     Named { order_id: &order.id, order_number: &order.order_number }
 }
 
-#[derive(Serialize)]
+/// An order is ready and has no driver.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Available<'a> {
+#[schema(as = OrderAvailable)]
+pub struct Available<'a> {
+    #[schema(value_type = String)]
     order_id: &'a OrderId,
     order_number: &'a str,
     pickup: Pickup<'a>,
 }
 
-#[derive(Serialize)]
-struct Pickup<'a> {
+/// Where the order is fetched.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PickupPlace)]
+pub struct Pickup<'a> {
+    #[schema(required = true)]
     address: Option<&'a str>,
+    #[schema(required = true)]
     latitude: Option<f64>,
+    #[schema(required = true)]
     longitude: Option<f64>,
 }
 
@@ -242,11 +288,47 @@ pub fn render_live(event: &LiveEvent) -> Message {
     match event {
         LiveEvent::Location(location) => location_update(location),
         LiveEvent::Eta(change) => eta_update(change),
-        LiveEvent::Told(told) => Message::new(Cow::Borrowed(told.what.name()), Json::raw(&told.data)),
+        LiveEvent::Told(told) => {
+            let name = RealtimeEvent::from(told.what).as_str();
+            Message::new(Cow::Borrowed(name), Json::raw(&told.data))
+        }
         LiveEvent::Announcement(Announcement { name, data, .. }) => {
             Message::new(Cow::Owned(name.clone()), Json::raw(data))
         }
     }
+}
+
+/// The driver moved: what [`location_update`] writes.
+#[derive(ToSchema)]
+#[schema(as = LocationUpdate, rename_all = "camelCase")]
+#[expect(dead_code, reason = "for the document only")]
+pub struct LocationUpdate {
+    order_id: String,
+    driver_id: String,
+    latitude: f64,
+    longitude: f64,
+    /// Degrees clockwise from north
+    heading: Option<f64>,
+    /// Metres per second
+    speed: Option<f64>,
+    /// What the phone says of its error, in metres
+    accuracy: Option<f64>,
+    /// Where the place comes from
+    #[schema(value_type = SourceWord)]
+    source: Source,
+    /// The driver is closer than that in two of three cases
+    uncertainty_meters: Option<f64>,
+    /// The dot jumps, because what was shown before was wrong
+    reanchored: Option<bool>,
+    /// When the phone measured it
+    #[schema(format = DateTime)]
+    timestamp: String,
+    #[schema(format = DateTime)]
+    received_at: String,
+    /// How old it was when it arrived
+    age_ms: i64,
+    /// How many older positions it stands for, for a slow reader
+    conflated: u32,
 }
 
 fn location_update(location: &Location) -> Message {
@@ -267,26 +349,37 @@ fn location_update(location: &Location) -> Message {
         .time("receivedAt", fix.received_at)
         .whole("ageMs", age_ms(fix.recorded_at, fix.received_at))
         .whole("conflated", 0);
-    Message::new(Cow::Borrowed("driver:location_update"), payload.end())
+    Message::new(Cow::Borrowed(RealtimeEvent::LocationUpdate.as_str()), payload.end())
+}
+
+/// The order arrives at another time.
+#[serde_with::skip_serializing_none]
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EtaUpdate<'a> {
+    order_id: &'a str,
+    eta_minutes: i64,
+    #[schema(format = DateTime)]
+    estimated_delivery_time: String,
+    /// The earliest time to reckon with
+    #[schema(format = DateTime)]
+    eta_low: String,
+    /// The latest time to reckon with
+    #[schema(format = DateTime)]
+    eta_high: String,
+    #[schema(value_type = EtaSourceWord)]
+    eta_source: &'static str,
+    /// The way that is left, if it is by road
+    remaining_meters: Option<u32>,
+    /// How many places the driver goes to before
+    stops_before: Option<u16>,
+    /// The driver has sent no position for over a minute
+    stale: Option<bool>,
 }
 
 fn eta_update(change: &EtaChange) -> Message {
-    #[serde_with::skip_serializing_none]
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct EtaUpdate<'a> {
-        order_id: &'a str,
-        eta_minutes: i64,
-        estimated_delivery_time: String,
-        eta_low: String,
-        eta_high: String,
-        eta_source: &'static str,
-        remaining_meters: Option<u32>,
-        stops_before: Option<u16>,
-        stale: Option<bool>,
-    }
     message(
-        "order:eta_update",
+        RealtimeEvent::EtaUpdate,
         &EtaUpdate {
             order_id: change.order.as_str(),
             eta_minutes: change.eta.minutes,

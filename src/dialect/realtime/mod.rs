@@ -1,8 +1,8 @@
 //! Socket.IO, namespace `/realtime`: the canonical dialect.
 
-mod answer;
-mod ask;
-mod hear;
+pub mod answer;
+pub mod ask;
+pub mod hear;
 
 pub use answer::{answer, error_event, failure};
 pub use ask::{event_of, parse};
@@ -17,70 +17,16 @@ use serde::Serialize;
 
 use crate::base::json_text::Json;
 use crate::dialect::message::Message;
+use crate::dialect::names::{RealtimeEvent, RealtimeRequest};
 
 /// The namespace.
 pub const NAMESPACE: &str = "/realtime";
 
-/// The events that clients may send, and a last one that stands for all other names.
-pub const REQUESTS: [&str; 15] = [
-    "driver:location",
-    "subscribe:order",
-    "unsubscribe:order",
-    "driver:location_batch",
-    "order:status_update",
-    "order:tracking",
-    "token:refresh",
-    "ping:latency",
-    "subscribe:fleet",
-    "unsubscribe:fleet",
-    "app:state",
-    "order:seen",
-    "notification:ack",
-    "unknown",
-    "unreadable",
-];
+/// Names with a meaning for clients of Socket.IO.
+const OF_SOCKET_IO: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
-/// Names that announcements may not use: the protocol's own, and those with a meaning in this namespace.
-const RESERVED: [&str; 36] = [
-    "connect",
-    "connect_error",
-    "disconnect",
-    "disconnecting",
-    "error",
-    "newListener",
-    "removeListener",
-    "connected",
-    "order:new",
-    "order:available",
-    "order:withdrawn",
-    "subscribe:fleet",
-    "unsubscribe:fleet",
-    "fleet:positions",
-    "order:status_update",
-    "order:eta_update",
-    "order:signal",
-    "order:milestone",
-    "order:risk",
-    "driver:plan_update",
-    "order:tracking",
-    "driver:new_assignment",
-    "driver:unassigned",
-    "driver:location",
-    "driver:location_batch",
-    "driver:location_update",
-    "driver:location_acknowledged",
-    "token:expiring",
-    "token:expired",
-    "token:refresh",
-    "resync",
-    "ping:latency",
-    "app:state",
-    "order:seen",
-    "order:receipt",
-    "notification:ack",
-];
-
-/// Whether an announcement may have this name.
+/// Whether an announcement may have this name: not one of the protocol's own.
 ///
 /// # Errors
 /// The reason why it may not.
@@ -89,13 +35,15 @@ pub fn check_event_name(name: &str) -> Result<(), &'static str> {
         return Err("must have 1 to 128 characters, none of them a control character");
     }
     // Names that begin with `~` are internal to the server.
-    let ours = name.starts_with('~') || name == "subscribe:order" || name == "unsubscribe:order";
-    if RESERVED.contains(&name) || ours {
+    let ours = name.starts_with('~')
+        || RealtimeEvent::parse(name).is_some()
+        || RealtimeRequest::parse(name).is_some();
+    if OF_SOCKET_IO.contains(&name) || ours {
         return Err("is a reserved event name");
     }
     Ok(())
 }
 
-fn message(name: &'static str, payload: &impl Serialize) -> Message {
-    Message::new(Cow::Borrowed(name), Json::of(payload))
+fn message(name: RealtimeEvent, payload: &impl Serialize) -> Message {
+    Message::new(Cow::Borrowed(name.as_str()), Json::of(payload))
 }

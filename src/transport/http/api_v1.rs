@@ -14,6 +14,7 @@ use super::paging::page_size;
 use crate::app::App;
 use crate::base::error::Refusal;
 use crate::dialect::canonical::OrderView;
+use crate::dialect::words::WsOrder;
 use crate::dialect::ws as dialect;
 use crate::model::access::party;
 use crate::model::{Action, Order, OrderStatus, Party, Principal, WholeNumber};
@@ -26,6 +27,7 @@ use crate::transport::site::Site;
 #[schema(as = V1Order)]
 pub struct Found<'a> {
     success: bool,
+    #[schema(value_type = WsOrder)]
     data: OrderView<'a>,
 }
 
@@ -154,6 +156,7 @@ pub struct ListQuery {
 #[schema(as = V1OrderList)]
 pub struct Page<'a> {
     success: bool,
+    #[schema(value_type = Vec<WsOrder>)]
     data: Vec<OrderView<'a>>,
     #[schema(required = true)]
     next_cursor: Option<String>,

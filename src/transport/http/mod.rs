@@ -53,6 +53,7 @@ use utoipa_axum::routes;
 use crate::base::clock::instant;
 use crate::base::config::Origins;
 use crate::base::error::Refusal;
+use crate::describe;
 use crate::session::Sessions;
 use crate::transport::site::Site;
 use crate::transport::{conn, problem, websocket};
@@ -186,8 +187,14 @@ pub fn document() -> Document {
 pub fn router(sessions: &Sessions, connections: Arc<conn::Shared>, under_way: Arc<AtomicUsize>) -> Router {
     let app = sessions.app();
     let (api, document) = api().split_for_parts();
-    let document = openapi::finish(document).to_pretty_json().unwrap_or_default().into();
-    let site = Site { app: app.clone(), sessions: sessions.clone(), connections, under_way, document };
+    let site = Site {
+        app: app.clone(),
+        sessions: sessions.clone(),
+        connections,
+        under_way,
+        openapi: openapi::finish(document).to_pretty_json().unwrap_or_default().into(),
+        asyncapi: describe::pretty().into(),
+    };
     let mut router = api.merge(page::routes()).merge(websocket::routes());
     if app.config.demo {
         router = router.merge(demo::routes());
@@ -197,6 +204,7 @@ pub fn router(sessions: &Sessions, connections: Arc<conn::Shared>, under_way: Ar
         .route("/hooks/sms/{provider}/inbound/{secret}", any(notifications::sms_inbound))
         .route("/hooks/sms/{provider}/{delivery}", any(notifications::sms_status))
         .route("/openapi.json", axum::routing::get(operation::openapi))
+        .route("/asyncapi.json", axum::routing::get(operation::asyncapi))
         .fallback(|| async { Refusal::NotFound("page") })
         .method_not_allowed_fallback(async || {
             problem::plain(

@@ -138,28 +138,7 @@ pub(super) async fn acknowledge(
 /// What users have of an order.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ReceiptList {
-    items: Vec<ReceiptOut>,
-}
-
-/// What a user has received and seen of an order.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = Receipt)]
-pub struct ReceiptOut {
-    order_id: String,
-    user_id: String,
-    role: String,
-    /// The last event that is proved to have come, and the last one that was seen
-    received_seq: i64,
-    seen_seq: i64,
-    at: String,
-}
-
-impl From<Receipt> for ReceiptOut {
-    fn from(from: Receipt) -> Self {
-        let Receipt { order_id, user_id, role, received_seq, seen_seq, at } = from;
-        Self { order_id, user_id, role, received_seq, seen_seq, at }
-    }
+    items: Vec<Receipt>,
 }
 
 /// Who has received and seen what of an order: for its chef and staff
@@ -173,7 +152,7 @@ pub(super) async fn receipts(
     OrderPath(id): OrderPath,
 ) -> Result<Json<ReceiptList>, Refusal> {
     let receipts = site.app.notify.receipts_of(&id, &who).await?;
-    Ok(Json(ReceiptList { items: receipts.into_iter().map(ReceiptOut::from).collect() }))
+    Ok(Json(ReceiptList { items: receipts }))
 }
 
 /// Deliveries.

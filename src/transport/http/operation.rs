@@ -71,5 +71,10 @@ pub(super) async fn metrics(State(site): State<Site>) -> Result<Response, Refusa
 
 /// The `OpenAPI` document.
 pub(super) async fn openapi(State(site): State<Site>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], site.document.clone()).into_response()
+    ([(header::CONTENT_TYPE, "application/json")], site.openapi.clone()).into_response()
+}
+
+/// The `AsyncAPI` document.
+pub(super) async fn asyncapi(State(site): State<Site>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], site.asyncapi.clone()).into_response()
 }

@@ -8,6 +8,7 @@ use super::handshake::Caller;
 use super::joining::JoiningClient;
 use super::wire::{Direct, Polled};
 use crate::base::error::Refusal;
+use crate::dialect::names::RealtimeRequest;
 use crate::dialect::{Dialect, Request};
 use crate::model::{Command, Principal, Role};
 use crate::session::Sessions;
@@ -91,7 +92,7 @@ impl Door {
         joining.joins(&entry.session);
         let inbox = Arc::clone(&entry.inbox);
         let command = Ok(Command::Subscribe { order, since: None });
-        inbox.request(Request { event: "subscribe:order", command }, None);
+        inbox.request(Request { event: RealtimeRequest::Subscribe.as_str(), command }, None);
         Ok(entry)
     }
 

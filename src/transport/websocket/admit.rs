@@ -7,7 +7,9 @@ use bytes::Bytes;
 use crate::app::App;
 use crate::base::error::Refusal;
 use crate::dialect::Dialect;
-use crate::dialect::close::CloseReason;
+use crate::dialect::close::{
+    Close, CloseReason, INVALID_TOKEN, SESSION_EXPIRED, TOKEN_REQUIRED, TRACKING_NOT_FOUND,
+};
 use crate::dialect::message::Message;
 use crate::dialect::place::Place;
 use crate::model::Principal;
@@ -27,8 +29,8 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    fn because(reason: &str) -> Self {
-        Self { message: None, close: websocket::close(1008, reason) }
+    fn because((code, reason): Close) -> Self {
+        Self { message: None, close: websocket::close(code, reason) }
     }
 }
 
@@ -51,7 +53,7 @@ pub(super) async fn admit(
         None if open => Principal::anonymous(),
         None => {
             app.metrics.rejected("unauthorized");
-            return Ok(Err(Refused::because("Token required")));
+            return Ok(Err(Refused::because(TOKEN_REQUIRED)));
         }
         Some(token) => match app.auth.verify(&token).await {
             Ok(principal) => principal,
@@ -60,7 +62,7 @@ pub(super) async fn admit(
             }
             Err(refusal) => {
                 app.metrics.rejected(refusal.code());
-                return Ok(Err(Refused::because("Invalid token")));
+                return Ok(Err(Refused::because(INVALID_TOKEN)));
             }
         },
     };
@@ -71,10 +73,10 @@ pub(super) async fn admit(
                 let ends_at = app.tracking.end(&session, &order).await?;
                 Some((Arc::new(session), ends_at))
             }
-            Err(Refusal::NotFound(_)) => return Ok(Err(Refused::because("Tracking not found"))),
+            Err(Refusal::NotFound(_)) => return Ok(Err(Refused::because(TRACKING_NOT_FOUND))),
             Err(Refusal::Gone(_)) => {
                 let message = dialect.last_words(CloseReason::Expired);
-                return Ok(Err(Refused { message, ..Refused::because("Session expired") }));
+                return Ok(Err(Refused { message, ..Refused::because(SESSION_EXPIRED) }));
             }
             Err(refusal) => return Err(refusal),
         },

@@ -21,6 +21,7 @@ use crate::base::address::ClientAddress;
 use crate::base::clock::instant;
 use crate::base::config::Limits;
 use crate::base::error::Refusal;
+use crate::dialect::names::RealtimeRequest;
 use crate::dialect::{self, Dialect};
 use crate::model::Command;
 use crate::session::inbox::Inbox;
@@ -137,7 +138,7 @@ async fn serve(
     let inbox = Inbox::new(Arc::clone(&session));
     if let Some(watched) = watched {
         let command = Ok(Command::Subscribe { order: watched.order.clone(), since: None });
-        inbox.request(dialect::Request { event: "subscribe:order", command }, ANSWERED);
+        inbox.request(dialect::Request { event: RealtimeRequest::Subscribe.as_str(), command }, ANSWERED);
     }
     // A message that is too long is read as long as that costs little, so that it can be answered and the socket stays.
     let longest = limits.max_message_bytes.saturating_mul(READ_AND_REFUSED);
