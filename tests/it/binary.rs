@@ -102,6 +102,8 @@ fn each_subcommand_prints_its_result() {
     assert!(run(&["openapi"]).stdout.len() > 1 << 16, "more than the buffer of a pipe, for the check below");
     let document: Value = serde_json::from_slice(&run(&["openapi"]).stdout).expect("JSON");
     assert_eq!(document["info"]["title"], "Ordercast");
+    let document: Value = serde_json::from_slice(&run(&["asyncapi"]).stdout).expect("JSON");
+    assert_eq!(document["asyncapi"], "3.0.0");
     let mut pipe = Command::new("sh");
     let cut = pipe
         .args(["-c", "\"$0\" openapi | head -c 1", env!("CARGO_BIN_EXE_ordercast")])

@@ -15,7 +15,7 @@ const LAYERS: [&[&str]; 15] = [
     &["driver"],
     &["replay", "tracking"],
     &["app"],
-    &["demo", "session"],
+    &["demo", "describe", "session"],
     &["transport"],
     &["server"],
     &["cli"],
@@ -46,7 +46,7 @@ fn layer(module: &str) -> Option<usize> {
 }
 
 /// The source files in `src` by relative path, without comments and unit tests.
-fn sources() -> BTreeMap<String, String> {
+pub fn sources() -> BTreeMap<String, String> {
     fn walk(folder: &Path, root: &Path, all: &mut BTreeMap<String, String>) {
         for entry in std::fs::read_dir(folder).expect("a folder") {
             let path = entry.expect("an entry").path();

@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test reports its failure by a panic")]
 
 mod accuracy;
+mod asyncapi;
 mod auth;
 mod binary;
 mod bus;

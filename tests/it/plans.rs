@@ -7,6 +7,7 @@ use ordercast::base::clock::rfc3339;
 use ordercast::model::Role;
 use serde_json::{Value, json};
 
+use crate::asyncapi::as_described;
 use crate::harness::{Api, Server, assignment, new_order, until};
 use crate::on_both_databases;
 use crate::socket::Socket;
@@ -258,7 +259,9 @@ on_both_databases! {
         let mut chef = Socket::connect(&server, "chef", Role::Chef).await;
         server.clock.advance(TimeDelta::seconds(61));
         for socket in [&mut customer, &mut service] {
-            assert_eq!(socket.event("order:signal").await, json!({"orderId": "a", "state": "lost", "lastSeen": seen}));
+            let told = socket.event("order:signal").await;
+            as_described("SignalUpdate", &told);
+            assert_eq!(told, json!({"orderId": "a", "state": "lost", "lastSeen": seen}));
         }
         let stale = customer.event("order:eta_update").await;
         assert_eq!((&stale["stale"], &stale["etaMinutes"]), (&json!(true), &json!(9)), "{stale}");
