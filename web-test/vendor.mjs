@@ -1,11 +1,13 @@
-// Refreshes vendor/ from node_modules: the two libraries the page loads, each with its licence.
-// `npm ci && npm run vendor`, then commit what changed.
+// Refreshes vendor/: the libraries the page loads, each with its licence. Two come from node_modules, our own client from its build.
+// `npm ci && (cd ../client && npm ci && npm run build) && npm run vendor`, then commit what changed.
 import { copyFile, mkdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const files = {
+  '../../client/LICENSE': 'ordercast-client/LICENSE',
+  '../../client/dist/browser.js': 'ordercast-client/ordercast-client.min.js',
   'leaflet/LICENSE': 'leaflet/LICENSE',
   'leaflet/dist/leaflet.js': 'leaflet/leaflet.js',
   'leaflet/dist/leaflet.css': 'leaflet/leaflet.css',

@@ -12,6 +12,12 @@ export type RequestName = keyof Requests;
 export type Payload<R extends RequestName> = Requests[R]['payload'];
 export type Answer<R extends RequestName> = Requests[R]['answer'];
 
+/** The socket with the names of the wire, and no others. */
+export type Wire = Socket<
+  { [E in EventName]: (payload: ServerEvents[E], offset?: string) => void },
+  { [R in RequestName]: (payload: Payload<R>, done?: (answer: Answer<R>) => void) => void }
+>;
+
 /** What was sent, or answered: for a log. Tokens are not in it. */
 export interface Trace {
   readonly direction: 'out' | 'ack';
@@ -44,7 +50,7 @@ const IDLE_ORDERS = 100;
 /** One user's connection to an Ordercast server. */
 export class Client {
   /** The socket of socket.io-client, for what this client has no words for. */
-  readonly socket: Socket;
+  readonly socket: Wire;
   /** What the connection is like. */
   readonly connection: Readable<ConnectionState>;
   /** @internal */
@@ -66,7 +72,7 @@ export class Client {
     this.#timeout = requestTimeoutMs;
     this.#trace = trace ?? (() => {});
     // Two clients of one server are two connections.
-    const socket: Socket = io(`${base}/realtime`, { ...more, forceNew: true, autoConnect: false });
+    const socket: Wire = io(`${base}/realtime`, { ...more, forceNew: true, autoConnect: false });
     this.socket = socket;
     this.#connection = new Connection(socket, base, token, (newer) => this.request('token:refresh', { token: newer }));
     this.connection = this.#connection;
@@ -75,7 +81,7 @@ export class Client {
       for (const order of this.#active) order.connection(state);
     });
     const tell = <E extends EventName>(event: E, id: (payload: ServerEvents[E]) => string, how: (order: OrderStore, payload: ServerEvents[E]) => void) => this.on(event, (payload) => {
-      for (const order of this.#active) if (order.id === id(payload)) how(order, payload);
+      for (const order of this.#active) if (order.wireId === id(payload)) how(order, payload);
     });
     const ofOrder = ({ orderId }: { orderId: string }) => orderId;
     tell('order:status_update', ofOrder, (order, update) => order.hear(update));
@@ -103,8 +109,8 @@ export class Client {
   onAnnouncement(event: string, listener: (payload: unknown) => void): () => void {
     // Without the offset that durable events end with.
     const heard = (payload: unknown) => listener(payload);
-    this.socket.on(event, heard);
-    return () => void this.socket.off(event, heard);
+    this.socket.on(event as EventName, heard);
+    return () => void this.socket.off(event as EventName, heard);
   }
 
   /**
@@ -118,7 +124,7 @@ export class Client {
   }
 
   /** @internal Like `request`, but `done` runs before the next event is heard. */
-  ask<R extends RequestName>(name: R, payload: Payload<R>, done: Done<R>, socket: Socket = this.socket): void {
+  ask<R extends RequestName>(name: R, payload: Payload<R>, done: Done<R>, isVolatile = false): void {
     const { phase, error } = this.connection.get();
     if (phase === 'refused' || phase === 'closed') {
       done(error, undefined as never);
@@ -126,7 +132,8 @@ export class Client {
     }
     const started = this.timeline.stamp().monotonic;
     this.#trace({ direction: 'out', event: name, payload: 'token' in payload ? {} : payload });
-    socket.timeout(this.#timeout).emit(name, payload, (silence: Error | null, answer: Answer<R> | { ok: false; error: ConstructorParameters<typeof OrdercastError>[0] }) => {
+    const socket = this.socket as Socket;
+    (isVolatile ? socket.volatile : socket).timeout(this.#timeout).emit(name, payload, (silence: Error | null, answer: Answer<R> | { ok: false; error: ConstructorParameters<typeof OrdercastError>[0] }) => {
       const ms = this.timeline.stamp().monotonic - started;
       let problem: OrdercastError | null = null;
       if (silence) {
@@ -170,7 +177,7 @@ export class Client {
   /** Leaves. Positions that wait are stored, if there is a storage. */
   close(): Promise<void> {
     this.#connection.close();
-    return this.#reporter?.save() ?? Promise.resolve();
+    return this.#reporter?.close() ?? Promise.resolve();
   }
 
   /** @internal `date` dates what has happened since the greeting before. */

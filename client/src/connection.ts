@@ -1,4 +1,4 @@
-import type { Socket } from 'socket.io-client';
+import type { Wire } from './client.js';
 import { type OrdercastError, failure } from './errors.js';
 import { Store } from './store.js';
 
@@ -55,7 +55,7 @@ const WHAT_TO_DO: Record<string, string> = {
 
 /** Keeps one socket connected, with a token that is good. socket.io-client itself comes back from lost connections. */
 export class Connection extends Store<ConnectionState> {
-  readonly #socket: Socket;
+  readonly #socket: Wire;
   readonly #url: string;
   readonly #renewOn: (token: string) => Promise<unknown>;
   #source: TokenSource;
@@ -69,7 +69,7 @@ export class Connection extends Store<ConnectionState> {
   readonly #renewal = new Backoff();
 
   /** `renewOn` sends `token:refresh` on the live socket. */
-  constructor(socket: Socket, url: string, source: TokenSource, renewOn: (token: string) => Promise<unknown>) {
+  constructor(socket: Wire, url: string, source: TokenSource, renewOn: (token: string) => Promise<unknown>) {
     super({ phase: 'connecting', error: null, userId: null, role: null, recovered: false, tokenEndsAt: null });
     this.#socket = socket;
     this.#url = url;
@@ -80,7 +80,7 @@ export class Connection extends Store<ConnectionState> {
     socket.on('connected', ({ userId, role, recovered }) => this.set({ userId, role, recovered }));
     socket.on('disconnect', (reason) => this.#lost(reason));
     socket.on('connect_error', (error) => this.#failed(error));
-    for (const event of ['token:expiring', 'token:expired']) {
+    for (const event of ['token:expiring', 'token:expired'] as const) {
       socket.on(event, ({ expiresAt }) => {
         this.set({ tokenEndsAt: expiresAt });
         this.#renew();

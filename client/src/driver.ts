@@ -144,7 +144,6 @@ export class Reporter extends Store<ReporterState> {
 
   #tell(entry: Entry, isUndated: boolean): Promise<Outcome> {
     this.#underWay += 1;
-    const { socket } = this.#client;
     return new Promise((resolve) => {
       this.#client.ask('driver:location', isUndated ? entry.report : this.#dated(entry), (error, answer) => {
         this.#underWay -= 1;
@@ -158,7 +157,7 @@ export class Reporter extends Store<ReporterState> {
           resolve({ state: 'taken', shown: false, verdict: error.code });
         } else if (isFinal(error)) resolve(this.#refused(error));
         else resolve(this.#keep(entry));
-      }, socket.volatile);
+      }, true);
     });
   }
 
@@ -249,6 +248,12 @@ export class Reporter extends Store<ReporterState> {
     } catch (error) {
       this.set({ error: failure('storage', `Positions that wait cannot be stored: ${error}`) });
     }
+  }
+
+  /** @internal */
+  close(): Promise<void> {
+    this.#pause.reset();
+    return this.save();
   }
 
   async #load(): Promise<void> {

@@ -2,7 +2,7 @@ import type { Client } from './client.js';
 import { Backoff, type ConnectionState } from './connection.js';
 import { OrdercastError, failure } from './errors.js';
 import type { EtaUpdate, LocationUpdate, Milestone, OrderEvent, Tracking } from './events.js';
-import { Store } from './store.js';
+import { Store, tell } from './store.js';
 
 /** A place of the driver. From a snapshot only place and time are known. */
 export type DriverLocation = Pick<LocationUpdate, 'latitude' | 'longitude' | 'timestamp'> & Partial<LocationUpdate>;
@@ -46,6 +46,8 @@ const pick = <T, K extends keyof T>(from: T, names: readonly K[]) => Object.from
 /** One order: how it is, and every change of it once and in order. */
 export class OrderStore extends Store<OrderState> {
   readonly id: string;
+  /** @internal The id as the server writes it: UUIDs in lower case. */
+  wireId: string;
   readonly #client: Client;
   readonly #heard = new Set<(update: OrderEvent) => void>();
   #users = 0;
@@ -62,7 +64,7 @@ export class OrderStore extends Store<OrderState> {
   /** @internal */
   constructor(client: Client, id: string) {
     super({ id, phase: 'idle', error: null, tracking: null, seq: 0, update: null, location: null, signalLostSince: null, skipped: 0 });
-    this.id = id;
+    this.id = this.wireId = id;
     this.#client = client;
     const listen = this.subscribe;
     this.subscribe = (listener) => {
@@ -115,6 +117,7 @@ export class OrderStore extends Store<OrderState> {
   /** @internal */
   connected(recovered: boolean): void {
     if (recovered && this.#isJoined) {
+      this.#again.reset();
       this.set({ phase: 'live', error: null });
       this.#refresh(); // positions and ETAs are not sent again
       return;
@@ -126,8 +129,10 @@ export class OrderStore extends Store<OrderState> {
   /** @internal */
   connection({ phase, error }: ConnectionState): void {
     if (phase === 'connected') return;
-    if (phase === 'refused' || phase === 'closed') this.set({ phase: 'error', error });
-    else if (this.get().phase !== 'idle') this.set({ phase: this.get().tracking ? 'reconnecting' : 'loading', error });
+    if (phase === 'refused' || phase === 'closed') {
+      this.#drop();
+      this.set({ phase: 'error', error });
+    } else if (this.get().phase !== 'idle') this.set({ phase: this.get().tracking ? 'reconnecting' : 'loading', error });
   }
 
   /** @internal Joins the order where this store is. `anew` takes it as it is now, whatever was before. */
@@ -149,6 +154,7 @@ export class OrderStore extends Store<OrderState> {
         return;
       }
       this.#isJoined = true;
+      this.wireId = answer.orderId;
       this.#again.reset();
       if (!tracking || anew || answer.seq < seq) {
         // What lies between was told to nobody.
@@ -195,7 +201,7 @@ export class OrderStore extends Store<OrderState> {
     this.#apply(tracking, update);
     if (this.#ahead && this.get().seq >= this.#ahead.seq) this.#catchUp();
     else if (update.changed || update.corrected) this.#refresh();
-    for (const listener of [...this.#heard]) listener(update);
+    tell(this.#heard, update);
   }
 
   /** Events are missing: asks for all after the last one. If that did not help, for the order as it is. */
@@ -236,7 +242,11 @@ export class OrderStore extends Store<OrderState> {
   #refresh(): void {
     const attempt = this.#attempt;
     this.#client.ask('order:tracking', { orderId: this.id }, (error, answer) => {
-      if (error || attempt !== this.#attempt) return;
+      if (attempt !== this.#attempt) return;
+      if (error) {
+        this.#refusedBy(error);
+        return;
+      }
       const { ok: _, ...tracking } = answer;
       this.#take(tracking);
     });

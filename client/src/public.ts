@@ -1,4 +1,4 @@
-export type { Answer, Client, EventName, Options, Payload, RequestName, Trace } from './client.js';
+export type { Answer, Client, EventName, Options, Payload, RequestName, Trace, Wire } from './client.js';
 export type { ConnectionState, TokenSource } from './connection.js';
 export type { Fix, Outcome, Reporter, ReporterOptions, ReporterState, Storage } from './driver.js';
 export { OrdercastError } from './errors.js';

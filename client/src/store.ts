@@ -8,6 +8,17 @@ export interface Readable<T> {
   readonly getSnapshot: () => T;
 }
 
+/** Calls all listeners. One that throws costs the others nothing, and its error is an uncaught one. */
+export function tell<T>(listeners: Iterable<(value: T) => void>, value: T): void {
+  for (const listener of [...listeners]) {
+    try {
+      listener(value);
+    } catch (error) {
+      queueMicrotask(() => { throw error; });
+    }
+  }
+}
+
 /** A `Readable` that can be written. Its functions need no `this`. */
 export class Store<T extends object> implements Readable<T> {
   #value: T;
@@ -29,6 +40,6 @@ export class Store<T extends object> implements Readable<T> {
 
   set(change: Partial<T>): void {
     this.#value = { ...this.#value, ...change };
-    for (const listener of [...this.#listeners]) listener(this.#value);
+    tell(this.#listeners, this.#value);
   }
 }

@@ -139,6 +139,37 @@ test('two clients of one server are two users with two connections', async (t) =
   assert.equal(followed[1].updates.length, 1);
 });
 
+test('a UUID in capitals is the same order', async (t) => {
+  const who = people();
+  const { id } = await server.create(who);
+  const { order } = follow(t, join(t, server, as(who.customer, 'customer')), id.toUpperCase());
+  await live(order);
+  await server.status(id, 'accepted');
+  await atSeq(order, 2);
+});
+
+test('a listener that throws costs nobody else an event', async (t) => {
+  const who = people();
+  const { id } = await server.create(who);
+  const client = join(t, server, as(who.customer, 'customer'));
+  const thrown = [];
+  const catcher = (error) => thrown.push(error.message);
+  const others = process.listeners('uncaughtException');
+  process.removeAllListeners('uncaughtException').on('uncaughtException', catcher);
+  t.after(() => {
+    process.off('uncaughtException', catcher);
+    for (const other of others) process.on('uncaughtException', other);
+  });
+  const order = client.order(id);
+  t.after(order.onUpdate(() => { throw new Error('a fault of the app'); }));
+  const { updates } = follow(t, client, id);
+  await live(order);
+  await server.status(id, 'accepted');
+  await atSeq(order, 2);
+  await sleep(0);
+  assert.deepEqual([updates.length, thrown], [1, ['a fault of the app']]);
+});
+
 test('typed events reach listeners until they end, announcements too', async (t) => {
   const who = people();
   const client = join(t, server, as(who.chef, 'chef'));

@@ -43,7 +43,9 @@ function range({ etaLow, etaHigh, etaSource, stopsBefore, risk }) {
 
 export class CustomerView {
   #book = new OrderBook();
-  #tracking = null;
+  /** The order on show, as the client knows it. */
+  #shown = null;
+  #unfollow = () => {};
   #current = null;
   #pinned = null;
   #finals = new Map();
@@ -56,7 +58,6 @@ export class CustomerView {
   /** What was asked for beside an order, by its id. */
   #beside = new Map();
   #placing = false;
-  #driver = null;
   #draw = scheduler(() => this.#render());
   #actions = new Actions(this.#draw);
   #connection;
@@ -70,11 +71,6 @@ export class CustomerView {
     this.#map = map;
     connection.on('orders', (orders) => this.#load(orders));
     connection.on('order:status_update', (update) => this.#updated(update));
-    connection.on('driver:location_update', (fix) => this.#moved(fix));
-    connection.on('order:eta_update', (eta) => this.#eta(eta));
-    connection.on('order:signal', ({ orderId, state, lastSeen }) => this.#learn(orderId, { signal: state === 'lost' ? lastSeen : null }));
-    connection.on('order:risk', ({ orderId, risk }) => this.#learn(orderId, { risk }));
-    connection.on('settled', () => this.#current && this.#refresh(this.#current)); // positions and ETAs are not sent again
     connection.watch(this.#draw);
     setInterval(() => this.#choose(), 1000);
   }
@@ -85,27 +81,20 @@ export class CustomerView {
     this.#rest = rest;
     this.#book.clear();
     this.#finals.clear();
-    this.#current = this.#pinned = this.#tracking = this.#driver = this.#attempt = null;
+    this.#unfollow();
+    this.#current = this.#pinned = this.#shown = this.#attempt = null;
     this.#placeError = '';
     this.#draw();
   }
 
-  async #load(orders) {
+  #load(orders) {
     const before = this.#book.get(this.#current);
     this.#book.replace(orders);
     // It may have ended while this view was away: that is shown for as long as if it had been watched.
     const now = this.#book.get(this.#current);
     if (before && now && !isFinal(before.status) && isFinal(now.status)) this.#finals.set(now.id, Date.now());
-    if (this.#current && this.#book.has(this.#current)) await this.#refresh(this.#current);
     this.#choose();
     this.#draw();
-  }
-
-  async #refresh(id) {
-    try {
-      const tracking = await this.#rest.tracking(id);
-      if (id === this.#current && (tracking.seq ?? 0) >= (this.#tracking?.seq ?? 0)) this.#track(tracking);
-    } catch { /* the next event or the next connection brings it */ }
   }
 
   /** Decides which order is on show: one the user placed or picked, else the newest active one. */
@@ -125,64 +114,33 @@ export class CustomerView {
     if (next) this.#follow(next.id);
   }
 
-  async #follow(id) {
+  #follow(id) {
     if (id === this.#current) return;
-    const before = this.#current;
+    this.#unfollow();
     this.#current = id;
-    this.#tracking = null;
-    this.#driver = null;
+    this.#shown = null;
     this.#map.setDriver(null);
     this.#draw();
-    if (before) this.#connection.unsubscribe(before);
-    try {
-      const { tracking } = await this.#connection.subscribe(id);
-      if (id === this.#current) this.#track(tracking ?? await this.#rest.tracking(id));
-    } catch {
-      if (id === this.#current) await this.#refresh(id);
-    }
+    this.#unfollow = this.#connection.follow(id, (state) => id === this.#current && this.#show(state));
   }
 
-  #track(tracking) {
-    this.#tracking = tracking;
-    this.#book.patch(tracking.orderId, { etaMinutes: tracking.etaMinutes ?? null });
-    if (tracking.driverLatitude !== undefined && tracking.driverLatitude !== null && !isFinal(tracking.status)) {
-      this.#moved({ orderId: tracking.orderId, latitude: tracking.driverLatitude, longitude: tracking.driverLongitude });
-    }
+  #show(state) {
+    const before = this.#shown;
+    this.#shown = state;
+    if (state.tracking) this.#book.patch(state.id, { etaMinutes: state.tracking.etaMinutes ?? null });
+    if (state.location !== before?.location) this.#map.setDriver(state.location);
+    const { tracking } = state;
+    if (tracking && before?.tracking && tracking.status !== before.tracking.status) announce(`Order ${tracking.orderNumber}: ${words(tracking.status)}. ${SENTENCES[tracking.status] ?? ''}`);
     this.#draw();
   }
 
   #updated(update) {
-    const { orderId } = update;
     const result = this.#book.apply(update);
     if (result === 'unknown') {
-      this.#fetch(orderId);
+      this.#fetch(update.orderId);
       return;
     }
-    if (result === 'applied' && isFinal(update.status) && update.previousStatus !== update.status) this.#finals.set(orderId, Date.now());
-    const tracking = this.#tracking;
-    if (orderId === this.#current && tracking && update.seq > (tracking.seq ?? 0)) {
-      const changed = update.status !== tracking.status;
-      this.#tracking = {
-        ...tracking,
-        seq: update.seq,
-        status: update.status,
-        etaMinutes: update.etaMinutes !== undefined ? update.etaMinutes : tracking.etaMinutes,
-        paymentStatus: update.paymentStatus ?? tracking.paymentStatus,
-        driverAssigned: Boolean(update.driver) || (tracking.driverAssigned && !isBefore(update.status, 'assigned_to_driver')),
-        driverName: update.driver?.name ?? (update.driver === null || isBefore(update.status, 'assigned_to_driver') ? undefined : tracking.driverName),
-        driverPhone: update.driver?.phone ?? tracking.driverPhone,
-        statusHistory: changed ? [...(tracking.statusHistory ?? []), { status: update.status, timestamp: update.timestamp }] : tracking.statusHistory,
-      };
-      if (changed) {
-        const order = this.#book.get(orderId);
-        announce(`Order ${order?.orderNumber ?? ''}: ${words(update.status)}. ${SENTENCES[update.status] ?? ''}`);
-      }
-      if (isBefore(update.status, 'assigned_to_driver')) {
-        this.#driver = null;
-        this.#map.setDriver(null);
-      }
-      if (update.replayed || update.snapshot) this.#refresh(orderId);
-    }
+    if (result === 'applied' && isFinal(update.status) && update.previousStatus !== update.status) this.#finals.set(update.orderId, Date.now());
     this.#choose();
     this.#draw();
   }
@@ -203,24 +161,6 @@ export class CustomerView {
     } catch { /* not visible to this customer */ } finally {
       this.#fetching.delete(id);
     }
-  }
-
-  #moved(fix) {
-    if (fix.orderId !== this.#current) return;
-    this.#driver = fix;
-    this.#map.setDriver(fix);
-    this.#draw();
-  }
-
-  #eta({ orderId, etaMinutes, estimatedDeliveryTime, etaLow, etaHigh, etaSource, stopsBefore, stale }) {
-    this.#book.patch(orderId, { etaMinutes, estimatedDeliveryTime });
-    this.#learn(orderId, { etaMinutes, estimatedDeliveryTime, etaLow, etaHigh, etaSource, stopsBefore, stale });
-  }
-
-  /** Takes over what is new of the order that is followed. */
-  #learn(orderId, news) {
-    if (this.#tracking?.orderId === orderId) this.#tracking = { ...this.#tracking, ...news };
-    this.#draw();
   }
 
   async #place() {
@@ -268,7 +208,7 @@ export class CustomerView {
   }
 
   #placeOnMap(order) {
-    const t = this.#tracking;
+    const t = this.#shown?.tracking;
     const setup = this.#setup;
     const point = (place) => (Number.isFinite(place?.latitude) && Number.isFinite(place?.longitude) ? [place.latitude, place.longitude] : null);
     const restaurant = point({ latitude: t?.chefLatitude, longitude: t?.chefLongitude }) ?? point(order?.chef) ?? (order ? null : point(setup?.restaurant));
@@ -294,12 +234,13 @@ export class CustomerView {
   }
 
   #renderOrder(order) {
-    const t = this.#tracking?.orderId === order.id ? this.#tracking : null;
+    const t = this.#shown?.tracking;
+    const { location, signalLostSince } = this.#shown ?? {};
     const status = order.status;
     const eta = t?.etaMinutes ?? order.etaMinutes;
     const driverName = t?.driverName ?? (isBefore(status, 'assigned_to_driver') ? null : order.driver?.name);
     const home = t && Number.isFinite(t.deliveryLatitude) ? [t.deliveryLatitude, t.deliveryLongitude] : null;
-    const away = this.#driver && home && !isFinal(status) ? distance([this.#driver.latitude, this.#driver.longitude], home) : null;
+    const away = location && home && !isFinal(status) ? distance([location.latitude, location.longitude], home) : null;
     const ended = t?.statusHistory?.findLast((row) => row.status === status)?.timestamp;
     return h('div', { class: 'follow', key: order.id },
       h('div', { class: 'follow-main' },
@@ -312,7 +253,7 @@ export class CustomerView {
             ? [h('span', { class: 'eta-label' }, status === 'delivered' ? 'Arrived' : 'Ended'), h('span', { class: 'eta-value' }, ended ? clock(ended).slice(0, 5) : '')]
             : [h('span', { class: 'eta-label' }, 'Arrives in'), h('span', { class: 'eta-value' }, String(eta), h('small', {}, ' min'))]),
         !isFinal(status) && t?.etaLow && h('p', { class: 'muted', 'data-testid': 'customer-range', key: 'range' }, range(t)),
-        t?.signal && !isFinal(status) && h('p', { class: 'inline-error', role: 'status', 'data-testid': 'customer-signal', key: 'signal' }, `No signal from the driver since ${clock(t.signal)}`),
+        signalLostSince && !isFinal(status) && h('p', { class: 'inline-error', role: 'status', 'data-testid': 'customer-signal', key: 'signal' }, `No signal from the driver since ${clock(signalLostSince)}`),
         driverName && h('div', { class: 'driver-card', key: 'driver' },
           h('span', { class: 'avatar', 'aria-hidden': 'true' }, initials(driverName)),
           h('div', {}, h('p', { class: 'driver-name', 'data-testid': 'customer-driver' }, driverName),

@@ -17,6 +17,9 @@ const STEPS = [
   { to: 'delivered', label: 'Delivered', name: 'deliver' },
 ];
 
+/** What is shown of the positions beside what the client counts. */
+const newTally = () => ({ sent: 0, burst: 0, limited: 0, lastMs: null, message: '', verdict: '' });
+
 export class DriverView {
   #book = new OrderBook();
   #offers = new Map();
@@ -26,8 +29,7 @@ export class DriverView {
   #rest = null;
   #setup = null;
   #drive = { playing: false, speed: 1, travelled: 0, path: null, key: '', timer: 0, at: 0 };
-  #tally = { sent: 0, acked: 0, limited: 0, failed: 0, lastMs: null, message: '', verdict: '' };
-
+  #tally = newTally();
   #door;
 
   constructor(connection, { door }) {
@@ -70,7 +72,7 @@ export class DriverView {
     this.#book.clear();
     this.#offers.clear();
     this.#drive = { ...this.#drive, travelled: 0, path: null, key: '' };
-    this.#tally = { sent: 0, acked: 0, limited: 0, failed: 0, lastMs: null, message: '', verdict: '' };
+    this.#tally = newTally();
     this.#draw();
   }
 
@@ -114,31 +116,39 @@ export class DriverView {
     this.#draw();
   }
 
-  async #sendFix() {
+  #fix() {
     const { path, travelled, speed, playing } = this.#drive;
     const { point, heading } = path.at(travelled);
+    const fix = { latitude: point[0], longitude: point[1], heading: Math.round(heading * 10) / 10 % 360, speed: playing ? METRES_PER_SECOND * speed : 0 };
+    // Nobody is as fast as time is here: positions without evidence are shown as they are.
+    return speed <= FASTEST ? { ...fix, accuracy: 5 } : { ...fix, recordedAt: null };
+  }
+
+  /** What cannot go out now is collected by the client, and goes out later. */
+  async #sendFix() {
     const tally = this.#tally;
     const started = performance.now();
     tally.sent += 1;
-    try {
-      // Nobody is as fast as time is here: positions without evidence are shown as they are.
-      const evidence = speed <= FASTEST ? { accuracy: 5, recordedAt: new Date().toISOString() } : {};
-      const answer = await this.#connection.request('driver:location', {
-        latitude: point[0], longitude: point[1], heading: Math.round(heading * 10) / 10 % 360,
-        speed: playing ? METRES_PER_SECOND * speed : 0, ...evidence,
-      });
-      tally.acked += 1;
-      tally.verdict = answer.verdict ?? '';
+    const { state, verdict, error } = await this.#connection.reporter.report(this.#fix());
+    if (state === 'taken') {
+      tally.verdict = verdict;
       tally.lastMs = performance.now() - started;
-      tally.message = '';
+    }
+    tally.message = error?.message ?? '';
+    this.#draw();
+  }
+
+  /** Past the client, which would send them together. */
+  async #sendBurst() {
+    const tally = this.#tally;
+    const { recordedAt: _, ...fix } = this.#fix();
+    tally.sent += 1;
+    try {
+      await this.#connection.request('driver:location', fix);
+      tally.burst += 1;
     } catch (error) {
-      if (error.code === 'rate_limited') {
-        tally.limited += 1;
-        tally.message = `Rate limited${error.details.retryAfterMs ? `: again in ${error.details.retryAfterMs} ms` : ''}`;
-      } else {
-        tally.failed += 1;
-        tally.message = error.message;
-      }
+      if (error.code === 'rate_limited') tally.limited += 1;
+      tally.message = error.code === 'rate_limited' ? `Rate limited: again in ${error.details.retryAfterMs} ms` : error.message;
     }
     this.#draw();
   }
@@ -146,7 +156,7 @@ export class DriverView {
   #burst() {
     this.#choosePath();
     if (!this.#drive.path) return;
-    for (let i = 0; i < BURST; i += 1) this.#sendFix();
+    for (let i = 0; i < BURST; i += 1) this.#sendBurst();
   }
 
   #render() {
@@ -200,10 +210,12 @@ export class DriverView {
   #renderDrive(orders) {
     const { playing, speed, travelled, path } = this.#drive;
     const tally = this.#tally;
+    const { taken = 0, waiting = 0 } = this.#connection.reporter?.get() ?? {};
+    const acked = taken + tally.burst;
     const part = path?.length ? travelled / path.length : 0;
     const can = orders.length > 0 && path && this.#connection.state.phase === 'connected';
     const arrived = path && travelled >= path.length;
-    return h('div', { class: 'drive', key: 'drive', 'data-testid': 'driver-drive', 'data-progress': part.toFixed(3), 'data-arrived': String(Boolean(arrived)), 'data-acked': String(tally.acked) },
+    return h('div', { class: 'drive', key: 'drive', 'data-testid': 'driver-drive', 'data-progress': part.toFixed(3), 'data-arrived': String(Boolean(arrived)), 'data-acked': String(acked) },
       h('div', { class: 'drive-head' },
         h('h3', { class: 'group-title' }, 'Drive'),
         h('p', { class: 'muted' }, arrived ? 'Arrived' : path ? `${kilometres(path.length - travelled)} to go` : 'No order in hand')),
@@ -222,7 +234,8 @@ export class DriverView {
         }, `${value}×`))),
         h('button', { type: 'button', class: 'button', disabled: !can, 'data-testid': 'driver-burst', title: `Send ${BURST} positions at once, to see the rate limit`, 'aria-label': `Send ${BURST} positions at once`, onclick: () => this.#burst() }, 'Burst')),
       h('p', { class: 'drive-facts muted' },
-        h('span', { 'data-testid': 'driver-acked' }, `${tally.acked} of ${tally.sent} acknowledged`),
+        h('span', { 'data-testid': 'driver-acked' }, `${acked} of ${tally.sent} acknowledged`),
+        waiting > 0 && h('span', { key: 'waiting', 'data-testid': 'driver-waiting' }, `${waiting} waiting`),
         tally.verdict && h('span', { key: 'verdict', class: tally.verdict === 'shown' ? false : 'warn', 'data-testid': 'driver-verdict' }, tally.verdict === 'shown' ? 'Shown' : `Not shown: ${tally.verdict.replaceAll('_', ' ')}`),
         tally.lastMs !== null && h('span', { key: 'ms' }, `${tally.lastMs.toFixed(1)} ms`),
         tally.limited > 0 && h('span', { key: 'limited', class: 'warn', 'data-testid': 'driver-limited' }, `${tally.limited} limited`)),

@@ -63,7 +63,6 @@ export function createRest({ server, token, reachable, log }) {
   return {
     orders: async () => (await call('GET', '/orders?limit=100')).items ?? [],
     order: (id) => call('GET', order(id)),
-    tracking: (id) => call('GET', `${order(id)}/tracking`),
     stats: () => call('GET', '/stats'),
     /** Prometheus text, open to anyone: no token goes with it. */
     metrics: async () => {

@@ -1,9 +1,9 @@
-// One view's socket.io connection: its state, its requests with acks, its subscriptions, its token, and what an absence cost it.
+// One view's connection, by the client that apps use: its state, its requests, what it follows, its token, and what an absence cost it.
 
+import { connect } from '../vendor/ordercast-client/ordercast-client.min.js';
 import { AWAY, Plug, cut } from './plug.js';
-import { Following } from './following.js';
 import { Ledger } from './ledger.js';
-import { request } from './request.js';
+import { RequestError } from './request.js';
 
 const PING_EVERY = 4000;
 const CATCH_UP_WITHIN = 5000;
@@ -12,12 +12,11 @@ const CATCH_UP_WITHIN = 5000;
 const FIRST_EVENT = { customer: 2, chef: 1, admin: 1 };
 
 export class Connection {
-  #socket = null;
-  #token = '';
+  #client = null;
   #fetchOrders;
   #handlers = new Map();
   #watchers = new Set();
-  #following;
+  #followed = new Set();
   #ledger;
   #plug = new Plug(() => this.plugIn());
   #timers = { ping: 0, catchUp: 0 };
@@ -35,7 +34,6 @@ export class Connection {
     this.view = view;
     this.#log = log;
     this.#ledger = new Ledger(FIRST_EVENT[view]);
-    this.#following = new Following((event, payload) => this.request(event, payload), (...line) => this.#note(...line));
   }
 
   on(event, handler) {
@@ -65,27 +63,31 @@ export class Connection {
     return Date.now() + this.#clockOffset;
   }
 
+  get #socket() {
+    return this.#client?.socket;
+  }
+
   open({ server, token, transports, fetchOrders }) {
     this.close();
-    this.#token = token;
     this.#fetchOrders = fetchOrders;
     this.#everConnected = false;
     this.#set({ phase: 'connecting', reason: '', attempt: 0, rtt: null, transport: '', connects: 0, userId: null, role: null, token: null, absence: null });
-    const socket = window.io(`${server}/realtime`, {
-      auth: (give) => give({ token: this.#token }),
-      transports,
-      forceNew: true,
-      reconnectionDelay: 700,
-      reconnectionDelayMax: 5000,
-      timeout: 10000,
+    const client = connect(server, {
+      token,
+      socket: { transports, reconnectionDelay: 700, reconnectionDelayMax: 5000, timeout: 10000 },
+      trace: ({ direction, event, payload, ms, failed }) => this.#log({ view: this.view, direction, event, payload, ms, error: failed }),
     });
-    this.#socket = socket;
-    socket.on('connect', () => this.#connected(socket));
-    socket.on('disconnect', (reason) => this.#disconnected(socket, reason));
-    socket.on('connect_error', (error) => this.#refused(socket, error));
-    socket.io.on('reconnect_attempt', (attempt) => this.#set({ phase: this.#everConnected ? 'reconnecting' : 'connecting', attempt }));
+    this.#client = client;
+    // A client that was closed has nothing more to say.
+    const ours = (heard) => (...args) => client === this.#client && heard(...args);
+    const { socket } = client;
+    socket.on('connect', ours(() => this.#connected(socket)));
+    socket.on('disconnect', ours((reason) => this.#disconnected(socket, reason)));
+    socket.on('connect_error', ours((error) => this.#refused(socket, error)));
+    socket.io.on('reconnect_attempt', ours((attempt) => this.#set({ phase: this.#everConnected ? 'reconnecting' : 'connecting', attempt })));
     // A durable event has one argument more, its offset. socket.io-client itself keeps it, to come back with.
-    socket.onAny((event, payload, ...more) => this.#received(event, payload, more.at(-1)));
+    socket.onAny(ours((event, payload, ...more) => this.#received(event, payload, more.at(-1))));
+    client.connection.subscribe(ours(({ tokenEndsAt }) => this.state.token && !tokenEndsAt && this.#set({ token: null })));
     this.#timers.ping = setInterval(() => this.#ping(), PING_EVERY);
   }
 
@@ -93,14 +95,12 @@ export class Connection {
     clearInterval(this.#timers.ping);
     clearTimeout(this.#timers.catchUp);
     this.#plug.reset();
-    this.#following.clear();
+    this.#followed.clear();
     this.#ledger = new Ledger(FIRST_EVENT[this.view]);
-    if (!this.#socket) return;
-    this.#socket.removeAllListeners();
-    this.#socket.offAny();
-    this.#socket.io.removeAllListeners('reconnect_attempt');
-    this.#socket.disconnect();
-    this.#socket = null;
+    const client = this.#client;
+    if (!client) return;
+    this.#client = null;
+    client.close();
     this.#set({ phase: 'off', reason: '', transport: '', rtt: null, plugAt: null, token: null, absence: null });
   }
 
@@ -136,18 +136,16 @@ export class Connection {
 
   /** After a refusal, or a disconnection asked for by the server, socket.io-client waits to be told. */
   retry() {
-    if (!this.#socket) return;
+    if (!this.#client) return;
     this.#set({ phase: this.#everConnected ? 'reconnecting' : 'connecting', reason: '' });
-    this.#socket.connect();
+    this.#client.retry();
   }
 
   /** Goes on with a fresh token of the same person: on the live socket if that asks for one, else at the next connect. */
   renew(token) {
-    this.#token = token;
-    if (this.state.phase === 'refused') this.retry();
-    else if (this.state.phase === 'connected' && this.state.token) {
-      this.request('token:refresh', { token }).then(() => this.#set({ token: null }), () => {});
-    }
+    if (!this.#client) return;
+    if (this.state.phase === 'refused') this.#set({ phase: this.#everConnected ? 'reconnecting' : 'connecting', reason: '' });
+    this.#client.setToken(token);
   }
 
   #connected(socket) {
@@ -162,8 +160,7 @@ export class Connection {
       this.#note('upgrade', { transport: transport.name });
       this.#ping();
     });
-    if (!recovered) this.#ledger.restart(this.#following.wanted);
-    this.#following.rejoin(recovered, (id) => this.#ledger.last(id));
+    if (!recovered) this.#ledger.restart(this.#followed);
     this.#ping();
     this.#catchUp(socket, recovered);
   }
@@ -256,17 +253,24 @@ export class Connection {
     } catch { /* logged by request */ }
   }
 
-  /** Emits with an ack. Resolves with the answer, rejects with a RequestError. */
+  /** Resolves with the answer, rejects with an OrdercastError. Nothing is asked while the connection is lost. */
   request(event, payload) {
-    return request(this.#socket, event, payload, (line) => this.#log({ view: this.view, event, ...line }));
+    if (!this.#socket?.connected) return Promise.reject(new RequestError({ code: 'not_connected', message: 'Not connected' }));
+    return this.#client.request(event, payload);
   }
 
-  /** Follows an order until `unsubscribe`, also over reconnects. */
-  subscribe(orderId) {
-    return this.#following.subscribe(orderId);
+  /** Calls `listener` with an order as it is, now and at every change. Returns what ends it. */
+  follow(orderId, listener) {
+    this.#followed.add(orderId);
+    const end = this.#client.order(orderId).subscribe(listener);
+    return () => {
+      this.#followed.delete(orderId);
+      end();
+    };
   }
 
-  unsubscribe(orderId) {
-    return this.#following.unsubscribe(orderId, Boolean(this.#socket?.connected));
+  /** The driver's reporter of positions; null while there is no account. */
+  get reporter() {
+    return this.#client?.driver() ?? null;
   }
 }

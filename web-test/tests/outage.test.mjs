@@ -105,6 +105,33 @@ test('a driver whose plug is out loses one order, gets another, and is told of b
   assert.ok(!(await marks(page, 'driver')).some((mark) => /gap|repeat/.test(mark)));
 });
 
+test('a driver who drives on without a connection collects positions, and sends them together afterwards', async () => {
+  const page = await stage.page();
+  await connected(page);
+  const number = await place(page);
+  await step(page, number, 'admin-verify', 'payment_confirmed');
+  await step(page, number, 'chef-accept', 'accepted');
+  await step(page, number, 'chef-prepare', 'preparing');
+  await step(page, number, 'chef-ready', 'ready_for_pickup');
+  await step(page, number, 'admin-assign', 'assigned_to_driver');
+  await step(page, number, 'driver-pickup', 'picked_up');
+  await page.click(id('driver-play'));
+  await page.waitForFunction((n) => (window.places[n]?.size ?? 0) > 0, number);
+  await unplug(page, 'driver');
+  await page.locator(id('driver-waiting'), { hasText: '2 waiting' }).waitFor();
+  const before = await page.evaluate((n) => window.places[n].size, number);
+  await page.click(id('plug-driver'));
+  const sent = page.locator(`${id('log-row')}[data-view="driver"][data-event="driver:location_batch"][data-direction="ack"]`);
+  await sent.first().waitFor();
+  assert.match(await sent.first().locator('.log-brief').textContent(), /^ok true\b.*accepted [2-9]/);
+  await page.waitForSelector(id('driver-waiting'), { state: 'detached' });
+  await page.waitForFunction(([n, size]) => window.places[n].size > size, [number, before]);
+  await page.click(id('driver-pause'));
+  await page.click(id(`driver-transit-${number}`));
+  await page.click(id(`driver-deliver-${number}`));
+  await shows(page, number, 'delivered');
+});
+
 test('events carry their offset, which the log shows and no view minds', async () => {
   const page = await stage.page();
   await connected(page);

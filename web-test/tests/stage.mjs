@@ -94,8 +94,6 @@ export class Stage {
       if (/409 \(Conflict\)/.test(message.text()) && message.location().url.endsWith('/tracking/start')) return;
       // Who is signed out asks once more with the old token.
       if (rough && /401 \(Unauthorized\)/.test(message.text())) return;
-      // A server with another database does not know the order that was on show.
-      if (rough && /404 \(Not Found\)/.test(message.text()) && message.location().url.endsWith('/tracking')) return;
       if (rough && /400 \(Bad Request\)|503 \(Service Unavailable\)/.test(message.text()) && message.location().url.includes('/socket.io/')) return;
       if (message.type() === 'error') this.complaints.push(`console: ${message.text()} ${message.location().url}`);
     });
