@@ -4,7 +4,8 @@ import { execFileSync } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 
-const DOOR = '/realtime';
+/** The channel of the door that this package speaks at. */
+const DOOR = 'realtime';
 const target = fileURLToPath(new URL('src/events.ts', import.meta.url));
 
 /** The document of the server. */
@@ -43,8 +44,8 @@ class Types {
     if (schema === undefined || schema === true) return 'unknown';
     if (schema === false) return 'never';
     if (schema.$ref) return this.#reference(schema.$ref);
-    if ('const' in schema) return JSON.stringify(schema.const).replaceAll('"', "'");
-    if (schema.enum) return schema.enum.map((value) => JSON.stringify(value).replaceAll('"', "'")).join(' | ');
+    if ('const' in schema) return literal(schema.const);
+    if (schema.enum) return schema.enum.map(literal).join(' | ');
     const choices = schema.oneOf ?? schema.anyOf;
     if (choices) return unite(choices.map((one) => this.of(one, indent)));
     if (schema.allOf) {
@@ -96,30 +97,33 @@ class Types {
   }
 }
 
+const literal = (value) => (typeof value === 'string' ? `'${value}'` : JSON.stringify(value));
 const unite = (types) => [...new Set(types)].join(' | ');
 const comment = (text, indent) => (text ? `${indent}/** ${text.replaceAll('*/', '* /').trim().split(/\s*\n\s*/).join(' ')} */\n` : '');
 
 /** The text of src/events.ts. */
 export function generate(document) {
   const types = new Types(document);
-  const channels = Object.entries(document.channels).filter(([key, { address }]) => (address ?? key) === DOOR);
-  if (channels.length !== 1) throw new Error(`the document has ${channels.length} channels with the address ${DOOR}`);
-  const [[key, channel]] = channels;
+  const channel = document.channels[DOOR];
+  if (!channel) throw new Error(`the document has no channel ${DOOR}`);
   const events = new Map();
   const requests = new Map();
   for (const operation of Object.values(document.operations)) {
     if (types.resolve(operation.channel) !== channel) continue;
     for (const ref of operation.messages ?? []) {
       const message = types.resolve(ref);
+      if (!message.name) continue; // announcements have names of their own
       const about = comment(message.summary ?? message.description ?? operation.summary, '  ');
       if (operation.action === 'send') events.set(message.name, { about, payload: types.of(message.payload, '  ') });
       else {
-        const replies = (operation.reply?.messages ?? []).map((reply) => types.of(types.resolve(reply).payload, '    '));
+        // A refusal is an error, and no answer.
+        const answers = (operation.reply?.messages ?? []).map((reply) => types.resolve(reply).payload).filter((payload) => types.resolve(payload).properties?.ok?.const !== false);
+        const replies = answers.map((payload) => types.of(payload, '    '));
         requests.set(message.name, { about, payload: types.of(message.payload, '    '), answer: unite(replies) });
       }
     }
   }
-  if (events.size === 0 || requests.size === 0) throw new Error(`the channel ${key} has no events or no requests`);
+  if (events.size === 0 || requests.size === 0) throw new Error(`the channel ${DOOR} has no events or no requests`);
   const sorted = (map) => [...map].sort(([a], [b]) => (a < b ? -1 : 1));
   return `// Made by generate.mjs from \`ordercast asyncapi\`. Do not edit.
 
@@ -131,7 +135,7 @@ ${sorted(events).map(([name, { about, payload }]) => `${about}  '${name}': ${pay
 export interface Requests {
 ${sorted(requests).map(([name, { about, payload, answer }]) => `${about}  '${name}': {\n    payload: ${payload};\n    answer: ${answer};\n  };\n`).join('')}}
 
-${types.text}`;
+${types.of({ $ref: '#/components/schemas/Refusal' }) && types.text}`;
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

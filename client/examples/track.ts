@@ -1,5 +1,5 @@
 // An order on a plain page: its status, its ETA, and where the driver is.
-import { connect, type OrderEvent } from 'ordercast-client';
+import { connect, type StatusUpdate } from 'ordercast-client';
 
 const client = connect('https://orders.example.com', {
   // Asked anew at every connection, and when the token is about to end.
@@ -20,7 +20,7 @@ const leave = order.subscribe(({ phase, error, tracking, update, location }) => 
 });
 
 // Each change once and in order, also after a tunnel.
-order.onUpdate(({ seq, status, timestamp }: OrderEvent) => console.info(seq, status, timestamp));
+order.onUpdate(({ seq, status, timestamp }: StatusUpdate) => console.info(seq, status, timestamp));
 
 export async function cancel(): Promise<void> {
   const { status } = await client.request('order:status_update', { orderId: order.id, status: 'cancelled' });

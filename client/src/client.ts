@@ -131,7 +131,7 @@ export class Client {
       return;
     }
     const started = this.timeline.stamp().monotonic;
-    this.#trace({ direction: 'out', event: name, payload: 'token' in payload ? {} : payload });
+    this.#trace({ direction: 'out', event: name, payload: name === 'token:refresh' ? {} : payload });
     const socket = this.socket as Socket;
     (isVolatile ? socket.volatile : socket).timeout(this.#timeout).emit(name, payload, (silence: Error | null, answer: Answer<R> | { ok: false; error: ConstructorParameters<typeof OrdercastError>[0] }) => {
       const ms = this.timeline.stamp().monotonic - started;
@@ -188,15 +188,15 @@ export class Client {
   /** @internal */
   enter(order: OrderStore): void {
     this.#active.add(order);
-    this.#leaving.delete(order.id);
+    this.#leaving.delete(order.wireId);
   }
 
   /** @internal */
   leave(order: OrderStore): void {
     this.#active.delete(order);
-    for (const other of this.#active) if (other.id === order.id) return;
-    this.#leaving.add(order.id);
-    if (this.socket.connected) this.#part(order.id);
+    for (const other of this.#active) if (other.wireId === order.wireId) return;
+    this.#leaving.add(order.wireId);
+    if (this.socket.connected) this.#part(order.wireId);
   }
 
   #part(orderId: string): void {

@@ -179,10 +179,10 @@ export class Reporter extends Store<ReporterState> {
   #keep(entry: Entry): Outcome {
     this.#queue.push(entry);
     // An older one may come back, whose answer was lost.
-    if (this.#queue.length > 1) this.#queue.sort((a, b) => a.moment.monotonic - b.moment.monotonic);
+    if (entry.moment.monotonic < (this.#queue.at(-2)?.moment.monotonic ?? 0)) this.#queue.sort((a, b) => a.moment.monotonic - b.moment.monotonic);
     this.#changed();
-    // Other events of this moment may have filled the transport.
-    queueMicrotask(() => setTimeout(() => this.#flush()));
+    // The transport may be full for this moment only.
+    if (this.#client.socket.connected) setTimeout(() => this.#flush());
     return WAITING;
   }
 

@@ -1,4 +1,4 @@
-import type { Problem } from './events.js';
+import type { Refusal } from './events.js';
 
 /** What went wrong, with a code for programs and a message for people. */
 export class OrdercastError extends Error {
@@ -12,9 +12,9 @@ export class OrdercastError extends Error {
   /** How long to wait before the request is repeated, in milliseconds. */
   readonly retryAfterMs: number | undefined;
   /** All that the server said: `allowed` and `status` of an illegal transition, `seq` of a stale one … */
-  readonly details: Partial<Problem>;
+  readonly details: Partial<Refusal>;
 
-  constructor(problem: { code: string; message: string } & Partial<Problem>) {
+  constructor(problem: { code: string; message: string } & Partial<Refusal>) {
     super(problem.message);
     this.name = 'OrdercastError';
     this.code = problem.code;

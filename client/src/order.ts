@@ -1,7 +1,7 @@
 import type { Client } from './client.js';
 import { Backoff, type ConnectionState } from './connection.js';
 import { OrdercastError, failure } from './errors.js';
-import type { EtaUpdate, LocationUpdate, Milestone, OrderEvent, Tracking } from './events.js';
+import type { EtaUpdate, LocationUpdate, MilestoneUpdate, StatusUpdate, Tracking } from './events.js';
 import { Store, tell } from './store.js';
 
 /** A place of the driver. From a snapshot only place and time are known. */
@@ -20,7 +20,7 @@ export interface OrderState {
   /** The number of the newest event that is in `tracking`; 0 while nothing is known. */
   readonly seq: number;
   /** The newest event: its `message` is for people. */
-  readonly update: OrderEvent | null;
+  readonly update: StatusUpdate | null;
   readonly location: DriverLocation | null;
   /** Since when the driver on the way has been silent; null while positions come. */
   readonly signalLostSince: string | null;
@@ -49,7 +49,7 @@ export class OrderStore extends Store<OrderState> {
   /** @internal The id as the server writes it: UUIDs in lower case. */
   wireId: string;
   readonly #client: Client;
-  readonly #heard = new Set<(update: OrderEvent) => void>();
+  readonly #heard = new Set<(update: StatusUpdate) => void>();
   #users = 0;
   #isJoined = false;
   /** Answers to older attempts to join do not count. */
@@ -79,8 +79,8 @@ export class OrderStore extends Store<OrderState> {
   declare readonly subscribe: Store<OrderState>['subscribe'];
 
   /** Calls `listener` with each event that is newer than the first snapshot, once and in order. Counts as a subscription. */
-  onUpdate(listener: (update: OrderEvent) => void): () => void {
-    const own = (update: OrderEvent) => listener(update);
+  onUpdate(listener: (update: StatusUpdate) => void): () => void {
+    const own = (update: StatusUpdate) => listener(update);
     this.#heard.add(own);
     return this.#use(() => this.#heard.delete(own));
   }
@@ -186,7 +186,7 @@ export class OrderStore extends Store<OrderState> {
   }
 
   /** @internal */
-  hear(update: OrderEvent): void {
+  hear(update: StatusUpdate): void {
     const { tracking, seq } = this.get();
     if (!tracking) return; // the answer to the request to join says it all
     if (update.snapshot) {
@@ -213,7 +213,7 @@ export class OrderStore extends Store<OrderState> {
     this.join(didNotHelp);
   }
 
-  #apply(tracking: Tracking, update: OrderEvent): void {
+  #apply(tracking: Tracking, update: StatusUpdate): void {
     const { status, timestamp, driver, changedBy } = update;
     const isNew = status !== tracking.status;
     const time = isNew && TIMES[status];
@@ -294,8 +294,7 @@ export class OrderStore extends Store<OrderState> {
   }
 
   /** @internal */
-  passed(milestone: Milestone & { orderId?: string }): void {
-    const { orderId: _, ...own } = milestone;
+  passed({ orderId: _, conflated: __, ...own }: MilestoneUpdate): void {
     const others = this.get().tracking?.milestones.filter(({ stop, milestone: what }) => stop !== own.stop || what !== own.milestone) ?? [];
     this.learn({ milestones: [...others, own] });
   }
