@@ -3,7 +3,6 @@ import assert from 'node:assert/strict';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
 import { after, before, test } from 'node:test';
-import { connect } from 'ordercast-client';
 import { Server, as, atSeq, connected, follow, join, jwt, live, people, proxyTo, start, until } from './support.mjs';
 
 const exp = (seconds) => Math.floor(Date.now() / 1000) + seconds;
@@ -39,22 +38,25 @@ test('a token that ends without another one is refused with a clear error; anoth
   const who = people();
   const { id } = await server.create(who);
   const claims = as(who.customer, 'customer');
-  const client = connect(server.base, { token: jwt({ ...claims, exp: exp(1) }), socket: { transports: ['websocket'], reconnectionDelay: 20 } });
-  t.after(() => client.close());
+  const ending = join(t, server, null, { token: jwt({ ...claims, exp: exp(2) }) });
+  const client = join(t, server, null, { token: jwt(claims) });
   const { order, updates } = follow(t, client, id);
   await live(order);
-  assert.ok((await until(client.connection, ({ tokenEndsAt }) => tokenEndsAt)).tokenEndsAt);
+  client.setToken(jwt({ ...claims, exp: exp(-600) }));
+  const failed = await until(client.connection, (state) => state.error);
+  assert.deepEqual([failed.phase, failed.error.code], ['connected', 'token_expired'], 'the old one is still good');
+  client.socket.io.engine.close();
   const { error } = await until(client.connection, ({ phase }) => phase === 'refused');
   assert.equal(error.code, 'token_expired');
   assert.match(error.message, /let `token` be a function that gets a fresh one, or call `setToken`/);
-  assert.equal(order.get().phase, 'error');
-  assert.deepEqual([order.get().error.code, order.get().tracking.status], ['token_expired', 'pending']);
+  assert.deepEqual([order.get().phase, order.get().error.code, order.get().tracking.status], ['error', 'token_expired', 'pending']);
   await assert.rejects(client.request('order:tracking', { orderId: id }), { code: 'token_expired' });
   await server.status(id, 'accepted');
   client.setToken(jwt(claims));
   await atSeq(order, 2);
   await live(order);
   assert.deepEqual(updates.map(({ seq }) => seq), [2]);
+  assert.equal((await until(ending.connection, ({ phase }) => phase === 'refused')).error.code, 'token_expired', 'one that ends on the live socket');
 });
 
 test('a refused token is not given again, but a new one of the same function is', async (t) => {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { eventually } from '../../tests/clients/support/server.mjs';
-import { Server, TestClock, as, connected, fix, join, people, proxyTo, sent, sleep, until } from './support.mjs';
+import { Server, TestClock, as, connected, fix, join, people, proxyTo, sent, sleep, start, until } from './support.mjs';
 
 let server;
 before(async () => { server = await Server.start(); });
@@ -74,15 +74,22 @@ test('many in one moment: the transport takes one, and the others go out togethe
 });
 
 test('the server’s rate is honoured: what it does not want now goes out in a batch, after the time that it said', async (t) => {
-  const { reporter, batches, client } = await driving(t);
-  for (let i = 0; i < 10; i += 1) await client.request('driver:location', north(i)); // that many at once are allowed
-  const limited = await reporter.report(north(10));
-  assert.deepEqual([limited.state, limited.verdict, reporter.get().error.code], ['taken', 'rate_limited', 'rate_limited']);
-  assert.equal((await reporter.report(north(11))).state, 'waiting');
-  assert.equal((await reporter.report(north(12))).state, 'waiting');
+  const slow = await start(t, { env: { LOCATION_RATE_PER_SECOND: '1', LOCATION_BURST: '1' } });
+  const who = people();
+  await slow.assigned(who);
+  const client = join(t, slow, as(who.driver, 'driver'));
+  await connected(client);
+  const packets = sent(client);
+  const reporter = client.driver();
+  let count = 0;
+  let outcome;
+  do outcome = await reporter.report(north(count++)); while (outcome.verdict !== 'rate_limited');
+  assert.deepEqual([outcome.state, reporter.get().error.code, reporter.get().error.retryAfterMs > 0], ['taken', 'rate_limited', true]);
+  for (const i of [count, count + 1]) assert.equal((await reporter.report(north(i))).state, 'waiting');
   await emptied(reporter);
-  assert.deepEqual(batches().at(-1).map(({ latitude }) => latitude), [11, 12].map((i) => north(i).latitude));
-  assert.deepEqual([reporter.get().taken, reporter.get().refused], [3, 0]);
+  const batches = packets.filter(([name]) => name === 'driver:location_batch');
+  assert.deepEqual(batches.at(-1)[1].points.map(({ latitude }) => latitude), [count, count + 1].map((i) => north(i).latitude));
+  assert.deepEqual([reporter.get().taken, reporter.get().refused], [count + 2, 0]);
 });
 
 test('reports whose answers were lost are sent again', async (t) => {
