@@ -218,6 +218,28 @@ test('a client that is cut off again and again hears every event once and in ord
   assert.deepEqual(order.get().tracking.statusHistory.map(({ status }) => status), STATUSES.slice(0, 6));
 });
 
+test('cuts at any moment, also between two events of a replay: forty changes, once and in order', async (t) => {
+  const who = people();
+  const { id } = await server.create(who);
+  await server.status(id, 'ready_for_pickup');
+  const proxy = await proxyTo(t, server);
+  const client = join(t, proxy, { sub: 'root', role: 'admin' }, {});
+  const { order, updates, states } = follow(t, client, id);
+  await live(order);
+  const ways = [() => proxy.cut(), () => proxy.sever(), () => { client.socket._pid = undefined; proxy.cut(); }];
+  let cuts = 0;
+  for (let i = 0; i < 20; i += 1) {
+    await server.assign(id, who.driver);
+    if (i % 3 === 0) ways[cuts++ % ways.length]();
+    if (i % 5 === 4) proxy.cutAfter('order:status_update');
+    await server.unassign(id);
+  }
+  const { tracking } = await atSeq(order, 42);
+  assert.deepEqual(updates.map(({ seq }) => seq), Array.from({ length: 40 }, (_, i) => i + 3));
+  assert.deepEqual([tracking.status, tracking.driverAssigned, order.get().skipped], ['ready_for_pickup', false, 0]);
+  assert.ok(states.some(({ phase }) => phase === 'reconnecting'));
+});
+
 test('an order that was left while the connection was lost is not followed after it', async (t) => {
   const who = people();
   const { id } = await server.create(who);
