@@ -3,8 +3,8 @@
     pip install 'python-socketio[client]'
 """
 
+import queue
 import sys
-import threading
 
 import socketio
 
@@ -16,7 +16,7 @@ FINAL = {"delivered", "returned", "cancelled"}
 client = socketio.Client(reconnection_delay=1, reconnection_delay_max=5)
 position = None  # how far this program has read the log of all orders
 seq = 0  # and how far it is with this one
-over = threading.Event()
+ended = queue.Queue()  # why this program ends; None if all is well
 
 
 def auth():
@@ -35,9 +35,10 @@ def connected(greeting):
 
 
 def subscribed(answer):
-    print("following" if answer["ok"] else answer["error"]["message"], flush=True)
     if not answer["ok"]:
-        over.set()
+        ended.put(answer["error"]["message"])
+        return
+    print("following", flush=True)
 
 
 # The one more argument, the offset, is for clients with connection state recovery; this one brings its position.
@@ -50,7 +51,7 @@ def changed(update, *offset):
     seq = update["seq"]
     print(seq, update["status"], flush=True)
     if update["status"] in FINAL:
-        over.set()
+        ended.put(None)
 
 
 @client.on("resync", namespace=REALTIME)
@@ -65,12 +66,16 @@ def away(*reason):
 
 
 @client.on("connect_error", namespace=REALTIME)
-def refused(error):
-    """The server has said no: a wrong token. Faults of the server are none of these; then the client tries again by itself."""
-    print("refused:", error["message"] if isinstance(error, dict) else error, flush=True)
-    over.set()
+def failed(error):
+    """A dictionary is the server's no, such as to a wrong token. All else is the network's, and the client tries again by itself."""
+    if isinstance(error, dict):
+        ended.put(error["message"])
 
 
-client.connect(url, namespaces=[REALTIME], auth=auth, retry=True)
-over.wait()
+try:
+    client.connect(url, namespaces=[REALTIME], auth=auth, retry=True)
+except socketio.exceptions.ConnectionError as error:
+    ended.put(str(error))
+why = ended.get()
 client.disconnect()
+sys.exit(why)

@@ -32,7 +32,7 @@ function flags(command) {
 /** Every NAME_LIKE_THIS in the sources, so that a setting that is gone is not in a document. */
 let names;
 const known = (name) => {
-  names ??= new Set(execFileSync('git', ['grep', '-ohwE', '[A-Z][A-Z0-9]*(_[A-Z0-9]+)+', '--', 'src', 'tests', 'deploy', 'web-test', 'migration', ':!*.svg', ':!*.jsonl'],
+  names ??= new Set(execFileSync('git', ['grep', '-ohwE', '[A-Z][A-Z0-9]*(_[A-Z0-9]+)+', '--', 'src', 'tests', 'deploy', 'web-test', 'migration', ':!*.md', ':!*.svg', ':!*.jsonl'],
     { encoding: 'utf8', maxBuffer: 1 << 28 }).split('\n'));
   return names.has(name);
 };
