@@ -1,6 +1,6 @@
 // Runs the code blocks of documents; ./run says how.
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { read, RUN } from './blocks.mjs';
@@ -58,6 +58,7 @@ async function run(file) {
   const folder = path.join(WORK, file.replaceAll('/', '_'));
   mkdirSync(folder, { recursive: true });
   for (const [number, block] of blocks.entries()) {
+    if (block.setup?.includes('$DATA') && !existsSync('../shared/data')) block.reason = 'needs ../shared/data, which is not here';
     if (!EXTENSION[block.language] && !block.saved) continue;
     block.file = path.join(folder, `${number}.${EXTENSION[block.language] ?? 'txt'}`);
     // What is not run must parse as it stands.
