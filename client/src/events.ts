@@ -15,7 +15,7 @@ export interface ServerEvents {
   /** To the former driver: an order was taken from them */
   'driver:unassigned': OrderUnassigned;
   /** A request without an ack callback was refused */
-  'error': RefusedEvent;
+  'error': Refusal;
   /** To staff who asked for it: drivers moved. Once a second at most */
   'fleet:positions': FleetPositions;
   /** To drivers: an order became ready and has no driver */
@@ -500,29 +500,6 @@ export type Refusal = {
   status?: OrderStatus;
 };
 
-/** A refusal on the wire. */
-export type RefusedEvent = {
-  /** What the order may become instead, by this caller */
-  allowed?: OrderStatus[];
-  /** A stable word for programs */
-  code: string;
-  /** The request, where there is no ack */
-  event?: string;
-  /** The most that is allowed */
-  limit?: number;
-  /** What of the payload is at fault */
-  member?: string;
-  /** For people */
-  message: string;
-  /** The proofs that the order still needs */
-  missing?: ProofKind[];
-  retryAfterMs?: number;
-  /** The order's seq */
-  seq?: number;
-  /** What the order is */
-  status?: OrderStatus;
-};
-
 /** A point that was not taken. */
 export type RejectedPoint = {
   /** What the order may become instead, by this caller */
@@ -784,8 +761,7 @@ export type Tracking = {
   trackingNumber?: string;
 };
 
-/** Nothing but `{ok: true}`. */
-export type UnsubscribeFleet = Record<string, unknown>;
+export type UnsubscribeFleet = unknown;
 
 /** Nothing but `{ok: true}`. */
 export type UnsubscribeFleetAnswer = {
