@@ -29,7 +29,7 @@ fn closes(dialect: Dialect) -> Vec<Close> {
     all
 }
 
-fn common(name: &RawMessage) -> Event {
+fn common(name: RawMessage) -> Event {
     match name {
         RawMessage::Pong => Event::new(
             name.as_str(),
@@ -74,7 +74,7 @@ fn door(
         needs_token: true,
         failure: None,
         closes: closes(dialect),
-        events: RawMessage::ALL.iter().map(common).collect(),
+        events: RawMessage::ALL.iter().copied().map(common).collect(),
         requests: vec![ping()],
     }
 }

@@ -7,7 +7,7 @@ use super::schema::Payload;
 use crate::dialect::canonical::{OrderView, StatusUpdate, TrackingView};
 use crate::dialect::names::{RealtimeEvent, RealtimeRequest};
 use crate::dialect::realtime::answer::{
-    BatchReceived, Changed, Failure, Nothing, Pong, Problem, Received, Refreshed, Subscribed,
+    BatchReceived, Changed, Failure, Nothing, Pong, Problem, Refreshed, Subscribed, Taken,
 };
 use crate::dialect::realtime::ask::{
     AppState, BatchOf, NotificationAck, OrderOnly, OrderSeen, Ping, RefreshToken, SubscribeFleet,
@@ -181,110 +181,127 @@ fn place(order: bool) -> Value {
     place
 }
 
+/// Payloads that are good.
+fn examples(name: RealtimeRequest) -> Vec<Value> {
+    match name {
+        RealtimeRequest::Location => vec![place(true), json!({ "latitude": 45.2671, "longitude": 13.7021 })],
+        RealtimeRequest::Subscribe => {
+            vec![json!({ "orderId": ORDER }), json!({ "orderId": ORDER, "since": 0 })]
+        }
+        RealtimeRequest::Unsubscribe | RealtimeRequest::Tracking => vec![json!({ "orderId": ORDER })],
+        RealtimeRequest::LocationBatch => vec![json!({ "points": [place(false)] })],
+        RealtimeRequest::StatusUpdate => vec![
+            json!({ "orderId": ORDER, "status": "accepted", "note": "On it", "expectedSeq": 1 }),
+            json!({ "orderId": ORDER, "status": "failed", "reason": "nobody_home" }),
+        ],
+        RealtimeRequest::TokenRefresh => {
+            vec![json!({ "token": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJl" })]
+        }
+        RealtimeRequest::Ping => vec![json!({ "t": 1_764_353_045_120_i64 }), json!({})],
+        RealtimeRequest::SubscribeFleet => vec![
+            json!({ "bbox": [13.5, 45.1, 13.8, 45.4] }),
+            json!({ "bbox": "13.5,45.1,13.8,45.4" }),
+            json!({}),
+        ],
+        RealtimeRequest::UnsubscribeFleet => vec![json!({})],
+        RealtimeRequest::AppState => vec![json!({ "state": "background" }), json!({ "state": "active" })],
+        RealtimeRequest::OrderSeen => vec![json!({ "orderId": ORDER, "seq": 1 })],
+        RealtimeRequest::NotificationAck => {
+            vec![json!({ "id": "0199b2f4-7c1d-7a31-9c55-0d6a4a0b1c2d", "state": "opened" })]
+        }
+    }
+}
+
 fn request(name: RealtimeRequest) -> Request {
-    let (title, summary, payload, examples, answer) = match name {
+    let (title, summary, payload, answer) = match name {
         RealtimeRequest::Location => (
             "LocationReport",
             "A driver's position",
             Payload::read::<LocationReport>(),
-            vec![place(true), json!({ "latitude": 45.2671, "longitude": 13.7021 })],
-            Payload::written::<Received>(),
+            Payload::written::<Taken>(),
         ),
         RealtimeRequest::Subscribe => (
             "SubscribeOrder",
             "Follow an order",
             Payload::read::<SubscribeOrder>(),
-            vec![json!({ "orderId": ORDER }), json!({ "orderId": ORDER, "since": 0 })],
             Payload::written::<Subscribed<'_>>(),
         ),
         RealtimeRequest::Unsubscribe => (
             "UnsubscribeOrder",
             "Follow an order no longer",
             Payload::read::<OrderOnly>(),
-            vec![json!({ "orderId": ORDER })],
             Payload::written::<Nothing>(),
         ),
         RealtimeRequest::LocationBatch => (
             "LocationBatch",
             "Positions that a driver's app has collected, up to 500",
             Payload::read::<BatchOf<'_>>(),
-            vec![json!({ "points": [place(false)] })],
             Payload::written::<BatchReceived<'_>>(),
         ),
         RealtimeRequest::StatusUpdate => (
             "UpdateStatus",
             "Give an order another status",
             Payload::read::<UpdateStatus>(),
-            vec![
-                json!({ "orderId": ORDER, "status": "accepted", "note": "On it", "expectedSeq": 1 }),
-                json!({ "orderId": ORDER, "status": "failed", "reason": "nobody_home" }),
-            ],
             Payload::written::<Changed<'_>>(),
         ),
         RealtimeRequest::Tracking => (
             "TrackOrder",
             "Everything about one order's way",
             Payload::read::<OrderOnly>(),
-            vec![json!({ "orderId": ORDER })],
             Payload::written::<TrackingView<'_>>(),
         ),
         RealtimeRequest::TokenRefresh => (
             "RefreshToken",
             "A newer token for the same user in the same role",
             Payload::read::<RefreshToken>(),
-            vec![json!({ "token": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJl" })],
             Payload::written::<Refreshed>(),
         ),
         RealtimeRequest::Ping => (
             "PingLatency",
             "How long does an answer take? The payload may be missing",
             Payload::read::<Ping>(),
-            vec![json!({ "t": 1_764_353_045_120_i64 }), json!({})],
             Payload::written::<Pong<'_>>(),
         ),
         RealtimeRequest::SubscribeFleet => (
             "SubscribeFleet",
             "Staff: hear where all drivers are, or those in a box. The payload may be missing",
             Payload::read::<SubscribeFleet>(),
-            vec![
-                json!({ "bbox": [13.5, 45.1, 13.8, 45.4] }),
-                json!({ "bbox": "13.5,45.1,13.8,45.4" }),
-                json!({}),
-            ],
             Payload::written::<Nothing>(),
         ),
         RealtimeRequest::UnsubscribeFleet => (
             "UnsubscribeFleet",
             "Hear it no longer. The payload is ignored",
             Payload::anything(),
-            vec![json!({})],
             Payload::written::<Nothing>(),
         ),
         RealtimeRequest::AppState => (
             "AppState",
             "Whether somebody looks at the app",
             Payload::read::<AppState>(),
-            vec![json!({ "state": "background" }), json!({ "state": "active" })],
             Payload::written::<Nothing>(),
         ),
         RealtimeRequest::OrderSeen => (
             "OrderSeen",
             "The user has seen an order as it was at a seq",
             Payload::read::<OrderSeen>(),
-            vec![json!({ "orderId": ORDER, "seq": 1 })],
             Payload::written::<Nothing>(),
         ),
         RealtimeRequest::NotificationAck => (
             "NotificationAck",
             "A notification is there, or was opened",
             Payload::read::<NotificationAck>(),
-            vec![json!({ "id": "0199b2f4-7c1d-7a31-9c55-0d6a4a0b1c2d", "state": "opened" })],
             Payload::written::<Nothing>(),
         ),
     };
     let answer = answer.named(format!("{title}Answer")).succeeded();
-    let (name, payload) = (name.as_str(), payload.named(title));
-    Request { name, summary, payload, examples, answer: Answer::Ack(answer), needs_token: true }
+    Request {
+        name: name.as_str(),
+        summary,
+        payload: payload.named(title),
+        examples: examples(name),
+        answer: Answer::Ack(answer),
+        needs_token: true,
+    }
 }
 
 /// The channel of those who have a link.

@@ -113,12 +113,12 @@ impl Payload {
     /// Puts the schema among all others, and returns where it is.
     pub(super) fn settle(self, schemas: &mut Schemas) -> Value {
         for (name, schema) in self.parts {
-            put(schemas, name, schema);
+            put(schemas, &name, &schema);
         }
         match self.name {
             Some(name) => {
                 let place = json!({ "$ref": format!("{HOME}{name}") });
-                put(schemas, name, self.schema);
+                put(schemas, &name, &self.schema);
                 place
             }
             None => self.schema,
@@ -126,9 +126,9 @@ impl Payload {
     }
 }
 
-fn put(schemas: &mut Schemas, name: String, schema: Value) {
-    let known = schemas.entry(name.clone()).or_insert_with(|| schema.clone());
-    debug_assert_eq!(*known, schema, "two schemas are called {name}");
+fn put(schemas: &mut Schemas, name: &str, schema: &Value) {
+    let known = schemas.entry(name.to_owned()).or_insert_with(|| schema.clone());
+    debug_assert_eq!(known, schema, "two schemas are called {name}");
 }
 
 fn json(mut schema: RefOr<Schema>) -> Value {

@@ -205,7 +205,7 @@ pub struct Changed<'a> {
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "for the document only")]
-pub struct Received {
+pub struct Taken {
     #[schema(format = DateTime)]
     received_at: String,
     /// Whether clients see it
