@@ -17,14 +17,12 @@ fun main(args: Array<String>) {
     var seq = 0
     val over = CountDownLatch(1)
 
-    // The library reads this map at every connection, so what is in it may change. It is declared for texts, but the position has to be a
-    // number, and is sent as one.
-    val auth = ConcurrentHashMap<String, Any>(mapOf("token" to token))
+    // The library reads this map at every connection, so what is in it may change.
+    val auth = ConcurrentHashMap(mapOf("token" to token))
     fun isAt(place: Long) {
-        position = maxOf(place, position ?: 0).also { auth["position"] = it }
+        position = maxOf(place, position ?: 0).also { auth["position"] = "$it" }
     }
-    @Suppress("UNCHECKED_CAST")
-    val options = IO.Options().also { it.auth = (auth as Map<String, *>) as Map<String, String> }
+    val options = IO.Options().also { it.auth = auth }
     val socket = IO.socket("$server/realtime", options)
 
     socket.on("connected") { given ->

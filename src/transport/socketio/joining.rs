@@ -134,9 +134,7 @@ impl JoiningClient {
             raw.map(|raw| serde_json::from_str::<String>(raw.get()).unwrap_or_default())
         };
         let position = match payload.position {
-            Some(raw) => Some(
-                serde_json::from_str::<WholeNumber>(raw.get()).map_or(-1, |WholeNumber(position)| position),
-            ),
+            Some(raw) => Some(position_of(raw)),
             None => self.query().and_then(position_in),
         };
         if position.is_some_and(i64::is_negative) {
@@ -170,8 +168,18 @@ impl JoiningClient {
     }
 }
 
+/// The position in `auth`: a number, or its digits, because some clients can put nothing but texts there. -1 if it is neither.
+fn position_of(raw: &RawValue) -> i64 {
+    let number = serde_json::from_str::<WholeNumber>(raw.get()).map(|WholeNumber(position)| position);
+    number.unwrap_or_else(|_| serde_json::from_str::<String>(raw.get()).map_or(-1, |text| digits(&text)))
+}
+
+fn digits(text: &str) -> i64 {
+    text.parse().unwrap_or(-1)
+}
+
 /// The position in a query; -1 if it is not a number.
 fn position_in(query: &str) -> Option<i64> {
     let (_, value) = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "position")?;
-    Some(value.parse().unwrap_or(-1))
+    Some(digits(&value))
 }

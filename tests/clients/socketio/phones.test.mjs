@@ -145,15 +145,17 @@ test('Java: the token as a parameter, and a packet that joins without a payload'
   wire.cut();
 });
 
-test('Java: a position as text is refused by name, in a parameter it is taken', async () => {
+test('Java: a position is taken as text and in a parameter; what is none is refused by name', async () => {
   const { token } = await somebody();
   const refused = await webSocket('EIO=4&transport=websocket');
   await refused.next();
-  await refused.send(`40/realtime,${JSON.stringify({ token, position: '0' })}`);
+  await refused.send(`40/realtime,${JSON.stringify({ token, position: 'four' })}`);
   assert.match(await refused.next(), /^44\/realtime,\{"message":"invalid_payload: position: must be a whole number/);
   refused.cut();
-  const taken = await webSocket(`EIO=4&transport=websocket&position=0`);
-  await taken.send(`40/realtime,${JSON.stringify({ token })}`);
-  await until(taken, /^42\/realtime,\["connected"/);
-  taken.cut();
+  for (const [query, auth] of [['', { token, position: '0' }], ['&position=0', { token }]]) {
+    const taken = await webSocket(`EIO=4&transport=websocket${query}`);
+    await taken.send(`40/realtime,${JSON.stringify(auth)}`);
+    await until(taken, /^42\/realtime,\["connected"/);
+    taken.cut();
+  }
 });
