@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use clap::builder::Resettable;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser};
+use clap_complete::Shell;
 
 use crate::base::config::{Database, Serve, SmsProvider, TravelMode};
+use crate::load;
 use crate::model::Role;
 
 /// Live order tracking over Socket.IO.
@@ -62,6 +64,8 @@ pub enum Subcommand {
     Migrate(MigrateArgs),
     /// Prepare roads for `--road-network`
     Roads(RoadsArgs),
+    /// Load a server with drivers, customers and orders of its own, and count what arrives
+    Load(load::Options),
     /// Judge the positions of a delivery again, with the same rules or with others
     Replay(ReplayArgs),
     /// Print the address that SMS of customers come in at, for the settings of the provider
@@ -70,6 +74,24 @@ pub enum Subcommand {
     Openapi,
     /// Print the `AsyncAPI` document: what sockets say and hear
     Asyncapi,
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write those of all subcommands
+    Man(ManArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ManArgs {
+    /// A folder that is there, to write `ordercast.1`, `ordercast-token.1` and so on into
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]

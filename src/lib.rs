@@ -17,6 +17,7 @@ pub mod dialect;
 pub mod event;
 
 pub mod keeping;
+pub mod load;
 pub mod order;
 pub mod outbox;
 pub mod recovery;

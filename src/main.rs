@@ -5,19 +5,21 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::CommandFactory;
 use migration::{Migrator, MigratorTrait};
 use ordercast::auth::mint;
 use ordercast::base::clock::{Clock, instant};
 use ordercast::base::config::{Serve, check_secret};
 use ordercast::base::db::Db;
-use ordercast::base::telemetry;
+use ordercast::base::{systemd, telemetry};
 use ordercast::cli::{
-    BuildArgs, Cli, Direction, HealthArgs, MigrateArgs, ReplayArgs, RoadsArgs, RoadsCommand, SmsAddressArgs,
-    Subcommand, TokenArgs,
+    BuildArgs, Cli, CompletionsArgs, Direction, HealthArgs, ManArgs, MigrateArgs, ReplayArgs, RoadsArgs,
+    RoadsCommand, SmsAddressArgs, Subcommand, TokenArgs,
 };
 use ordercast::describe;
 use ordercast::driver::filter::Rules;
 use ordercast::driver::positions::recorded;
+use ordercast::load::{self, LoadError};
 use ordercast::model::OrderId;
 use ordercast::notify::texting::inbound_address;
 use ordercast::replay::Changes;
@@ -35,6 +37,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const BAD_CONFIG: u8 = 2;
 /// How long the server may take to say that it is ready.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a load test says how it goes on a terminal.
+const LOAD_PROGRESS: Duration = Duration::from_secs(1);
 /// Connections that may wait to be accepted. Large, because many clients reconnect at the same time.
 const BACKLOG: u32 = 4_096;
 
@@ -62,10 +66,13 @@ fn main() -> ExitCode {
             Some(Subcommand::Token(args)) => print_token(&args),
             Some(Subcommand::Migrate(args)) => migrate(args).await,
             Some(Subcommand::Roads(args)) => build_roads(&args),
+            Some(Subcommand::Load(options)) => load(&options).await,
             Some(Subcommand::Replay(args)) => replay(args).await,
             Some(Subcommand::SmsAddress(args)) => print_sms_address(&args),
             Some(Subcommand::Openapi) => print_openapi(),
             Some(Subcommand::Asyncapi) => print(&describe::pretty()),
+            Some(Subcommand::Completions(args)) => print_completions(&args),
+            Some(Subcommand::Man(args)) => man(&args),
         }
     });
     // Does not wait for tasks that still write to sockets.
@@ -136,10 +143,12 @@ async fn serve(config: Serve) -> ExitCode {
             println!("Ordercast listens on {scheme}://{address}");
         }
         tracing::info!(%address, "listening");
+        systemd::tell("READY=1");
     };
     let running = server::run(config, Clock::System, listener, stop.clone(), on_started);
     tokio::spawn(async move {
         stop_signal().await;
+        systemd::tell("STOPPING=1");
         stop.cancel();
     });
     match running.await {
@@ -221,6 +230,39 @@ fn print_token(args: &TokenArgs) -> ExitCode {
     match mint(secret, &args.sub, args.role, args.name.as_deref(), Clock::System.now(), args.ttl) {
         Ok(token) => print(&token),
         Err(error) => exit_failure(&format!("cannot sign: {error}")),
+    }
+}
+
+/// Loads a server until it is over, or until a signal. A second signal ends it at once.
+async fn load(options: &load::Options) -> ExitCode {
+    let (stop, is_terminal) = (CancellationToken::new(), std::io::stderr().is_terminal());
+    let every = if is_terminal { LOAD_PROGRESS } else { LOAD_PROGRESS * 5 };
+    let loading = load::run(options, Clock::System, stop.clone(), every, |line| {
+        if is_terminal { eprint!("\r\x1b[2K{line}") } else { eprintln!("{line}") }
+    });
+    let told_twice = async {
+        stop_signal().await;
+        stop.cancel();
+        stop_signal().await;
+    };
+    let loaded = tokio::select! {
+        loaded = loading => loaded,
+        () = told_twice => return exit_failure("stopped; its orders may be open"),
+    };
+    if is_terminal {
+        eprintln!();
+    }
+    match loaded {
+        Ok(summary) => {
+            let text =
+                if options.json { serde_json::to_string_pretty(&summary) } else { Ok(summary.to_string()) };
+            match text.map(|text| print(&text)) {
+                Ok(code) if summary.passed => code,
+                _ => ExitCode::FAILURE,
+            }
+        }
+        Err(LoadError::Usage(line)) => exit_bad_config(&line),
+        Err(error @ LoadError::Failed(_)) => exit_failure(&error.to_string()),
     }
 }
 
@@ -328,5 +370,25 @@ fn print_openapi() -> ExitCode {
     match transport::http::document().to_pretty_json() {
         Ok(document) => print(&document),
         Err(error) => exit_failure(&format!("the document cannot be written: {error}")),
+    }
+}
+
+fn print_completions(args: &CompletionsArgs) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "ordercast", &mut script);
+    print(String::from_utf8_lossy(&script).trim_end())
+}
+
+fn man(args: &ManArgs) -> ExitCode {
+    let Some(folder) = &args.out else {
+        let mut page = Vec::new();
+        return match clap_mangen::Man::new(Cli::command()).render(&mut page) {
+            Ok(()) => print(String::from_utf8_lossy(&page).trim_end()),
+            Err(error) => exit_failure(&format!("the page cannot be made: {error}")),
+        };
+    };
+    match clap_mangen::generate_to(Cli::command(), folder) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit_bad_config(&format!("--out: {} cannot be written to: {error}", folder.display())),
     }
 }

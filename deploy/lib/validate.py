@@ -337,7 +337,26 @@ def check_containerfile():
         expect(f"web-test/{name}" in allowed, f"web-test/{name} is not copied, and the binary needs it")
 
 
-CHECKS = {"yaml": check_yaml, "compose": check_compose, "kubernetes": check_kubernetes, "metrics": check_metrics,
+def check_systemd():
+    """The unit gives the server the time that it takes, starts what the package has, and its settings exist."""
+    unit = re.findall(r"^(\w+)=(.*)$", (DEPLOY / "systemd/ordercast.service").read_text(), re.MULTILINE)
+    service = dict(unit)
+    settings = (ROOT / "docs/settings.md").read_text()
+    default = {name: value for name, value in re.findall(r"\| `(\w+)` \| `([^`]+)` \|", settings)}
+    environment = re.findall(r"^#?([A-Z_]+)=", (DEPLOY / "systemd/ordercast.env").read_text(), re.MULTILINE)
+    known_settings("ordercast.env", environment)
+    grace("ordercast.service", default, service["TimeoutStopSec"])
+    expect(int(service["LimitNOFILE"]) >= 2 * int(default["MAX_CONNECTIONS"]), "LimitNOFILE is too small for MAX_CONNECTIONS")
+    package = (ROOT / "Cargo.toml").read_text()
+    program, subcommand = service["ExecStart"].split()
+    expect(f'"{program[1:].rsplit("/", 1)[0]}/"' in package and subcommand == "serve", "ExecStart is not what the package has")
+    expect(f'"{service["EnvironmentFile"][1:].rsplit("/", 1)[0]}/", "600"' in package, "the settings are not private")
+    user = re.search(r"^u (\S+) .* (\S+)$", (DEPLOY / "systemd/ordercast.sysusers").read_text(), re.MULTILINE)
+    expect(user and user.groups() == (service["User"], service["WorkingDirectory"]), "the user or its folder is another one")
+    expect(service["WorkingDirectory"] == f'/var/lib/{service["StateDirectory"]}', "the server could not write its database")
+
+
+CHECKS = {"systemd": check_systemd, "yaml": check_yaml, "compose": check_compose, "kubernetes": check_kubernetes, "metrics": check_metrics,
           "dashboards": check_dashboards, "queries": queries, "alerts-tested": alerts_tested, "containerfile": check_containerfile}
 
 if __name__ == "__main__":

@@ -9,4 +9,4 @@ mod token;
 mod verified;
 
 pub use keys::Auth;
-pub use token::{Claims, mint};
+pub use token::{Claims, mint, without_scheme};

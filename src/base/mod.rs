@@ -14,4 +14,5 @@ pub mod outbound;
 pub mod rate_limit;
 pub mod spawn;
 mod strict;
+pub mod systemd;
 pub mod telemetry;

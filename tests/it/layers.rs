@@ -9,7 +9,7 @@ const LAYERS: [&[&str]; 15] = [
     &["model"],
     &["cluster", "route"],
     &["auth", "event", "dialect"],
-    &["eta", "keeping", "order", "outbox", "recovery"],
+    &["eta", "keeping", "load", "order", "outbox", "recovery"],
     &["webhook"],
     &["notify"],
     &["driver"],

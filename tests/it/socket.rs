@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 use futures_util::{SinkExt, StreamExt};
+use ordercast::load::packet::{self, Packet};
 use ordercast::model::Role;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -70,7 +72,7 @@ impl Socket {
         let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", server.address);
         let (stream, _) = tokio_tungstenite::connect_async(url).await.expect("a WebSocket");
         let mut socket = Self { stream, next_ack: 0, pid: None, offset: None, received: VecDeque::new() };
-        socket.raw(&format!("40/realtime,{auth}")).await;
+        socket.raw(&packet::join(&auth)).await;
         socket
     }
 
@@ -94,13 +96,13 @@ impl Socket {
     }
 
     pub async fn emit(&mut self, event: &str, payload: &Value) {
-        self.raw(&format!("42/realtime,{}", json!([event, payload]))).await;
+        self.raw(&packet::emit(None, event, payload)).await;
     }
 
     /// Emits an event with an ack, without waiting for it. Returns the number of the ack.
     pub async fn emit_ack(&mut self, event: &str, payload: &Value) -> u64 {
         self.next_ack += 1;
-        self.raw(&format!("42/realtime,{}{}", self.next_ack, json!([event, payload]))).await;
+        self.raw(&packet::emit(Some(self.next_ack), event, payload)).await;
         self.next_ack
     }
 
@@ -203,13 +205,13 @@ impl Socket {
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return Incoming::Closed,
                 Some(Ok(_)) => continue,
             };
-            if text.as_str() == "2" {
-                self.raw("3").await;
-                continue;
-            }
-            if let Some(reply) = text.strip_prefix("40/realtime,") {
-                let reply: Value = serde_json::from_str(reply).expect("JSON");
-                self.pid = reply["pid"].as_str().map(str::to_owned);
+            match Packet::read(&text) {
+                Packet::Ping => {
+                    self.raw(packet::PONG).await;
+                    continue;
+                }
+                Packet::Joined { pid } => self.pid = pid,
+                _ => {}
             }
             let Some(incoming) = parse(&text) else { continue };
             if let Incoming::Event(Event { offset: Some(offset), .. }) = &incoming {
@@ -221,24 +223,14 @@ impl Socket {
 }
 
 fn parse(text: &str) -> Option<Incoming> {
-    if let Some(error) = text.strip_prefix("44/realtime,") {
-        let error: Value = serde_json::from_str(error).expect("JSON");
-        return Some(Incoming::Refused(error["message"].as_str().expect("a message").to_owned()));
+    let value = |json: &RawValue| serde_json::from_str(json.get()).expect("JSON");
+    match Packet::read(text) {
+        Packet::Refused { message } => Some(Incoming::Refused(message)),
+        Packet::Left => Some(Incoming::Disconnected),
+        Packet::Event(packet::Event { name, data, offset }) => {
+            Some(Incoming::Event(Event { name: name.into_owned(), data: value(data), offset }))
+        }
+        Packet::Answer { number, body } => Some(Incoming::Ack(number, value(body))),
+        Packet::Ping | Packet::Joined { .. } | Packet::Other => None,
     }
-    if text.starts_with("41/realtime") || text == "1" {
-        return Some(Incoming::Disconnected);
-    }
-    if let Some(event) = text.strip_prefix("42/realtime,") {
-        let event: Vec<Value> = serde_json::from_str(event).expect("JSON");
-        let name = event[0].as_str().expect("a name").to_owned();
-        let data = event.get(1).cloned().unwrap_or(Value::Null);
-        let offset = event.get(2).and_then(Value::as_str).map(str::to_owned);
-        return Some(Incoming::Event(Event { name, data, offset }));
-    }
-    if let Some(ack) = text.strip_prefix("43/realtime,") {
-        let (number, answer) = ack.split_at(ack.find('[').expect("an array"));
-        let answer: Vec<Value> = serde_json::from_str(answer).expect("JSON");
-        return Some(Incoming::Ack(number.parse().expect("a number"), answer[0].clone()));
-    }
-    None
 }
