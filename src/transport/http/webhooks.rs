@@ -322,6 +322,7 @@ pub(super) async fn deliveries(
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = WebhookReplay)]
 pub struct Replay {
     #[serde(with = "wire")]
     #[schema(value_type = String, format = DateTime)]
