@@ -57,7 +57,7 @@ impl<'a> SpotView<'a> {
     }
 }
 
-/// Drivers who have moved: what [`positions`] writes.
+/// Drivers who have moved: what `positions` writes.
 #[derive(ToSchema)]
 #[schema(as = FleetPositions)]
 #[expect(dead_code, reason = "for the document only")]

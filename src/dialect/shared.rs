@@ -103,7 +103,7 @@ pub fn render_live(event: &LiveEvent) -> Option<Message> {
     }
 }
 
-/// The driver moved: what [`location_update`] writes.
+/// The driver moved: what `location_update` writes.
 #[derive(ToSchema)]
 #[schema(as = SharedLocationUpdate, rename_all = "camelCase")]
 #[expect(dead_code, reason = "for the document only")]

@@ -201,7 +201,7 @@ pub struct Changed<'a> {
     seq: i64,
 }
 
-/// The answer to `driver:location`, as [`answer`] writes it.
+/// The answer to `driver:location`, as `answer` writes it.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "for the document only")]

@@ -85,7 +85,7 @@ pub fn resync(reason: &'static str) -> Message {
     message(RealtimeEvent::Resync, &Resync { reason })
 }
 
-/// A position was taken: what [`location_acknowledged`] writes.
+/// A position was taken: what `location_acknowledged` writes.
 #[derive(ToSchema)]
 #[schema(as = LocationAcknowledged, rename_all = "camelCase")]
 #[expect(dead_code, reason = "for the document only")]
@@ -298,7 +298,7 @@ pub fn render_live(event: &LiveEvent) -> Message {
     }
 }
 
-/// The driver moved: what [`location_update`] writes.
+/// The driver moved: what `location_update` writes.
 #[derive(ToSchema)]
 #[schema(as = LocationUpdate, rename_all = "camelCase")]
 #[expect(dead_code, reason = "for the document only")]
