@@ -382,7 +382,7 @@ fn print_completions(args: &CompletionsArgs) -> ExitCode {
 fn man(args: &ManArgs) -> ExitCode {
     let Some(folder) = &args.out else {
         let mut page = Vec::new();
-        return match clap_mangen::Man::new(Cli::command()).render(&mut page) {
+        return match clap_mangen::Man::new(Cli::command().disable_help_subcommand(true)).render(&mut page) {
             Ok(()) => print(String::from_utf8_lossy(&page).trim_end()),
             Err(error) => exit_failure(&format!("the page cannot be made: {error}")),
         };

@@ -64,14 +64,14 @@ async fn report(run: &Run, driver: usize, rate: f64, mut socket: Socket, resume:
                 continue;
             }
         };
-        match text.as_deref().map(|text| Packet::read(text)) {
-            Ok(Packet::Answer { body, .. }) => match refusal(body) {
+        let text = match text {
+            Ok(text) => text,
+            Err(trouble) => return trouble,
+        };
+        if let Packet::Answer { body, .. } = Packet::read(&text) {
+            match refusal(body) {
                 None => run.tally.accepted.add(1),
                 Some(trouble) => run.tally.error(&trouble.code),
-            },
-            Ok(_) => {}
-            Err(_) => {
-                return text.err().unwrap_or_else(Trouble::timeout);
             }
         }
     }

@@ -232,6 +232,7 @@ mod tests {
     use super::*;
     use crate::base::clock::instant;
 
+    #[expect(clippy::unnecessary_wraps, reason = "what `told` takes")]
     fn state(seq: u32, status: &str) -> Option<State> {
         Some(State { seq, status: status.to_owned() })
     }
