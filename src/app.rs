@@ -15,6 +15,7 @@ use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::health::Health;
 use crate::base::metrics::Metrics;
+use crate::base::trace::Tracer;
 use crate::cluster::Cluster;
 use crate::driver::progress::Notes;
 use crate::driver::trail::Trail;
@@ -61,6 +62,7 @@ pub struct Infrastructure {
     pub webhooks: Webhooks,
     pub clock: Clock,
     pub metrics: Metrics,
+    pub tracer: Tracer,
     pub db: Db,
 }
 
@@ -89,6 +91,8 @@ pub struct AppParts {
     pub keeping: Keeping,
     pub clock: Clock,
     pub metrics: Metrics,
+    /// Begins traces.
+    pub tracer: Tracer,
     /// Needed for revoked tokens only, which belong to no use case.
     db: Db,
 }
@@ -117,6 +121,7 @@ impl App {
             webhooks,
             clock,
             metrics,
+            tracer,
             db,
         } = infrastructure;
         let limits = &config.limits;
@@ -156,6 +161,7 @@ impl App {
             keeping,
             clock,
             metrics,
+            tracer,
             db,
         }))
     }

@@ -33,6 +33,7 @@ impl Cli {
         let demo = match &cli.command {
             None => cli.serve.demo,
             Some(Subcommand::Serve(serve)) => serve.demo,
+            Some(Subcommand::Doctor(doctor)) => doctor.serve.demo,
             Some(_) => false,
         };
         if !demo {
@@ -40,6 +41,7 @@ impl Cli {
         }
         let command = Self::command().mut_args(without_environment);
         let command = command.mut_subcommand("serve", |serve| serve.mut_args(without_environment));
+        let command = command.mut_subcommand("doctor", |doctor| doctor.mut_args(without_environment));
         Self::from_arg_matches(&command.try_get_matches()?)
     }
 }
@@ -52,16 +54,21 @@ fn without_environment(arg: Arg) -> Arg {
 }
 
 #[derive(Debug, clap::Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "exists once, at start")]
 pub enum Subcommand {
     /// Run the server (the default)
     Serve(Serve),
     /// Ask the server on this machine whether it is ready: exit code 0 or 1. For health checks of containers
     Health(HealthArgs),
+    /// Check settings, database, clock, Redis, keys and ports, without starting the server or changing anything
+    Doctor(DoctorArgs),
     /// Print a JWT signed with `JWT_SECRET`
     Token(TokenArgs),
     /// Apply, revert or list database migrations
     Migrate(MigrateArgs),
+    /// Copy the `SQLite` database into a file, beside running servers
+    Backup(BackupArgs),
+    /// Put such a copy in the place of a `SQLite` database that is not there
+    Restore(RestoreArgs),
     /// Prepare roads for `--road-network`
     Roads(RoadsArgs),
     /// Load a server with drivers, customers and orders of its own, and count what arrives
@@ -92,6 +99,15 @@ pub struct ManArgs {
     /// A folder that is there, to write `ordercast.1`, `ordercast-token.1` and so on into
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct DoctorArgs {
+    /// Print one JSON document at the end instead of lines
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub serve: Serve,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -186,6 +202,24 @@ pub struct MigrateArgs {
     /// Do not ask before `down`, which deletes data
     #[arg(long)]
     pub yes: bool,
+    #[command(flatten)]
+    pub database: Database,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct BackupArgs {
+    /// The file to write, which must not be there
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    #[command(flatten)]
+    pub database: Database,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RestoreArgs {
+    /// The copy
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
     #[command(flatten)]
     pub database: Database,
 }

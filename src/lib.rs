@@ -16,6 +16,7 @@ pub mod auth;
 pub mod dialect;
 pub mod event;
 
+pub mod backup;
 pub mod keeping;
 pub mod load;
 pub mod order;
@@ -44,6 +45,8 @@ pub mod transport;
 pub mod server;
 
 pub mod cli;
+
+pub mod doctor;
 
 /// Random input, for the tests of private parsers.
 #[cfg(test)]

@@ -1,22 +1,23 @@
 //! The `ordercast` binary: handles flags, logs, signals and exit codes.
 
 use std::io::{IsTerminal, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::CommandFactory;
 use migration::{Migrator, MigratorTrait};
 use ordercast::auth::mint;
+use ordercast::backup::{BackupError, Copied};
 use ordercast::base::clock::{Clock, instant};
 use ordercast::base::config::{Serve, check_secret};
-use ordercast::base::db::Db;
+use ordercast::base::db::{Db, Schema};
 use ordercast::base::{systemd, telemetry};
 use ordercast::cli::{
-    BuildArgs, Cli, CompletionsArgs, Direction, HealthArgs, ManArgs, MigrateArgs, ReplayArgs, RoadsArgs,
-    RoadsCommand, SmsAddressArgs, Subcommand, TokenArgs,
+    BackupArgs, BuildArgs, Cli, CompletionsArgs, Direction, DoctorArgs, HealthArgs, ManArgs, MigrateArgs,
+    ReplayArgs, RestoreArgs, RoadsArgs, RoadsCommand, SmsAddressArgs, Subcommand, TokenArgs,
 };
 use ordercast::describe;
+use ordercast::doctor::{self, Level, Report};
 use ordercast::driver::filter::Rules;
 use ordercast::driver::positions::recorded;
 use ordercast::load::{self, LoadError};
@@ -26,7 +27,6 @@ use ordercast::replay::Changes;
 use ordercast::route::network::Network;
 use ordercast::server::{self, ServerError};
 use ordercast::transport;
-use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 /// mimalloc, because frames are many small allocations that one task makes and another one frees.
@@ -39,8 +39,6 @@ const BAD_CONFIG: u8 = 2;
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a load test says how it goes on a terminal.
 const LOAD_PROGRESS: Duration = Duration::from_secs(1);
-/// Connections that may wait to be accepted. Large, because many clients reconnect at the same time.
-const BACKLOG: u32 = 4_096;
 
 fn main() -> ExitCode {
     let cli = match Cli::read() {
@@ -63,8 +61,11 @@ fn main() -> ExitCode {
             None => Box::pin(serve(cli.serve)).await,
             Some(Subcommand::Serve(serve)) => Box::pin(self::serve(serve)).await,
             Some(Subcommand::Health(args)) => health(&args).await,
+            Some(Subcommand::Doctor(args)) => Box::pin(examine(args)).await,
             Some(Subcommand::Token(args)) => print_token(&args),
             Some(Subcommand::Migrate(args)) => migrate(args).await,
+            Some(Subcommand::Backup(args)) => backup(args).await,
+            Some(Subcommand::Restore(args)) => restore(args).await,
             Some(Subcommand::Roads(args)) => build_roads(&args),
             Some(Subcommand::Load(options)) => load(&options).await,
             Some(Subcommand::Replay(args)) => replay(args).await,
@@ -126,7 +127,7 @@ async fn serve(config: Serve) -> ExitCode {
         Err(line) => return exit_bad_config(&line),
     };
     telemetry::start();
-    let listener = match listen(config.listen, config.reuse_port) {
+    let listener = match server::listen(config.listen, config.reuse_port) {
         Ok(listener) => listener,
         Err(error) => return exit_bad_config(&format!("cannot listen on {}: {error}", config.listen)),
     };
@@ -159,14 +160,6 @@ async fn serve(config: Serve) -> ExitCode {
     }
 }
 
-fn listen(address: SocketAddr, reuse_port: bool) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_reuseaddr(true)?;
-    socket.set_reuseport(reuse_port)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
 /// Waits for SIGTERM or SIGINT.
 async fn stop_signal() {
     use tokio::signal::unix::{SignalKind, signal};
@@ -184,14 +177,7 @@ async fn stop_signal() {
 
 /// Asks `/ready` of the server on this machine.
 async fn health(args: &HealthArgs) -> ExitCode {
-    let mut address = args.listen;
-    if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() {
-            Ipv4Addr::LOCALHOST.into()
-        } else {
-            Ipv6Addr::LOCALHOST.into()
-        });
-    }
+    let address = server::here(args.listen);
     let scheme = if args.tls_cert.is_some() { "https" } else { "http" };
     // The certificate is for a name, and this asks an address of this machine.
     let client = reqwest::Client::builder()
@@ -207,6 +193,18 @@ async fn health(args: &HealthArgs) -> ExitCode {
         Ok(answer) if answer.status().is_success() => ExitCode::SUCCESS,
         Ok(answer) => exit_failure(&format!("the server is not ready: {}", answer.status())),
         Err(error) => exit_failure(&format!("the server does not answer: {error}")),
+    }
+}
+
+/// Looks at everything that a server needs. Exit code 1 if something failed.
+async fn examine(args: DoctorArgs) -> ExitCode {
+    let given = Cli::command().get_matches();
+    let mut report = Report::new(args.json);
+    Box::pin(doctor::examine(args.serve, given.subcommand_matches("doctor"), &mut report)).await;
+    match report.finish() {
+        Ok(()) if report.count(Level::Fail) == 0 => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::FAILURE,
+        Err(error) => exit_failure(&error.to_string()),
     }
 }
 
@@ -340,6 +338,53 @@ async fn migrate(args: MigrateArgs) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => exit_failure(&format!("migration failed: {error}")),
+    }
+}
+
+async fn backup(args: BackupArgs) -> ExitCode {
+    let url = match args.database.url() {
+        Ok(url) => url,
+        Err(line) => return exit_bad_config(&line),
+    };
+    match ordercast::backup::backup(&url, &args.to).await {
+        Ok(Copied { position, size, .. }) => {
+            println!("{}: {size} bytes, everything up to position {position}", args.to.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => exit_failed_copy(&error),
+    }
+}
+
+async fn restore(args: RestoreArgs) -> ExitCode {
+    let url = match args.database.url() {
+        Ok(url) => url,
+        Err(line) => return exit_bad_config(&line),
+    };
+    match ordercast::backup::restore(&url, &args.from).await {
+        Ok(Copied { position, size, schema }) => {
+            println!("restored: {size} bytes, everything up to position {position}");
+            match schema {
+                Schema::Older { pending } => {
+                    println!(
+                        "it is of an older version: the server applies {pending} migrations at its start"
+                    );
+                }
+                Schema::Newer { more } => {
+                    println!("it is of a newer version, with {more} migrations that this one does not need");
+                }
+                _ => {}
+            }
+            println!("start the server; all clients begin anew");
+            ExitCode::SUCCESS
+        }
+        Err(error) => exit_failed_copy(&error),
+    }
+}
+
+fn exit_failed_copy(error: &BackupError) -> ExitCode {
+    match error {
+        BackupError::Refused(line) => exit_bad_config(line),
+        error => exit_failure(&error.to_string()),
     }
 }
 

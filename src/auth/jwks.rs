@@ -129,6 +129,15 @@ impl Jwks {
     }
 }
 
+/// How many keys of the key set at a URL can verify tokens.
+///
+/// # Errors
+/// One line for the operator, without the URL.
+pub async fn usable_keys(url: &str) -> Result<usize, String> {
+    let set = Jwks::new(url.to_owned(), TokenChecks::default(), Arc::default())?;
+    Ok(set.download().await?.usable(&TokenChecks::default()).count())
+}
+
 /// A key set as it arrives. Its keys are read one by one, so that one of an unknown kind costs none of the others
 /// (RFC 7517, section 5).
 #[derive(Deserialize)]

@@ -8,5 +8,6 @@ mod seen;
 mod token;
 mod verified;
 
+pub use jwks::usable_keys;
 pub use keys::Auth;
 pub use token::{Claims, mint, without_scheme};

@@ -117,6 +117,7 @@ pub struct Inner {
     pub outbox_depth: Gauge,
     order_service: Family<OutcomeLabel, Count>,
     webhooks: Family<OutcomeLabel, Count>,
+    spans: Family<OutcomeLabel, Count>,
     closed: Family<ReasonLabel, Count>,
     pub orders_removed: Count,
     pub persons_erased: Count,
@@ -291,6 +292,7 @@ impl Metrics {
             ),
             outbox_depth: names
                 .add("outbox_depth", "Live events that wait for sockets that cannot take them now"),
+            spans: names.add("otlp_spans", "Parts of traces, by what became of them"),
             webhooks: names.add("webhooks", "Messages to other systems, by what became of an attempt"),
             order_service: names
                 .add("order_service_calls", "Deliveries told to the order service, by what became of it"),
@@ -416,6 +418,11 @@ impl Metrics {
     #[must_use]
     pub fn recoveries_of(&self, outcome: &'static str) -> u64 {
         self.recoveries.get_or_create(&OutcomeLabel { outcome }).get()
+    }
+
+    /// Parts of traces were sent, refused by the collector, or dropped because too many waited.
+    pub fn spans(&self, outcome: &'static str, count: usize) {
+        self.spans.get_or_create(&OutcomeLabel { outcome }).inc_by(count as u64);
     }
 
     /// What became of a message to another system.

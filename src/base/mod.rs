@@ -16,3 +16,4 @@ pub mod spawn;
 mod strict;
 pub mod systemd;
 pub mod telemetry;
+pub mod trace;

@@ -168,16 +168,28 @@ impl Cluster {
     }
 }
 
+/// The name of the key in the database.
+const KEY: &str = "cluster";
+
+/// The key that nodes on this database sign with, if one of them has made it.
+///
+/// # Errors
+/// Those of the database.
+pub async fn known_key(db: &Db) -> Result<Option<hmac::Key>, Refusal> {
+    let key = server_key::Entity::find_by_id(KEY).one(db.reader()).await?;
+    let key = key.and_then(|key| hex::decode(key.value).ok());
+    Ok(key.map(|key| hmac::Key::new(hmac::HMAC_SHA256, &key)))
+}
+
 /// The key in the database, which the first process makes.
 async fn shared_key(db: &Db, clock: &Clock) -> Result<Vec<u8>, Refusal> {
-    const NAME: &str = "cluster";
     let ours =
-        server_key::ActiveModel { name: Set(NAME.to_owned()), value: Set(hex::encode(clock.random::<32>())) };
+        server_key::ActiveModel { name: Set(KEY.to_owned()), value: Set(hex::encode(clock.random::<32>())) };
     server_key::Entity::insert(ours)
         .on_conflict(OnConflict::new().do_nothing().to_owned())
         .exec_without_returning(db.writer())
         .await?;
-    let key = server_key::Entity::find_by_id(NAME).one(db.writer()).await?;
+    let key = server_key::Entity::find_by_id(KEY).one(db.writer()).await?;
     let key = key.and_then(|key| hex::decode(key.value).ok());
     key.ok_or_else(|| Refusal::internal("the key of the cluster cannot be read"))
 }

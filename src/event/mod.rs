@@ -5,5 +5,6 @@ pub mod bus;
 pub mod forgetting;
 pub mod log;
 pub mod relay;
+pub mod restored;
 pub mod timeline;
 pub mod writable;

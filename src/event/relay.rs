@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use crate::base::error::Refusal;
 use crate::base::health::Health;
 use crate::base::load::Load;
 use crate::base::metrics::Metrics;
+use crate::base::trace::{Link, Noted};
 use crate::cluster::fresh::{Log, RightsLease};
 use crate::model::{OrderEvent, OrderId};
 
@@ -52,6 +53,10 @@ struct Inner {
     fresh: Mutex<Fresh>,
     /// Position up to which this node has delivered every event.
     done: watch::Sender<i64>,
+    /// How often the log was restored from a backup.
+    restores: AtomicU32,
+    /// Events that belong to traces.
+    traced: Noted,
     /// Long polls by order. An entry lives while a task waits on it.
     waiting: Mutex<HashMap<OrderId, Weak<Notify>>>,
 }
@@ -79,18 +84,27 @@ impl Relay {
             written: AtomicI64::new(0),
             fresh: Mutex::default(),
             done: watch::Sender::new(0),
+            restores: AtomicU32::new(0),
+            traced: Noted::default(),
             waiting: Mutex::default(),
         }))
     }
 
-    /// Starts at the head of the log. Sessions learn earlier events from snapshots.
+    /// Starts at the head of the log, which was restored so many times. Sessions learn earlier events from snapshots.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn begin(&self) -> Result<(), Refusal> {
+    pub async fn begin(&self, restores: u32) -> Result<(), Refusal> {
+        self.0.restores.store(restores, Ordering::Release);
         let head = log::head(self.log()).await?;
         self.0.done.send_replace(head);
         Ok(())
+    }
+
+    /// How often the log was restored from a backup: what had a seq before may be something else since.
+    #[must_use]
+    pub fn restores(&self) -> u32 {
+        self.0.restores.load(Ordering::Acquire)
     }
 
     /// There is nothing up to this position that is not delivered.
@@ -130,6 +144,11 @@ impl Relay {
     pub async fn beyond(&self, position: i64) {
         // The channel cannot close, because `self` holds its sender.
         let _ = self.0.done.subscribe().wait_for(|handed| *handed > position).await;
+    }
+
+    /// The event at a position belongs to a trace: call it before [`Relay::wake`].
+    pub fn trace(&self, position: i64, link: Link) {
+        self.0.traced.put(position, link);
     }
 
     /// These events were committed.
@@ -295,7 +314,10 @@ where
         let count = page.entries.len();
         for entry in page.entries {
             let (order, position) = (entry.order().clone(), entry.position());
+            let mut span = relay.0.traced.take(position, "deliver");
+            span.say("ordercast.position", position);
             deliver(entry).await;
+            drop(span);
             relay.tell_waiting(&order);
             relay.0.done.send_replace(position);
         }

@@ -13,6 +13,7 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseBackend, EntityTrait, QueryFilter, QuerySelect, Statement,
 };
 
+use super::restored::JUMP;
 use super::{forgetting, log};
 use crate::base::clock::Time;
 use crate::base::db::Db;
@@ -69,15 +70,15 @@ pub async fn look(db: &Db) -> Result<Option<Head>, Refusal> {
     }))
 }
 
-/// Says how far a node had come when it noticed this timeline.
+/// Says how far a node had come when it noticed this timeline; nothing if it knows no other.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn report(db: &Db, node: &str, timeline: &str, reached: Reached) -> Result<(), Refusal> {
+pub async fn report(db: &Db, node: &str, timeline: &str, reached: Option<Reached>) -> Result<(), Refusal> {
     Entity::update_many()
         .col_expr(Column::Timeline, Expr::value(timeline))
-        .col_expr(Column::Reached, Expr::value(reached.log))
-        .col_expr(Column::ControlReached, Expr::value(reached.control))
+        .col_expr(Column::Reached, Expr::value(reached.map(|reached| reached.log)))
+        .col_expr(Column::ControlReached, Expr::value(reached.map(|reached| reached.control)))
         .filter(Column::Id.eq(node))
         .exec(db.writer())
         .await?;
@@ -111,7 +112,8 @@ pub async fn settle(db: &Db, timeline: &str, now: Time) -> Result<(bool, i64), R
     let Some(found) = found(&nodes, timeline, now) else { return Ok((false, 0)) };
     let lost = (found.reached.log - head.position).max(0);
     if lost > 0 || found.reached.control > control || !found.is_all {
-        let next = found.reached.log.max(head.position) + MARGIN;
+        let margin = if found.is_known { MARGIN } else { JUMP };
+        let next = found.reached.log.max(head.position) + margin;
         update = update
             .col_expr(log_head::Column::Position, Expr::value(next))
             .col_expr(log_head::Column::LostAfter, Expr::value(head.position));
@@ -166,13 +168,16 @@ struct Found {
     reached: Reached,
     /// Whether every node that was alive lately has said so.
     is_all: bool,
+    /// Whether any node knows the timeline before. None does when the database was restored to an earlier time.
+    is_known: bool,
 }
 
 /// How far the nodes came. `None` if a living one has not said so yet.
 fn found(nodes: &[Model], timeline: &str, now: Time) -> Option<Found> {
-    let mut found = Found { reached: Reached { log: 0, control: 0 }, is_all: true };
+    let mut found = Found { reached: Reached { log: 0, control: 0 }, is_all: true, is_known: false };
     for node in nodes {
         if node.timeline.as_deref() == Some(timeline) {
+            found.is_known |= node.reached.is_some();
             found.reached.log = found.reached.log.max(node.reached.unwrap_or(0));
             found.reached.control = found.reached.control.max(node.control_reached.unwrap_or(0));
         } else if node.seen_at >= now - DEAD_AFTER
@@ -184,6 +189,7 @@ fn found(nodes: &[Model], timeline: &str, now: Time) -> Option<Found> {
             found.is_all = false;
         }
     }
+    found.is_all &= found.is_known;
     Some(found)
 }
 
@@ -220,6 +226,9 @@ mod tests {
         assert_eq!(look_at(&[node(1, Some("2"), 50), node(2, Some("2"), 70)]), Some((70, 7, true)));
         assert_eq!(look_at(&[node(1, Some("2"), 50), node(2, Some("1"), 70)]), None, "it has not looked yet");
         assert_eq!(look_at(&[node(1, Some("2"), 50), node(20, None, 70)]), Some((50, 5, false)), "it died");
+        let new = Model { reached: None, ..node(1, Some("2"), 0) };
+        assert_eq!(look_at(std::slice::from_ref(&new)), Some((0, 0, false)), "it began on this timeline");
+        assert_eq!(look_at(&[new, node(1, Some("2"), 50)]), Some((50, 5, true)), "another one knows");
         let old = Model { schema: Some(13), ..node(1, None, 0) };
         assert_eq!(look_at(&[node(1, Some("2"), 50), old]), Some((50, 5, false)), "it never says so");
     }

@@ -13,6 +13,7 @@
 
 pub mod channel;
 pub mod devices;
+mod fit;
 pub mod inbox;
 mod leased;
 pub mod offline;
@@ -36,6 +37,7 @@ use chrono::TimeDelta;
 use tokio::sync::Notify as Wake;
 
 use self::channel::{Channel, Expo, Fcm, Sms, Vapid, WebPush};
+pub use self::fit::{Fit, keys_fit};
 use self::offline::Queues;
 use self::receipts::Receipts;
 use self::seal::Seal;

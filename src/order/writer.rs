@@ -23,6 +23,7 @@ use crate::base::db::{ACQUIRE_TIMEOUT, Db};
 use crate::base::error::Refusal;
 use crate::base::health::Health;
 use crate::base::metrics::Metrics;
+use crate::base::trace::{self, Link, Span};
 use crate::cluster::control::{Control, Notice};
 use crate::event::log;
 use crate::event::relay::Relay;
@@ -60,6 +61,17 @@ pub struct Request {
     /// Set by whichever comes first: the writer, which carries it out, or the caller's timeout.
     taken: Arc<AtomicBool>,
     answer: oneshot::Sender<Answer>,
+    /// The trace that it belongs to.
+    link: Option<Link>,
+}
+
+impl Request {
+    /// Begins the part of its trace in which it is written, together with so many.
+    fn writing(&self, together: usize) -> Span {
+        let mut span = self.link.as_ref().map(|link| link.span("database write")).unwrap_or_default();
+        span.say("ordercast.group", i64::try_from(together).unwrap_or(i64::MAX));
+        span
+    }
 }
 
 /// The order afterwards, and the position of the last event of this request, if it has one.
@@ -131,7 +143,7 @@ impl Writer {
     pub async fn write(&self, order: OrderId, work: Work) -> Result<Order, Refusal> {
         let (answer, mut answered) = oneshot::channel();
         let taken = Arc::new(AtomicBool::new(false));
-        let request = Request { order, work, taken: Arc::clone(&taken), answer };
+        let request = Request { order, work, taken: Arc::clone(&taken), answer, link: trace::current() };
         let turn = async {
             self.queue.send(request).await.map_err(|_| Refusal::Unavailable)?;
             (&mut answered).await.map_err(lost)
@@ -143,6 +155,8 @@ impl Writer {
         };
         let (order, position) = answer?;
         if let Some(position) = position {
+            let mut span = trace::part("relay");
+            span.say("ordercast.position", position);
             self.events.handed_on(position).await;
         }
         Ok(order)
@@ -244,7 +258,14 @@ impl Group {
     /// # Errors
     /// Those of the database; then nothing was changed.
     async fn together(&self, requests: &[Request]) -> Result<Vec<Answer>, Refusal> {
+        let mut spans = Vec::new();
+        if requests.iter().any(|request| request.link.is_some()) {
+            spans.extend(requests.iter().map(|request| request.writing(requests.len())));
+        }
         let answers = self.in_one_transaction(requests).await;
+        if answers.is_err() {
+            spans.iter_mut().for_each(Span::fail);
+        }
         if let Err(Refusal::Unavailable) = &answers {
             self.health.write_failed();
         }
@@ -295,7 +316,12 @@ impl Group {
             let last = events_up_to.and_then(|count| events.get(count - 1));
             (order, last.map(|event| event.position))
         };
-        let answers = answers.into_iter().flatten().map(|answer| answer.map(placed)).collect();
+        let answers: Vec<Answer> = answers.into_iter().flatten().map(|answer| answer.map(placed)).collect();
+        for (request, answer) in requests.iter().zip(&answers) {
+            if let (Some(link), Ok((_, Some(position)))) = (&request.link, answer) {
+                self.events.trace(*position, link.clone());
+            }
+        }
         self.events.wake(events);
         Ok(answers)
     }

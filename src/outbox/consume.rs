@@ -75,8 +75,11 @@ async fn read_on(
     };
     *seen = saved.max(*seen);
     loop {
+        let reached = events.position();
         let page = log::after(events.log(), *seen).await?;
         let Some(last) = page.entries.last().map(Entry::position) else {
+            // Where there is nothing up to what was handed on, the log has a gap: nothing comes there any more.
+            *seen = reached.max(*seen);
             if tokio::time::timeout_at(renew_at, events.beyond(*seen)).await.is_err() {
                 return Ok(());
             }

@@ -10,7 +10,7 @@ pub mod network;
 pub mod remote;
 mod roads;
 
-pub use self::roads::Roads;
+pub use self::roads::{Roads, read};
 pub use crate::base::config::TravelMode as Mode;
 use crate::model::Point;
 

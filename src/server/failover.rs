@@ -20,8 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Default)]
 struct Known {
     timeline: Option<String>,
-    /// When another one was noticed that is not settled yet, and how far this node had come.
-    noticed: Option<(Instant, String, Reached)>,
+    /// When another one was noticed that is not settled yet, and how far this node had come on the one before. It began on this one
+    /// if it does not know.
+    noticed: Option<(Instant, String, Option<Reached>)>,
     /// The timeline before whose first event the gap was stepped over.
     gap_of: Option<String>,
 }
@@ -47,7 +48,8 @@ async fn step(sessions: &Sessions, db: &Db, known: &mut Known) -> Result<(), Ref
     let Some(head) = timeline::look(db).await? else { return Ok(()) };
     if head.is_settled() {
         let is_new = known.timeline.as_ref().is_some_and(|before| *before != head.timeline);
-        let reached = known.noticed.as_ref().map_or_else(|| reached(sessions), |(_, _, reached)| *reached);
+        let noticed = known.noticed.as_ref().and_then(|(_, _, reached)| *reached);
+        let reached = noticed.unwrap_or_else(|| reached(sessions));
         if is_new && head.lost_after.is_some_and(|after| reached.log > after) {
             begin_anew(sessions, db).await?;
         }
@@ -64,6 +66,7 @@ async fn step(sessions: &Sessions, db: &Db, known: &mut Known) -> Result<(), Ref
         return Ok(());
     }
     if known.noticed.as_ref().is_none_or(|(_, timeline, _)| *timeline != head.timeline) {
+        let reached = known.timeline.is_some().then(|| reached(sessions));
         if let Some(written) = &head.written {
             known.timeline.get_or_insert_with(|| written.clone());
             tracing::warn!(
@@ -71,7 +74,7 @@ async fn step(sessions: &Sessions, db: &Db, known: &mut Known) -> Result<(), Ref
                 "another PostgreSQL has taken over; nothing is written yet"
             );
         }
-        known.noticed = Some((instant(), head.timeline.clone(), reached(sessions)));
+        known.noticed = Some((instant(), head.timeline.clone(), reached));
     }
     let Some((since, _, reached)) = &known.noticed else { return Ok(()) };
     timeline::report(db, app.cluster.id(), &head.timeline, *reached).await?;

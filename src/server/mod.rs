@@ -4,6 +4,7 @@ mod control;
 mod drain;
 mod failover;
 mod lease;
+mod listener;
 mod upkeep;
 
 use std::future::Future;
@@ -19,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use self::control::Poller;
 use self::drain::Drain;
+pub use self::listener::{here, listen};
 use crate::app::{App, Infrastructure, Logs};
 use crate::auth::Auth;
 use crate::base::clock::Clock;
@@ -28,6 +30,7 @@ use crate::base::error::Refusal;
 use crate::base::health::Health;
 use crate::base::metrics::{Metrics, Words};
 use crate::base::outbound::Guarded;
+use crate::base::trace::{Exporter, Tracer};
 use crate::cluster::control::Control;
 use crate::cluster::{Cluster, Membership};
 use crate::dialect::Dialect;
@@ -37,7 +40,7 @@ use crate::driver::trail::{Trail, TrailWriter};
 use crate::eta::log::{EtaLog, EtaLogWriter};
 use crate::event::bus::Bus;
 use crate::event::relay::{self, Relay};
-use crate::event::writable;
+use crate::event::{restored, writable};
 use crate::model::{Role, Verdict};
 use crate::notify::{Notifications, Prepared};
 use crate::order::Orders;
@@ -90,7 +93,7 @@ pub async fn run(
     let identity = identity(&config).map_err(ServerError::Config)?;
     warn_if_legacy_open(&config);
     let for_nodes = listen_for_nodes(&mut config).await.map_err(ServerError::Config)?;
-    let (app, background) = wire(config, clock).await?;
+    let (app, background) = Box::pin(wire(config, clock)).await?;
     let mut tasks = Tasks::default();
     let sessions = Sessions::new(app.clone());
     background.start(&mut tasks, &app, &sessions, &stop);
@@ -114,6 +117,7 @@ struct Background {
     membership: Membership,
     control_head: i64,
     order_service: Option<OrderService>,
+    spans: Option<Exporter>,
 }
 
 /// Opens the database, makes the use cases and loads their state.
@@ -124,10 +128,11 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
         clock => clock,
     };
     let auth = Auth::new(config.key_source(), clock.clone()).map_err(ServerError::Config)?;
-    let connections = config.cluster.database_max_connections;
     let node = clock.uuid().to_string();
-    let db = Db::open(&url, connections, &node).await.map_err(ServerError::Database)?;
+    let (db, restores) = open_database(&config, &url, &node).await?;
     let (health, metrics) = (Arc::new(Health::default()), Metrics::new(words()));
+    let tracing = Tracer::new(&config.traces, &node, &clock, &metrics);
+    let (tracer, spans) = tracing.map_err(ServerError::Config)?;
     let limits = config.limits.clone();
     let joined = Cluster::join(node, db.clone(), clock.clone(), &config.cluster, metrics.clone()).await;
     let (cluster, membership) = joined.map_err(ServerError::Start)?;
@@ -160,7 +165,7 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
         metrics.clone(),
     );
     auth.prepare().await;
-    events.begin().await.map_err(ServerError::Start)?;
+    events.begin(restores).await.map_err(ServerError::Start)?;
     let opened = Recovery::open(db.clone(), clock.clone(), limits.clone(), control).await;
     let (recovery, recovery_work) = opened.map_err(ServerError::Start)?;
     let order_service = match config.order_service_url.clone() {
@@ -173,9 +178,7 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
         }
     };
     let relay = events.clone();
-    for router in &config.routing.router {
-        router.parse::<Address>().map_err(ServerError::Config)?;
-    }
+    check_routers(&config)?;
     let roads = Roads::new(&config.routing, metrics.clone());
     let notify =
         open_notifications(&config, &db, &clock, &events, &bus, cluster.control().clone(), &metrics).await?;
@@ -195,6 +198,7 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
         webhooks,
         clock,
         metrics,
+        tracer,
         db: db.clone(),
     };
     let app = App::new(infrastructure, orders, Logs { trail, notes, eta_log }, recovery);
@@ -213,8 +217,24 @@ async fn wire(config: Serve, clock: Clock) -> Result<(App, Background), ServerEr
         membership,
         control_head,
         order_service,
+        spans,
     };
     Ok((app, background))
+}
+
+/// Opens the database, and settles one that was restored. Returns how often this one was.
+async fn open_database(config: &Serve, url: &str, node: &str) -> Result<(Db, u32), ServerError> {
+    let connections = config.cluster.database_max_connections;
+    let db = Db::open(url, connections, node).await.map_err(ServerError::Database)?;
+    let restores = restored::settle(&db).await.map_err(ServerError::Start)?;
+    Ok((db, restores))
+}
+
+fn check_routers(config: &Serve) -> Result<(), ServerError> {
+    for router in &config.routing.router {
+        router.parse::<Address>().map_err(ServerError::Config)?;
+    }
+    Ok(())
 }
 
 /// Opens the ways to people who are not connected.
@@ -277,6 +297,9 @@ impl Background {
         tasks.supervise("milestones", self.notes.run(end.clone()));
         tasks.supervise("watch", app.drivers.clone().watch(end.clone()));
         tasks.supervise("sessions", self.recovery.run(end.clone()));
+        if let Some(spans) = self.spans {
+            tasks.supervise("traces", spans.run(end.clone()));
+        }
         if let Some(order_service) = self.order_service {
             tasks.supervise("order service", order_service.run(end.clone()));
         }

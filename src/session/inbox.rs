@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::pace::{self, Excess, Pace};
 use super::reply::Reply;
@@ -17,6 +18,7 @@ use super::wire::AckNumber;
 use crate::app::App;
 use crate::base::clock::{Time, instant};
 use crate::base::error::Refusal;
+use crate::base::trace::{self, Span};
 use crate::dialect::Request;
 use crate::dialect::close::CloseReason;
 use crate::dialect::names::UNREADABLE;
@@ -63,6 +65,8 @@ struct WaitingRequest {
     /// For a position that comes too fast: when to try again.
     retry_after_ms: Option<u64>,
     reply: Reply,
+    /// From its arrival until it is answered.
+    span: Span,
 }
 
 impl Inbox {
@@ -186,7 +190,8 @@ impl Inbox {
             command => command,
         };
         let reply = Reply { session: Arc::clone(&self.session), event, ack };
-        self.take(WaitingRequest { command, retry_after_ms: None, reply });
+        let span = self.app().tracer.event(event);
+        self.take(WaitingRequest { command, retry_after_ms: None, reply, span });
     }
 
     fn take(self: &Arc<Self>, mut request: WaitingRequest) {
@@ -234,8 +239,10 @@ impl Inbox {
         if !state.busy && is_immediate(&request.command) {
             // Nothing waits before this request and it waits for nothing, so it is carried out on this task.
             drop(state);
-            let WaitingRequest { command, retry_after_ms, reply } = request;
-            requests::immediate(&self.session, command, retry_after_ms, reply, now);
+            let WaitingRequest { command, retry_after_ms, reply, span } = request;
+            trace::within_now(&span, || {
+                requests::immediate(&self.session, command, retry_after_ms, reply, now);
+            });
             return;
         }
         if state.waiting.len() >= QUEUE_LIMIT {
@@ -256,7 +263,7 @@ impl Inbox {
     /// Carries out waiting requests until none is left.
     async fn work(self: Arc<Self>) {
         loop {
-            let (WaitingRequest { command, retry_after_ms, reply }, flooded) = {
+            let (WaitingRequest { command, retry_after_ms, reply, span }, flooded) = {
                 let mut state = self.state();
                 let Some(request) = state.waiting.pop_front() else {
                     state.busy = false;
@@ -275,11 +282,20 @@ impl Inbox {
             }
             match command {
                 Ok(command) if !is_immediate_command(&command) => {
-                    requests::lasting(&self.session, command, reply).await;
+                    let work = requests::lasting(&self.session, command, reply);
+                    match span.trace() {
+                        None => work.await,
+                        Some(trace_id) => {
+                            let log = tracing::info_span!("request", trace_id);
+                            trace::within(&span, work).instrument(log).await;
+                        }
+                    }
                 }
                 command => {
                     let now = self.app().clock.now();
-                    requests::immediate(&self.session, command, retry_after_ms, reply, now);
+                    trace::within_now(&span, || {
+                        requests::immediate(&self.session, command, retry_after_ms, reply, now);
+                    });
                 }
             }
         }

@@ -7,6 +7,7 @@ use crate::base::json_text::Json;
 use super::session::Session;
 use super::wire::AckNumber;
 use crate::base::error::Refusal;
+use crate::base::trace;
 use crate::dialect::Answer;
 
 /// Where the answer to one request goes.
@@ -19,6 +20,7 @@ pub(super) struct Reply {
 impl Reply {
     /// Sends the answer if the client waits for one, or the refusal.
     pub(super) fn send(self, answer: Result<Answer<'_>, Refusal>) {
+        let mut span = trace::part("answer");
         let dialect = self.session.dialect();
         match answer {
             Ok(answer) => {
@@ -28,7 +30,10 @@ impl Reply {
                     self.answer(ack, &json);
                 }
             }
-            Err(refusal) => self.refuse(&refusal),
+            Err(refusal) => {
+                span.say("ordercast.refusal", refusal.code());
+                self.refuse(&refusal);
+            }
         }
     }
 

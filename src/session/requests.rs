@@ -196,7 +196,13 @@ async fn follow(
     ack: Option<AckNumber>,
 ) -> Result<(), Refusal> {
     let app = session.app();
-    let newest = app.orders.snapshot(order).await?;
+    let mut newest = app.orders.snapshot(order).await?;
+    if since.is_some_and(|since| since > newest.order.seq) {
+        app.catch_up().await;
+        newest = app.orders.snapshot(order).await?;
+    }
+    // Who is ahead of the order knows of what a restored database does not, and learns how it stands.
+    let since = since.filter(|since| *since <= newest.order.seq);
     session.party(&newest.order).ok_or(Refusal::NotFound("order"))?;
     app.bus.hear(order);
     // So that the session's place is not before the order's creation.

@@ -33,7 +33,12 @@ impl Tail {
         if !known.is_empty() {
             return Ok(known);
         }
+        let reached = events.position();
         let page = log::after(events.log(), position).await?;
+        if page.entries.is_empty() && reached > position {
+            // Nothing up to what was handed on: the log has a gap there.
+            return Ok(vec![(reached, None)]);
+        }
         let read: Vec<Read> = page
             .entries
             .into_iter()

@@ -248,8 +248,13 @@ impl Answer {
 impl Api {
     /// A client of the server at this address, which reads the real clock.
     pub fn at(base: &str, id: &str, role: Role) -> Self {
+        Self::signed(base, SECRET, id, role)
+    }
+
+    /// The same for a server with another secret.
+    pub fn signed(base: &str, secret: &str, id: &str, role: Role) -> Self {
         let token =
-            mint(SECRET, id, role, None, Clock::System.now(), Duration::from_secs(3_600)).expect("a token");
+            mint(secret, id, role, None, Clock::System.now(), Duration::from_secs(3_600)).expect("a token");
         Self { base: base.to_owned(), token: Some(token), http: reqwest::Client::new() }
     }
 

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The layers from bottom to top. Modules of one layer do not import each other.
-const LAYERS: [&[&str]; 15] = [
+const LAYERS: [&[&str]; 16] = [
     &["base"],
     &["model"],
     &["cluster", "route"],
     &["auth", "event", "dialect"],
-    &["eta", "keeping", "load", "order", "outbox", "recovery"],
+    &["backup", "eta", "keeping", "load", "order", "outbox", "recovery"],
     &["webhook"],
     &["notify"],
     &["driver"],
@@ -19,6 +19,7 @@ const LAYERS: [&[&str]; 15] = [
     &["transport"],
     &["server"],
     &["cli"],
+    &["doctor"],
     &["main", "lib"],
 ];
 

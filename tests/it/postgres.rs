@@ -123,7 +123,7 @@ impl Drop for Postgres {
 }
 
 /// Debian keeps the server's programs out of the PATH, in a folder for each version.
-fn program_path(name: &str) -> PathBuf {
+pub fn program_path(name: &str) -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let found = versions.map(|version| version.path().join("bin").join(name)).filter(|path| path.exists());
     found.max().unwrap_or_else(|| PathBuf::from(name))

@@ -76,30 +76,44 @@ impl Serve {
                 self.database.database_url = Some(format!("sqlite://{}?mode=rwc", path.display()));
             }
         }
-        if let Some(secret) = &self.jwt_secret {
-            check_secret(secret)?;
+        match self.faults().into_iter().next() {
+            None => Ok(self),
+            Some(fault) => Err(fault),
         }
+    }
+
+    /// What stands in the way of using these settings, one line for the operator each.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        let url = |name: &str, url: &Option<String>| match url {
+            Some(url) if !(url.starts_with("https://") || url.starts_with("http://")) => {
+                Err(format!("{name} must begin with https:// or http://"))
+            }
+            _ => Ok(()),
+        };
+        let checked = [
+            self.jwt_secret.as_deref().map_or(Ok(()), check_secret),
+            self.has_key(),
+            url("JWKS_URL", &self.jwks_url),
+            url("ORDER_SERVICE_URL", &self.order_service_url),
+            self.database.url().map(drop),
+            self.cluster.check(self.database.is_shared()),
+            self.origins().map(drop),
+            self.limits.check(),
+            self.notify.check(self.demo),
+            self.traces.check(),
+        ];
+        checked.into_iter().filter_map(Result::err).collect()
+    }
+
+    /// Whether there is anything to verify tokens with.
+    fn has_key(&self) -> Result<(), String> {
         if self.jwt_secret.is_none() && self.jwt_public_key_file.is_none() && self.jwks_url.is_none() {
             return Err("no key to verify tokens with: set JWT_SECRET (at least 32 bytes), \
                         JWT_PUBLIC_KEY_FILE or JWKS_URL, or try --demo"
                 .to_owned());
         }
-        if let Some(url) = &self.jwks_url
-            && !(url.starts_with("https://") || url.starts_with("http://"))
-        {
-            return Err("JWKS_URL must begin with https:// or http://".to_owned());
-        }
-        if let Some(url) = &self.order_service_url
-            && !(url.starts_with("https://") || url.starts_with("http://"))
-        {
-            return Err("ORDER_SERVICE_URL must begin with https:// or http://".to_owned());
-        }
-        self.database.url()?;
-        self.cluster.check(self.database.is_shared())?;
-        self.origins()?;
-        self.limits.check()?;
-        self.notify.check(self.demo)?;
-        Ok(self)
+        Ok(())
     }
 
     /// The key sources in these settings.

@@ -4,11 +4,13 @@ mod check;
 mod keys;
 mod notify;
 mod origin;
+mod traces;
 
 pub use check::check_secret;
 pub use keys::{KeySource, TokenChecks};
 pub use notify::{Notify, SmsProvider};
 pub use origin::{Origin, Origins};
+pub use traces::Traces;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,6 +28,12 @@ pub fn is_disabled(guard: &str) -> bool {
     cfg!(debug_assertions)
         && std::env::var("ORDERCAST_TEST_DISABLE")
             .is_ok_and(|words| words.split([',', ' ']).any(|word| word == guard))
+}
+
+/// The names of all environment variables of this process, for those who look for misspelt ones.
+#[must_use]
+pub fn variables() -> Vec<String> {
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect()
 }
 
 /// Flags of `serve`, each with its environment variable.
@@ -92,6 +100,8 @@ pub struct Serve {
     pub cluster: Cluster,
     #[command(flatten)]
     pub notify: Notify,
+    #[command(flatten)]
+    pub traces: Traces,
     #[command(flatten)]
     pub limits: Limits,
 }

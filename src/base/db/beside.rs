@@ -2,12 +2,13 @@
 
 use chrono::TimeDelta;
 use entity::server_node::{Column, Entity};
-use migration::{CONTRACT, CONTRACTS, Migration, Migrator, MigratorTrait, SchemaManager};
+use migration::{CONTRACTS, Migration, Migrator, MigratorTrait, SchemaManager};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseBackend, DatabaseTransaction, DbErr, EntityTrait, ExprTrait,
     QueryFilter, QuerySelect, Statement,
 };
 
+use super::Schema;
 use crate::base::clock::{Clock, Time};
 
 /// A node that has said nothing for so long is dead.
@@ -19,16 +20,13 @@ const DEAD_AFTER: TimeDelta = TimeDelta::seconds(10);
 /// # Errors
 /// [`DbErr::Custom`] with a line for the operator if the newer version has removed what this one uses; those of the database.
 pub(super) async fn is_ahead(tx: &DatabaseTransaction) -> Result<bool, DbErr> {
-    let known: Vec<_> = Migrator::migrations().iter().map(|migration| migration.name().to_owned()).collect();
     let applied: Vec<_> =
         Migrator::get_migration_models(tx).await?.into_iter().map(|model| model.version).collect();
-    let mut newer = applied.iter().filter(|version| !known.contains(version)).peekable();
-    let is_ahead = newer.peek().is_some() && known.iter().all(|version| applied.contains(version));
-    match newer.find(|version| version.ends_with(CONTRACT)) {
-        Some(contract) => Err(DbErr::Custom(format!(
+    match Schema::of(&applied) {
+        Schema::Beyond { contract } => Err(DbErr::Custom(format!(
             "a newer version has removed what this one uses ({contract}); start that version"
         ))),
-        None => Ok(is_ahead),
+        schema => Ok(matches!(schema, Schema::Newer { .. })),
     }
 }
 

@@ -41,6 +41,21 @@ pub fn failure_kind(error: &DbErr) -> FailureKind {
     if outage { FailureKind::Outage } else { FailureKind::Bug }
 }
 
+/// The code that the database gave: a SQLSTATE of `PostgreSQL`, a number of `SQLite`.
+#[must_use]
+pub fn failure_code(error: &DbErr) -> Option<String> {
+    let (DbErr::Conn(RuntimeErr::SqlxError(inner))
+    | DbErr::Exec(RuntimeErr::SqlxError(inner))
+    | DbErr::Query(RuntimeErr::SqlxError(inner))) = error
+    else {
+        return None;
+    };
+    match &**inner {
+        Error::Database(database) => database.code().map(std::borrow::Cow::into_owned),
+        _ => None,
+    }
+}
+
 /// Whether an error code means that the database is away. A SQLSTATE of `PostgreSQL` always has five characters, a code
 /// of `SQLite` has four digits or fewer.
 fn is_outage(code: &str) -> bool {

@@ -3,6 +3,7 @@
 mod beside;
 mod failure;
 mod locks;
+mod look;
 mod many;
 mod postgres;
 mod shared;
@@ -18,11 +19,14 @@ use sea_orm::{
 };
 use serde::Serialize;
 
-pub use self::failure::{FailureKind, failure_kind};
+pub use self::failure::{FailureKind, failure_code, failure_kind};
 pub use self::locks::{AdvisoryLock, NAME_LOCKS};
+pub use self::look::Schema;
 pub use self::many::InsertMany;
 use self::postgres::Trust;
+pub use self::postgres::address as postgres_address;
 pub use self::shared::shared;
+pub use self::sqlite::{beside, file_of as sqlite_file};
 use super::clock::{Time, instant, rfc3339};
 use super::config::is_disabled;
 
@@ -105,6 +109,18 @@ impl Db {
         }
         let db = Self::connect(url).await?;
         Ok(postgres::alone(&db.writer).await?.then_some(db))
+    }
+
+    /// Connects to look, without changing anything: a file of `SQLite` is neither made nor written, nor its mode changed.
+    ///
+    /// # Errors
+    /// If the database does not answer, or there is no such file.
+    pub async fn look(url: &str) -> Result<Self, DbErr> {
+        if is_sqlite(url) {
+            let db = sqlite::look(url).await?;
+            return Ok(Self { writer: db.clone(), reader: db, trust: Arc::default() });
+        }
+        Self::connect(url).await
     }
 
     async fn connect_as(url: &str, server: Option<postgres::Server<'_>>) -> Result<Self, DbErr> {

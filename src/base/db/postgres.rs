@@ -7,6 +7,7 @@ use std::time::Duration;
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseBackend, DatabaseConnection, DbErr, Statement,
 };
+use sqlx::postgres::PgConnectOptions;
 use tokio::time::Instant;
 
 use super::locks::NODE_LOCKS;
@@ -104,6 +105,15 @@ pub(super) async fn connect(
         tracing::warn!(name, "a parameter of DATABASE_URL is not known, and ignored");
     }
     Database::connect(options(&url, Arc::clone(trust), server)).await
+}
+
+/// Host and port of a URL. `None` for a socket of the file system, and for a URL that cannot be read.
+#[must_use]
+pub fn address(url: &str) -> Option<(String, u16)> {
+    let options: PgConnectOptions = known_parameters(url).0.parse().ok()?;
+    let host = options.get_host();
+    let is_file = options.get_socket().is_some() || host.starts_with('/');
+    (!is_file).then(|| (host.to_owned(), options.get_port()))
 }
 
 fn options(url: &str, trust: Arc<Trust>, server: Option<Server<'_>>) -> ConnectOptions {

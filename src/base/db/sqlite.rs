@@ -68,6 +68,25 @@ pub(super) async fn connect_alone(url: &str) -> Result<Option<DatabaseConnection
     Ok(Some(db))
 }
 
+/// Opens a single connection that reads and changes nothing, not even the files beside the database.
+pub(super) async fn look(url: &str) -> Result<DatabaseConnection, DbErr> {
+    let mut options = shared_options(url, 1);
+    // Without a WAL nobody writes there now, and SQLite need not make one to read.
+    let is_still = file_of(url).is_some_and(|file| !beside(&file, "-wal").exists());
+    options.map_sqlx_sqlite_opts(move |sqlite| {
+        sqlite.create_if_missing(false).read_only(true).immutable(is_still).busy_timeout(ACQUIRE_TIMEOUT)
+    });
+    Database::connect(options).await
+}
+
+/// A file that `SQLite` has beside that of the database.
+#[must_use]
+pub fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.to_owned().into_os_string();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
 fn options(url: &str, connections: u32) -> ConnectOptions {
     let mut options = shared_options(url, connections);
     options.min_connections(1).test_before_acquire(false).map_sqlx_sqlite_opts(|sqlite| {
@@ -110,9 +129,7 @@ fn keep_private(url: &str) {
         return;
     }
     for suffix in ["", "-wal", "-shm"] {
-        let mut name = file.clone().into_os_string();
-        name.push(suffix);
-        let file = PathBuf::from(name);
+        let file = beside(&file, suffix);
         if let Err(error) = close_to_others(&file) {
             tracing::warn!(%error, file = %file.display(), "others may read this file of the database");
         }
@@ -128,7 +145,9 @@ fn close_to_others(file: &Path) -> std::io::Result<()> {
     }
 }
 
-fn file_of(url: &str) -> Option<PathBuf> {
+/// The file of a `SQLite` database. `None` for one in memory, and for a URL that cannot be read.
+#[must_use]
+pub fn file_of(url: &str) -> Option<PathBuf> {
     if is_in_memory(url) {
         return None;
     }

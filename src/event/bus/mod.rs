@@ -7,6 +7,7 @@ mod frame;
 mod incoming;
 mod interest;
 mod outgoing;
+mod probe;
 mod redis;
 mod shard;
 
@@ -18,10 +19,12 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::ask::Answers;
 pub use self::frame::{Body, Expected, Frame, Moved, Question, Remote, hash, read, write};
+pub use self::probe::{Seen, Unseen, probe};
 use self::redis::Redis;
 use crate::base::clock::{Clock, Time};
 use crate::base::config::Cluster as Settings;
 use crate::base::metrics::Metrics;
+use crate::base::trace;
 use crate::cluster::Cluster;
 use crate::cluster::heads::{AllHeard, Heads};
 use crate::model::{LiveEvent, OrderId};
@@ -87,6 +90,7 @@ impl Bus {
     /// Sends an event to every node, this one included, at most once. A lost event is replaced by the next one. The sessions of
     /// this node have it when this returns.
     pub fn publish(&self, event: &LiveEvent) {
+        let _span = trace::part("publish");
         self.tell(event);
         if let Way::Redis(redis) = &self.0.way {
             redis.publish(event);

@@ -46,10 +46,7 @@ impl Redis {
         let incoming = Arc::new(Incoming::new(cluster.clone(), clock.clone(), metrics.clone()));
         let names = Names::new(prefix);
         let shard = |(index, url): (u32, &String)| {
-            // The URL is never repeated, and neither is the error, which may quote it: it may contain a password.
-            let client = connection_info(url)
-                .and_then(redis::Client::open)
-                .map_err(|_| format!("REDIS_URL: URL number {} cannot be read", index + 1))?;
+            let client = client(index, url)?;
             let (cluster, clock, metrics) = (cluster.clone(), clock.clone(), metrics.clone());
             let incoming = Arc::clone(&incoming);
             Ok(Arc::new(Shard::new(index, client, names.clone(), incoming, cluster, clock, metrics)))
@@ -190,6 +187,15 @@ impl Redis {
             }
         }
     }
+}
+
+/// A client of the server with this number, from 0.
+///
+/// # Errors
+/// One line for the operator. The URL is never repeated, and neither is the error, which may quote it: it may contain a password.
+pub(super) fn client(index: u32, url: &str) -> Result<redis::Client, String> {
+    let client = connection_info(url).and_then(redis::Client::open);
+    client.map_err(|_| format!("REDIS_URL: URL number {} cannot be read", index + 1))
 }
 
 /// Version 3 of the protocol has pushes: messages of channels beside answers.

@@ -62,7 +62,7 @@ impl Names {
         format!("{}r:{number}", self.0)
     }
 
-    fn common(&self, name: &str) -> String {
+    pub fn common(&self, name: &str) -> String {
         format!("{}{name}", self.0)
     }
 }

@@ -62,6 +62,13 @@ impl Identity {
         Ok((Arc::clone(&identity), Reload { identity, content }))
     }
 
+    /// The certificate of the server itself, in DER.
+    #[must_use]
+    pub fn certificate(&self) -> Vec<u8> {
+        let current = Arc::clone(&self.resolver.0.read().unwrap_or_else(PoisonError::into_inner));
+        current.cert.first().map(|certificate| certificate.to_vec()).unwrap_or_default()
+    }
+
     /// The server's end of a new connection.
     pub(super) fn accept(&self) -> Result<ServerConnection, rustls::Error> {
         ServerConnection::new(Arc::clone(&self.config))

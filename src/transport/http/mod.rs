@@ -53,12 +53,15 @@ use utoipa_axum::routes;
 use crate::base::clock::instant;
 use crate::base::config::Origins;
 use crate::base::error::Refusal;
+use crate::base::trace;
 use crate::describe;
 use crate::session::Sessions;
 use crate::transport::site::Site;
 use crate::transport::{conn, problem, websocket};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// W3C Trace Context.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Probes that machines call every few seconds. They are not logged.
 const PROBES: [&str; 3] = ["/health", "/ready", "/metrics"];
 
@@ -261,10 +264,22 @@ async fn observe(State(site): State<Site>, request: Request, next: Next) -> Resp
     let id = id.or_else(|| HeaderValue::from_str(&site.app.clock.uuid().to_string()).ok());
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let text = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
-    let span = tracing::info_span!("request", id = text, method = %request.method(), route = route.as_str());
+    let span = tracing::info_span!(
+        "request",
+        id = text,
+        method = %request.method(),
+        route = route.as_str(),
+        trace_id = tracing::field::Empty
+    );
+    let mut traced = traced(&site, &request, &route, &span);
     let started = instant();
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let mut response = trace::within(&traced, next.run(request)).instrument(span.clone()).await;
     let status = response.status();
+    traced.say("http.response.status_code", i64::from(status.as_u16()));
+    if status.is_server_error() {
+        traced.fail();
+    }
+    drop(traced);
     site.app.metrics.responded(status.as_u16());
     let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     if !PROBES.contains(&route.as_str()) {
@@ -274,6 +289,36 @@ async fn observe(State(site): State<Site>, request: Request, next: Next) -> Resp
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
+}
+
+/// The name of a method for traces. Others are text of clients.
+fn known_method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "_OTHER",
+    }
+}
+
+/// Begins the trace of a request, if tracing is on, and puts its id into the log.
+fn traced(site: &Site, request: &Request, route: &str, log: &tracing::Span) -> trace::Span {
+    if PROBES.contains(&route) {
+        return trace::Span::default();
+    }
+    let incoming = request.headers().get(TRACEPARENT).and_then(|header| header.to_str().ok());
+    let method = known_method(request.method());
+    let named = || format!("{method} {route}");
+    let Some(begun) = site.app.tracer.begin(named, incoming) else { return trace::Span::default() };
+    log.record("trace_id", begun.trace);
+    let mut span = begun.span;
+    span.say("http.request.method", method);
+    span.say("http.route", route.to_owned());
+    span
 }
 
 /// Whether an id from outside is safe in a log.

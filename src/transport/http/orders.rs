@@ -32,16 +32,26 @@ fn view<'a>(app: &App, order: &'a Order, who: &Principal) -> OrderView<'a> {
     OrderView::new(order, app.drivers.eta(order), party)
 }
 
-/// The seq. Erasing a person changes an order without one, so erased parties are marked.
-fn etag(order: &Order) -> HeaderValue {
-    let (seq, marks) = (order.seq, erase::marks(order));
+/// What tells versions of an order with one seq apart: erasing a person changes it without a seq, and after a restore a seq may
+/// stand for another change than before.
+fn marks(app: &App, order: &Order) -> String {
+    let erased = erase::marks(order);
+    match app.events.restores() {
+        0 => erased,
+        times => format!("{erased}r{times}"),
+    }
+}
+
+/// The seq, with [`marks`].
+fn etag(app: &App, order: &Order) -> HeaderValue {
+    let (seq, marks) = (order.seq, marks(app, order));
     let text = if marks.is_empty() { format!("\"{seq}\"") } else { format!("\"{seq}-{marks}\"") };
     HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("\"0\""))
 }
 
 /// The order, with its `ETag`.
 pub(super) fn answer(app: &App, order: &Order, who: &Principal) -> Response {
-    ([(header::ETAG, etag(order))], Json(view(app, order, who))).into_response()
+    ([(header::ETAG, etag(app, order))], Json(view(app, order, who))).into_response()
 }
 
 /// Create an order
@@ -76,7 +86,7 @@ pub(super) async fn create(
     // `|` is the only character of ids that a URL may not have.
     let location = HeaderValue::from_str(&format!("/orders/{}", order.id.as_str().replace('|', "%7C")))
         .map_err(|error| Refusal::internal(error))?;
-    let headers = [(header::LOCATION, location), (header::ETAG, etag(&order))];
+    let headers = [(header::LOCATION, location), (header::ETAG, etag(app, &order))];
     Ok((StatusCode::CREATED, headers, Json(view(app, &order, &who))).into_response())
 }
 
@@ -164,7 +174,7 @@ pub(super) async fn get(
     app.drivers.ask_others(&id).await;
     // The answer has the ETA, which has no seq, so an order with one gets no `ETag` match.
     if app.drivers.eta(&order).is_none()
-        && let Some(unchanged) = not_modified(&headers, &etag(&order))
+        && let Some(unchanged) = not_modified(&headers, &etag(app, &order))
     {
         return Ok(unchanged);
     }
@@ -199,7 +209,7 @@ pub(super) async fn tracking(
     let app = &site.app;
     let tracking = app.drivers.overview(&id, &who).await?;
     let eta = app.drivers.eta(&tracking.order);
-    let tag = tracking_etag(&tracking, eta);
+    let tag = tracking_etag(app, &tracking, eta);
     if let Some(unchanged) = not_modified(&headers, &tag) {
         return Ok(unchanged);
     }
@@ -207,12 +217,12 @@ pub(super) async fn tracking(
 }
 
 /// The seq, and the parts that change without one: the driver's position and the ETA.
-fn tracking_etag(tracking: &Overview, eta: Option<Eta>) -> HeaderValue {
+fn tracking_etag(app: &App, tracking: &Overview, eta: Option<Eta>) -> HeaderValue {
     let seen = tracking.position.map(|(_, at)| at.timestamp_millis());
     let text = match (seen, eta) {
-        (None, None) => return etag(&tracking.order),
+        (None, None) => return etag(app, &tracking.order),
         (seen, eta) => {
-            let (seq, marks) = (tracking.order.seq, erase::marks(&tracking.order));
+            let (seq, marks) = (tracking.order.seq, marks(app, &tracking.order));
             let (minutes, stale) = eta.map_or((0, ""), |eta| (eta.minutes, if eta.stale { "s" } else { "" }));
             let (stops, risk) =
                 (eta.and_then(|eta| eta.stops_before).unwrap_or(0), tracking.risk.unwrap_or("-"));
@@ -220,7 +230,7 @@ fn tracking_etag(tracking: &Overview, eta: Option<Eta>) -> HeaderValue {
             format!("\"{seq}{marks}-{seen}-{minutes}{stale}-{stops}-{passed}-{risk}\"")
         }
     };
-    HeaderValue::from_str(&text).unwrap_or_else(|_| etag(&tracking.order))
+    HeaderValue::from_str(&text).unwrap_or_else(|_| etag(app, &tracking.order))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -282,7 +292,8 @@ pub(super) async fn events(
         let mut found = app.orders.events(&id, after, limit).await?;
         // What happened between the two reads was not checked.
         found.retain(|event| event.order.seq <= order.seq);
-        let waited = instant() >= deadline || app.health.is_draining();
+        // Who is ahead of the order knows of what a restored database does not, and learns its seq at once.
+        let waited = instant() >= deadline || app.health.is_draining() || after > order.seq;
         if !found.is_empty() || waited {
             let eta = app.drivers.eta(&order);
             let found: Vec<_> = found.iter().map(|event| event.as_of(&order, party)).collect();
