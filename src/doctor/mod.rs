@@ -8,6 +8,7 @@ mod clock;
 mod database;
 mod keys;
 mod ports;
+mod postgres;
 mod process;
 mod redis;
 mod report;
