@@ -201,8 +201,6 @@ async fn follow(
         app.catch_up().await;
         newest = app.orders.snapshot(order).await?;
     }
-    // Who is ahead of the order knows of what a restored database does not, and learns how it stands.
-    let since = since.filter(|since| *since <= newest.order.seq);
     session.party(&newest.order).ok_or(Refusal::NotFound("order"))?;
     app.bus.hear(order);
     // So that the session's place is not before the order's creation.
