@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::{MissedTickBehavior, interval_at};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::packet::Packet;
 use super::run::{Arrived, Run, come_back};
 use super::socket::{Resume, Socket, refusal};
 use super::trouble::Trouble;
-use crate::base::clock::{instant, rfc3339};
+use crate::base::clock::rfc3339;
 
 /// The southern end of the street, and its length in degrees of latitude: 1.1 km. No chef and no door is at it.
 const SOUTH: [f64; 2] = [47.13, 9.50];
@@ -22,6 +22,9 @@ const METERS_PER_SECOND: f64 = 8.0;
 /// Between the streets of two drivers, in degrees of longitude; so many streets are beside each other.
 const APART: f64 = 0.000_02;
 const STREETS: usize = 500;
+
+/// Longer than any run.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 /// Sends positions at the rate until `stop`.
 pub(super) async fn drive(
@@ -48,15 +51,20 @@ pub(super) async fn drive(
 
 /// Reports until the connection ends, and says why it has.
 async fn report(run: &Run, driver: usize, rate: f64, mut socket: Socket, resume: &mut Resume) -> Trouble {
-    let every = if rate > 0.0 { Duration::from_secs_f64(1.0 / rate) } else { Duration::MAX };
-    // Drivers do not report all at once.
-    let first = instant() + every.min(Duration::from_secs(86_400)).mul_f64(run.clock.fraction());
-    let mut ticks = interval_at(first, every.min(Duration::from_secs(86_400)));
+    let every = if rate > 0.0 { Duration::from_secs_f64(1.0 / rate) } else { NEVER };
+    let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut begun = false;
     loop {
         let text = tokio::select! {
             text = socket.next(resume) => text,
-            _ = ticks.tick(), if rate > 0.0 => {
+            () = run.begin.cancelled(), if !begun => {
+                begun = true;
+                // Drivers do not report all at once.
+                ticks.reset_after(every.mul_f64(run.clock.fraction()));
+                continue;
+            }
+            _ = ticks.tick(), if begun && rate > 0.0 => {
                 if let Err(trouble) = socket.ask("driver:location", &position(run, driver)).await {
                     return trouble;
                 }

@@ -136,6 +136,7 @@ async fn take_part(
         let codes: Vec<_> = tally.errors().into_keys().collect();
         return Err(LoadError::Failed(format!("no socket could be connected: {}", codes.join(", "))));
     }
+    run.begin.cancel();
     let began = instant();
     let end_changes = CancellationToken::new();
     let changes = tokio::spawn(changes::make(Arc::clone(run), options.rate, end_changes.clone()));

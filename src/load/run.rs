@@ -34,6 +34,8 @@ pub(super) struct Run {
     pub tally: Tally,
     pub handshakes: Semaphore,
     pub began: Instant,
+    /// Cancelled when everybody is there: drivers report from then on, so that rates are those of the run.
+    pub begin: CancellationToken,
 }
 
 /// A lane with what belongs to it.
@@ -77,7 +79,16 @@ impl Run {
         });
         let tracks = tracks.collect();
         let handshakes = Semaphore::new(HANDSHAKES);
-        Self { clock, rest, people, tracks, tally: Tally::default(), handshakes, began }
+        Self {
+            clock,
+            rest,
+            people,
+            tracks,
+            tally: Tally::default(),
+            handshakes,
+            began,
+            begin: CancellationToken::new(),
+        }
     }
 
     /// What watchers were to hear of so far, and what they have heard of.
