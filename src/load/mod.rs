@@ -1,6 +1,6 @@
 //! `ordercast load`: drivers and customers at any Ordercast server, with a count of what they were told and what they were not.
 //!
-//! Orders live in lanes ([`lane`]). [`changes`] makes and moves them over REST, [`watcher`] and [`driver`] are the sockets.
+//! Orders live in lanes (`lane`). `changes` makes and moves them over REST, `watcher` and `driver` are the sockets.
 
 mod changes;
 mod driver;
