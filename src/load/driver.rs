@@ -12,6 +12,7 @@ use super::run::{Arrived, Run, come_back};
 use super::socket::{Resume, Socket, refusal};
 use super::trouble::Trouble;
 use crate::base::clock::rfc3339;
+use crate::dialect::names::RealtimeRequest;
 
 /// The southern end of the street, and its length in degrees of latitude: 1.1 km. No chef and no door is at it.
 const SOUTH: [f64; 2] = [47.13, 9.50];
@@ -65,7 +66,7 @@ async fn report(run: &Run, driver: usize, rate: f64, mut socket: Socket, resume:
                 continue;
             }
             _ = ticks.tick(), if begun && rate > 0.0 => {
-                if let Err(trouble) = socket.ask("driver:location", &position(run, driver)).await {
+                if let Err(trouble) = socket.ask(RealtimeRequest::Location.as_str(), &position(run, driver)).await {
                     return trouble;
                 }
                 run.tally.sent.add(1);

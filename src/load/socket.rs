@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
 
 use super::packet::{self, Event, PONG, Packet};
 use super::trouble::Trouble;
+use crate::dialect::names::RealtimeEvent;
 
 /// Time for a connection until the server greets.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -81,7 +82,7 @@ impl Socket {
             match Packet::read(&text) {
                 Packet::Joined { pid } => resume.pid = pid,
                 Packet::Refused { message } => return Err(Trouble::refused(&message)),
-                Packet::Event(Event { name, data, .. }) if name == "connected" => {
+                Packet::Event(Event { name, data, .. }) if name == RealtimeEvent::Connected.as_str() => {
                     let greeting: Greeting = serde_json::from_str(data.get()).map_err(unreadable)?;
                     socket.recovered = greeting.recovered;
                     return Ok(socket);

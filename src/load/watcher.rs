@@ -12,6 +12,7 @@ use super::run::{Arrived, Run, Track, come_back};
 use super::socket::{Resume, Socket, refusal};
 use super::trouble::Trouble;
 use crate::base::clock::{Time, instant};
+use crate::dialect::names::{RealtimeEvent, RealtimeRequest};
 
 /// Follows the orders of a lane until `stop`. `watcher` is its number in the lane.
 pub(super) async fn watch(
@@ -55,12 +56,14 @@ async fn follow(
         let current = *order.borrow_and_update();
         if *followed != Some(current) {
             if let Some(before) = *followed
-                && let Err(trouble) =
-                    socket.ask("unsubscribe:order", &json!({"orderId": track.id(before)})).await
+                && let Err(trouble) = socket
+                    .ask(RealtimeRequest::Unsubscribe.as_str(), &json!({"orderId": track.id(before)}))
+                    .await
             {
                 return trouble;
             }
-            if let Err(trouble) = socket.ask("subscribe:order", &json!({"orderId": track.id(current)})).await
+            if let Err(trouble) =
+                socket.ask(RealtimeRequest::Subscribe.as_str(), &json!({"orderId": track.id(current)})).await
             {
                 return trouble;
             }
@@ -80,11 +83,11 @@ async fn follow(
 
 fn hear(run: &Run, track: &Track, watcher: usize, text: &str) {
     match Packet::read(text) {
-        Packet::Event(event) => match &*event.name {
-            "order:status_update" => hear_change(run, track, watcher, &event),
-            "driver:location_update" => hear_position(run, &event),
+        Packet::Event(event) => match RealtimeEvent::parse(&event.name) {
+            Some(RealtimeEvent::StatusUpdate) => hear_change(run, track, watcher, &event),
+            Some(RealtimeEvent::LocationUpdate) => hear_position(run, &event),
             // More was missed than can be told again.
-            "resync" => run.tally.error("resync"),
+            Some(RealtimeEvent::Resync) => run.tally.error("resync"),
             _ => {}
         },
         Packet::Answer { body, .. } => {
