@@ -210,7 +210,7 @@ export type FleetDriver = {
   speed?: number;
 };
 
-/** Drivers who have moved: what [`positions`] writes. */
+/** Drivers who have moved: what `positions` writes. */
 export type FleetPositions = {
   drivers: FleetDriver[];
 };
@@ -225,7 +225,7 @@ export type Item = {
   unitPrice?: number;
 };
 
-/** A position was taken: what [`location_acknowledged`] writes. */
+/** A position was taken: what `location_acknowledged` writes. */
 export type LocationAcknowledged = {
   /** The orders that it is for */
   orderIds: string[];
@@ -262,7 +262,7 @@ export type LocationReport = {
   speed?: number | null;
 };
 
-/** The answer to `driver:location`, as [`answer`] writes it. */
+/** The answer to `driver:location`, as `answer` writes it. */
 export type LocationReportAnswer = {
   ok: true;
   /** The same, if it is not shown */
@@ -273,7 +273,7 @@ export type LocationReportAnswer = {
   verdict: Verdict;
 };
 
-/** The driver moved: what [`location_update`] writes. */
+/** The driver moved: what `location_update` writes. */
 export type LocationUpdate = {
   /** What the phone says of its error, in metres */
   accuracy?: number;
