@@ -1,20 +1,18 @@
 //! The `ordercast` binary: handles flags, logs, signals and exit codes.
 
-use std::io::{IsTerminal, Write};
+mod commands;
+
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::CommandFactory;
-use migration::{Migrator, MigratorTrait};
-use ordercast::auth::mint;
-use ordercast::backup::{BackupError, Copied};
 use ordercast::base::clock::{Clock, instant};
-use ordercast::base::config::{Serve, check_secret};
-use ordercast::base::db::{Db, Schema};
+use ordercast::base::config::Serve;
+use ordercast::base::db::Db;
 use ordercast::base::{systemd, telemetry};
 use ordercast::cli::{
-    BackupArgs, BuildArgs, Cli, CompletionsArgs, Direction, DoctorArgs, HealthArgs, ManArgs, MigrateArgs,
-    ReplayArgs, RestoreArgs, RoadsArgs, RoadsCommand, SmsAddressArgs, Subcommand, TokenArgs,
+    BuildArgs, Cli, DoctorArgs, HealthArgs, ReplayArgs, RoadsArgs, RoadsCommand, Subcommand,
 };
 use ordercast::describe;
 use ordercast::doctor::{self, Level, Report};
@@ -22,19 +20,20 @@ use ordercast::driver::filter::Rules;
 use ordercast::driver::positions::recorded;
 use ordercast::load::{self, LoadError};
 use ordercast::model::OrderId;
-use ordercast::notify::texting::inbound_address;
 use ordercast::replay::Changes;
 use ordercast::route::network::Network;
 use ordercast::server::{self, ServerError};
-use ordercast::transport;
 use tokio_util::sync::CancellationToken;
+
+use self::commands::{
+    backup, exit_bad_config, exit_failure, man, migrate, print, print_completions, print_openapi,
+    print_sms_address, print_token, restore,
+};
 
 /// mimalloc, because frames are many small allocations that one task makes and another one frees.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Exit code for invalid settings.
-const BAD_CONFIG: u8 = 2;
 /// How long the server may take to say that it is ready.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a load test says how it goes on a terminal.
@@ -109,16 +108,6 @@ fn build_roads(args: &RoadsArgs) -> ExitCode {
     }
     println!("{} is ready for --road-network", out.display());
     ExitCode::SUCCESS
-}
-
-fn exit_bad_config(line: &str) -> ExitCode {
-    eprintln!("ordercast: {line}");
-    ExitCode::from(BAD_CONFIG)
-}
-
-fn exit_failure(line: &str) -> ExitCode {
-    eprintln!("ordercast: {line}");
-    ExitCode::FAILURE
 }
 
 async fn serve(config: Serve) -> ExitCode {
@@ -208,29 +197,6 @@ async fn examine(args: DoctorArgs) -> ExitCode {
     }
 }
 
-fn print_sms_address(args: &SmsAddressArgs) -> ExitCode {
-    match inbound_address(&args.notify_key, &args.public_url, args.sms_provider) {
-        Ok(address) => print(&address),
-        Err(_) => exit_bad_config("NOTIFY_KEY must be 64 hex digits"),
-    }
-}
-
-fn print_token(args: &TokenArgs) -> ExitCode {
-    let Some(secret) = &args.jwt_secret else {
-        return exit_bad_config("set JWT_SECRET to sign a token with");
-    };
-    if let Err(line) = check_secret(secret) {
-        return exit_bad_config(&line);
-    }
-    if let Err(rule) = ordercast::model::UserId::parse(&args.sub) {
-        return exit_bad_config(&format!("--sub {rule}"));
-    }
-    match mint(secret, &args.sub, args.role, args.name.as_deref(), Clock::System.now(), args.ttl) {
-        Ok(token) => print(&token),
-        Err(error) => exit_failure(&format!("cannot sign: {error}")),
-    }
-}
-
 /// Loads a server until it is over, or until a signal. A second signal ends it at once.
 async fn load(options: &load::Options) -> ExitCode {
     let (stop, is_terminal) = (CancellationToken::new(), std::io::stderr().is_terminal());
@@ -300,140 +266,4 @@ async fn replay(args: ReplayArgs) -> ExitCode {
     }
     print!("{replayed}");
     ExitCode::SUCCESS
-}
-
-async fn migrate(args: MigrateArgs) -> ExitCode {
-    let url = match args.database.url() {
-        Ok(url) => url,
-        Err(line) => return exit_bad_config(&line),
-    };
-    let down = args.direction == Direction::Down;
-    if down && !args.yes && !agrees() {
-        return exit_bad_config("nothing was reverted: `migrate down` deletes data and needs `--yes`");
-    }
-    let opened = if down { Db::connect_alone(&url).await } else { Db::connect(&url).await.map(Some) };
-    let db = match opened {
-        Ok(Some(db)) => db,
-        Ok(None) => {
-            return exit_failure(
-                "a server runs on this database, or another program has it open: stop it first",
-            );
-        }
-        Err(error) => return exit_failure(&format!("the database cannot be opened: {error}")),
-    };
-    let applied = match args.direction {
-        Direction::Up => db.migrate().await,
-        Direction::Down => Migrator::down(db.writer(), Some(1)).await,
-        Direction::Status => Ok(()),
-    };
-    let listed = match applied {
-        Ok(()) => Migrator::get_migration_with_status(db.writer()).await,
-        Err(error) => Err(error),
-    };
-    match listed {
-        Ok(migrations) => {
-            for migration in migrations {
-                println!("{:8} {}", migration.status().to_string().to_lowercase(), migration.name());
-            }
-            ExitCode::SUCCESS
-        }
-        Err(error) => exit_failure(&format!("migration failed: {error}")),
-    }
-}
-
-async fn backup(args: BackupArgs) -> ExitCode {
-    let url = match args.database.url() {
-        Ok(url) => url,
-        Err(line) => return exit_bad_config(&line),
-    };
-    match ordercast::backup::backup(&url, &args.to).await {
-        Ok(Copied { position, size, .. }) => {
-            println!("{}: {size} bytes, everything up to position {position}", args.to.display());
-            ExitCode::SUCCESS
-        }
-        Err(error) => exit_failed_copy(&error),
-    }
-}
-
-async fn restore(args: RestoreArgs) -> ExitCode {
-    let url = match args.database.url() {
-        Ok(url) => url,
-        Err(line) => return exit_bad_config(&line),
-    };
-    match ordercast::backup::restore(&url, &args.from).await {
-        Ok(Copied { position, size, schema }) => {
-            println!("restored: {size} bytes, everything up to position {position}");
-            match schema {
-                Schema::Older { pending } => {
-                    println!(
-                        "it is of an older version: the server applies {pending} migrations at its start"
-                    );
-                }
-                Schema::Newer { more } => {
-                    println!("it is of a newer version, with {more} migrations that this one does not need");
-                }
-                _ => {}
-            }
-            println!("start the server; all clients begin anew");
-            ExitCode::SUCCESS
-        }
-        Err(error) => exit_failed_copy(&error),
-    }
-}
-
-fn exit_failed_copy(error: &BackupError) -> ExitCode {
-    match error {
-        BackupError::Refused(line) => exit_bad_config(line),
-        error => exit_failure(&error.to_string()),
-    }
-}
-
-/// Asks on the terminal, if there is one.
-fn agrees() -> bool {
-    let input = std::io::stdin();
-    if !input.is_terminal() {
-        return false;
-    }
-    eprint!(
-        "This reverts the newest migration and deletes the data that only it has room for. Type yes to go on: "
-    );
-    let mut line = String::new();
-    input.read_line(&mut line).is_ok() && line.trim() == "yes"
-}
-
-/// Prints a text to standard output. A reader that closes the pipe early, such as `head`, is no error.
-fn print(text: &str) -> ExitCode {
-    match writeln!(std::io::stdout(), "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            exit_failure(&format!("cannot print: {error}"))
-        }
-        _ => ExitCode::SUCCESS,
-    }
-}
-
-fn print_openapi() -> ExitCode {
-    match transport::http::document().to_pretty_json() {
-        Ok(document) => print(&document),
-        Err(error) => exit_failure(&format!("the document cannot be written: {error}")),
-    }
-}
-
-fn print_completions(args: &CompletionsArgs) -> ExitCode {
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "ordercast", &mut script);
-    print(String::from_utf8_lossy(&script).trim_end())
-}
-
-fn man(args: &ManArgs) -> ExitCode {
-    let Some(folder) = &args.out else {
-        let mut page = Vec::new();
-        return match clap_mangen::Man::new(Cli::command().disable_help_subcommand(true)).render(&mut page) {
-            Ok(()) => print(String::from_utf8_lossy(&page).trim_end()),
-            Err(error) => exit_failure(&format!("the page cannot be made: {error}")),
-        };
-    };
-    match clap_mangen::generate_to(Cli::command(), folder) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => exit_bad_config(&format!("--out: {} cannot be written to: {error}", folder.display())),
-    }
 }

@@ -67,13 +67,8 @@ impl Report {
         why: impl Into<String>,
         mend: impl Into<String>,
     ) {
-        self.add(Finding {
-            level: Level::Warn,
-            area,
-            what: what.into(),
-            why: Some(why.into()),
-            mend: Some(mend.into()),
-        });
+        let (what, why, mend) = (what.into(), Some(why.into()), Some(mend.into()));
+        self.add(Finding { level: Level::Warn, area, what, why, mend });
     }
 
     /// Something does not work.
@@ -84,13 +79,8 @@ impl Report {
         why: impl Into<String>,
         mend: impl Into<String>,
     ) {
-        self.add(Finding {
-            level: Level::Fail,
-            area,
-            what: what.into(),
-            why: Some(why.into()),
-            mend: Some(mend.into()),
-        });
+        let (what, why, mend) = (what.into(), Some(why.into()), Some(mend.into()));
+        self.add(Finding { level: Level::Fail, area, what, why, mend });
     }
 
     fn add(&mut self, finding: Finding) {

@@ -18,8 +18,8 @@ use super::log::{self, Entry, Page};
 use crate::base::clock::instant;
 use crate::base::db::Db;
 use crate::base::error::Refusal;
+use crate::base::fullness::Fullness;
 use crate::base::health::Health;
-use crate::base::load::Load;
 use crate::base::metrics::Metrics;
 use crate::base::trace::{Link, Noted};
 use crate::cluster::fresh::{Log, RightsLease};
@@ -40,7 +40,7 @@ pub struct Relay(Arc<Inner>);
 
 struct Inner {
     db: Db,
-    load: Load,
+    fullness: Fullness,
     health: Arc<Health>,
     metrics: Metrics,
     lease: RightsLease,
@@ -75,7 +75,7 @@ impl Relay {
     pub fn new(db: Db, health: Arc<Health>, metrics: Metrics, lease: RightsLease, every: Duration) -> Self {
         Self(Arc::new(Inner {
             db,
-            load: Load::default(),
+            fullness: Fullness::default(),
             health,
             metrics,
             lease,
@@ -124,8 +124,8 @@ impl Relay {
 
     /// How full the server is. Who reads the log for others than sessions takes turns.
     #[must_use]
-    pub fn load(&self) -> &Load {
-        &self.0.load
+    pub fn fullness(&self) -> &Fullness {
+        &self.0.fullness
     }
 
     /// Where the log is read.

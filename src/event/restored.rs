@@ -16,7 +16,7 @@ use sea_orm::{
 };
 
 use super::forgetting;
-use crate::base::db::Db;
+use crate::base::db::{Db, FailureKind, failure_kind};
 use crate::base::error::Refusal;
 
 /// How far the head jumps: more than was written since the backup. A thousand events a second take eleven days for it.
@@ -89,11 +89,16 @@ async fn home(db: &Db) -> Result<String, Refusal> {
             .await?;
         row.map_or(Ok(None), |row| row.try_get("", "number"))
     };
-    let system = text("SELECT system_identifier::text AS number FROM pg_control_system()").await;
+    // Where it may not be asked for, the numbers of the tables say enough. A database that is away says nothing: to take that for
+    // another installation would make all clients begin anew.
+    let system = match text("SELECT system_identifier::text AS number FROM pg_control_system()").await {
+        Err(error) if failure_kind(&error) == FailureKind::Outage => return Err(error.into()),
+        system => system.ok().flatten().unwrap_or_default(),
+    };
     let own = "SELECT concat_ws('/', oid, 'log_head'::regclass::oid) AS number
         FROM pg_database WHERE datname = current_database()";
     let own = text(own).await?.unwrap_or_default();
-    Ok(format!("{}/{own}", system.ok().flatten().unwrap_or_default()))
+    Ok(format!("{system}/{own}"))
 }
 
 async fn value(tx: &DatabaseTransaction, name: &str) -> Result<Option<String>, Refusal> {

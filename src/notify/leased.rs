@@ -55,7 +55,7 @@ impl Notifications {
         if due.is_none() {
             return Ok(Vec::new());
         }
-        self.events.load().turn().await;
+        self.events.fullness().turn().await;
         let tx = self.db.begin().await?;
         let backend = tx.get_database_backend();
         let (lock, [p1, p2, p3, p4]) = match backend {
@@ -82,7 +82,7 @@ impl Notifications {
         }
         ids.sort_unstable();
         let leased = self.read(&tx, &ids).await?;
-        self.events.load().spent(leased.len());
+        self.events.fullness().spent(leased.len());
         tx.commit().await?;
         Ok(leased)
     }

@@ -29,6 +29,8 @@ const SMS_TRIES: i32 = 3;
 /// Refusals of our key in a row before nothing goes there for a while.
 const REFUSALS: u32 = 5;
 const REFUSED_PAUSE: TimeDelta = TimeDelta::minutes(5);
+/// How often it is tried to write outcomes while the database is away.
+const TRIES_TO_WRITE: u32 = 20;
 /// Outcomes that are written in one transaction.
 const TOGETHER: usize = 64;
 
@@ -57,22 +59,30 @@ impl Notifications {
         let mut some = Vec::new();
         while outcomes.recv_many(&mut some, TOGETHER).await > 0 {
             let all: Vec<_> = some.drain(..).map(|done| (self.judge(channel, &done, &pause), done)).collect();
-            if self.write_all(channel, &all).await.is_ok() {
-                continue;
-            }
-            // One of them may be at fault, which must not hold up the others.
-            for one in all.chunks(1) {
-                let mut tries = 0;
-                while let Err(error) = self.write_all(channel, one).await {
-                    tries += 1;
-                    // Its lease ends, and then it is sent again, or is unknown.
-                    if tries >= 20 {
-                        tracing::warn!(%error, "what became of a notification could not be written down");
-                        break;
+            match self.write_when_there(channel, &all).await {
+                Ok(()) => {}
+                // One of them may be at fault, which must not hold up the others.
+                Err(error) if all.len() > 1 && !matches!(error, Refusal::Unavailable) => {
+                    for one in all.chunks(1) {
+                        if let Err(error) = self.write_when_there(channel, one).await {
+                            lost(&error);
+                        }
                     }
-                    tokio::time::sleep(LOOK).await;
                 }
+                Err(error) => lost(&error),
             }
+        }
+    }
+
+    /// Writes as soon as the database is there, if that is soon.
+    async fn write_when_there(&self, channel: Channel, all: &[(Judged, Done)]) -> Result<(), Refusal> {
+        let mut tries = 0;
+        loop {
+            match self.write_all(channel, all).await {
+                Err(Refusal::Unavailable) if tries < TRIES_TO_WRITE => tries += 1,
+                written => return written,
+            }
+            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -239,6 +249,11 @@ impl Notifications {
         };
         webhooks.add(tx, &news).await
     }
+}
+
+/// Its lease ends, and then it is sent again, or is unknown.
+fn lost(error: &Refusal) {
+    tracing::warn!(%error, "what became of a notification could not be written down");
 }
 
 fn attempt_row(Done { leased, attempt, took }: &Done, now: Time) -> delivery_attempt::ActiveModel {

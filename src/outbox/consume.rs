@@ -52,7 +52,7 @@ pub trait Consumer: Sync {
 pub async fn consume(consumer: &impl Consumer, db: &Db, events: &Relay, cursor: &Cursor) {
     let mut seen = 0;
     loop {
-        events.load().turn().await;
+        events.fullness().turn().await;
         if let Err(error) = read_on(consumer, db, events, cursor, &mut seen).await {
             tracing::debug!(%error, "the log cannot be read on for a consumer; trying again");
             tokio::time::sleep(RETRY).await;
@@ -105,8 +105,8 @@ async fn read_on(
             }
         }
         *seen = last;
-        events.load().spent(count / EVENTS);
-        if instant() >= renew_at || events.load().is_full() {
+        events.fullness().spent(count / EVENTS);
+        if instant() >= renew_at || events.fullness().is_full() {
             return Ok(());
         }
     }

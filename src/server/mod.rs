@@ -279,9 +279,9 @@ impl Background {
         if app.bus.is_connected() {
             tasks.supervise("interest", until(end.clone(), keep_listening(sessions.clone())));
         }
-        let (orders, load) = (app.orders.clone(), app.events.load().clone());
-        let watch = load.watch(move || orders.writes_waiting(), app.metrics.clone());
-        tasks.supervise("load", until(end.clone(), watch));
+        let (orders, fullness) = (app.orders.clone(), app.events.fullness().clone());
+        let watch = fullness.watch(move || orders.writes_waiting(), app.metrics.clone());
+        tasks.supervise("fullness", until(end.clone(), watch));
         tasks.supervise("writer", self.commits.run(end.clone()));
         tasks.supervise("trail", self.trail.run(end.clone()));
         tasks.supervise("shown ETAs", self.eta_log.run(end.clone()));

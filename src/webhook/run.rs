@@ -110,8 +110,8 @@ impl Webhooks {
 
     /// Reads on and sends, until the lease has to be renewed.
     async fn serve_once(&self, endpoint: &mut Endpoint, cursor: &Cursor) -> Result<(), Refusal> {
-        let load = self.events.load();
-        load.turn().await;
+        let fullness = self.events.fullness();
+        fullness.turn().await;
         let renew_at = instant() + LEASE / 2;
         let Some(mut position) = cursor.claim().await? else {
             tokio::time::sleep_until(renew_at).await;
@@ -136,7 +136,7 @@ impl Webhooks {
                     }
                 }
             };
-            load.spent(sent + planned / PLANNED);
+            fullness.spent(sent + planned / PLANNED);
             if sent > 0 {
                 tokio::time::sleep(PAUSE).await;
             } else {
@@ -145,7 +145,7 @@ impl Webhooks {
                 let until = renew_at.min(instant() + wait);
                 let _ = tokio::time::timeout_at(until, self.events.beyond(position)).await;
             }
-            if load.is_full() {
+            if fullness.is_full() {
                 return Ok(());
             }
         }

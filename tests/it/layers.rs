@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The layers from bottom to top. Modules of one layer do not import each other.
-const LAYERS: [&[&str]; 16] = [
+const LAYERS: [&[&str]; 17] = [
     &["base"],
     &["model"],
     &["cluster", "route"],
@@ -20,6 +20,7 @@ const LAYERS: [&[&str]; 16] = [
     &["server"],
     &["cli"],
     &["doctor"],
+    &["commands"],
     &["main", "lib"],
 ];
 

@@ -6,6 +6,7 @@ pub mod admission;
 mod amendments;
 mod api_v1;
 mod calibration;
+mod deliveries;
 pub mod demo;
 mod devices;
 mod extract;
@@ -28,6 +29,7 @@ mod plans;
 mod positions;
 mod replays;
 mod routes;
+mod sms;
 mod sockets;
 mod tracking;
 mod webhooks;
@@ -164,11 +166,11 @@ fn api() -> OpenApiRouter<Site> {
         .routes(routes!(notifications::inbox))
         .routes(routes!(notifications::acknowledge))
         .routes(routes!(notifications::receipts))
-        .routes(routes!(notifications::of_order))
-        .routes(routes!(notifications::deliveries))
-        .routes(routes!(notifications::delivery))
-        .routes(routes!(notifications::retry))
-        .routes(routes!(notifications::discard))
+        .routes(routes!(deliveries::of_order))
+        .routes(routes!(deliveries::deliveries))
+        .routes(routes!(deliveries::delivery))
+        .routes(routes!(deliveries::retry))
+        .routes(routes!(deliveries::discard))
         .routes(routes!(webhooks::make, webhooks::list))
         .routes(routes!(webhooks::get, webhooks::change, webhooks::remove))
         .routes(routes!(webhooks::rotate))
@@ -203,9 +205,9 @@ pub fn router(sessions: &Sessions, connections: Arc<conn::Shared>, under_way: Ar
         router = router.merge(demo::routes());
     }
     router
-        .route("/hooks/sms/{provider}/inbound", any(notifications::sms_inbound))
-        .route("/hooks/sms/{provider}/inbound/{secret}", any(notifications::sms_inbound))
-        .route("/hooks/sms/{provider}/{delivery}", any(notifications::sms_status))
+        .route("/hooks/sms/{provider}/inbound", any(sms::sms_inbound))
+        .route("/hooks/sms/{provider}/inbound/{secret}", any(sms::sms_inbound))
+        .route("/hooks/sms/{provider}/{delivery}", any(sms::sms_status))
         .route("/openapi.json", axum::routing::get(operation::openapi))
         .route("/asyncapi.json", axum::routing::get(operation::asyncapi))
         .fallback(|| async { Refusal::NotFound("page") })

@@ -26,7 +26,7 @@ const TURN: Duration = Duration::from_secs(5);
 
 /// How full the server is. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Load(Arc<Parts>);
+pub struct Fullness(Arc<Parts>);
 
 #[derive(Default)]
 struct Parts {
@@ -47,7 +47,7 @@ struct Seen {
     waiting: usize,
 }
 
-impl Load {
+impl Fullness {
     /// Waits until work that can wait may go on: at once, unless the server is full.
     pub async fn turn(&self) {
         if !self.is_full() {
@@ -152,22 +152,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_server_gives_turns_and_counts_what_was_done_in_them() {
-        let load = Load::default();
-        load.turn().await;
-        load.spent(100);
-        assert_eq!(*load.next(), None, "a server that is not full makes nobody wait");
-        load.0.gap.store(LONGEST, Ordering::Relaxed);
-        load.spent(500);
-        let next = load.next().unwrap();
+        let fullness = Fullness::default();
+        fullness.turn().await;
+        fullness.spent(100);
+        assert_eq!(*fullness.next(), None, "a server that is not full makes nobody wait");
+        fullness.0.gap.store(LONGEST, Ordering::Relaxed);
+        fullness.spent(500);
+        let next = fullness.next().unwrap();
         assert!(next > instant());
         // Whoever did it: all of them share the turns.
-        load.clone().spent(100);
-        assert_eq!(load.next().unwrap() - next, Duration::from_micros(u64::from(LONGEST)) * 100);
-        load.spent(usize::MAX);
-        assert!(load.next().unwrap() <= next + TURN * 2, "one turn is not for ever");
+        fullness.clone().spent(100);
+        assert_eq!(fullness.next().unwrap() - next, Duration::from_micros(u64::from(LONGEST)) * 100);
+        fullness.spent(usize::MAX);
+        assert!(fullness.next().unwrap() <= next + TURN * 2, "one turn is not for ever");
         // It has been full, and is not any more.
-        load.0.gap.store(0, Ordering::Relaxed);
-        load.turn().await;
+        fullness.0.gap.store(0, Ordering::Relaxed);
+        fullness.turn().await;
     }
 
     #[cfg(target_os = "linux")]
