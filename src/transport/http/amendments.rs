@@ -5,6 +5,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use utoipa::ToSchema;
 
 use super::extract::{Body, Caller, OrderPath};
@@ -44,6 +45,32 @@ pub struct OrderChange {
     /// Refuse if the order is not at this seq
     #[schema(value_type = Option<i64>)]
     expected_seq: Option<WholeNumber>,
+    #[schema(ignore)]
+    status: Option<IgnoredAny>,
+    #[schema(ignore)]
+    payment_status: Option<IgnoredAny>,
+    #[schema(ignore)]
+    driver: Option<IgnoredAny>,
+    #[schema(ignore)]
+    chef: Option<IgnoredAny>,
+}
+
+impl OrderChange {
+    /// What an order has, too, and is changed in other ways: to take it in silence would look as if it had been done.
+    fn refuse_others(&self) -> Result<(), Refusal> {
+        let others = [
+            ("status", &self.status, "PATCH /orders/{id}/status"),
+            ("paymentStatus", &self.payment_status, "POST /orders/{id}/payment/verify"),
+            ("driver", &self.driver, "POST /orders/{id}/assign"),
+            ("chef", &self.chef, "a new order"),
+        ];
+        match others.into_iter().find(|(_, given, _)| given.is_some()) {
+            Some((member, _, way)) => {
+                Err(Refusal::invalid(member, format!("cannot be changed here, but by {way}")))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// Another address without coordinates makes the place unknown.
@@ -94,6 +121,7 @@ pub(super) async fn amend(
     Body { value, .. }: Body<OrderChange>,
 ) -> Result<Response, Refusal> {
     only_staff(&who)?;
+    value.refuse_others()?;
     let delivery = value.delivery;
     let place = match delivery.as_ref().map(|delivery| (delivery.latitude, delivery.longitude)) {
         Some((Some(latitude), Some(longitude))) => Some((latitude.0, longitude.0)),

@@ -110,6 +110,8 @@ on_both_databases! {
         assert_eq!(admin.patch("/orders/o1", again).await.body["seq"], 2);
         for (body, member) in [
             (json!({"customer": {"id": "other"}}), "customer.id"),
+            (json!({"status": "delivered"}), "status"),
+            (json!({"notes": "x", "driver": {"id": "david"}}), "driver"),
             (json!({"delivery": {"latitude": 1}}), "delivery.longitude"),
             (json!({"scheduledFor": "tomorrow"}), "scheduledFor"),
             (json!({"scheduledFor": {"from": "2026-12-24T18:00:00Z"}}), "scheduledFor.to"),
