@@ -20,6 +20,7 @@ mod tail;
 pub mod types;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::{Notify as Wake, OnceCell};
 
@@ -46,6 +47,8 @@ pub struct Parts {
     guard: Guarded,
     signer: OnceCell<Signer>,
     tail: Tail,
+    /// Endpoints that are served here.
+    serving: AtomicUsize,
     /// Notified when endpoints or messages may have changed.
     wake: Wake,
     metrics: Metrics,
@@ -63,7 +66,17 @@ impl Webhooks {
     #[must_use]
     pub fn new(db: Db, clock: Clock, events: Relay, guard: Guarded, metrics: Metrics) -> Self {
         let (signer, tail) = (OnceCell::new(), Tail::default());
-        Self(Arc::new(Parts { db, clock, events, guard, signer, tail, wake: Wake::new(), metrics }))
+        Self(Arc::new(Parts {
+            db,
+            clock,
+            events,
+            guard,
+            signer,
+            tail,
+            serving: AtomicUsize::new(0),
+            wake: Wake::new(),
+            metrics,
+        }))
     }
 
     async fn signer(&self) -> Result<&Signer, Refusal> {

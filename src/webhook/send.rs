@@ -36,7 +36,7 @@ const WAITS: [TimeDelta; 9] = [
 const PATIENCE: TimeDelta = TimeDelta::days(5);
 /// Calls of one endpoint at a time, and messages of one round.
 const AT_ONCE: usize = 4;
-const ROUND: usize = 16;
+const ROUND: usize = 40;
 /// The HTTP status by which an endpoint says that it is no more.
 const GONE: u16 = 410;
 /// The most that an endpoint may ask us to wait.

@@ -7,6 +7,7 @@ mod auth;
 mod backup;
 mod binary;
 mod bus;
+mod bus_strangers;
 mod business;
 mod concurrency;
 mod control;
