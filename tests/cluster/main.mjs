@@ -9,7 +9,7 @@ import { clearMachines } from './lib/net.mjs';
 import { postgres } from './lib/services.mjs';
 
 const SCENARIOS = [
-  'doors', 'announcements', 'polling', 'deaths', 'redis', 'database', 'failover', 'cuts', 'rights', 'gained', 'behind', 'migrations', 'clocks', 'takeover', 'hopping', 'rolling',
+  'doors', 'announcements', 'polling', 'nginx', 'deaths', 'redis', 'database', 'failover', 'cuts', 'rights', 'gained', 'behind', 'migrations', 'clocks', 'takeover', 'hopping', 'rolling',
 ];
 const SCENARIO_MS = { short: 60_000, long: 30 * 60_000 };
 const RESULT = /^(ok|not ok) \d+ - /;

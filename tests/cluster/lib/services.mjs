@@ -1,7 +1,7 @@
 // What stands beside the nodes: Redis, PostgreSQL and the proxy, each on a machine of its own.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { eventually } from '../../clients/support/server.mjs';
@@ -137,5 +137,23 @@ ${machines.map((machine) => `  server ${machine} ${ADDRESS[machine]}:${PORT}`).j
       const up = await this.#up();
       return up.length === machines.length && machines.every((machine) => up.includes(machine));
     }, `the proxy to use ${machines}`, ms);
+  }
+}
+
+/** nginx beside haproxy, with the configuration of `deploy/`, but in turn: every request goes to the next node. */
+export class Nginx {
+  #port = PORT + 1;
+  base = `http://${ADDRESS.proxy}:${this.#port}`;
+
+  async start() {
+    const config = path.join(process.env.WORK, 'nginx.conf');
+    const text = readFileSync(new URL('../../../deploy/nginx.conf', import.meta.url), 'utf8')
+      .replace(/ordercast-(\d):\d+/g, (_, n) => `${ADDRESS[`node${n}`]}:${PORT}`)
+      .replace('least_conn;', '')
+      .replace('listen 8080', `listen ${ADDRESS.proxy}:${this.#port}`)
+      .replaceAll(' /tmp/nginx', ` ${process.env.WORK}/nginx`)
+      .replace('error_log stderr warn', 'error_log stderr notice');
+    writeFileSync(config, `daemon off;\n${text}`);
+    this.child = await start('proxy', ['nginx', '-e', 'stderr', '-c', config], /start worker processes/);
   }
 }
