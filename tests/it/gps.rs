@@ -305,13 +305,44 @@ on_both_databases! {
             assert_eq!(told["verdict"], verdict, "{told}");
             assert!(told["text"].as_str().is_some_and(|text| text.contains(words)), "{told}");
         }
+        // The same for maps: where it was sent, and beside it what became of it.
+        let read = async |query: &str, accept: &str| {
+            let request = admin.request("GET", &format!("/orders/o1/positions{query}")).header("accept", accept);
+            let answer = request.send().await.expect("an answer");
+            let link = answer.headers().get("link").map(|link| link.to_str().expect("text").to_owned());
+            (answer.headers()["content-type"].to_str().expect("text").to_owned(), link, answer.text().await.expect("text"))
+        };
+        for (query, accept) in [("", "application/geo+json"), ("?format=geojson", "application/gpx+xml")] {
+            let (kind, link, text) = read(query, accept).await;
+            assert_eq!((kind.as_str(), link), ("application/geo+json", None));
+            let all: Value = serde_json::from_str(&text).expect("JSON");
+            let features = all["features"].as_array().expect("features");
+            let verdicts: Vec<_> = features.iter().map(|feature| feature["properties"]["verdict"].as_str().expect("a verdict")).collect();
+            assert_eq!(verdicts, ["held", "shown", "teleport", "swapped", "sign_flip", "null_island", "inaccurate", "shown"]);
+            assert_eq!(features[2]["geometry"], json!({"type": "Point", "coordinates": [9.52, 47.18]}));
+            assert_eq!((&features[2]["properties"]["shown"], &features[7]["properties"]["shown"]["latitude"]), (&json!(null), &json!(47.1403)));
+        }
+        for (query, accept) in [("", "application/gpx+xml"), ("?format=gpx", "application/geo+json")] {
+            let (kind, _, text) = read(query, accept).await;
+            assert_eq!((kind.as_str(), text.matches("<trkpt").count(), text.matches("<oc:verdict>").count()), ("application/gpx+xml", 8, 8));
+            assert!(text.contains("<trkpt lat=\"47.18\" lon=\"9.52\"><time>") && text.contains("<oc:verdict>teleport</oc:verdict>"), "{text}");
+            assert!(text.contains("<oc:shownLatitude>47.1403</oc:shownLatitude>") && text.matches("<oc:shownLatitude>").count() == 2, "{text}");
+        }
+        // The next page is of the same kind and time.
+        let (_, link, first) = read(&format!("?format=geojson&limit=2&from={}", at(3)), "*/*").await;
+        let link = link.expect("there is more");
+        let path = link.trim_start_matches('<').split('>').next().expect("a path");
+        let (kind, _, second) = read(path.trim_start_matches("/orders/o1/positions"), "*/*").await;
+        let places = |text: &str| text.matches("\"Feature\"").count();
+        assert_eq!((kind.as_str(), places(&first), places(&second)), ("application/geo+json", 2, 2), "{link}");
+        assert!(first.contains("teleport") && !second.contains("held"), "{second}");
         // For staff only, and with clear errors.
-        for path in ["/orders/o1/positions", "/orders/o1/positions/explain"] {
+        for path in ["/orders/o1/positions", "/orders/o1/positions/explain", "/orders/o1/positions?format=gpx"] {
             assert_eq!(server.api("customer", Role::Customer).get(path).await.status, 403);
             assert_eq!(server.api("driver", Role::Driver).get(path).await.status, 403);
             assert_eq!(admin.get(&path.replace("o1", "o2")).await.status, 404);
         }
-        for (query, member) in [("from=yesterday", "from"), ("limit=0", "limit"), ("after=-1", "after"), ("until=1", "until")] {
+        for (query, member) in [("from=yesterday", "from"), ("limit=0", "limit"), ("after=-1", "after"), ("until=1", "until"), ("format=kml", "format"), ("format=gpx&limit=10001", "limit")] {
             let refused = admin.get(&format!("/orders/o1/positions?{query}")).await;
             assert!(refused.status == 422 && refused.body.to_string().contains(member), "{query}: {}", refused.body);
         }

@@ -5,13 +5,14 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use chrono::TimeDelta;
 use futures_util::{StreamExt, stream};
-use http::{HeaderMap, HeaderValue, header};
+use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_with::skip_serializing_none;
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Caller, OrderPath, Query, UserPath};
+use super::geo::{self, Format, Gpx};
 use super::paging::{last_of, page_size};
 use crate::base::clock::{Time, rfc3339, wire_option};
 use crate::base::error::Refusal;
@@ -24,11 +25,6 @@ use crate::transport::site::Site;
 
 /// Questions to other nodes at a time.
 const ASKED: usize = 16;
-/// Points of a trail in one answer.
-const POINTS: u32 = 1_000;
-const POINTS_MAX: u32 = 10_000;
-const GEO_JSON: &str = "application/geo+json";
-const GPX: &str = "application/gpx+xml";
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -114,10 +110,7 @@ impl TrailQuery {
         if self.from.zip(self.to).is_some_and(|(from, to)| from > to) {
             return Err(Refusal::invalid("from", "must not be after to"));
         }
-        match self.limit.unwrap_or(POINTS) {
-            limit @ 1..=POINTS_MAX => Ok((after, limit.into())),
-            _ => Err(Refusal::invalid("limit", format!("must be from 1 to {POINTS_MAX}"))),
-        }
+        Ok((after, geo::points(self.limit)?.into()))
     }
 }
 
@@ -144,6 +137,13 @@ pub struct TrailPointView<'a> {
     recorded_at: String,
 }
 
+impl TrailPointView<'_> {
+    /// Longitude and latitude.
+    const fn place(&self) -> [f64; 2] {
+        [self.longitude, self.latitude]
+    }
+}
+
 /// Where the drivers of an order were while they had it
 #[utoipa::path(
     get, path = "/orders/{id}/trail", tag = "orders", security(("bearer" = [])),
@@ -160,7 +160,7 @@ pub(super) async fn of_order(
     let (after, limit) = query.page()?;
     let span = Span { from: query.from, to: query.to, after };
     let kept = site.app.drivers.positions(&id, &who, span, limit).await?;
-    Ok(trail(&kept, limit, &headers, &format!("/orders/{id}/trail")))
+    trail(&kept, (limit, query.from, query.to), &headers, &format!("/orders/{id}/trail"))
 }
 
 /// Where a driver was
@@ -181,7 +181,7 @@ pub(super) async fn of_driver(
     let to = query.to.unwrap_or_else(|| site.app.clock.now());
     let from = query.from.unwrap_or(to - TimeDelta::days(1));
     let kept = site.app.drivers.trail_of(&driver, &who, (from, to), after, limit).await?;
-    Ok(trail(&kept, limit, &headers, &format!("/drivers/{driver}/trail")))
+    trail(&kept, (limit, Some(from), Some(to)), &headers, &format!("/drivers/{driver}/trail"))
 }
 
 /// Only what was shown is where the driver was.
@@ -213,68 +213,49 @@ fn points(kept: &[Kept]) -> Vec<TrailPointView<'_>> {
         .collect()
 }
 
-fn trail(kept: &[Kept], limit: u64, headers: &HeaderMap, path: &str) -> Response {
+/// `page`: how many points, and from when to when.
+fn trail(
+    kept: &[Kept],
+    page: (u64, Option<Time>, Option<Time>),
+    headers: &HeaderMap,
+    path: &str,
+) -> Result<Response, Refusal> {
+    let (limit, from, to) = page;
     let next_cursor = kept.last().filter(|_| kept.len() as u64 >= limit).map(|last| last.id);
     let points = points(kept);
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let mut response = if accept.contains(GEO_JSON) {
-        ([(header::CONTENT_TYPE, GEO_JSON)], geo_json(&points, next_cursor)).into_response()
-    } else if accept.contains(GPX) {
-        ([(header::CONTENT_TYPE, GPX)], gpx(&points)).into_response()
-    } else {
-        Json(TrailView { items: points, next_cursor }).into_response()
+    let format = Format::wanted(None, headers)?;
+    let response = match format {
+        Format::GeoJson => format.answer(geo_json(&points, next_cursor)),
+        Format::Gpx => format.answer(gpx(&points)),
+        Format::Json => Json(TrailView { items: points, next_cursor }).into_response(),
     };
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
-    let next = next_cursor.and_then(|after| {
-        HeaderValue::from_str(&format!("<{path}?after={after}&limit={limit}>; rel=\"next\"")).ok()
-    });
-    if let Some(next) = next {
-        response.headers_mut().insert(header::LINK, next);
-    }
-    response
+    Ok(geo::finish(response, path, next_cursor.map(|after| geo::next_query(after, limit, from, to))))
 }
 
-/// A line for each driver, RFC 7946. The times are beside it, as many as there are points.
+/// The points of each driver.
+fn lines<'a, 'b>(points: &'a [TrailPointView<'b>]) -> impl Iterator<Item = &'a [TrailPointView<'b>]> {
+    points.chunk_by(|one, other| one.driver_id == other.driver_id)
+}
+
+/// A line for each driver. The times are beside it, as many as there are points.
 fn geo_json(points: &[TrailPointView<'_>], next_cursor: Option<i64>) -> String {
-    let features: Vec<_> = points
-        .chunk_by(|one, other| one.driver_id == other.driver_id)
-        .map(|line| {
-            let places: Vec<_> = line.iter().map(|point| [point.longitude, point.latitude]).collect();
-            let times: Vec<_> = line.iter().map(|point| &point.recorded_at).collect();
-            // A line has two points at least.
-            let geometry = match places.as_slice() {
-                [place] => json!({"type": "Point", "coordinates": place}),
-                places => json!({"type": "LineString", "coordinates": places}),
-            };
-            let properties = json!({"driverId": line[0].driver_id, "recordedAt": times});
-            json!({"type": "Feature", "geometry": geometry, "properties": properties})
-        })
-        .collect();
-    let mut all = json!({"type": "FeatureCollection", "features": features});
-    if let Some(next) = next_cursor {
-        all["nextCursor"] = next.into();
-    }
-    all.to_string()
+    let line = |line: &[TrailPointView<'_>]| {
+        let places: Vec<_> = line.iter().map(TrailPointView::place).collect();
+        let times: Vec<_> = line.iter().map(|point| &point.recorded_at).collect();
+        geo::feature(&places, &json!({"driverId": line[0].driver_id, "recordedAt": times}))
+    };
+    geo::geo_json(lines(points).map(line).collect(), next_cursor)
 }
 
-/// A track for each driver, GPX 1.1.
+/// A track for each driver.
 fn gpx(points: &[TrailPointView<'_>]) -> String {
-    use std::fmt::Write as _;
-    let mut xml = String::from(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<gpx version=\"1.1\" creator=\"ordercast\" xmlns=\"http://www.topografix.com/GPX/1/1\">\n",
-    );
-    for line in points.chunk_by(|one, other| one.driver_id == other.driver_id) {
-        // Ids have no character that XML escapes.
-        let _ = writeln!(xml, "<trk><name>{}</name><trkseg>", line[0].driver_id);
-        for point in line {
-            let TrailPointView { latitude, longitude, recorded_at, .. } = point;
-            let _ = writeln!(
-                xml,
-                "<trkpt lat=\"{latitude}\" lon=\"{longitude}\"><time>{recorded_at}</time></trkpt>"
-            );
-        }
-        xml.push_str("</trkseg></trk>\n");
+    let mut gpx = Gpx::new(false);
+    for line in lines(points) {
+        gpx.track(line[0].driver_id, |track| {
+            for point in line {
+                track.point(point.place(), &point.recorded_at, &[]);
+            }
+        });
     }
-    xml.push_str("</gpx>\n");
-    xml
+    gpx.end()
 }

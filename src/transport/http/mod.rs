@@ -12,6 +12,7 @@ mod devices;
 mod extract;
 pub mod figures;
 mod fleet;
+mod geo;
 mod handover;
 mod ingest;
 mod links;

@@ -1,12 +1,17 @@
 //! The positions of an order's drivers, for staff: what was sent, what became of it, and why.
 
+use std::fmt::Display;
+
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Caller, OrderPath, Query};
+use super::geo::{self, Format, Gpx};
 use super::paging::{last_of, page};
 use crate::base::clock::{Time, rfc3339, wire_option};
 use crate::base::error::Refusal;
@@ -34,9 +39,12 @@ pub struct Wanted {
     /// `nextCursor` of the page before
     #[param(minimum = 0)]
     after: Option<i64>,
-    /// Positions in one answer
-    #[param(minimum = 1, maximum = 200, default = 50)]
+    /// Positions in one answer [default: 50, for maps 1000; JSON has at most 200]
+    #[param(minimum = 1, maximum = 10000)]
     limit: Option<u32>,
+    /// `geojson` or `gpx`, for maps, whatever `Accept` says
+    #[param(pattern = "^(geojson|gpx)$")]
+    format: Option<String>,
 }
 
 /// Which position is to be explained.
@@ -121,6 +129,11 @@ fn rounded(value: f64) -> f64 {
 }
 
 impl PositionView {
+    /// Longitude and latitude, as they were sent.
+    const fn place(&self) -> [f64; 2] {
+        [self.longitude, self.latitude]
+    }
+
     fn new(kept: &Kept) -> Self {
         let fix = &kept.fix;
         Self {
@@ -151,20 +164,79 @@ impl PositionView {
 #[utoipa::path(
     get, path = "/orders/{id}/positions", tag = "orders", security(("bearer" = [])),
     params(("id" = String, Path, description = "Order id"), Wanted),
-    responses((status = 200, body = Positions))
+    responses((status = 200, description = "JSON, or by `format` or `Accept` GeoJSON or GPX", content((Positions = "application/json"), (Object = "application/geo+json"), (String = "application/gpx+xml"))))
 )]
 pub(super) async fn list(
     State(site): State<Site>,
     Caller(who): Caller,
     OrderPath(id): OrderPath,
     Query(wanted): Query<Wanted>,
-) -> Result<Json<Positions>, Refusal> {
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
     let app = &site.app;
-    let (after, limit) = page(wanted.after, wanted.limit, app.config.limits.page_limit_max)?;
-    let span = Span { from: wanted.from, to: wanted.to, after };
-    let kept = app.drivers.positions(&id, &who, span, limit.into()).await?;
+    let Wanted { from, to, after, limit, format: name } = wanted;
+    let format = Format::wanted(name.as_deref(), &headers)?;
+    let max = match format {
+        Format::Json => app.config.limits.page_limit_max,
+        Format::GeoJson | Format::Gpx => geo::POINTS_MAX,
+    };
+    let limit = limit.or((format != Format::Json).then_some(geo::POINTS));
+    let (after, limit) = page(after, limit, max)?;
+    let kept = app.drivers.positions(&id, &who, Span { from, to, after }, limit.into()).await?;
     let next_cursor = last_of(&kept, limit).map(|last| last.id);
-    Ok(Json(Positions { items: kept.iter().map(PositionView::new).collect(), next_cursor }))
+    let items: Vec<_> = kept.iter().map(PositionView::new).collect();
+    let response = match format {
+        Format::Json => Json(Positions { items, next_cursor }).into_response(),
+        Format::GeoJson => {
+            let feature = |item: &PositionView| geo::feature(&[item.place()], item);
+            format.answer(geo::geo_json(items.iter().map(feature).collect(), next_cursor))
+        }
+        Format::Gpx => format.answer(gpx(&items)),
+    };
+    let next = next_cursor.map(|after| {
+        let query = geo::next_query(after, limit.into(), from, to);
+        name.map_or_else(|| query.clone(), |name| format!("{query}&format={name}"))
+    });
+    Ok(geo::finish(response, &format!("/orders/{id}/positions"), next))
+}
+
+/// A track for each driver, of the places as they were sent. What became of each is in its extensions, in the words of JSON.
+fn gpx(items: &[PositionView]) -> String {
+    let mut gpx = Gpx::new(true);
+    for line in items.chunk_by(|one, other| one.driver_id == other.driver_id) {
+        gpx.track(&line[0].driver_id, |track| {
+            for item in line {
+                let shown = item.shown.as_ref();
+                track.point(
+                    item.place(),
+                    &item.recorded_at,
+                    &[
+                        ("verdict", display(item.verdict.as_ref())),
+                        ("receivedAt", Some(&item.received_at)),
+                        ("heading", display(item.heading.as_ref())),
+                        ("speed", display(item.speed.as_ref())),
+                        ("accuracy", display(item.accuracy.as_ref())),
+                        ("mocked", display(item.mocked.as_ref())),
+                        ("impliedSpeed", display(item.implied_speed.as_ref())),
+                        ("innovation", display(item.innovation.as_ref())),
+                        ("shownLatitude", display(shown.map(|shown| &shown.latitude))),
+                        ("shownLongitude", display(shown.map(|shown| &shown.longitude))),
+                        ("source", display(shown.map(|shown| &shown.source))),
+                        (
+                            "uncertaintyMeters",
+                            display(shown.and_then(|shown| shown.uncertainty_meters.as_ref())),
+                        ),
+                        ("reanchored", display(shown.and_then(|shown| shown.reanchored.as_ref()))),
+                    ],
+                );
+            }
+        });
+    }
+    gpx.end()
+}
+
+fn display<T: Display>(value: Option<&T>) -> Option<&dyn Display> {
+    value.map(|value| value as &dyn Display)
 }
 
 /// Why the dot was where it was at a time
