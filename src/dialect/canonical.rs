@@ -93,14 +93,14 @@ pub struct ChefView<'a> {
 /// The driver as this party may see them. A customer sees the phone number only while the order is on the way.
 fn driver_for(order: &Order, party: Party) -> Option<PersonView<'_>> {
     order.driver.as_ref().map(|driver| {
-        let phone = if shows_driver(order.status, party) { driver.phone.as_deref() } else { None };
+        let phone = if shows_phone(order.status, party) { driver.phone.as_deref() } else { None };
         PersonView { id: driver.id.as_str(), name: &driver.name, phone }
     })
 }
 
-/// Whether this party may see the driver's position and phone number now.
+/// Whether this party may see the driver's phone number now.
 #[must_use]
-pub fn shows_driver(status: OrderStatus, party: Party) -> bool {
+pub fn shows_phone(status: OrderStatus, party: Party) -> bool {
     !party.is_public() || driver_visible_to_customer(status)
 }
 
@@ -291,8 +291,7 @@ impl<'a> TrackingView<'a> {
     pub fn new(tracking: &'a Overview, eta: Option<Eta>) -> Self {
         let order = &tracking.order;
         let at = |status: OrderStatus| time_of(&tracking.history, status).map(rfc3339);
-        let visible = shows_driver(order.status, tracking.party);
-        let position = tracking.position.filter(|_| visible && order.driver.is_some());
+        let position = tracking.seen_by(tracking.party);
         let driver = driver_for(order, tracking.party);
         Self {
             order_id: order.id.as_str(),

@@ -16,8 +16,9 @@ use super::{Request, canonical};
 use crate::base::clock::{Time, rfc3339};
 use crate::base::error::Refusal;
 use crate::base::json_text::Json;
-use crate::model::access::driver_visible_to_customer;
-use crate::model::{EventKind, Forecast, LiveEvent, Order, OrderEvent, Party, PastStatus, Point, Role};
+use crate::model::{
+    EventKind, Forecast, LiveEvent, Order, OrderEvent, Party, PastStatus, Point, Role, Sighting,
+};
 
 /// A new status.
 #[derive(Serialize, ToSchema)]
@@ -90,7 +91,7 @@ fn tracking_notice(
     at: Time,
     party: Party,
 ) -> Message {
-    let position = forecast.position.filter(|_| canonical::shows_driver(order.status, party));
+    let position = forecast.seen_by(order.status, party);
     let place = |(place, at): (Point, Time)| Location {
         latitude: place.lat(),
         longitude: place.lon(),
@@ -153,7 +154,7 @@ pub fn render(event: &OrderEvent, forecast: Forecast) -> SmallVec<[Outgoing; 3]>
         all.push((to, status_notice(event), None));
     }
     all.push((anybody(), tracking(Party::Anonymous), None));
-    let hides = forecast.position.is_some() && !driver_visible_to_customer(order.status);
+    let hides = forecast.hides_place(order.status);
     all.push((parties(order), tracking(Party::Staff), hides.then(|| tracking(Party::Customer))));
     let count = all.len();
     let place = |index| Place::within(event.position, index, count);
@@ -174,7 +175,7 @@ pub fn catch_up(event: &OrderEvent, forecast: Forecast, party: Party) -> Message
     tracking_notice(&event.order, &event.history, forecast, event.at, party)
 }
 
-/// A driver's position goes to everybody who hears of the order. The public version has no coordinates.
+/// A driver's position goes to everybody who hears of the order and may see it.
 #[must_use]
 pub fn live_audience(event: &LiveEvent) -> Option<LiveAudience> {
     let LiveEvent::Location(location) = event else { return None };
@@ -182,7 +183,7 @@ pub fn live_audience(event: &LiveEvent) -> Option<LiveAudience> {
     Some(LiveAudience {
         topics: parties(order).into_iter().chain(anybody()).collect(),
         key: Some(LiveKey { order: order.id.clone(), kind: LiveKind::Location }),
-        public_too: driver_visible_to_customer(order.status),
+        public_too: location.is_for_public(),
     })
 }
 
@@ -191,8 +192,8 @@ pub fn live_audience(event: &LiveEvent) -> Option<LiveAudience> {
 pub fn render_live(event: &LiveEvent, party: Party) -> Option<Message> {
     let LiveEvent::Location(location) = event else { return None };
     let about = &location.about;
-    let place = location.fix.place;
-    let forecast = Forecast { eta: location.eta(), position: Some((place, location.fix.recorded_at)) };
+    let seen = Sighting::new((location.fix.place, location.fix.recorded_at), location.is_near);
+    let forecast = Forecast { eta: location.eta(), position: Some(seen) };
     let notice = tracking_notice(&about.order, &about.history, forecast, location.fix.received_at, party);
     Some(notice.as_of(about.order.seq))
 }

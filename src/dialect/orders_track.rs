@@ -124,7 +124,7 @@ pub fn live_audience(event: &LiveEvent) -> Option<LiveAudience> {
     is_out(order.status).then(|| LiveAudience {
         topics: smallvec![Topic::Order(order.id.clone())],
         key: Some(LiveKey { order: order.id.clone(), kind: LiveKind::Location }),
-        public_too: true,
+        public_too: location.is_for_public(),
     })
 }
 
@@ -302,8 +302,8 @@ impl<'a> OrderView<'a> {
     /// The order as `party` may see it.
     #[must_use]
     pub fn new(order: &'a Order, forecast: Forecast, party: Party) -> Self {
-        let shows = canonical::shows_driver(order.status, party);
-        let position = forecast.position.filter(|_| shows && order.driver.is_some());
+        let shows_phone = canonical::shows_phone(order.status, party);
+        let position = forecast.seen_by(order.status, party).filter(|_| order.driver.is_some());
         Self {
             id: order.id.as_str(),
             order_number: &order.order_number,
@@ -311,7 +311,7 @@ impl<'a> OrderView<'a> {
             status: word(order.status),
             payment_status: order.payment_status.as_str(),
             seq: order.seq,
-            private: (party != Party::Anonymous).then(|| PrivateView::new(order, shows)),
+            private: (party != Party::Anonymous).then(|| PrivateView::new(order, shows_phone)),
             driver_location: position.map(|(place, at)| LocationView {
                 lat: place.lat(),
                 lng: place.lon(),
@@ -326,7 +326,7 @@ impl<'a> OrderView<'a> {
 }
 
 impl<'a> PrivateView<'a> {
-    fn new(order: &'a Order, shows_driver: bool) -> Self {
+    fn new(order: &'a Order, shows_phone: bool) -> Self {
         let (customer, chef) = (&order.customer, &order.chef);
         let item = |item: &'a Item| ItemView {
             name: &item.name,
@@ -348,7 +348,7 @@ impl<'a> PrivateView<'a> {
             driver: order.driver.as_ref().map(|driver| PersonView {
                 id: driver.id.as_str(),
                 name: &driver.name,
-                phone: driver.phone.as_deref().filter(|_| shows_driver),
+                phone: driver.phone.as_deref().filter(|_| shows_phone),
             }),
             delivery_address: &order.delivery.address,
             delivery_latitude: order.delivery.latitude,

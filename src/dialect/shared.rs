@@ -9,7 +9,7 @@ use serde_with::skip_serializing_none;
 use smallvec::{SmallVec, smallvec};
 use utoipa::ToSchema;
 
-use super::canonical::{StatusWord, age_ms, message, shows_driver};
+use super::canonical::{StatusWord, age_ms, message};
 use super::message::{ForPublic, LiveAudience, Message, Outgoing, Telling, Topic};
 use super::names::RealtimeEvent;
 use super::place::Place;
@@ -244,8 +244,7 @@ impl<'a> SharedView<'a> {
     #[must_use]
     pub fn new(tracking: &'a Overview, eta: Option<Eta>) -> Self {
         let order = &tracking.order;
-        let visible = shows_driver(order.status, Party::Anonymous) && order.driver.is_some();
-        let position = tracking.position.filter(|_| visible);
+        let position = tracking.seen_by(Party::Anonymous);
         let past = |past: &crate::model::PastStatus| SharedPast {
             status: past.status.as_str(),
             timestamp: rfc3339(past.at),

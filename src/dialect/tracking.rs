@@ -7,14 +7,13 @@ use serde_with::skip_serializing_none;
 use smallvec::{SmallVec, smallvec};
 use utoipa::ToSchema;
 
+use super::Request;
 use super::message::{LiveAudience, LiveKey, LiveKind, Message, Outgoing, Topic};
 use super::names::{RawMessage, RealtimeRequest, TrackingMessage, TrackingRequest};
 use super::text::{read_typed, to_followers};
 use super::words::TrackingStatus;
-use super::{Request, canonical};
 use crate::base::clock::Time;
 use crate::base::json::read_json;
-use crate::model::access::driver_visible_to_customer;
 use crate::model::eta::eta_seconds;
 use crate::model::tracking::Moved;
 use crate::model::{
@@ -155,7 +154,7 @@ impl<'a> View<'a> {
             status: word(order.status),
             current_location: position.map(LocationView::new),
             dropoff: Some(PlaceView::new(session.dropoff)),
-            eta_seconds: eta(position, session),
+            eta_seconds: eta(position, session).or_else(|| eta_unseen(order, forecast, party)),
             updated_at: moved.timestamp(),
         }
     }
@@ -169,7 +168,14 @@ fn eta(position: Option<(Point, Time)>, session: &TrackingSession) -> Option<i64
 
 /// The rider's position, if the party may see it and the order is still on its way.
 fn seen(order: &Order, forecast: Forecast, party: Party) -> Option<(Point, Time)> {
-    forecast.position.filter(|_| canonical::shows_driver(order.status, party))
+    forecast.seen_by(order.status, party)
+}
+
+/// The seconds to the dropoff for who may not see the rider yet, because other stops come first: there is no place to compute them
+/// from, and they would tell how far away it is.
+fn eta_unseen(order: &Order, forecast: Forecast, party: Party) -> Option<i64> {
+    forecast.position.filter(|position| position.is_too_far(order.status, party))?;
+    forecast.eta.map(|eta| eta.minutes * 60)
 }
 
 /// An order's message to a tracking session. Each session adds its own members: see [`text`].
@@ -179,6 +185,7 @@ pub struct SessionMessage {
     order: OrderId,
     status: OrderStatus,
     position: Option<(Point, Time)>,
+    eta_unseen: Option<i64>,
     at: Time,
     /// How many older messages it replaces, if any.
     conflated: Option<u32>,
@@ -191,9 +198,14 @@ impl SessionMessage {
     }
 }
 
-fn message(r#type: TrackingMessage, order: &Order, position: Option<(Point, Time)>, at: Time) -> Message {
+fn message(
+    r#type: TrackingMessage,
+    order: &Order,
+    (position, eta_unseen): (Option<(Point, Time)>, Option<i64>),
+    at: Time,
+) -> Message {
     let (order, status) = (order.id.clone(), order.status);
-    Message::of_session(SessionMessage { r#type, order, status, position, at, conflated: None })
+    Message::of_session(SessionMessage { r#type, order, status, position, eta_unseen, at, conflated: None })
 }
 
 /// A message of a tracking session.
@@ -229,12 +241,12 @@ pub struct Data<'a> {
 /// A message in the words of one tracking session, with its id, rider, destination and distance.
 #[must_use]
 pub fn text(message: &SessionMessage, session: &TrackingSession) -> Json {
-    let SessionMessage { r#type, order, status, position, at, conflated } = message;
+    let SessionMessage { r#type, order, status, position, eta_unseen, at, conflated } = message;
     let data = Data {
         tracking_id: session.id.as_str(),
         rider_id: session.rider.as_str(),
         dropoff: PlaceView::new(session.dropoff),
-        eta_seconds: eta(*position, session),
+        eta_seconds: eta(*position, session).or(*eta_unseen),
         order_id: order.as_str(),
         status: word(*status),
         current_location: position.map(LocationView::new),
@@ -248,7 +260,8 @@ pub fn text(message: &SessionMessage, session: &TrackingSession) -> Json {
 pub fn catch_up(event: &OrderEvent, forecast: Forecast, party: Party) -> Message {
     let position = seen(&event.order, forecast, party);
     let at = position.map_or(event.at, |(_, at)| at.max(event.at));
-    message(TrackingMessage::InitialState, &event.order, position, at)
+    let unseen = eta_unseen(&event.order, forecast, party);
+    message(TrackingMessage::InitialState, &event.order, (position, unseen), at)
 }
 
 /// A status change is sent as two messages: the one of the first version, and the one named after the status.
@@ -258,8 +271,9 @@ pub fn render(event: &OrderEvent, forecast: Forecast) -> SmallVec<[Outgoing; 3]>
     if order.status == event.previous_status {
         return SmallVec::new();
     }
-    let of = |r#type, party| message(r#type, order, seen(order, forecast, party), event.at);
-    let hides = forecast.position.is_some() && !driver_visible_to_customer(order.status);
+    let known = |party| (seen(order, forecast, party), eta_unseen(order, forecast, party));
+    let of = |r#type, party| message(r#type, order, known(party), event.at);
+    let hides = forecast.hides_place(order.status);
     let both =
         |r#type| to_followers(event, of(r#type, Party::Staff), hides.then(|| of(r#type, Party::Anonymous)));
     let mut all = both(TrackingMessage::LocationUpdate);
@@ -275,7 +289,7 @@ pub fn live_audience(event: &LiveEvent) -> Option<LiveAudience> {
     Some(LiveAudience {
         topics: smallvec![Topic::Order(order.id.clone())],
         key: Some(LiveKey { order: order.id.clone(), kind: LiveKind::Location }),
-        public_too: driver_visible_to_customer(order.status),
+        public_too: location.is_for_public(),
     })
 }
 
@@ -286,7 +300,8 @@ pub fn render_live(event: &LiveEvent) -> Option<Message> {
     let place = location.fix.place;
     let position = Some((place, location.fix.recorded_at));
     let order = &location.about.order;
-    Some(message(TrackingMessage::LocationUpdate, order, position, location.fix.received_at).as_of(order.seq))
+    let at = location.fix.received_at;
+    Some(message(TrackingMessage::LocationUpdate, order, (position, None), at).as_of(order.seq))
 }
 
 /// The session has ended. The socket is closed after this message.

@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::filter::Filter;
-use super::plan::Times;
+use super::plan::{Times, stops_before_door};
 use super::planning::stored_plan;
 use super::progress;
 use super::read::stored_position;
@@ -16,8 +16,8 @@ use crate::base::db::Db;
 use crate::base::error::Refusal;
 use crate::base::rate_limit::Bucket;
 use crate::model::{
-    Eta, EtaChange, EventKind, Forecast, Order, OrderEvent, OrderId, OrderStatus, PastStatus, Point, UserId,
-    status,
+    Eta, EtaChange, EventKind, Forecast, Order, OrderEvent, OrderId, OrderStatus, PastStatus, Point,
+    Sighting, UserId, status,
 };
 use crate::order::read;
 use ahash::{AHashMap, RandomState};
@@ -35,6 +35,8 @@ pub struct Live {
     clock: Clock,
     burst: u32,
     times: Times,
+    /// Customers see a driver who has fewer stops before theirs; `None`: always.
+    within_stops: Option<u16>,
 }
 
 /// The live state of one driver. Sessions hold a reference, so that a fix needs no lookup.
@@ -52,8 +54,24 @@ impl LiveDriver {
 impl Live {
     /// Makes an empty state. `burst` is the burst of each driver's rate limit.
     #[must_use]
-    pub(super) fn new(clock: Clock, burst: u32, times: Times) -> Self {
-        Self { shards: Default::default(), hasher: RandomState::new(), clock, burst, times }
+    pub(super) fn new(clock: Clock, burst: u32, times: Times, within_stops: Option<u16>) -> Self {
+        Self { shards: Default::default(), hasher: RandomState::new(), clock, burst, times, within_stops }
+    }
+
+    /// Whether a driver has so few stops before the door of an order that its customer may see where they are: see
+    /// [`crate::model::access::may_see_place`]. Only here it is known where the driver goes.
+    pub(super) fn is_near(&self, state: &DriverState, order: &OrderId) -> bool {
+        let Some(within) = self.within_stops else { return true };
+        let index = state.orders.iter().position(|carried| carried.id() == order);
+        index.is_some_and(|index| stops_before_door(&state.visits, index) < within)
+    }
+
+    /// Where the driver of an order was seen last.
+    #[must_use]
+    pub fn sighting(&self, order: &Order) -> Option<Sighting> {
+        let driver = self.get(&order.driver.as_ref()?.id)?;
+        let state = driver.state();
+        Some(Sighting::new(state.position?, self.is_near(&state, &order.id)))
     }
 
     /// Builds the state from all orders that drivers carry. Returns the ETAs that are shown from now on.
@@ -128,8 +146,7 @@ impl Live {
     /// The ETA of an order and the position of its driver.
     #[must_use]
     pub fn forecast(&self, order: &Order, now: Time) -> Forecast {
-        let position = order.driver.as_ref().and_then(|driver| self.position(&driver.id));
-        Forecast { eta: self.eta(order, now), position }
+        Forecast { eta: self.eta(order, now), position: self.sighting(order) }
     }
 
     /// If an event assigns an order to a driver without a known position, loads the position from the database. The
@@ -152,8 +169,14 @@ impl Live {
 
     /// Takes over a position of the database, unless the live state has one by now or does not have the driver. Returns the
     /// one that counts.
-    pub fn remember_position(&self, driver: &UserId, stored: (Point, Time)) -> (Point, Time) {
-        self.get(driver).map_or(stored, |driver| *driver.state().position.get_or_insert(stored))
+    pub fn remember_position(&self, driver: &UserId, order: &OrderId, stored: (Point, Time)) -> Sighting {
+        // Of a driver whom the live state does not have nobody knows what comes first.
+        let Some(driver) = self.get(driver) else {
+            return Sighting::new(stored, self.within_stops.is_none());
+        };
+        let mut state = driver.state();
+        let position = *state.position.get_or_insert(stored);
+        Sighting::new(position, self.is_near(&state, order))
     }
 
     /// Applies a durable event to the live state, then passes it on to `deliver` with the current forecast of its
@@ -207,7 +230,9 @@ impl Live {
             }
         }
         let eta = eta_of(order, &state.orders, state.position, now);
-        let forecast = Forecast { eta, position: state.position };
+        let is_near = self.is_near(&state, &order.id);
+        let position = state.position.map(|position| Sighting::new(position, is_near));
+        let forecast = Forecast { eta, position };
         deliver(event, forecast);
         changes.into_iter().for_each(tell);
     }

@@ -105,7 +105,8 @@ impl Drivers {
             max_age: TimeDelta::days(i64::from(limits.position_retention_days)),
         };
         let times = Times::new(&settings.routing, calibration);
-        let live = Arc::new(Live::new(clock.clone(), limits.burst, times.clone()));
+        let within_stops = settings.routing.show_driver_within_stops;
+        let live = Arc::new(Live::new(clock.clone(), limits.burst, times.clone(), within_stops));
         Self {
             db,
             clock,

@@ -208,6 +208,14 @@ pub(super) fn arrivals(
     all
 }
 
+/// How many places come before the door of an order, the one with this index. A door that is not in the plan comes after all of it:
+/// nobody knows where it is, or somebody has to say first that the driver goes there again.
+pub(super) fn stops_before_door(visits: &Visits, order: usize) -> u16 {
+    let is_door = |stop: &Stop| stop.order == order && stop.kind == StopKind::Dropoff;
+    let door = visits.iter().position(|visit| visit.stops.iter().any(is_door)).unwrap_or(visits.len());
+    stops_before(&visits[..door], order)
+}
+
 /// How many places come before the door of an order, without the one where only it is picked up.
 fn stops_before(visits: &[Visit], order: usize) -> u16 {
     let is_of_others = |visit: &&Visit| {

@@ -10,7 +10,7 @@ use crate::eta::log::{self, Shown};
 use crate::eta::report::{self, GroupBy, Item};
 use crate::event::bus::Remote;
 use crate::model::status::is_final;
-use crate::model::{Order, OrderId, Overview, PastMilestone, Point, Principal, UserId};
+use crate::model::{Order, OrderId, Overview, PastMilestone, Point, Principal, Sighting, UserId};
 use crate::order::read;
 
 impl Drivers {
@@ -86,20 +86,20 @@ impl Drivers {
         }
     }
 
-    /// The last position of the driver of an order, and when it was measured; none once the order is over, because the driver
+    /// The last position of the driver of an order; none once the order is over, because the driver
     /// goes on to others. Uses the live state first, which another node may know better, then the database.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn position(&self, order: &Order) -> Result<Option<(Point, Time)>, Refusal> {
+    pub async fn position(&self, order: &Order) -> Result<Option<Sighting>, Refusal> {
         let Some(driver) = order.driver.as_ref().filter(|_| !is_final(order.status)) else { return Ok(None) };
         self.ask_others(&order.id).await;
-        if let Some(position) = self.live.position(&driver.id) {
-            return Ok(Some(position));
+        if let Some(sighting) = self.live.sighting(order) {
+            return Ok(Some(sighting));
         }
         let stored = stored_position(self.db.reader(), &driver.id).await?;
         // What is told now, later events do not take back: the live state may not have it, if it came from the trail late.
-        Ok(stored.map(|stored| self.live.remember_position(&driver.id, stored)))
+        Ok(stored.map(|stored| self.live.remember_position(&driver.id, &order.id, stored)))
     }
 }
 

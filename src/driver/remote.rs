@@ -52,7 +52,9 @@ impl Drivers {
         }
         let customer = about.order.customer.id.clone();
         let driver_id = driver.id.clone();
-        let location = Location { about, driver: driver_id, fix, provenance, last_eta, accepted };
+        // This node knows itself where the driver goes.
+        let is_near = self.live.is_near(&state, &order);
+        let location = Location { about, driver: driver_id, fix, provenance, is_near, last_eta, accepted };
         self.bus.tell(&LiveEvent::Location(location));
         if let Some(eta) = changed {
             let driver = Some(driver.id.clone());

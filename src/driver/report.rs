@@ -297,6 +297,7 @@ impl Drivers {
                 driver: driver.id.clone(),
                 fix: shown,
                 provenance,
+                is_near: self.live.is_near(state, carried.id()),
                 last_eta: carried.told.or(carried.eta),
                 accepted,
             }));

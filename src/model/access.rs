@@ -190,7 +190,8 @@ pub fn staff_only() -> Refusal {
     Refusal::Forbidden("only admin and service may do this".to_owned())
 }
 
-/// Whether a customer may see the driver's position and phone number in this status.
+/// Whether a customer may see the driver's phone number in this status, and also the position of one who is near: see
+/// [`may_see_place`].
 #[must_use]
 pub const fn driver_visible_to_customer(status: OrderStatus) -> bool {
     match status {
@@ -198,6 +199,13 @@ pub const fn driver_visible_to_customer(status: OrderStatus) -> bool {
         Pending | PaymentConfirmed | Accepted | Preparing | ReadyForPickup | Delivered | Returned
         | Cancelled => false,
     }
+}
+
+/// Whether a party may see where the driver of an order is. `is_near`: the driver has fewer stops before it than
+/// `SHOW_DRIVER_WITHIN_STOPS` says.
+#[must_use]
+pub const fn may_see_place(status: OrderStatus, is_near: bool, party: Party) -> bool {
+    !party.is_public() || (is_near && driver_visible_to_customer(status))
 }
 
 /// Whether a customer may see the driver of an order's earlier state: the order is on its way now, and still with that

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use geographiclib_rs::{Geodesic, InverseGeodesic};
 
-use super::{Area, Point};
+use super::{Area, OrderStatus, Party, Point, Sighting};
 use crate::base::clock::Time;
 
 /// The speed of a driver: 30 km/h.
@@ -211,8 +211,22 @@ pub fn eta_seconds(from: Point, to: Point) -> i64 {
 pub struct Forecast {
     /// The expected arrival.
     pub eta: Option<Eta>,
-    /// Where its driver was last seen, and when.
-    pub position: Option<(Point, Time)>,
+    /// Where its driver was last seen.
+    pub position: Option<Sighting>,
+}
+
+impl Forecast {
+    /// Where the driver was last seen, and when, if a party of an order in this status may know.
+    #[must_use]
+    pub fn seen_by(&self, status: OrderStatus, party: Party) -> Option<(Point, Time)> {
+        self.position?.seen_by(status, party)
+    }
+
+    /// Whether customers hear less of it than others.
+    #[must_use]
+    pub fn hides_place(&self, status: OrderStatus) -> bool {
+        self.position.is_some() && self.seen_by(status, Party::Customer).is_none()
+    }
 }
 
 #[cfg(test)]

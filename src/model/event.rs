@@ -139,6 +139,8 @@ pub struct Location {
     /// The fix, at the place that is shown.
     pub fix: Fix,
     pub provenance: Provenance,
+    /// Whether the driver has so few stops before the order that its customer may see this.
+    pub is_near: bool,
     /// The expected arrival from there, as last estimated: see [`Location::eta`].
     pub last_eta: Option<Eta>,
     /// How many reports of the driver this node has accepted so far.
@@ -146,6 +148,12 @@ pub struct Location {
 }
 
 impl Location {
+    /// Whether customers and clients without a token may see it.
+    #[must_use]
+    pub fn is_for_public(&self) -> bool {
+        access::may_see_place(self.about.order.status, self.is_near, Party::Customer)
+    }
+
     /// The expected arrival from there.
     #[must_use]
     pub fn eta(&self) -> Option<Eta> {

@@ -20,6 +20,7 @@ pub mod phone_clock;
 pub mod phones;
 pub mod plane;
 pub mod proof;
+mod sighting;
 pub mod status;
 pub mod told;
 pub mod tracking;
@@ -43,6 +44,7 @@ pub use order::{Chef, Customer, Delivery, Driver, Item, Order, PastStatus, StopK
 pub use overview::{Overview, PastMilestone};
 pub use phone::Phone;
 pub use proof::{Picture, Proof};
+pub use sighting::Sighting;
 pub use told::Risk;
 pub use tracking::{TrackingId, TrackingSession};
 pub use value::{Code, Latitude, Line, Longitude, Paragraph, Point, Text, WholeNumber};

@@ -57,7 +57,9 @@ impl Sessions {
     #[must_use]
     pub fn new(app: App) -> Self {
         let limits = &app.config.limits;
-        let window = Window::new(app.events.position(), limits.window_events, limits.window_bytes);
+        let forgets_places = app.config.routing.show_driver_within_stops.is_some();
+        let (events, bytes) = (limits.window_events, limits.window_bytes);
+        let window = Window::new(app.events.position(), events, bytes, forgets_places);
         Self(Arc::new(Parts {
             lease: app.cluster.lease().clone(),
             app,
@@ -165,7 +167,13 @@ impl Sessions {
         let mut messages: SmallVec<[(Party, Arc<Message>); 1]> = SmallVec::new();
         for session in self.hub().listeners(&audience.topics) {
             let hidden = session.is_public() && !audience.public_too;
-            if session.dialect() != dialect || hidden || !session.may_hear(event) {
+            if session.dialect() != dialect || !session.may_hear(event) {
+                continue;
+            }
+            if hidden {
+                if let LiveEvent::Location(location) = event {
+                    session.forget_driver(&location.about.order.id);
+                }
                 continue;
             }
             if let (LiveEvent::Location(location), Some(watched)) = (event, session.watched())

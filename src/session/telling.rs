@@ -59,6 +59,17 @@ impl Session {
         };
     }
 
+    /// Drops the driver's position that waits for this session: it may not see a newer one.
+    pub(super) fn forget_driver(&self, order: &OrderId) {
+        let mut state = self.state();
+        if let Some(latest) = &mut state.latest {
+            latest.forget_driver(order);
+            if latest.is_empty() {
+                state.latest = None;
+            }
+        }
+    }
+
     /// Hands over an announcement. It is stored nowhere, so it must fit or the socket is closed.
     pub fn announce(&self, message: &Arc<Message>) {
         let state = self.state();

@@ -29,8 +29,9 @@ pub struct RenderedEvent {
     forecast: Forecast,
     live: [OnceLock<SmallVec<[Outgoing; 3]>>; Dialect::ALL.len()],
     replayed: [OnceLock<SmallVec<[Outgoing; 3]>>; Dialect::ALL.len()],
-    /// The same without the driver: see [`Window::for_public`].
+    /// The same without the driver, and without the driver's place: see [`Window::for_public`].
     without_driver: OnceLock<Arc<RenderedEvent>>,
+    without_place: OnceLock<Arc<RenderedEvent>>,
 }
 
 impl RenderedEvent {
@@ -43,6 +44,7 @@ impl RenderedEvent {
             live: Default::default(),
             replayed: Default::default(),
             without_driver: OnceLock::new(),
+            without_place: OnceLock::new(),
         })
     }
 
@@ -50,6 +52,12 @@ impl RenderedEvent {
     fn without_driver(&self) -> Arc<Self> {
         let forecast = Forecast { position: None, ..self.forecast };
         Arc::clone(self.without_driver.get_or_init(|| Self::new(self.event.without_phone(), forecast)))
+    }
+
+    /// The event as customers hear of it later if the driver may be too far from theirs by then.
+    fn without_place(&self) -> Arc<Self> {
+        let forecast = Forecast { position: None, ..self.forecast };
+        Arc::clone(self.without_place.get_or_init(|| Self::new(self.event.clone(), forecast)))
     }
 
     /// Whether customers may see the driver's phone number or place in it.
@@ -98,6 +106,8 @@ pub struct Window {
     /// The number of events kept, and of their bytes.
     capacity: i64,
     max_bytes: usize,
+    /// Customers are not told later where the driver was: see `SHOW_DRIVER_WITHIN_STOPS`.
+    forgets_places: bool,
     state: Mutex<State>,
     /// Held by the task that reads older events into the window. Other tasks wait and find them there.
     reaching: tokio::sync::Mutex<()>,
@@ -120,11 +130,12 @@ struct State {
 impl Window {
     /// An empty window after a position.
     #[must_use]
-    pub fn new(head: i64, capacity: u32, max_bytes: usize) -> Self {
+    pub fn new(head: i64, capacity: u32, max_bytes: usize, forgets_places: bool) -> Self {
         let state = State { first: head + 1, ..State::default() };
         Self {
             capacity: i64::from(capacity),
             max_bytes,
+            forgets_places,
             state: Mutex::new(state),
             reaching: tokio::sync::Mutex::default(),
         }
@@ -191,7 +202,7 @@ impl Window {
     }
 
     /// The event as customers and clients without a token may hear of it now, which is later than when it happened: the
-    /// driver is left out once the order has arrived or is with another driver.
+    /// driver is left out once the order has arrived or is with another driver, and the driver's place if it may be hidden by now.
     #[must_use]
     pub fn for_public(&self, rendered: Arc<RenderedEvent>) -> Arc<RenderedEvent> {
         if !rendered.shows_driver() {
@@ -204,6 +215,8 @@ impl Window {
             Some(newest) if !access::driver_still_visible(&rendered.event.order, &newest.event.order) => {
                 rendered.without_driver()
             }
+            // Where the driver goes may have changed since. They hear of the place with the next one.
+            _ if self.forgets_places && rendered.forecast.position.is_some() => rendered.without_place(),
             _ => rendered,
         }
     }

@@ -18,7 +18,7 @@ use ordercast::model::{
     Location, OrderEvent, Window,
 };
 use ordercast::model::{Chef, Customer, Delivery, Driver, Item, Order, OrderStatus, PaymentStatus, Quantity};
-use ordercast::model::{OrderId, Point, Provenance, Source, UserId};
+use ordercast::model::{OrderId, Point, Provenance, Sighting, Source, UserId};
 use ordercast::transport::socketio::packet::event_frame;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/dialects.txt");
@@ -244,6 +244,7 @@ fn live_events() -> Vec<(&'static str, LiveEvent)> {
             } else {
                 Provenance::raw(None)
             },
+            is_near: true,
             last_eta: full.then(|| Eta::overridden(at(651), at(51))),
             accepted: 1,
         })
@@ -304,7 +305,7 @@ fn render_all() -> String {
         let has_driver = event.order.driver.is_some();
         let forecast = Forecast {
             eta: has_driver.then(|| Eta::overridden(at(651), at(51))),
-            position: has_driver.then(|| (Point::stored(5.6045, -0.1875), at(50))),
+            position: has_driver.then(|| Sighting::new((Point::stored(5.6045, -0.1875), at(50)), true)),
         };
         writeln!(text, "\n=== {what}").expect("text");
         for dialect in Dialect::ALL {

@@ -31,6 +31,7 @@ mod limits;
 mod load;
 mod location;
 mod mutate;
+mod nearness;
 mod nodes;
 mod notify;
 mod outage;

@@ -16,10 +16,10 @@ use crate::on_both_databases;
 use crate::socket::Socket;
 
 /// A WebSocket of any door.
-struct Wire(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub struct Wire(pub WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Wire {
-    async fn open(server: &Server, path: &str, first: Option<String>) -> Self {
+    pub async fn open(server: &Server, path: &str, first: Option<String>) -> Self {
         let url = format!("ws://{}{path}", server.address);
         let mut wire = Self(tokio_tungstenite::connect_async(url).await.expect("a WebSocket").0);
         if let Some(first) = first {
@@ -28,7 +28,7 @@ impl Wire {
         wire
     }
 
-    async fn text(&mut self) -> String {
+    pub async fn text(&mut self) -> String {
         loop {
             let message = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("something in time");
             if let Message::Text(text) = message.expect("a message").expect("a message") {

@@ -139,6 +139,10 @@ pub struct Routing {
     /// Whether positions that a phone calls invented (`mocked: true`) are kept and marked, or also left out of what is shown
     #[arg(long, env = "MOCK_LOCATIONS", value_enum, default_value = "flag", value_name = "POLICY")]
     pub mock_locations: MockLocations,
+    /// Customers and strangers see where the driver is only with fewer stops than this before theirs: `1` only once they are next.
+    /// They always hear how many stops come first, and the ETA. Staff, chefs and the driver see it always. Without it everybody does
+    #[arg(long, env = "SHOW_DRIVER_WITHIN_STOPS", value_parser = clap::value_parser!(u16).range(1..=200), value_name = "N")]
+    pub show_driver_within_stops: Option<u16>,
     /// How long a driver takes at the chef's once the order is ready
     #[arg(long, env = "PICKUP_SECONDS", default_value_t = 180, value_name = "SECONDS")]
     pub pickup_seconds: u32,

@@ -258,7 +258,7 @@ pub fn live_audience(event: &LiveEvent) -> LiveAudience {
             LiveAudience {
                 topics: smallvec![Topic::Order(order.id.clone())],
                 key: newest(&order.id, LiveKind::Location),
-                public_too: driver_visible_to_customer(order.status),
+                public_too: location.is_for_public(),
             }
         }
         LiveEvent::Eta(change) => LiveAudience {

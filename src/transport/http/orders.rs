@@ -218,7 +218,7 @@ pub(super) async fn tracking(
 
 /// The seq, and the parts that change without one: the driver's position and the ETA.
 fn tracking_etag(app: &App, tracking: &Overview, eta: Option<Eta>) -> HeaderValue {
-    let seen = tracking.position.map(|(_, at)| at.timestamp_millis());
+    let seen = tracking.seen_by(tracking.party).map(|(_, at)| at.timestamp_millis());
     let text = match (seen, eta) {
         (None, None) => return etag(app, &tracking.order),
         (seen, eta) => {

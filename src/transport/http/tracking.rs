@@ -47,7 +47,8 @@ pub struct Start {
 }
 
 async fn forecast(app: &App, order: &Order) -> Result<Forecast, Refusal> {
-    Ok(Forecast { eta: None, position: app.drivers.position(order).await? })
+    let position = app.drivers.position(order).await?;
+    Ok(Forecast { eta: app.drivers.eta(order), position })
 }
 
 async fn whole<'a>(app: &App, session: &'a TrackingSession, order: &Order) -> Result<View<'a>, Refusal> {
