@@ -9,6 +9,7 @@ use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser};
 use clap_complete::Shell;
 
 use crate::base::config::{Database, Serve, SmsProvider, TravelMode};
+use crate::dialect::realtime::ask::FASTEST;
 use crate::load;
 use crate::model::Role;
 
@@ -188,7 +189,10 @@ pub struct ReplayArgs {
     /// What drivers travel with
     #[arg(long, env = "DRIVER_MODE", value_enum, default_value = "car", value_name = "MODE")]
     pub driver_mode: TravelMode,
-    /// Print everything as JSON, as `POST /orders/{id}/replay` has it
+    /// Print the events as they came, so many times as fast, instead of what became of each position
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(FASTEST)), value_name = "TIMES")]
+    pub speed: Option<u32>,
+    /// Print everything as JSON, as `POST /orders/{id}/replay` has it; with `--speed` each event in a line
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]

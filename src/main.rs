@@ -9,25 +9,18 @@ use std::time::Duration;
 use clap::CommandFactory;
 use ordercast::base::clock::{Clock, instant};
 use ordercast::base::config::Serve;
-use ordercast::base::db::Db;
 use ordercast::base::{systemd, telemetry};
-use ordercast::cli::{
-    BuildArgs, Cli, DoctorArgs, HealthArgs, ReplayArgs, RoadsArgs, RoadsCommand, Subcommand,
-};
+use ordercast::cli::{BuildArgs, Cli, DoctorArgs, HealthArgs, RoadsArgs, RoadsCommand, Subcommand};
 use ordercast::describe;
 use ordercast::doctor::{self, Level, Report};
-use ordercast::driver::filter::Rules;
-use ordercast::driver::positions::recorded;
 use ordercast::load::{self, LoadError};
-use ordercast::model::OrderId;
-use ordercast::replay::Changes;
 use ordercast::route::network::Network;
 use ordercast::server::{self, ServerError};
 use tokio_util::sync::CancellationToken;
 
 use self::commands::{
     backup, exit_bad_config, exit_failure, man, migrate, print, print_completions, print_openapi,
-    print_sms_address, print_token, restore,
+    print_sms_address, print_token, replay, restore,
 };
 
 /// mimalloc, because frames are many small allocations that one task makes and another one frees.
@@ -228,42 +221,4 @@ async fn load(options: &load::Options) -> ExitCode {
         Err(LoadError::Usage(line)) => exit_bad_config(&line),
         Err(error @ LoadError::Failed(_)) => exit_failure(&error.to_string()),
     }
-}
-
-/// Judges a delivery again, and says how it went.
-async fn replay(args: ReplayArgs) -> ExitCode {
-    let url = match args.database.url() {
-        Ok(url) => url,
-        Err(line) => return exit_bad_config(&line),
-    };
-    let Ok(order) = OrderId::parse(&args.order) else {
-        return exit_bad_config("--order is not the id of an order");
-    };
-    let mut changes = Changes::none(Rules::of(args.driver_mode, false));
-    for change in &args.set {
-        let set = change.split_once('=').ok_or_else(|| "--set must be NAME=VALUE".to_owned());
-        if let Err(rule) = set.and_then(|(name, value)| changes.set(name, value)) {
-            return exit_bad_config(&rule);
-        }
-    }
-    let db = match Db::connect(&url).await {
-        Ok(db) => db,
-        Err(error) => return exit_failure(&format!("the database cannot be opened: {error}")),
-    };
-    let recorded = match recorded(&db, Clock::System.now(), &order).await {
-        Ok(recorded) => recorded,
-        Err(error) => return exit_failure(&format!("{}: {error}", order.as_str())),
-    };
-    let replayed = ordercast::replay::replay(&recorded, &changes);
-    if args.json {
-        return match serde_json::to_string_pretty(&replayed) {
-            Ok(json) => {
-                println!("{json}");
-                ExitCode::SUCCESS
-            }
-            Err(error) => exit_failure(&error.to_string()),
-        };
-    }
-    print!("{replayed}");
-    ExitCode::SUCCESS
 }

@@ -85,7 +85,10 @@ export class Client {
     });
     const ofOrder = ({ orderId }: { orderId: string }) => orderId;
     tell('order:status_update', ofOrder, (order, update) => order.hear(update));
-    tell('driver:location_update', ofOrder, (order, location) => order.moved(location));
+    tell('driver:location_update', ofOrder, (order, location) => {
+      // What is played again was so once, and is not so now.
+      if (!location.replayed) order.moved(location);
+    });
     tell('order:eta_update', ofOrder, (order, eta) => order.eta(eta));
     tell('order:signal', ofOrder, (order, { state, lastSeen }) => order.set({ signalLostSince: state === 'lost' ? lastSeen : null }));
     tell('order:risk', ofOrder, (order, { risk }) => order.learn({ risk }));

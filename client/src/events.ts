@@ -32,10 +32,12 @@ export interface ServerEvents {
   'order:risk': RiskUpdate;
   /** To followers, customer and staff: the driver is not heard of any more, or again */
   'order:signal': SignalUpdate;
-  /** To followers, parties and admins: status, driver, payment or details of an order changed. Or how an order stands (`snapshot`), or what was missed (`replayed`) */
+  /** To followers, parties and admins: status, driver, payment or details of an order changed. Or how an order stands (`snapshot`), or what was missed, or is played again (`replayed`) */
   'order:status_update': StatusUpdate;
   /** To drivers: an order that was available is not any more */
   'order:withdrawn': OrderWithdrawn;
+  /** To the socket that asked for it: a delivery was played to its end */
+  'replay:end': ReplayEnd;
   /** More was missed than can be replayed: fetch `GET /orders` */
   'resync': Resync;
   /** The token has ended. Nothing is told until `token:refresh`; the connection ends after 30 s */
@@ -85,6 +87,16 @@ export interface Requests {
   'ping:latency': {
     payload: PingLatency;
     answer: PingLatencyAnswer;
+  };
+  /** Staff: play a delivery again, into this socket only, in place of another one. Its `driver:location_update` and `order:status_update` come with the times in between that they had, divided by the speed, and with `replayed` */
+  'replay:order': {
+    payload: ReplayOrder;
+    answer: ReplayOrderAnswer;
+  };
+  /** Play no longer. The payload is ignored */
+  'replay:stop': {
+    payload: ReplayStop;
+    answer: ReplayStopAnswer;
   };
   /** Staff: hear where all drivers are, or those in a box. The payload may be missing */
   'subscribe:fleet': {
@@ -290,6 +302,8 @@ export type LocationUpdate = {
   /** The dot jumps, because what was shown before was wrong */
   reanchored?: boolean;
   receivedAt: string;
+  /** It was so once, and is played again for this socket */
+  replayed?: boolean;
   /** Where the place comes from */
   source: PositionSource;
   /** Metres per second */
@@ -523,6 +537,41 @@ export type RejectedPoint = {
   seq?: number;
   /** What the order is */
   status?: OrderStatus;
+};
+
+/** A delivery was played to its end. */
+export type ReplayEnd = {
+  orderId: string;
+  /** How many events that were, with those that `conflated` counts */
+  sent: number;
+};
+
+/** Play a delivery again, into this socket. */
+export type ReplayOrder = {
+  orderId: string | number;
+  /** What is to be different: see `POST /orders/{id}/replay` */
+  set?: Record<string, unknown> | null;
+  /** How many times as fast as it was [default: 10] */
+  speed?: number | null;
+};
+
+/** The answer to `replay:order`. */
+export type ReplayOrderAnswer = {
+  /** How many positions are played */
+  fixes: number;
+  /** True if the trail has holes or begins in the middle, or there is more than is played */
+  incomplete?: boolean;
+  ok: true;
+  orderId: string;
+  /** How long it takes */
+  seconds: number;
+};
+
+export type ReplayStop = unknown;
+
+/** Nothing but `{ok: true}`. */
+export type ReplayStopAnswer = {
+  ok: true;
 };
 
 /** Why not everything that was missed can be told. */

@@ -315,3 +315,25 @@ test('a kill -9 and a new start of the server: nothing is missed; a server with 
   const { seq, tracking } = await until(order, (state) => state.phase === 'live' && state.seq === 1);
   assert.deepEqual([seq, tracking.status], [1, 'pending'], 'numbers that go back are a new beginning');
 });
+
+test('a delivery that is played again moves no dot of now', async (t) => {
+  const who = people();
+  const { id } = await server.assigned(who);
+  const driver = join(t, server, as(who.driver, 'driver'));
+  const staff = join(t, server, as('root', 'admin'));
+  const { order, states } = follow(t, staff, id);
+  await Promise.all([live(order), connected(driver)]);
+  for (const latitude of [45.25, 45.251]) await driver.driver().report(fix({ latitude, accuracy: null, recordedAt: null }));
+  await until(order, ({ location }) => location?.latitude === 45.251);
+  const heard = [];
+  staff.on('driver:location_update', (location) => heard.push(location));
+  let begun;
+  // The trail is written in the background.
+  do {
+    begun = await staff.request('replay:order', { orderId: id, speed: 600 });
+    await new Promise((resolve) => { const end = staff.on('replay:end', () => { end(); resolve(); }); });
+  } while (begun.fixes < 2);
+  assert.deepEqual([...new Set(heard.map(({ latitude, replayed }) => `${latitude} ${replayed}`))], ['45.25 true', '45.251 true']);
+  assert.equal(order.get().location.latitude, 45.251);
+  assert.ok(states.at(-1).location.replayed === undefined && order.get().phase === 'live', 'nothing of it is in the store');
+});

@@ -2,11 +2,13 @@
 
 mod database;
 mod print;
+mod replay;
 
 use std::process::ExitCode;
 
 pub use self::database::{backup, migrate, restore};
 pub use self::print::{man, print, print_completions, print_openapi, print_sms_address, print_token};
+pub use self::replay::replay;
 
 /// Exit code for invalid settings.
 const BAD_CONFIG: u8 = 2;

@@ -7,14 +7,15 @@ use super::schema::Payload;
 use crate::dialect::canonical::{OrderView, StatusUpdate, TrackingView};
 use crate::dialect::names::{RealtimeEvent, RealtimeRequest};
 use crate::dialect::realtime::answer::{
-    BatchReceived, Changed, Failure, Nothing, Pong, Problem, Refreshed, Subscribed, Taken,
+    BatchReceived, Changed, Failure, Nothing, Playing, Pong, Problem, Refreshed, Subscribed, Taken,
 };
 use crate::dialect::realtime::ask::{
-    AppState, BatchOf, NotificationAck, OrderOnly, OrderSeen, Ping, RefreshToken, SubscribeFleet,
-    SubscribeOrder, UpdateStatus,
+    AppState, BatchOf, NotificationAck, OrderOnly, OrderSeen, Ping, RefreshToken, ReplayOrder,
+    SubscribeFleet, SubscribeOrder, UpdateStatus,
 };
 use crate::dialect::realtime::hear::{
-    Acknowledged, Available, Connected, EtaUpdate, LocationUpdate, Named, Resync, TokenEnd, Withdrawn,
+    Acknowledged, Available, Connected, EtaUpdate, LocationUpdate, Named, ReplayEnd, Resync, TokenEnd,
+    Withdrawn,
 };
 use crate::dialect::{fleet, realtime, shared};
 use crate::driver::planning::Plan;
@@ -92,7 +93,7 @@ fn event(name: RealtimeEvent) -> Event {
         RealtimeEvent::StatusUpdate => Event::durable(
             word,
             "To followers, parties and admins: status, driver, payment or details of an order changed. Or how an \
-             order stands (`snapshot`), or what was missed (`replayed`)",
+             order stands (`snapshot`), or what was missed, or is played again (`replayed`)",
             Payload::written::<StatusUpdate<'_>>(),
         ),
         RealtimeEvent::EtaUpdate => Event::new(
@@ -145,6 +146,11 @@ fn event(name: RealtimeEvent) -> Event {
             word,
             "To staff who asked for it: drivers moved. Once a second at most",
             Payload::written::<fleet::Positions<'_>>(),
+        ),
+        RealtimeEvent::ReplayEnd => Event::new(
+            word,
+            "To the socket that asked for it: a delivery was played to its end",
+            Payload::written::<ReplayEnd<'_>>(),
         ),
         RealtimeEvent::TokenExpiring => {
             Event::new(word, "The token ends in a minute", Payload::written::<TokenEnd>())
@@ -203,13 +209,26 @@ fn examples(name: RealtimeRequest) -> Vec<Value> {
             json!({ "bbox": "13.5,45.1,13.8,45.4" }),
             json!({}),
         ],
-        RealtimeRequest::UnsubscribeFleet => vec![json!({})],
+        RealtimeRequest::UnsubscribeFleet | RealtimeRequest::ReplayStop => vec![json!({})],
+        RealtimeRequest::ReplayOrder => vec![
+            json!({ "orderId": ORDER, "speed": 60 }),
+            json!({ "orderId": ORDER, "set": { "filter.vmax": 30 } }),
+        ],
         RealtimeRequest::AppState => vec![json!({ "state": "background" }), json!({ "state": "active" })],
         RealtimeRequest::OrderSeen => vec![json!({ "orderId": ORDER, "seq": 1 })],
         RealtimeRequest::NotificationAck => {
             vec![json!({ "id": "0199b2f4-7c1d-7a31-9c55-0d6a4a0b1c2d", "state": "opened" })]
         }
     }
+}
+
+/// A request that is answered with `{ok: true}` and nothing else.
+fn done(
+    title: &'static str,
+    summary: &'static str,
+    payload: Payload,
+) -> (&'static str, &'static str, Payload, Payload) {
+    (title, summary, payload, Payload::written::<Nothing>())
 }
 
 fn request(name: RealtimeRequest) -> Request {
@@ -226,12 +245,9 @@ fn request(name: RealtimeRequest) -> Request {
             Payload::read::<SubscribeOrder>(),
             Payload::written::<Subscribed<'_>>(),
         ),
-        RealtimeRequest::Unsubscribe => (
-            "UnsubscribeOrder",
-            "Follow an order no longer",
-            Payload::read::<OrderOnly>(),
-            Payload::written::<Nothing>(),
-        ),
+        RealtimeRequest::Unsubscribe => {
+            done("UnsubscribeOrder", "Follow an order no longer", Payload::read::<OrderOnly>())
+        }
         RealtimeRequest::LocationBatch => (
             "LocationBatch",
             "Positions that a driver's app has collected, up to 500",
@@ -262,35 +278,34 @@ fn request(name: RealtimeRequest) -> Request {
             Payload::read::<Ping>(),
             Payload::written::<Pong<'_>>(),
         ),
-        RealtimeRequest::SubscribeFleet => (
+        RealtimeRequest::SubscribeFleet => done(
             "SubscribeFleet",
             "Staff: hear where all drivers are, or those in a box. The payload may be missing",
             Payload::read::<SubscribeFleet>(),
-            Payload::written::<Nothing>(),
         ),
-        RealtimeRequest::UnsubscribeFleet => (
-            "UnsubscribeFleet",
-            "Hear it no longer. The payload is ignored",
-            Payload::anything(),
-            Payload::written::<Nothing>(),
+        RealtimeRequest::UnsubscribeFleet => {
+            done("UnsubscribeFleet", "Hear it no longer. The payload is ignored", Payload::anything())
+        }
+        RealtimeRequest::ReplayOrder => (
+            "ReplayOrder",
+            "Staff: play a delivery again, into this socket only, in place of another one. Its `driver:location_update` and \
+             `order:status_update` come with the times in between that they had, divided by the speed, and with `replayed`",
+            Payload::read::<ReplayOrder>(),
+            Payload::written::<Playing<'_>>(),
         ),
-        RealtimeRequest::AppState => (
-            "AppState",
-            "Whether somebody looks at the app",
-            Payload::read::<AppState>(),
-            Payload::written::<Nothing>(),
-        ),
-        RealtimeRequest::OrderSeen => (
-            "OrderSeen",
-            "The user has seen an order as it was at a seq",
-            Payload::read::<OrderSeen>(),
-            Payload::written::<Nothing>(),
-        ),
-        RealtimeRequest::NotificationAck => (
+        RealtimeRequest::ReplayStop => {
+            done("ReplayStop", "Play no longer. The payload is ignored", Payload::anything())
+        }
+        RealtimeRequest::AppState => {
+            done("AppState", "Whether somebody looks at the app", Payload::read::<AppState>())
+        }
+        RealtimeRequest::OrderSeen => {
+            done("OrderSeen", "The user has seen an order as it was at a seq", Payload::read::<OrderSeen>())
+        }
+        RealtimeRequest::NotificationAck => done(
             "NotificationAck",
             "A notification is there, or was opened",
             Payload::read::<NotificationAck>(),
-            Payload::written::<Nothing>(),
         ),
     };
     let answer = answer.named(format!("{title}Answer")).succeeded();

@@ -41,6 +41,13 @@ pub enum Answer<'a> {
         t: Option<&'a RawValue>,
         now: Time,
     },
+    /// A delivery is played from now on.
+    Playing {
+        order: &'a OrderId,
+        fixes: usize,
+        seconds: u64,
+        incomplete: bool,
+    },
     /// A tracking session was updated. All its watchers are told.
     Updated,
 }

@@ -180,6 +180,8 @@ pub enum LiveKind {
     Location,
     Eta,
     Told(What),
+    /// Of a delivery that is played again for one socket. The number keeps what must not be left out apart, and in order.
+    Replayed(usize),
 }
 
 /// Why a status update is sent.

@@ -217,6 +217,7 @@ pub fn answer(answer: &Answer<'_>) -> Option<Json> {
         | Answer::Tracking { .. }
         | Answer::Received { .. }
         | Answer::BatchReceived { .. }
+        | Answer::Playing { .. }
         | Answer::Refreshed { .. }
         | Answer::Updated => None,
     }

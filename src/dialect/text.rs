@@ -130,6 +130,7 @@ pub fn pong(answer: &Answer<'_>) -> Option<Json> {
         | Answer::Tracking { .. }
         | Answer::Received { .. }
         | Answer::BatchReceived { .. }
+        | Answer::Playing { .. }
         | Answer::Refreshed { .. }
         | Answer::Updated => None,
     }

@@ -44,7 +44,9 @@ impl Judged {
 }
 
 impl Judgement {
-    pub(super) const fn provenance(&self) -> Provenance {
+    /// Where the place comes from that is shown.
+    #[must_use]
+    pub const fn provenance(&self) -> Provenance {
         Provenance { source: self.source, uncertainty: self.uncertainty, reanchored: self.reanchored }
     }
 }

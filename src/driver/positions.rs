@@ -67,6 +67,10 @@ pub struct Recorded {
     pub fixes: Vec<(Kept, bool)>,
     pub etas: Vec<Shown>,
     pub arrived_at: Option<Time>,
+    /// From the first assignment to the end, or to now.
+    pub carried: Option<(Time, Time)>,
+    /// Whether there are more positions than are read.
+    pub is_cut: bool,
 }
 
 impl Drivers {
@@ -135,17 +139,21 @@ pub async fn recorded(db: &Db, now: Time, id: &OrderId) -> Result<Recorded, Refu
     let db = db.reader();
     let order = read::load(db, id).await?.ok_or(Refusal::NotFound("order"))?;
     let mut fixes = Vec::new();
+    let mut is_cut = false;
+    let mut carried: Option<(Time, Time)> = None;
     for stretch in stretches(db, &order, now).await? {
+        carried = Some((carried.map_or(stretch.from, |(from, _)| from), stretch.to));
         let before =
             Stretch { driver: stretch.driver.clone(), from: stretch.from - LEAD_IN, to: stretch.from };
         let known = fixes_of(db, &before, Span::default(), REPLAYED).await?;
         fixes.extend(known.into_iter().map(|kept| (kept, false)));
         let of_order = fixes_of(db, &stretch, Span::default(), REPLAYED).await?;
+        is_cut |= of_order.len() as u64 >= REPLAYED;
         fixes.extend(of_order.into_iter().map(|kept| (kept, true)));
     }
     let etas = log::of_order(db, id, 0, SHOWN_ETAS).await?.into_iter().map(|(_, shown)| shown).collect();
     let arrived_at = log::outcome(db, id).await?.map(|(at, _)| at);
-    Ok(Recorded { order, fixes, etas, arrived_at })
+    Ok(Recorded { order, fixes, etas, arrived_at, carried, is_cut })
 }
 
 /// Who carried an order when, the first one first.

@@ -1,6 +1,9 @@
 //! All requests to Ordercast, valid by construction. Each dialect parses into these.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::tracking::Moved;
@@ -40,6 +43,16 @@ pub enum Command {
         bounds: Option<Bounds>,
     },
     UnwatchFleet,
+    /// Play a delivery again, into this socket.
+    Play {
+        order: OrderId,
+        /// How many times as fast as it was.
+        speed: u32,
+        /// What is to be different.
+        set: BTreeMap<String, Value>,
+    },
+    /// Play no longer.
+    StopPlaying,
     /// Whether somebody looks at the app.
     AppState {
         foreground: bool,

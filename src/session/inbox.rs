@@ -330,6 +330,8 @@ const fn is_immediate_command(command: &Command) -> bool {
         | Command::Unsubscribe { .. }
         | Command::WatchFleet { .. }
         | Command::UnwatchFleet
+        | Command::Play { .. }
+        | Command::StopPlaying
         | Command::ChangeStatus { .. }
         | Command::Tracking { .. }
         | Command::TrackingUpdate(_)

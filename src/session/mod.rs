@@ -10,6 +10,7 @@ pub mod interest;
 pub mod outbox;
 mod pace;
 mod phase;
+mod playing;
 mod reply;
 mod requests;
 pub mod resume;

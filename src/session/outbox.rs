@@ -78,6 +78,13 @@ impl Latest {
         self.count(before - self.events.len());
     }
 
+    /// Drops what waits of a delivery that is played again.
+    pub fn forget_replayed(&mut self) {
+        let before = self.events.len();
+        self.events.retain(|key, _| !matches!(key.kind, LiveKind::Replayed(_)));
+        self.count(before - self.events.len());
+    }
+
     /// Drops the driver's waiting position of an order.
     pub fn forget_driver(&mut self, order: &OrderId) {
         let before = self.events.len();
@@ -88,7 +95,7 @@ impl Latest {
     /// Drops the waiting live events of an order.
     pub fn forget(&mut self, order: &OrderId) {
         let before = self.events.len();
-        self.events.retain(|key, _| key.order != *order);
+        self.events.retain(|key, _| key.order != *order || matches!(key.kind, LiveKind::Replayed(_)));
         self.count(before - self.events.len());
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::outbox::{Aside, Asides, Replay};
+use super::playing;
 use super::reply::Reply;
 use super::session::Session;
 use super::wire::AckNumber;
@@ -64,6 +65,8 @@ pub(super) fn immediate(
             | Command::Unsubscribe { .. }
             | Command::WatchFleet { .. }
             | Command::UnwatchFleet
+            | Command::Play { .. }
+            | Command::StopPlaying
             | Command::ChangeStatus { .. }
             | Command::Tracking { .. }
             | Command::TrackingUpdate(_)
@@ -98,6 +101,11 @@ pub(super) async fn lasting(session: &Arc<Session>, command: Command, reply: Rep
         }
         Command::UnwatchFleet => {
             session.sessions().unwatch_fleet(session);
+            reply.send(Ok(Answer::Updated));
+        }
+        Command::Play { order, speed, set } => playing::begin(session, &order, speed, set, reply).await,
+        Command::StopPlaying => {
+            session.stop_playing();
             reply.send(Ok(Answer::Updated));
         }
         Command::ChangeStatus { order, to, note, reason, expected_seq } => {

@@ -16,6 +16,7 @@ use super::Sessions;
 use super::beginning::Beginning;
 use super::outbox::{Asides, Latest};
 use super::phase::{Pauses, Phase};
+use super::playing::Player;
 use super::watching::Proof;
 use super::wire::{Urgency, Wire};
 use crate::app::App;
@@ -69,6 +70,8 @@ pub(super) struct State {
     pub orders: AHashMap<OrderId, bool>,
     pub asides: Option<Box<Asides>>,
     pub latest: Option<Box<Latest>>,
+    /// Set while a delivery is played again for this client.
+    pub player: Option<Box<Player>>,
     /// When the token ends.
     pub expires_at: Time,
     pub deadline: Option<(Time, u64)>,
@@ -98,6 +101,7 @@ impl Session {
             asides: (!beginning.replays.is_empty())
                 .then(|| Box::new(Asides { waiting: VecDeque::new(), replays: beginning.replays.into() })),
             latest: None,
+            player: None,
             expires_at: watched.as_ref().map_or(principal.expires_at, |(_, ends_at)| *ends_at),
             deadline: None,
             proof: None,
@@ -310,6 +314,7 @@ impl Session {
             let before = std::mem::replace(&mut state.phase, Phase::Left);
             state.asides = None;
             state.latest = None;
+            state.player = None;
             if !before.is_in() {
                 return false;
             }

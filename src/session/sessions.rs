@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::fleet::Viewers;
 use super::hub::Hub;
 use super::pace::UserPaces;
+use super::playing::PLAYED;
 use super::session::Session;
 use super::tokens::Deadlines;
 use super::usage::Usage;
@@ -46,6 +47,7 @@ struct Parts {
     readers: Semaphore,
     paces: UserPaces,
     viewers: Viewers,
+    players: Arc<Semaphore>,
     usage: Usage,
     /// How many live events were handed on.
     told: AtomicUsize,
@@ -69,6 +71,7 @@ impl Sessions {
             readers: Semaphore::new(READERS),
             paces: UserPaces::default(),
             viewers: Viewers::default(),
+            players: Arc::new(Semaphore::new(PLAYED)),
             usage: Usage::default(),
             told: AtomicUsize::new(0),
             speaking: Default::default(),
@@ -104,6 +107,11 @@ impl Sessions {
     #[must_use]
     pub fn usage(&self) -> &Usage {
         &self.0.usage
+    }
+
+    /// Who may play a delivery now.
+    pub(super) fn players(&self) -> &Arc<Semaphore> {
+        &self.0.players
     }
 
     pub(super) fn viewers(&self) -> &Viewers {

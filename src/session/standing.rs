@@ -144,6 +144,7 @@ impl Session {
         self.hold(state, Pause::TokenEnded);
         self.became_live.notify_waiters();
         state.latest = None;
+        state.player = None;
     }
 
     /// Moves the end of the session forward in time.

@@ -36,9 +36,13 @@ impl Session {
     pub fn live(&self, message: &Arc<Message>, key: &LiveKey, is_party: bool) {
         let mut state = self.state();
         let admitted = is_party || state.orders.get(&key.order).is_some_and(|admitted| *admitted);
-        if !admitted || !state.phase.is_in() || self.is_expired() {
-            return;
+        if admitted && state.phase.is_in() && !self.is_expired() {
+            self.hand_live(&mut state, message, key);
         }
+    }
+
+    /// The same with the session locked, for one that may hear it.
+    pub(super) fn hand_live(&self, state: &mut State, message: &Arc<Message>, key: &LiveKey) {
         let metrics = self.sessions.metrics();
         // Durable events go first, because a live event may describe the order after them.
         if state.phase == Phase::Live && state.latest.is_none() && self.sessions.may_tell() {

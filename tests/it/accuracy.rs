@@ -12,7 +12,7 @@ use crate::socket::Socket;
 
 /// A driver goes from the restaurant to the door, 1,347 m, with a fix every ten seconds, one of which cannot be. Returns all ETAs that
 /// the customer was told.
-async fn deliver(server: &Server) -> Vec<Value> {
+pub async fn deliver(server: &Server) -> Vec<Value> {
     server.order_with_driver("o1", "picked_up").await;
     let mut driver = Socket::connect(server, "driver", Role::Driver).await;
     let mut customer = Socket::connect(server, "customer", Role::Customer).await;

@@ -70,11 +70,15 @@ fn check(command: &Command) {
         Command::Seen { order, seq } => {
             assert!(OrderId::parse(order.as_str()).is_ok() && *seq > 0);
         }
+        Command::Play { order, speed, .. } => {
+            assert!(OrderId::parse(order.as_str()).is_ok() && (1..=600).contains(speed));
+        }
         Command::WatchFleet { bounds } => {
             assert!(bounds.is_none_or(|bounds| bounds.south <= bounds.north && bounds.north <= 90.0));
         }
         Command::Refresh { .. }
         | Command::UnwatchFleet
+        | Command::StopPlaying
         | Command::Ping { .. }
         | Command::AppState { .. }
         | Command::Acknowledge { .. } => {}

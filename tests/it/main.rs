@@ -43,6 +43,7 @@ mod rates;
 mod realtime;
 mod recovery;
 mod redis_server;
+mod replays;
 mod rest;
 mod restart;
 mod rights;

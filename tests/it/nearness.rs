@@ -87,7 +87,7 @@ impl Doors {
             let mut all = String::new();
             while !is_enough(door, &all) {
                 for event in socket.events_so_far().await {
-                    all += &format!("{} {}\n", event.name, event.data);
+                    all += &(event.name + &event.data.to_string());
                 }
             }
             heard.push((*door, all));

@@ -48,6 +48,9 @@ pub fn answer(answer: &Answer<'_>) -> Json {
                 .collect();
             success(BatchReceived { accepted, rejected })
         }
+        Answer::Playing { order, fixes, seconds, incomplete } => {
+            success(Playing { order_id: order, fixes, seconds, incomplete: incomplete.then_some(true) })
+        }
         Answer::Refreshed { expires_at } => success(Refreshed { expires_at: rfc3339(expires_at) }),
         Answer::Pong { t, now } => success(Pong { t, server_time: rfc3339(now) }),
     }
@@ -231,6 +234,22 @@ pub struct RejectedPoint<'a> {
     index: usize,
     #[serde(flatten)]
     why: Problem<'a>,
+}
+
+/// The answer to `replay:order`.
+#[skip_serializing_none]
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = ReplayBegun)]
+pub struct Playing<'a> {
+    #[schema(value_type = String)]
+    order_id: &'a OrderId,
+    /// How many positions are played
+    fixes: usize,
+    /// How long it takes
+    seconds: u64,
+    /// True if the trail has holes or begins in the middle, or there is more than is played
+    incomplete: Option<bool>,
 }
 
 /// The answer to `token:refresh`.

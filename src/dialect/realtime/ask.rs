@@ -1,8 +1,10 @@
 //! Requests of clients: from the JSON of an event to a command.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
@@ -65,6 +67,8 @@ pub fn parse(json: &str, batch_max: usize) -> Request {
             read_or_empty(payload).map(|SubscribeFleet { bbox }| Command::WatchFleet { bounds: bbox })
         }
         RealtimeRequest::UnsubscribeFleet => Ok(Command::UnwatchFleet),
+        RealtimeRequest::ReplayOrder => read(payload).and_then(play),
+        RealtimeRequest::ReplayStop => Ok(Command::StopPlaying),
         RealtimeRequest::AppState => read(payload).map(|asked| app_state(&asked)),
         RealtimeRequest::OrderSeen => {
             read(payload).and_then(|OrderSeen { order_id, seq }| seen(order_id, seq))
@@ -197,6 +201,38 @@ fn points(batch: &BatchOf<'_>, max: usize) -> Result<Command, Refusal> {
     }
     let one = |point: &&RawValue| read::<LocationReport>(point.get());
     Ok(Command::LocationBatch(batch.points.iter().map(one).collect()))
+}
+
+/// Play a delivery again, into this socket.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplayOrder {
+    #[schema(value_type = String, format = "order_id")]
+    order_id: OrderId,
+    /// How many times as fast as it was [default: 10]
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 600)]
+    speed: Option<WholeNumber>,
+    /// What is to be different: see `POST /orders/{id}/replay`
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    set: Option<BTreeMap<String, Value>>,
+}
+
+/// How many times as fast as it was a delivery may be played, and how fast it is if nobody says.
+pub const FASTEST: u32 = 600;
+const USUAL: u32 = 10;
+
+fn play(asked: ReplayOrder) -> Result<Command, Refusal> {
+    let ReplayOrder { order_id, speed, set } = asked;
+    let speed =
+        match speed {
+            None => USUAL,
+            Some(WholeNumber(speed)) => u32::try_from(speed)
+                .ok()
+                .filter(|speed| (1..=FASTEST).contains(speed))
+                .ok_or_else(|| Refusal::invalid("speed", format!("must be from 1 to {FASTEST}")))?,
+        };
+    Ok(Command::Play { order: order_id, speed, set: set.unwrap_or_default() })
 }
 
 /// Whether somebody looks at the app.

@@ -20,8 +20,8 @@ use crate::dialect::words::{EtaSourceWord, RoleWord, SourceWord};
 use crate::dialect::{Greeting, TokenEvent};
 use crate::model::access::driver_visible_to_customer;
 use crate::model::{
-    Announcement, Eta, EtaChange, EventKind, LiveEvent, Location, Order, OrderEvent, OrderId, Party, Role,
-    Source,
+    Announcement, Eta, EtaChange, EventKind, Fix, LiveEvent, Location, Order, OrderEvent, OrderId, Party,
+    Provenance, Role, Source, UserId,
 };
 
 /// The greeting of a new socket.
@@ -329,14 +329,24 @@ pub struct LocationUpdate {
     age_ms: i64,
     /// How many older positions it stands for, for a slow reader
     conflated: u32,
+    /// It was so once, and is played again for this socket
+    replayed: Option<bool>,
 }
 
 fn location_update(location: &Location) -> Message {
-    let fix = &location.fix;
-    let provenance = &location.provenance;
+    moved(&location.about.order.id, &location.driver, &location.fix, location.provenance, false)
+}
+
+/// The driver of an order moved, when it was delivered: for the socket that plays it again.
+#[must_use]
+pub fn replayed_location(order: &OrderId, driver: &UserId, fix: &Fix, provenance: Provenance) -> Message {
+    moved(order, driver, fix, provenance, true)
+}
+
+fn moved(order: &OrderId, driver: &UserId, fix: &Fix, provenance: Provenance, replayed: bool) -> Message {
     let payload = Object::with_capacity(416)
-        .word("orderId", location.about.order.id.as_str())
-        .text("driverId", location.driver.as_str())
+        .word("orderId", order.as_str())
+        .text("driverId", driver.as_str())
         .number("latitude", fix.place.lat())
         .number("longitude", fix.place.lon())
         .number_if("heading", fix.heading)
@@ -348,8 +358,26 @@ fn location_update(location: &Location) -> Message {
         .time("timestamp", fix.recorded_at)
         .time("receivedAt", fix.received_at)
         .whole("ageMs", age_ms(fix.recorded_at, fix.received_at))
+        .flag_if("replayed", replayed)
         .whole("conflated", 0);
     Message::new(Cow::Borrowed(RealtimeEvent::LocationUpdate.as_str()), payload.end())
+}
+
+/// A delivery was played to its end.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = ReplayEnd)]
+pub struct ReplayEnd<'a> {
+    #[schema(value_type = String)]
+    order_id: &'a OrderId,
+    /// How many events that were, with those that `conflated` counts
+    sent: usize,
+}
+
+/// A delivery was played to its end.
+#[must_use]
+pub fn replay_end(order: &OrderId, sent: usize) -> Message {
+    message(RealtimeEvent::ReplayEnd, &ReplayEnd { order_id: order, sent })
 }
 
 /// The order arrives at another time.

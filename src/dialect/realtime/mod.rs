@@ -7,8 +7,8 @@ pub mod hear;
 pub use answer::{answer, error_event, failure};
 pub use ask::{event_of, parse};
 pub use hear::{
-    catch_up, connected, live_audience, location_acknowledged, queued, render, render_live, resync,
-    token_event,
+    catch_up, connected, live_audience, location_acknowledged, queued, render, render_live, replay_end,
+    replayed_location, resync, token_event,
 };
 
 use std::borrow::Cow;

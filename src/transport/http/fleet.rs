@@ -244,7 +244,7 @@ fn geo_json(points: &[TrailPointView<'_>], next_cursor: Option<i64>) -> String {
         let times: Vec<_> = line.iter().map(|point| &point.recorded_at).collect();
         geo::feature(&places, &json!({"driverId": line[0].driver_id, "recordedAt": times}))
     };
-    geo::geo_json(lines(points).map(line).collect(), next_cursor)
+    geo::geo_json(&lines(points).map(line).collect::<Vec<_>>(), next_cursor)
 }
 
 /// A track for each driver.

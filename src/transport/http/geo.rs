@@ -1,4 +1,4 @@
-//! Positions for maps: GeoJSON (RFC 7946) and GPX 1.1. The trails and the positions of an order are written here.
+//! Positions for maps: `GeoJSON` (RFC 7946) and GPX 1.1. The trails and the positions of an order are written here.
 
 use std::fmt::{Display, Write as _};
 
@@ -96,8 +96,8 @@ pub(super) fn feature(places: &[[f64; 2]], properties: &impl Serialize) -> Value
     json!({"type": "Feature", "geometry": geometry, "properties": properties})
 }
 
-/// All features as GeoJSON.
-pub(super) fn geo_json(features: Vec<Value>, next_cursor: Option<i64>) -> String {
+/// All features as `GeoJSON`.
+pub(super) fn geo_json(features: &[Value], next_cursor: Option<i64>) -> String {
     let mut all = json!({"type": "FeatureCollection", "features": features});
     if let Some(next) = next_cursor {
         all["nextCursor"] = next.into();

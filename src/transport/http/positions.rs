@@ -189,7 +189,7 @@ pub(super) async fn list(
         Format::Json => Json(Positions { items, next_cursor }).into_response(),
         Format::GeoJson => {
             let feature = |item: &PositionView| geo::feature(&[item.place()], item);
-            format.answer(geo::geo_json(items.iter().map(feature).collect(), next_cursor))
+            format.answer(geo::geo_json(&items.iter().map(feature).collect::<Vec<_>>(), next_cursor))
         }
         Format::Gpx => format.answer(gpx(&items)),
     };

@@ -38,10 +38,7 @@ pub(super) async fn run(
 ) -> Result<Json<Replay>, Refusal> {
     only_staff(&who)?;
     let mut changes = Changes::none(site.app.drivers.rules());
-    for (name, value) in value.set.unwrap_or_default() {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        changes.set(&name, &text).map_err(|rule| Refusal::invalid("set", rule))?;
-    }
+    changes.set_all(value.set.unwrap_or_default())?;
     let recorded = site.app.drivers.recorded(&id, &who).await?;
     // It takes a moment for a long delivery, and must not keep others waiting.
     let replayed = tokio::task::spawn_blocking(move || replay(&recorded, &changes)).await;

@@ -1,6 +1,8 @@
 //! A delivery again, from what was kept of it: each position is judged anew, with the same rules or with others, and held against
 //! what was shown; the milestones that would have been told; and the ETAs against the arrival.
 
+pub mod play;
+
 use std::fmt;
 
 use serde::Serialize;
@@ -9,12 +11,12 @@ use utoipa::ToSchema;
 
 use crate::base::clock::rfc3339;
 use crate::base::config::TravelMode;
-use crate::driver::filter::{Filter, Rules};
+use crate::driver::filter::{Filter, Judgement, Rules};
 use crate::driver::milestone::Progress;
-use crate::driver::positions::Recorded;
+use crate::driver::positions::{Kept, Recorded};
 use crate::eta::log::Shown;
 use crate::model::plane::Plane;
-use crate::model::{Point, Source, StopKind, Verdict};
+use crate::model::{Point, Provenance, Source, StopKind, UserId, Verdict};
 
 /// Places that are closer than this are the same, in metres: databases keep all digits, so it is for what is written as text.
 const SAME: f64 = 0.01;
@@ -162,60 +164,83 @@ pub struct ReplayedEta {
     pub error_seconds: Option<i64>,
 }
 
-/// Plays a delivery again.
-#[must_use]
-pub fn replay(recorded: &Recorded, changes: &Changes) -> Replay {
-    let Recorded { order, fixes, etas, arrived_at } = recorded;
-    let (mut filter, mut driver) = (Filter::default(), None);
-    let mut progress = Progress::default();
-    let mut positions = Vec::with_capacity(fixes.len());
-    let mut milestones = Vec::new();
-    let (mut same_verdicts, mut same_places, mut shown) = (0, 0, 0);
-    let mut incomplete = fixes.iter().any(|(kept, _)| kept.verdict.is_none());
-    let mut last: Option<Point> = None;
-    for (kept, counts) in fixes {
-        if driver.as_ref() != Some(&kept.driver) {
-            (filter, driver, last) = (Filter::default(), Some(kept.driver.clone()), None);
+/// A position that is judged again.
+struct Again<'a> {
+    kept: &'a Kept,
+    /// Whether it is of the delivery, and not from before it.
+    counts: bool,
+    /// Whether it is the first one of its driver.
+    is_first: bool,
+    judgement: &'a Judgement,
+}
+
+/// Judges each position anew. Returns whether the trail is incomplete.
+fn again<'a>(recorded: &'a Recorded, rules: &Rules, mut each: impl FnMut(Again<'_>)) -> bool {
+    let (mut filter, mut driver): (_, Option<&'a UserId>) = (Filter::default(), None);
+    let mut incomplete = recorded.is_cut || recorded.fixes.iter().any(|(kept, _)| kept.verdict.is_none());
+    for (kept, counts) in &recorded.fixes {
+        let is_first = driver != Some(&kept.driver);
+        if is_first {
+            (filter, driver) = (Filter::default(), Some(&kept.driver));
             // The first one was not held then, so the driver had been seen before.
             if kept.verdict == Some(Verdict::Shown) && kept.fix.accuracy.is_some() {
-                let (place, _) = kept.shown.unwrap_or((kept.fix.place, crate::model::Provenance::raw(None)));
+                let (place, _) = kept.shown.unwrap_or((kept.fix.place, Provenance::raw(None)));
                 filter.recall(place, kept.fix.recorded_at - chrono::TimeDelta::hours(1));
                 incomplete |= *counts;
             }
         }
-        let judged = filter.judge(&kept.fix, &changes.rules);
-        let is_shown = judged.verdict == Verdict::Shown;
-        if *counts {
-            same_verdicts += usize::from(kept.verdict == Some(judged.verdict));
-            if let Some((place, provenance)) = kept.shown {
-                shown += 1;
-                let within = if provenance.source == Source::Snapped { SNAPPED } else { SAME };
-                same_places += usize::from(is_shown && Plane::around(place).away(judged.place) <= within);
-            }
-            let pair = |place: Point| [place.lat(), place.lon()];
-            positions.push(ReplayedPosition {
-                recorded_at: rfc3339(kept.fix.recorded_at),
-                received_at: rfc3339(kept.fix.received_at),
-                latitude: kept.fix.place.lat(),
-                longitude: kept.fix.place.lon(),
-                verdict: kept.verdict.map(Verdict::as_str),
-                shown: kept.shown.map(|(place, _)| pair(place)),
-                source: kept.shown.map(|(_, provenance)| provenance.source.as_str()),
-                replayed_verdict: judged.verdict.as_str(),
-                replayed: is_shown.then(|| pair(judged.place)),
-            });
-        }
-        if is_shown {
-            let reached = progress.replay(order, &kept.fix, judged.place, judged.uncertainty, last);
-            milestones.extend(reached.into_iter().filter(|_| *counts).map(|reached| ReplayedMilestone {
-                stop: reached.stop,
-                milestone: reached.milestone.as_str(),
-                at: rfc3339(reached.at),
-                distance_meters: reached.distance.round(),
-            }));
-            last = Some(judged.place);
-        }
+        let judgement = filter.judge(&kept.fix, rules);
+        each(Again { kept, counts: *counts, is_first, judgement: &judgement });
     }
+    incomplete
+}
+
+/// Plays a delivery again.
+#[must_use]
+pub fn replay(recorded: &Recorded, changes: &Changes) -> Replay {
+    let Recorded { order, fixes, etas, arrived_at, .. } = recorded;
+    let mut progress = Progress::default();
+    let mut positions = Vec::with_capacity(fixes.len());
+    let mut milestones = Vec::new();
+    let (mut same_verdicts, mut same_places, mut shown) = (0, 0, 0);
+    let mut last: Option<Point> = None;
+    let mut incomplete =
+        again(recorded, &changes.rules, |Again { kept, counts, is_first, judgement: judged }| {
+            if is_first {
+                last = None;
+            }
+            let is_shown = judged.verdict == Verdict::Shown;
+            if counts {
+                same_verdicts += usize::from(kept.verdict == Some(judged.verdict));
+                if let Some((place, provenance)) = kept.shown {
+                    shown += 1;
+                    let within = if provenance.source == Source::Snapped { SNAPPED } else { SAME };
+                    same_places += usize::from(is_shown && Plane::around(place).away(judged.place) <= within);
+                }
+                let pair = |place: Point| [place.lat(), place.lon()];
+                positions.push(ReplayedPosition {
+                    recorded_at: rfc3339(kept.fix.recorded_at),
+                    received_at: rfc3339(kept.fix.received_at),
+                    latitude: kept.fix.place.lat(),
+                    longitude: kept.fix.place.lon(),
+                    verdict: kept.verdict.map(Verdict::as_str),
+                    shown: kept.shown.map(|(place, _)| pair(place)),
+                    source: kept.shown.map(|(_, provenance)| provenance.source.as_str()),
+                    replayed_verdict: judged.verdict.as_str(),
+                    replayed: is_shown.then(|| pair(judged.place)),
+                });
+            }
+            if is_shown {
+                let reached = progress.replay(order, &kept.fix, judged.place, judged.uncertainty, last);
+                milestones.extend(reached.into_iter().filter(|_| counts).map(|reached| ReplayedMilestone {
+                    stop: reached.stop,
+                    milestone: reached.milestone.as_str(),
+                    at: rfc3339(reached.at),
+                    distance_meters: reached.distance.round(),
+                }));
+                last = Some(judged.place);
+            }
+        });
     incomplete |= fixes.is_empty() && arrived_at.is_some();
     let eta = |shown: &Shown| ReplayedEta {
         at: rfc3339(shown.at),
