@@ -34,7 +34,8 @@ refused token is a `connect_error` whose message begins with a code: `unauthoriz
 
 **The offset.** Messages with `x-durable` are in the log. They have one more argument after the payload, a string: the client's place \
 in its stream of events. Clients of version 4.6 and newer send it back by themselves when they reconnect, and get what they missed. \
-Clients of version 2, and clients that bring `auth.position`, do not get it.
+Clients of version 2, and clients that bring `auth.position`, do not get it. What `replay:order` plays again has none either: it is not \
+told by the log.
 
 **Announcements** (`POST /announcements`) have the name and the payload that their senders choose. Those that have waited for their \
 user also have `notificationId`.";
