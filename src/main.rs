@@ -163,6 +163,7 @@ async fn health(args: &HealthArgs) -> ExitCode {
     let scheme = if args.tls_cert.is_some() { "https" } else { "http" };
     // The certificate is for a name, and this asks an address of this machine.
     let client = reqwest::Client::builder()
+        .http1_only()
         .danger_accept_invalid_certs(true)
         .no_proxy()
         .timeout(HEALTH_TIMEOUT)

@@ -12,7 +12,7 @@ pub struct Model {
     pub recipient: String,
     pub order_id: Option<String>,
     pub seq: Option<i64>,
-    /// `fcm`, `expo`, `webpush` or `sms`.
+    /// `fcm`, `expo`, `webpush`, `apns` or `sms`.
     pub channel: String,
     /// Device id, or keyed hash of the phone.
     pub target: String,

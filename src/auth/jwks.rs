@@ -44,6 +44,7 @@ struct CachedKeySet {
 impl Jwks {
     pub(super) fn new(url: String, checks: TokenChecks, rotations: Arc<AtomicU64>) -> Result<Self, String> {
         let http = reqwest::Client::builder()
+            .http1_only()
             .timeout(FETCH_TIMEOUT)
             .redirect(reqwest::redirect::Policy::limited(3))
             .build()

@@ -11,6 +11,8 @@ use super::error::Refusal;
 
 const CONNECT: Duration = Duration::from_secs(5);
 const WHOLE: Duration = Duration::from_secs(15);
+/// How often it is asked whether a connection of HTTP/2 is still there.
+const PING: Duration = Duration::from_secs(30);
 /// Ports of addresses that others choose.
 const PORTS: [u16; 2] = [443, 8443];
 
@@ -22,7 +24,23 @@ pub fn client() -> Result<reqwest::Client, Refusal> {
     builder().build().map_err(Refusal::internal)
 }
 
+/// The same over HTTP/2, from the first byte on also without TLS.
+///
+/// # Errors
+/// [`Refusal::Internal`] when there can be no HTTP client.
+pub fn client_http2() -> Result<reqwest::Client, Refusal> {
+    let builder = common().http2_prior_knowledge();
+    // A connection that a firewall has forgotten is noticed before something is sent on it.
+    let builder = builder.http2_keep_alive_interval(PING).http2_keep_alive_timeout(CONNECT);
+    builder.http2_keep_alive_while_idle(true).build().map_err(Refusal::internal)
+}
+
+/// HTTP/2 is only for those who ask for it.
 fn builder() -> reqwest::ClientBuilder {
+    common().http1_only()
+}
+
+fn common() -> reqwest::ClientBuilder {
     reqwest::Client::builder().connect_timeout(CONNECT).timeout(WHOLE).redirect(Policy::none()).no_proxy()
 }
 

@@ -115,10 +115,10 @@ async fn notifications(config: &Serve, db: Open<'_>, report: &mut Report) {
             AREA,
             line,
             "the server does not start",
-            "FCM_KEY_FILE is the JSON of a service account, TEXTS_DIR a folder of .ftl files",
+            "FCM_KEY_FILE is the JSON of a service account, APNS_KEY_FILE the .p8 of a key for APNs, TEXTS_DIR a folder of .ftl files",
         ),
     }
-    if let Some(file) = &settings.fcm_key_file {
+    for file in settings.fcm_key_file.iter().chain(&settings.apns_key_file) {
         private(file, report);
     }
     let Some(db) = db else { return };

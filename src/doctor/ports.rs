@@ -54,8 +54,8 @@ async fn taken(config: &Serve, error: &std::io::Error, report: &mut Report) {
 async fn ordercast_at(config: &Serve) -> Option<String> {
     let scheme = if config.tls_cert.is_some() { "https" } else { "http" };
     // The certificate is for a name, and this asks an address of this machine.
-    let client =
-        reqwest::Client::builder().danger_accept_invalid_certs(true).no_proxy().timeout(NEAR).build().ok()?;
+    let client = reqwest::Client::builder().http1_only().danger_accept_invalid_certs(true).no_proxy();
+    let client = client.timeout(NEAR).build().ok()?;
     let answer = client.get(format!("{scheme}://{}/health", here(config.listen))).send().await.ok()?;
     let health: Health = answer.json().await.ok()?;
     (health.status == "ok").then_some(health.version)

@@ -66,7 +66,7 @@ pub async fn run(
     options.check_open_files().map_err(LoadError::Usage)?;
     let name = clock.alphanumeric(8).to_lowercase();
     let people = People::gather(options, &name, &clock).map_err(LoadError::Usage)?;
-    let http = reqwest::Client::builder().connect_timeout(CONNECT).no_proxy().build();
+    let http = reqwest::Client::builder().http1_only().connect_timeout(CONNECT).no_proxy().build();
     let http = http.map_err(|error| LoadError::Failed(error.to_string()))?;
     let rest = Rest { http, base: base.clone(), token: people.service.token.clone() };
     rest.check().await.map_err(|trouble| match &*trouble.code {

@@ -8,9 +8,10 @@ use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, QueryFilter, QueryOrde
 use serde_json::{Value, json};
 
 use super::Notifications;
-use super::channel::{Channel, Subscription};
+use super::channel::{Apns, Channel, Subscription};
 use super::preferences::{check_locale, check_zone, own};
 use crate::base::clock::Time;
+use crate::base::config::is_bundle_id;
 use crate::base::error::Refusal;
 use crate::model::{Principal, UserId};
 
@@ -87,6 +88,11 @@ impl NewDevice {
             }
             "apns" => {
                 let token = token("token", &self.token)?;
+                // It becomes part of an address of Apple's.
+                if !token.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                    return Err(Refusal::invalid("token", "must be hexadecimal digits"));
+                }
+                self.check_app(notify)?;
                 Ok((json!({ "token": token }), format!("apns:{token}")))
             }
             "webpush" => {
@@ -98,6 +104,19 @@ impl NewDevice {
                 Ok((serde_json::to_value(subscription)?, format!("webpush:{}", subscription.endpoint)))
             }
             _ => Err(Refusal::invalid("kind", "must be fcm, expo, webpush or apns")),
+        }
+    }
+
+    /// Apple has to be told which app it is.
+    fn check_app(&self, notify: &Notifications) -> Result<(), Refusal> {
+        match &self.app {
+            Some(app) if !is_bundle_id(app) => {
+                Err(Refusal::invalid("app", "must be a bundle id such as com.example.orders for this kind"))
+            }
+            None if notify.channels.apns.as_ref().is_some_and(Apns::needs_app) => {
+                Err(Refusal::invalid("app", "is required for this kind: the bundle id"))
+            }
+            _ => Ok(()),
         }
     }
 

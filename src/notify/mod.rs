@@ -7,7 +7,7 @@
 //! - `leased`: what is under way, so that several processes share the work.
 //! - `outcome`: what becomes of an attempt.
 //! - `upkeep`: leases of killed processes, late answers, what is old.
-//! - `channel`: FCM, Expo, Web Push and SMS.
+//! - `channel`: FCM, Expo, Web Push, APNs and SMS.
 //! - `receipts`: who has received and seen what: those need no push.
 //! - `devices`, `preferences`, `inbox`, `report`: what users and staff see and change.
 
@@ -36,7 +36,7 @@ use std::sync::{Arc, OnceLock};
 use chrono::TimeDelta;
 use tokio::sync::Notify as Wake;
 
-use self::channel::{Channel, Expo, Fcm, Sms, Vapid, WebPush};
+use self::channel::{Apns, Channel, Expo, Fcm, Sms, Vapid, WebPush};
 pub use self::fit::{Fit, keys_fit};
 use self::offline::Queues;
 use self::receipts::Receipts;
@@ -94,12 +94,17 @@ struct Channels {
     fcm: Option<Fcm>,
     expo: Option<Expo>,
     webpush: Option<WebPush>,
+    apns: Option<Apns>,
     sms: Option<Sms>,
 }
 
 impl Channels {
     const fn any(&self) -> bool {
-        self.fcm.is_some() || self.expo.is_some() || self.webpush.is_some() || self.sms.is_some()
+        self.fcm.is_some()
+            || self.expo.is_some()
+            || self.webpush.is_some()
+            || self.apns.is_some()
+            || self.sms.is_some()
     }
 
     const fn has(&self, channel: Channel) -> bool {
@@ -107,6 +112,7 @@ impl Channels {
             Channel::Fcm => self.fcm.is_some(),
             Channel::Expo => self.expo.is_some(),
             Channel::WebPush => self.webpush.is_some(),
+            Channel::Apns => self.apns.is_some(),
             Channel::Sms => self.sms.is_some(),
         }
     }
@@ -127,6 +133,7 @@ pub struct Prepared {
     guard: Guarded,
     client: reqwest::Client,
     fcm: Option<Fcm>,
+    apns: Option<Apns>,
 }
 
 impl Prepared {
@@ -140,7 +147,13 @@ impl Prepared {
         let open =
             |file: &std::path::PathBuf| Fcm::open(&settings.fcm_url, file, client.clone(), clock.clone());
         let fcm = settings.fcm_key_file.as_ref().map(open).transpose()?;
-        Ok(Self { settings: settings.clone(), texts, guard, client, fcm })
+        let apns = match &settings.apns_key_file {
+            Some(file) => {
+                Some(Apns::open(settings, file, outbound::client_http2().map_err(failed)?, clock.clone())?)
+            }
+            None => None,
+        };
+        Ok(Self { settings: settings.clone(), texts, guard, client, fcm, apns })
     }
 }
 
@@ -158,14 +171,14 @@ impl Notifications {
         prepared: Prepared,
         metrics: Metrics,
     ) -> Result<Self, Refusal> {
-        let Prepared { settings, texts, guard, client, fcm } = prepared;
+        let Prepared { settings, texts, guard, client, fcm, apns } = prepared;
         // Without a key of the operator's, devices are sealed with one that is beside them: no channel uses them.
         let own = shared(&db, "notify", hex::encode(clock.random::<32>())).await?;
         let key = settings.notify_key.as_deref().unwrap_or(&own);
         let previous: Vec<&str> =
             settings.notify_key_previous.as_deref().into_iter().chain([&*own]).collect();
         let seal = Seal::new(key, &previous)?;
-        let mut channels = Channels { fcm, ..Channels::default() };
+        let mut channels = Channels { fcm, apns, ..Channels::default() };
         if settings.has_expo() {
             let token = settings.expo_access_token.clone();
             channels.expo = Some(Expo::new(settings.expo_url.as_deref(), token, client.clone()));

@@ -206,6 +206,13 @@ impl Notifications {
                     _ => dead("channel_off"),
                 }
             }
+            Channel::Apns => {
+                let app = leased.device.as_ref().and_then(|device| device.app.as_deref());
+                match &self.channels.apns {
+                    Some(apns) => apns.send(&address, app, &push).await,
+                    None => dead("channel_off"),
+                }
+            }
             Channel::Expo | Channel::Sms => dead("channel_off"),
         }
     }

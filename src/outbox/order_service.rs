@@ -67,7 +67,8 @@ impl OrderService {
         events: Relay,
         metrics: Metrics,
     ) -> Result<Self, Refusal> {
-        let client = reqwest::Client::builder().timeout(TIMEOUT).redirect(Policy::none()).build();
+        let client =
+            reqwest::Client::builder().http1_only().timeout(TIMEOUT).redirect(Policy::none()).build();
         let client = client.map_err(|error| Refusal::internal(error))?;
         let cursor = Cursor::open(db.clone(), clock.clone(), CONSUMER).await?;
         let first_wait = TimeDelta::milliseconds(i64::from(retry_ms));

@@ -287,6 +287,13 @@ fn keys_and_certificates_that_cannot_be_used_are_named() {
     let notify_key = "ab".repeat(32);
     let fcm = doctor(&["--fcm-key-file", &file("fcm.json"), "--notify-key", &notify_key]);
     fcm.fails("keys", "FCM_KEY_FILE", "service account");
+    std::fs::write(folder.path().join("AuthKey.p8"), "-----BEGIN PRIVATE KEY-----\n").expect("written");
+    let apns =
+        ["--apns-key-file", &file("AuthKey.p8"), "--apns-key-id", "KEY0123456", "--notify-key", &notify_key];
+    doctor(&apns).fails("settings", "APNS_TEAM_ID", "");
+    let apns = doctor(&[&apns[..], &["--apns-team-id", "TEAM012345"]].concat());
+    apns.fails("keys", "APNS_KEY_FILE", ".p8");
+    apns.has("warn", "keys", "AuthKey.p8", "chmod 600");
     let traces = format!("http://{closed}");
     doctor(&["--otlp-endpoint", &traces]).has("warn", "traces", "OTLP_ENDPOINT", "4318");
     assert!(!fcm.text.contains(&notify_key));

@@ -8,7 +8,7 @@ mod traces;
 
 pub use check::check_secret;
 pub use keys::{KeySource, TokenChecks};
-pub use notify::{Notify, SmsProvider};
+pub use notify::{Notify, SmsProvider, is_bundle_id};
 pub use origin::{Origin, Origins};
 pub use traces::Traces;
 

@@ -32,6 +32,21 @@ pub struct Notify {
     /// Web Push: whom push services may write to, as `mailto:` or `https:`
     #[arg(long, env = "VAPID_SUBJECT", value_name = "URI")]
     pub vapid_subject: Option<String>,
+    /// Push by Apple: the key of the developer account, a `.p8` file
+    #[arg(long, env = "APNS_KEY_FILE", value_name = "FILE")]
+    pub apns_key_file: Option<PathBuf>,
+    /// The id of that key
+    #[arg(long, env = "APNS_KEY_ID", value_name = "ID")]
+    pub apns_key_id: Option<String>,
+    /// The id of the team that the key belongs to
+    #[arg(long, env = "APNS_TEAM_ID", value_name = "ID")]
+    pub apns_team_id: Option<String>,
+    /// The bundle id of the app, for devices that do not say it as `app`
+    #[arg(long, env = "APNS_TOPIC", value_name = "BUNDLE")]
+    pub apns_topic: Option<String>,
+    /// Where Apple's push service is. Apps that Xcode has installed are at `https://api.sandbox.push.apple.com`
+    #[arg(long, env = "APNS_URL", default_value = "https://api.push.apple.com", value_name = "URL")]
+    pub apns_url: String,
     /// Who sends SMS
     #[arg(long, env = "SMS_PROVIDER", value_enum, value_name = "PROVIDER")]
     pub sms_provider: Option<SmsProvider>,
@@ -124,6 +139,7 @@ impl Notify {
         self.fcm_key_file.is_some()
             || self.has_expo()
             || self.vapid_subject.is_some()
+            || self.apns_key_file.is_some()
             || self.sms_provider.is_some()
     }
 
@@ -160,6 +176,7 @@ impl Notify {
         if let Some((name, _)) = needed.iter().find(|(_, is_set)| !is_set) {
             return Err(format!("SMS_PROVIDER needs {name}"));
         }
+        self.check_apns()?;
         if let Some(subject) = &self.vapid_subject
             && !(subject.starts_with("mailto:") || subject.starts_with("https://"))
         {
@@ -168,6 +185,7 @@ impl Notify {
         let urls = [
             ("FCM_URL", Some(&self.fcm_url)),
             ("EXPO_URL", self.expo_url.as_ref()),
+            ("APNS_URL", Some(&self.apns_url)),
             ("TWILIO_URL", Some(&self.twilio_url)),
             ("VONAGE_URL", Some(&self.vonage_url)),
             ("SMS_HTTP_URL", self.sms_http_url.as_ref()),
@@ -183,4 +201,28 @@ impl Notify {
         }
         Ok(())
     }
+
+    /// Apple knows a key by its id and by the team that it belongs to: ten letters and digits each.
+    fn check_apns(&self) -> Result<(), String> {
+        if self.apns_key_file.is_none() {
+            return Ok(());
+        }
+        for (name, id) in [("APNS_KEY_ID", &self.apns_key_id), ("APNS_TEAM_ID", &self.apns_team_id)] {
+            let Some(id) = id else { return Err(format!("APNS_KEY_FILE needs {name}")) };
+            if id.len() != 10 || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+                return Err(format!("{name} must be 10 letters and digits"));
+            }
+        }
+        if self.apns_topic.as_deref().is_some_and(|topic| !is_bundle_id(topic)) {
+            return Err("APNS_TOPIC must be a bundle id such as com.example.orders".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Whether Apple could know an app by this name.
+#[must_use]
+pub fn is_bundle_id(text: &str) -> bool {
+    (1..=155).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte))
 }

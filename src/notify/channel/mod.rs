@@ -1,10 +1,12 @@
 //! The ways to people: each hands one notification to one provider, and says what became of it.
 
+mod apns;
 mod expo;
 mod fcm;
 mod sms;
 mod webpush;
 
+pub use apns::Apns;
 pub use expo::Expo;
 pub use fcm::Fcm;
 pub use sms::{Callback, Sms, Word};
@@ -25,11 +27,12 @@ pub enum Channel {
     Fcm,
     Expo,
     WebPush,
+    Apns,
     Sms,
 }
 
 impl Channel {
-    pub const ALL: [Self; 4] = [Self::Fcm, Self::Expo, Self::WebPush, Self::Sms];
+    pub const ALL: [Self; 5] = [Self::Fcm, Self::Expo, Self::WebPush, Self::Apns, Self::Sms];
 
     /// Its word.
     #[must_use]
@@ -38,6 +41,7 @@ impl Channel {
             Self::Fcm => "fcm",
             Self::Expo => "expo",
             Self::WebPush => "webpush",
+            Self::Apns => "apns",
             Self::Sms => "sms",
         }
     }
@@ -52,7 +56,7 @@ impl Channel {
     #[must_use]
     pub const fn at_once(self) -> usize {
         match self {
-            Self::Fcm => 64,
+            Self::Fcm | Self::Apns => 64,
             Self::Expo => 6,
             Self::WebPush => 32,
             Self::Sms => 4,

@@ -123,9 +123,8 @@ impl Remote {
     pub fn new(address: Address, metrics: Metrics) -> Self {
         let timeout = if address.kind.is_near() { NEAR } else { FAR };
         // Only a TLS backend that is not there makes this fail, and then nothing else would work.
-        let client =
-            reqwest::Client::builder().timeout(timeout).redirect(reqwest::redirect::Policy::none()).build();
-        let client = client.unwrap_or_default();
+        let client = reqwest::Client::builder().http1_only().timeout(timeout);
+        let client = client.redirect(reqwest::redirect::Policy::none()).build().unwrap_or_default();
         let (turns, breaker) = (Semaphore::new(AT_A_TIME), Mutex::default());
         Self { address, client, turns, breaker, metrics }
     }

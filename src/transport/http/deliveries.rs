@@ -38,7 +38,7 @@ pub struct DeliveryOut {
     kind: String,
     user_id: String,
     order_id: Option<String>,
-    /// `fcm`, `expo`, `webpush` or `sms`
+    /// `fcm`, `expo`, `webpush`, `apns` or `sms`
     channel: Option<String>,
     /// `held`, `due`, `sending`, `sent`, `delivered`; at the end `failed`, `dead`, `expired`, `superseded`, `suppressed`, `opted_out`,
     /// `capped` or `unknown`

@@ -1,5 +1,7 @@
 //! Reaching people who are not connected: the whole way from a change of an order to a provider.
 
+mod apns;
+mod apple;
 mod providers;
 mod pushes;
 mod queue;
@@ -12,6 +14,7 @@ use ordercast::base::clock::instant;
 use ordercast::model::Role;
 use serde_json::{Value, json};
 
+use self::apple::Apple;
 use self::providers::{Providers, key_file};
 use crate::harness::{PATIENCE, Server, TestDb, until};
 
@@ -72,6 +75,7 @@ impl Reached {
             "100",
         ];
         flags.extend(more);
+        flags.extend(providers.apple.iter().flat_map(Apple::flags));
         let server = if is_manual {
             Server::start_with_manual_clock(db, &flags).await
         } else {

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, Uri};
 use serde_json::{Value, json};
 
+use super::apple::Apple;
 use crate::harness::until;
 
 /// A request that came.
@@ -49,6 +50,8 @@ pub struct Providers {
     pub receipts: Arc<Mutex<HashMap<String, Value>>>,
     /// The address of our server: a text is reported there before the call that sends it is answered.
     pub hasty: Arc<Mutex<Option<String>>>,
+    /// Apple has a server of its own, which speaks HTTP/2.
+    pub apple: Option<Apple>,
 }
 
 impl Providers {
