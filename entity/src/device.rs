@@ -16,6 +16,8 @@ pub struct Model {
     pub address: String,
     /// Keyed hash: an address is with one user only.
     pub address_hash: String,
+    /// The order that it shows: then it is a Live Activity, and gets nothing else.
+    pub order_id: Option<String>,
     pub app: Option<String>,
     pub platform: Option<String>,
     pub locale: Option<String>,

@@ -25,6 +25,7 @@ mod m0018_calibration;
 mod m0019_notifications;
 mod m0020_business;
 mod m0021_webhooks;
+mod m0022_live_activities;
 
 /// All migrations, oldest first.
 pub struct Migrator;
@@ -63,6 +64,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0019_notifications::Migration),
             Box::new(m0020_business::Migration),
             Box::new(m0021_webhooks::Migration),
+            Box::new(m0022_live_activities::Migration),
         ]
     }
 }

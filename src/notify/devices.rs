@@ -19,6 +19,7 @@ use crate::model::{Principal, UserId};
 const MOST: usize = 20;
 /// The longest token.
 const TOKEN: usize = 4_096;
+const TOKEN_RULE: &str = "must have 1 to 4096 printable characters";
 /// A device that was not heard of for so long is forgotten: Firebase's tokens end then, too.
 const IDLE: TimeDelta = TimeDelta::days(270);
 
@@ -33,6 +34,10 @@ pub struct NewDevice {
     pub app: Option<String>,
     pub locale: Option<String>,
     pub time_zone: Option<String>,
+    /// The order that a Live Activity shows.
+    pub order_id: Option<String>,
+    /// Where the updates of a Live Activity go, beside a token of Firebase.
+    pub live_activity_token: Option<String>,
 }
 
 /// A device as its user sees it: of the address only its end.
@@ -45,6 +50,7 @@ pub struct Device {
     pub app: Option<String>,
     pub locale: Option<String>,
     pub time_zone: Option<String>,
+    pub order_id: Option<String>,
     pub created_at: Time,
     pub seen_at: Time,
     pub disabled_at: Option<Time>,
@@ -57,13 +63,7 @@ impl NewDevice {
         let token = |member: &'static str, text: &Option<String>| -> Result<String, Refusal> {
             let text =
                 text.as_deref().ok_or_else(|| Refusal::invalid(member, "is required for this kind"))?;
-            let is_good =
-                (1..=TOKEN).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
-            if is_good {
-                Ok(text.to_owned())
-            } else {
-                Err(Refusal::invalid(member, "must have 1 to 4096 printable characters"))
-            }
+            if is_token(text) { Ok(text.to_owned()) } else { Err(Refusal::invalid(member, TOKEN_RULE)) }
         };
         match self.kind.as_str() {
             "fcm" => match (&self.token, &self.fid) {
@@ -89,7 +89,7 @@ impl NewDevice {
             "apns" => {
                 let token = token("token", &self.token)?;
                 // It becomes part of an address of Apple's.
-                if !token.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                if notify.channels.apns.is_some() && !token.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                     return Err(Refusal::invalid("token", "must be hexadecimal digits"));
                 }
                 self.check_app(notify)?;
@@ -107,6 +107,22 @@ impl NewDevice {
         }
     }
 
+    /// The address, also of a Live Activity: of an app with Firebase it has a second token, by which it is another device.
+    fn of_activity(&self, (mut address, unique): (Value, String)) -> Result<(Value, String), Refusal> {
+        match (self.kind.as_str(), &self.order_id, &self.live_activity_token) {
+            (_, None, None) | ("apns", Some(_), None) => Ok((address, unique)),
+            ("fcm", Some(_), Some(token)) if is_token(token) => {
+                address["liveActivityToken"] = token.as_str().into();
+                Ok((address, format!("fcm:live:{token}")))
+            }
+            ("fcm", Some(_), Some(_)) => Err(Refusal::invalid("liveActivityToken", TOKEN_RULE)),
+            ("fcm", Some(_), None) => Err(Refusal::invalid("liveActivityToken", "is required with orderId")),
+            ("fcm", None, Some(_)) => Err(Refusal::invalid("orderId", "is required with liveActivityToken")),
+            (_, _, Some(_)) => Err(Refusal::invalid("liveActivityToken", "is for the kind fcm only")),
+            (_, Some(_), None) => Err(Refusal::invalid("orderId", "is for the kinds apns and fcm only")),
+        }
+    }
+
     /// Apple has to be told which app it is.
     fn check_app(&self, notify: &Notifications) -> Result<(), Refusal> {
         match &self.app {
@@ -121,7 +137,7 @@ impl NewDevice {
     }
 
     fn check(&self) -> Result<(), Refusal> {
-        for (member, text, longest) in [("platform", &self.platform, 32), ("app", &self.app, 64)] {
+        for (member, text, longest) in [("platform", &self.platform, 32), ("app", &self.app, 155)] {
             let is_bad = |text: &String| text.len() > longest || text.chars().any(char::is_control);
             if text.as_ref().is_some_and(is_bad) {
                 return Err(Refusal::invalid(member, format!("must have at most {longest} characters")));
@@ -130,6 +146,10 @@ impl NewDevice {
         check_locale(self.locale.as_deref())?;
         check_zone(self.time_zone.as_deref())
     }
+}
+
+fn is_token(text: &str) -> bool {
+    (1..=TOKEN).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// # Errors
@@ -161,8 +181,11 @@ impl Notifications {
         own(user, who)?;
         let id = id.unwrap_or_else(|| self.clock.uuid().to_string());
         check_id(&id)?;
-        let (address, unique) = new.address(self)?;
+        let (address, unique) = new.address(self).and_then(|address| new.of_activity(address))?;
         new.check()?;
+        if let Some(order) = &new.order_id {
+            self.check_activity(user.as_str(), order).await?;
+        }
         let (sealed, hash, now) =
             (self.seal.seal(&address.to_string())?, self.seal.hash(&unique), self.clock.now());
         let tx = self.db.begin().await?;
@@ -182,6 +205,7 @@ impl Notifications {
             platform: new.platform,
             locale: new.locale,
             time_zone: new.time_zone,
+            order_id: new.order_id,
             created_at: before.as_ref().map_or(now, |before| before.created_at),
             seen_at: now,
             disabled_at: None,
@@ -195,6 +219,7 @@ impl Notifications {
             Column::Platform,
             Column::Locale,
             Column::TimeZone,
+            Column::OrderId,
             Column::SeenAt,
             Column::DisabledAt,
             Column::Reason,
@@ -253,8 +278,10 @@ impl Notifications {
     fn shown(&self, row: row::Model) -> Device {
         let address = self.seal.open(&row.address).unwrap_or_default();
         let value: Value = serde_json::from_str(&address).unwrap_or_default();
-        let text =
-            ["token", "fid", "endpoint"].iter().find_map(|name| value[*name].as_str()).unwrap_or_default();
+        let text = ["liveActivityToken", "token", "fid", "endpoint"]
+            .iter()
+            .find_map(|name| value[*name].as_str())
+            .unwrap_or_default();
         let end: String = text.chars().rev().take(4).collect();
         Device {
             id: row.id,
@@ -264,6 +291,7 @@ impl Notifications {
             app: row.app,
             locale: row.locale,
             time_zone: row.time_zone,
+            order_id: row.order_id,
             created_at: row.created_at,
             seen_at: row.seen_at,
             disabled_at: row.disabled_at,

@@ -42,6 +42,7 @@ impl Notifications {
         let rows = notification::Entity::find()
             .filter(notification::Column::Recipient.eq(who.id.as_str()))
             .filter(notification::Column::Id.gt(after))
+            .filter(notification::Column::Kind.ne(Kind::OrderLive.as_str()))
             .order_by_asc(notification::Column::Id)
             .limit(limit)
             .all(self.db.reader())

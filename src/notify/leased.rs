@@ -116,20 +116,31 @@ impl Notifications {
             .map(|row| ((row.order_id, row.user_id), Ord::max(row.received_seq, row.seen_seq)))
             .collect();
         // The newest status of each order that each recipient is told of.
-        let statuses = Kind::ALL.into_iter().filter(|kind| kind.is_status()).map(Kind::as_str);
-        let newest: Vec<(String, String, i64)> = notification::Entity::find()
+        let statuses = Kind::ALL.into_iter().filter(|kind| kind.replaces(*kind)).map(Kind::as_str);
+        let newest: Vec<(String, String, String, i64)> = notification::Entity::find()
             .select_only()
-            .columns([notification::Column::Recipient, notification::Column::OrderId])
+            .columns([
+                notification::Column::Recipient,
+                notification::Column::OrderId,
+                notification::Column::Kind,
+            ])
             .column_as(notification::Column::Id.max(), "newest")
             .filter(notification::Column::OrderId.is_in(orders.iter().copied()))
             .filter(notification::Column::Kind.is_in(statuses))
             .group_by(notification::Column::Recipient)
             .group_by(notification::Column::OrderId)
+            .group_by(notification::Column::Kind)
             .into_tuple()
             .all(tx)
             .await?;
-        let newest: HashMap<(String, String), i64> =
-            newest.into_iter().map(|(recipient, order, id)| ((recipient, order), id)).collect();
+        let is_newer = |about: &notification::Model| {
+            let own = Kind::parse(&about.kind);
+            newest.iter().any(|(recipient, order, kind, id)| {
+                *id > about.id
+                    && (recipient, Some(order)) == (&about.recipient, about.order_id.as_ref())
+                    && own.zip(Kind::parse(kind)).is_some_and(|(own, kind)| kind.replaces(own))
+            })
+        };
         let tracked: Vec<(Option<String>, String)> = notification::Entity::find()
             .select_only()
             .columns([notification::Column::OrderId, notification::Column::Recipient])
@@ -143,10 +154,7 @@ impl Notifications {
             let device = devices.get(&(row.recipient.clone(), row.target.clone())).cloned();
             let key = row.order_id.clone().map(|order| (order, row.recipient.clone()));
             let has = key.and_then(|key| has.get(&key).copied()).unwrap_or_default();
-            let key = row.order_id.clone().map(|order| (row.recipient.clone(), order));
-            let is_status = Kind::parse(&about.kind).is_some_and(Kind::is_status);
-            let is_superseded =
-                is_status && key.and_then(|key| newest.get(&key)).is_some_and(|id| *id > about.id);
+            let is_superseded = is_newer(&about);
             let phone = format!("phone:{}", row.target);
             let tracked = about.kind != Kind::TrackingStarted.as_str()
                 && tracked.iter().any(|(order, recipient)| *order == row.order_id && *recipient == phone);

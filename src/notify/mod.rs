@@ -6,6 +6,7 @@
 //! - `sender`: hands it to the channels, at least once with the same id; an SMS never twice.
 //! - `leased`: what is under way, so that several processes share the work.
 //! - `outcome`: what becomes of an attempt.
+//! - `live`: Live Activities, which show the state of an order.
 //! - `upkeep`: leases of killed processes, late answers, what is old.
 //! - `channel`: FCM, Expo, Web Push, APNs and SMS.
 //! - `receipts`: who has received and seen what: those need no push.
@@ -16,6 +17,7 @@ pub mod devices;
 mod fit;
 pub mod inbox;
 mod leased;
+mod live;
 pub mod offline;
 mod outcome;
 pub mod planner;

@@ -218,6 +218,9 @@ impl Notifications {
         if matches!(attempt.outcome, Outcome::OptedOut { .. }) {
             self.opt_out(tx, &row.target, "provider").await?;
         }
+        if let Some(device) = leased.device.as_ref().filter(|_| *state == "sent" && attempt.is_last) {
+            self.end_activity(tx, device).await?;
+        }
         if matches!(*state, "failed" | "dead") {
             self.tell_failure(tx, channel, leased, (state, code)).await?;
         }

@@ -98,6 +98,8 @@ impl Notifications {
             let found = device::Entity::find()
                 .filter(device::Column::UserId.is_in(ids.iter().copied()))
                 .filter(device::Column::DisabledAt.is_null())
+                // A Live Activity is told nothing.
+                .filter(device::Column::OrderId.is_null())
                 .all(db)
                 .await?;
             for device in found {
@@ -114,6 +116,7 @@ impl Notifications {
                 .column_as(notification::Column::Id.count(), "count")
                 .filter(notification::Column::Recipient.is_in(ids.iter().copied()))
                 .filter(notification::Column::At.gt(since))
+                .filter(notification::Column::Kind.ne(Kind::OrderLive.as_str()))
                 .group_by(notification::Column::Recipient)
                 .into_tuple()
                 .all(db)
@@ -253,7 +256,9 @@ impl Consumer for Notifications {
                 planned(event, after).into_iter().filter(|one| one.expires_at > now).map(|one| (event, one)),
             );
         }
-        let Some(last) = events.last().filter(|_| !all.is_empty()) else { return Ok(None) };
+        let live = self.live_rows(&events).await?;
+        let is_quiet = all.is_empty() && live.is_empty();
+        let Some(last) = events.last().filter(|_| !is_quiet) else { return Ok(None) };
         // Those who are connected have been handed it by now.
         self.events.handed_on(last.position).await;
         self.metrics.notifications_lag.set(self.events.position() - last.position);
@@ -266,7 +271,7 @@ impl Consumer for Notifications {
             let source = format!("e:{}", event.position);
             self.row(&one, &known, source, &event.order, Some(event.order.seq))
         });
-        Ok(Some(rows.collect()))
+        Ok(Some(rows.chain(live).collect()))
     }
 
     async fn write(&self, tx: &DatabaseTransaction, rows: &Vec<Row>) -> Result<(), Refusal> {

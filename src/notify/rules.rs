@@ -21,10 +21,12 @@ pub enum Kind {
     RatingPrompt,
     DeliveryPin,
     Announcement,
+    /// The state of an order for Live Activities. It is shown, not told.
+    OrderLive,
 }
 
 impl Kind {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::OrderNew,
         Self::OrderAccepted,
         Self::OrderOnTheWay,
@@ -37,6 +39,7 @@ impl Kind {
         Self::RatingPrompt,
         Self::DeliveryPin,
         Self::Announcement,
+        Self::OrderLive,
     ];
 
     /// The word on the wire.
@@ -55,6 +58,7 @@ impl Kind {
             Self::RatingPrompt => "rating.prompt",
             Self::DeliveryPin => "delivery.pin",
             Self::Announcement => "announcement",
+            Self::OrderLive => "order.live",
         }
     }
 
@@ -76,6 +80,8 @@ impl Kind {
             Self::DriverAssignment | Self::DriverUnassigned => TimeDelta::minutes(15),
             Self::RatingPrompt => TimeDelta::hours(24),
             Self::Announcement => TimeDelta::days(7),
+            // After that the system ends an activity by itself.
+            Self::OrderLive => TimeDelta::hours(8),
         }
     }
 
@@ -104,6 +110,15 @@ impl Kind {
         )
     }
 
+    /// Whether a notification of this kind takes the place of an older one about the same order.
+    #[must_use]
+    pub const fn replaces(self, older: Self) -> bool {
+        match self {
+            Self::OrderLive => matches!(older, Self::OrderLive),
+            _ => self.is_status() && older.is_status(),
+        }
+    }
+
     /// Whether it comes after the last status and says so.
     #[must_use]
     pub const fn is_last(self) -> bool {
@@ -119,7 +134,7 @@ impl Kind {
     /// Whether users may choose how they are told.
     #[must_use]
     pub const fn is_chosen(self) -> bool {
-        !matches!(self, Self::TrackingStarted | Self::Announcement)
+        !matches!(self, Self::TrackingStarted | Self::Announcement | Self::OrderLive)
     }
 }
 

@@ -194,6 +194,9 @@ impl Notifications {
         if channel == Channel::Sms {
             return self.attempt_sms(&leased.row, &leased.about).await;
         }
+        if leased.about.kind == Kind::OrderLive.as_str() {
+            return self.attempt_live(channel, leased).await;
+        }
         let Some((address, push)) = self.push(leased) else { return dead("sealed_with_another_key") };
         match channel {
             Channel::Fcm => match &self.channels.fcm {

@@ -97,11 +97,11 @@ impl Notifications {
             let Some(id) = ids.get(key) else { continue };
             self.metrics.notifications_planned.inc();
             // Who has no device has nothing that could be older.
-            if row.kind.is_status()
+            if row.kind.replaces(row.kind)
                 && !row.deliveries.is_empty()
                 && let Some(order) = &row.order
             {
-                supersede(tx, &row.recipient, order, *id, now).await?;
+                supersede(tx, row.kind, &row.recipient, order, *id, now).await?;
             }
             for way in &row.deliveries {
                 let is_done = way.state == "suppressed";
@@ -150,13 +150,14 @@ impl Notifications {
 /// What is not sent yet of older statuses of an order is not sent any more.
 async fn supersede(
     tx: &impl ConnectionTrait,
+    kind: Kind,
     recipient: &str,
     order: &OrderId,
     newer: i64,
     now: Time,
 ) -> Result<(), Refusal> {
     use delivery::Column;
-    let statuses = Kind::ALL.into_iter().filter(|kind| kind.is_status()).map(Kind::as_str);
+    let statuses = Kind::ALL.into_iter().filter(|older| kind.replaces(*older)).map(Kind::as_str);
     let before = notification::Entity::find()
         .select_only()
         .column(notification::Column::Id)

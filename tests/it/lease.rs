@@ -333,7 +333,7 @@ async fn a_migration_that_older_nodes_cannot_stand_waits_for_them() {
         .execute_unprepared(
             "DROP TABLE control, control_head; INSERT INTO seaql_migrations (version, applied_at)
         VALUES ('m0011_quantities', 0), ('m0012_nodes', 0), ('m0014_timeline', 0),
-            ('m0015_provenance', 0), ('m0016_plans', 0), ('m0017_shown_etas', 0), ('m0018_calibration', 0), ('m0019_notifications', 0), ('m0020_business', 0), ('m0021_webhooks', 0)",
+            ('m0015_provenance', 0), ('m0016_plans', 0), ('m0017_shown_etas', 0), ('m0018_calibration', 0), ('m0019_notifications', 0), ('m0020_business', 0), ('m0021_webhooks', 0), ('m0022_live_activities', 0)",
         )
         .await
         .expect("applied");

@@ -8,7 +8,8 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use super::{Answer, Attempt, Outcome, Push, call};
+use super::live::PRIORITY;
+use super::{Answer, Attempt, Live, Outcome, Push, call};
 use crate::base::clock::{Clock, Time};
 use crate::base::config::{Notify as Settings, is_bundle_id};
 
@@ -83,9 +84,7 @@ impl Apns {
 
     /// Sends to a device: `{"token": …}`. `app`: its bundle id, if the device has said it.
     pub async fn send(&self, address: &Value, app: Option<&str>, push: &Push) -> Attempt {
-        let Some(topic) = app.filter(|app| is_bundle_id(app)).or(self.topic.as_deref()) else {
-            return dead("MissingTopic");
-        };
+        let Some(topic) = self.topic(app) else { return dead("MissingTopic") };
         let collapse = push.tag.as_deref().map(collapse_id);
         self.post(&Request {
             token: address["token"].as_str().unwrap_or_default(),
@@ -100,7 +99,31 @@ impl Apns {
         .await
     }
 
+    /// Sends to a Live Activity: the token is that of its updates.
+    pub async fn send_live(&self, address: &Value, app: Option<&str>, live: &Live) -> Attempt {
+        let Some(topic) = self.topic(app) else { return dead("MissingTopic") };
+        self.post(&Request {
+            token: address["token"].as_str().unwrap_or_default(),
+            id: &live.id,
+            topic: &format!("{topic}.push-type.liveactivity"),
+            push_type: "liveactivity",
+            priority: PRIORITY,
+            expires: live.expires_at,
+            collapse: None,
+            body: json!({ "aps": live.aps() }).to_string(),
+        })
+        .await
+    }
+
+    fn topic<'a>(&'a self, app: Option<&'a str>) -> Option<&'a str> {
+        app.filter(|app| is_bundle_id(app)).or(self.topic.as_deref())
+    }
+
     async fn post(&self, request: &Request<'_>) -> Attempt {
+        // Devices that were registered while nothing was sent to Apple may have any token.
+        if !request.token.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return dead("BadDeviceToken");
+        }
         if request.body.len() > LONGEST {
             return dead("PayloadTooLarge");
         }

@@ -73,7 +73,7 @@ impl Expo {
         (0..messages.len())
             .map(|index| {
                 let excerpt = tickets.get(index).map(ToString::to_string);
-                Attempt { outcome: ticket(index), status: Some(200), excerpt, segments: None }
+                Attempt { outcome: ticket(index), status: Some(200), excerpt, segments: None, is_last: false }
             })
             .collect()
     }

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use super::{Answer, Attempt, Outcome, Push, call};
+use super::live::PRIORITY;
+use super::{Answer, Attempt, Live, Outcome, Push, call};
 use crate::base::clock::{Clock, Time};
 
 const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
@@ -54,7 +55,22 @@ impl Fcm {
 
     /// Sends to a device: `{"token": …}` or `{"fid": …}`.
     pub async fn send(&self, address: &Value, push: &Push) -> Attempt {
-        let body = json!({ "message": message(address, push, self.clock.now()) });
+        self.post(message(address, push, self.clock.now())).await
+    }
+
+    /// Sends to a Live Activity: a device with `liveActivityToken`.
+    pub async fn send_live(&self, address: &Value, live: &Live) -> Attempt {
+        let mut message = json!({ "apns": {
+            "liveActivityToken": address["liveActivityToken"],
+            "headers": { "apns-priority": PRIORITY, "apns-expiration": live.expires_at.timestamp().to_string() },
+            "payload": { "aps": live.aps() },
+        }});
+        with_address(&mut message, address);
+        self.post(message).await
+    }
+
+    async fn post(&self, message: Value) -> Attempt {
+        let body = json!({ "message": message });
         let mut renewed = false;
         loop {
             let token = match self.token(renewed).await {
@@ -157,11 +173,7 @@ fn message(address: &Value, push: &Push, now: Time) -> Value {
             "payload": { "aps": { "interruption-level": if push.silent { "passive" } else { "active" } } },
         },
     });
-    for name in ["token", "fid"] {
-        if let Some(value) = address.get(name) {
-            message[name] = value.clone();
-        }
-    }
+    with_address(&mut message, address);
     if let Some(order) = &push.order {
         message["apns"]["payload"]["aps"]["thread-id"] = json!(order);
     }
@@ -171,6 +183,15 @@ fn message(address: &Value, push: &Push, now: Time) -> Value {
         message["apns"]["headers"]["apns-collapse-id"] = json!(tag.chars().take(64).collect::<String>());
     }
     message
+}
+
+/// Whom a message is for.
+fn with_address(message: &mut Value, address: &Value) {
+    for name in ["token", "fid"] {
+        if let Some(value) = address.get(name) {
+            message[name] = value.clone();
+        }
+    }
 }
 
 /// The error code: Firebase's own, or that of the API. Texts of errors change; codes do not.

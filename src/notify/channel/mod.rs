@@ -3,12 +3,14 @@
 mod apns;
 mod expo;
 mod fcm;
+mod live;
 mod sms;
 mod webpush;
 
 pub use apns::Apns;
 pub use expo::Expo;
 pub use fcm::Fcm;
+pub use live::Live;
 pub use sms::{Callback, Sms, Word};
 pub use webpush::{Subscription, Vapid, WebPush};
 
@@ -131,13 +133,15 @@ pub struct Attempt {
     pub status: Option<u16>,
     pub excerpt: Option<String>,
     pub segments: Option<u32>,
+    /// Whether a Live Activity is over with it.
+    pub is_last: bool,
 }
 
 impl Attempt {
     pub(super) fn new(outcome: Outcome, answer: Option<&Answer>) -> Self {
         let excerpt = answer.map(|answer| answer.body.chars().take(EXCERPT).collect::<String>());
         let excerpt = excerpt.filter(|text| !text.is_empty());
-        Self { outcome, status: answer.map(|answer| answer.status), excerpt, segments: None }
+        Self { outcome, status: answer.map(|answer| answer.status), excerpt, segments: None, is_last: false }
     }
 }
 

@@ -43,7 +43,7 @@ pub struct DeviceIn {
     #[schema(max_length = 32)]
     platform: Option<String>,
     #[serde(default, deserialize_with = "optional")]
-    #[schema(max_length = 64)]
+    #[schema(max_length = 155)]
     app: Option<String>,
     /// Language tag, such as `de-CH`
     #[serde(default, deserialize_with = "optional")]
@@ -51,6 +51,13 @@ pub struct DeviceIn {
     /// IANA name, such as `Europe/Zurich`
     #[serde(default, deserialize_with = "optional")]
     time_zone: Option<String>,
+    /// The order that a Live Activity shows: then `token` is that of its updates (`apns`), or `liveActivityToken` is (`fcm`)
+    #[serde(default, deserialize_with = "optional")]
+    #[schema(max_length = 128)]
+    order_id: Option<String>,
+    #[serde(default, deserialize_with = "optional")]
+    #[schema(max_length = 4096)]
+    live_activity_token: Option<String>,
 }
 
 /// A browser's `PushSubscription`.
@@ -85,6 +92,8 @@ pub struct DeviceOut {
     app: Option<String>,
     locale: Option<String>,
     time_zone: Option<String>,
+    /// The order that a Live Activity shows
+    order_id: Option<String>,
     created_at: String,
     seen_at: String,
     /// From when on it gets nothing
@@ -95,7 +104,7 @@ pub struct DeviceOut {
 
 impl From<Device> for DeviceOut {
     fn from(device: Device) -> Self {
-        let Device { id, kind, address, platform, app, locale, time_zone, reason, .. } = device;
+        let Device { id, kind, address, platform, app, locale, time_zone, order_id, reason, .. } = device;
         Self {
             id,
             kind,
@@ -104,6 +113,7 @@ impl From<Device> for DeviceOut {
             app,
             locale,
             time_zone,
+            order_id,
             created_at: rfc3339(device.created_at),
             seen_at: rfc3339(device.seen_at),
             disabled_at: device.disabled_at.map(rfc3339),
@@ -125,8 +135,30 @@ async fn put(
     who: &Principal,
     new: DeviceIn,
 ) -> Result<Response, Refusal> {
-    let DeviceIn { kind, token, fid, subscription, platform, app, locale, time_zone } = new;
-    let new = NewDevice { kind, token, fid, subscription, platform, app, locale, time_zone };
+    let DeviceIn {
+        kind,
+        token,
+        fid,
+        subscription,
+        platform,
+        app,
+        locale,
+        time_zone,
+        order_id,
+        live_activity_token,
+    } = new;
+    let new = NewDevice {
+        kind,
+        token,
+        fid,
+        subscription,
+        platform,
+        app,
+        locale,
+        time_zone,
+        order_id,
+        live_activity_token,
+    };
     let (device, is_new) = site.app.notify.register(user, id, who, new).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(DeviceOut::from(device))).into_response())
