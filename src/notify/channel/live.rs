@@ -34,15 +34,15 @@ pub(super) const PRIORITY: &str = "10";
 impl Live {
     /// The payload as `ActivityKit` reads it. The system drops what is older than what it shows.
     pub(super) fn aps(&self) -> Value {
-        let mut state = json!({
+        let mut content = json!({
             "orderId": self.order, "orderNumber": self.order_number, "status": self.status, "seq": self.seq,
         });
         if let Some(eta) = self.eta {
             let minutes = ((eta - self.at).num_seconds() + 30).div_euclid(60);
-            state["etaMinutes"] = json!(Ord::max(minutes, 1));
-            state["estimatedDeliveryTime"] = json!(rfc3339(eta));
+            content["etaMinutes"] = json!(Ord::max(minutes, 1));
+            content["estimatedDeliveryTime"] = json!(rfc3339(eta));
         }
-        let mut aps = json!({ "timestamp": self.at.timestamp(), "content-state": state });
+        let mut aps = json!({ "timestamp": self.at.timestamp(), "content-state": content });
         if self.is_last {
             aps["event"] = json!("end");
             aps["dismissal-date"] = json!((self.at + DISMISSED).timestamp());
