@@ -271,17 +271,7 @@ mod tests {
     fn each_answer_has_its_outcome() {
         let word = |status, reason: &str| {
             let body = json!({ "reason": reason }).to_string();
-            match outcome(&Answer { status, body, retry_after: None }) {
-                Outcome::Sent { .. } => "sent",
-                Outcome::Retry { .. } => "retry",
-                Outcome::Pause { .. } => "pause",
-                Outcome::Refused { .. } => "refused",
-                Outcome::Gone { .. } => "gone",
-                Outcome::Disabled { .. } => "disabled",
-                Outcome::Doubtful { .. } => "doubtful",
-                Outcome::Dead { .. } => "dead",
-                Outcome::OptedOut { .. } | Outcome::Unknown { .. } => "other",
-            }
+            outcome(&Answer { status, body, retry_after: None }).word()
         };
         // All of Apple's words, but those about what every request has.
         for (status, reason, expected) in [

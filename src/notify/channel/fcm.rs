@@ -250,17 +250,7 @@ mod tests {
 
     #[test]
     fn each_answer_has_its_outcome() {
-        let word = |status, code: &str, own| match outcome(&answer(status, code, own)) {
-            Outcome::Sent { .. } => "sent",
-            Outcome::Retry { .. } => "retry",
-            Outcome::Pause { .. } => "pause",
-            Outcome::Refused { .. } => "refused",
-            Outcome::Gone { .. } => "gone",
-            Outcome::Disabled { .. } => "disabled",
-            Outcome::Doubtful { .. } => "doubtful",
-            Outcome::Dead { .. } => "dead",
-            Outcome::OptedOut { .. } | Outcome::Unknown { .. } => "other",
-        };
+        let word = |status, code: &str, own| outcome(&answer(status, code, own)).word();
         assert_eq!(word(200, "", false), "sent");
         assert_eq!(word(404, "UNREGISTERED", true), "gone");
         assert_eq!(word(400, "INVALID_ARGUMENT", true), "doubtful");

@@ -126,6 +126,25 @@ pub enum Outcome {
     Unknown { code: String },
 }
 
+#[cfg(test)]
+impl Outcome {
+    /// Its word, for tables in tests.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Sent { .. } => "sent",
+            Self::Retry { .. } => "retry",
+            Self::Pause { .. } => "pause",
+            Self::Refused { .. } => "refused",
+            Self::Gone { .. } => "gone",
+            Self::Disabled { .. } => "disabled",
+            Self::Doubtful { .. } => "doubtful",
+            Self::Dead { .. } => "dead",
+            Self::OptedOut { .. } => "opted_out",
+            Self::Unknown { .. } => "unknown",
+        }
+    }
+}
+
 /// An attempt, as it is kept.
 #[derive(Clone, Debug)]
 pub struct Attempt {
