@@ -9,10 +9,10 @@ pub struct Migration;
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let column = Table::alter().table("device").add_column(string_len_null("order_id", 128)).to_owned();
+        let column = Table::alter().table("device").add_column(string_len_null("order_id", 128)).take();
         manager.alter_table(column).await?;
         // Few devices have one.
-        let index = Index::create().name("device_order").table("device").col("order_id").to_owned();
+        let index = Index::create().name("device_order").table("device").col("order_id").take();
         manager.create_index(index).await
     }
 

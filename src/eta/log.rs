@@ -246,19 +246,6 @@ pub async fn of_order(
     Ok(rows.into_iter().map(|row| (row.id, row.into())).collect())
 }
 
-/// The ETA of an order that was shown last.
-///
-/// # Errors
-/// Those of the database.
-pub async fn newest(db: &impl ConnectionTrait, order: &OrderId) -> Result<Option<Shown>, Refusal> {
-    let row = eta_shown::Entity::find()
-        .filter(eta_shown::Column::OrderId.eq(order.as_str()))
-        .order_by_desc(eta_shown::Column::Id)
-        .one(db)
-        .await?;
-    Ok(row.map(Shown::from))
-}
-
 /// When an order arrived, if it has, and what shows it.
 ///
 /// # Errors

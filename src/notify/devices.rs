@@ -19,9 +19,10 @@ use crate::model::{Principal, UserId};
 const MOST: usize = 20;
 /// The longest token.
 const TOKEN: usize = 4_096;
-const TOKEN_RULE: &str = "must have 1 to 4096 printable characters";
 /// A device that was not heard of for so long is forgotten: Firebase's tokens end then, too.
 const IDLE: TimeDelta = TimeDelta::days(270);
+/// No Live Activity is shown for longer.
+const SHOWN: TimeDelta = TimeDelta::hours(12);
 
 /// A device as it is registered.
 #[derive(Clone, Debug)]
@@ -30,14 +31,13 @@ pub struct NewDevice {
     pub token: Option<String>,
     pub fid: Option<String>,
     pub subscription: Option<Subscription>,
+    /// Of a Live Activity: the order that it shows, and for `fcm` the token of its updates.
+    pub order: Option<String>,
+    pub live_activity_token: Option<String>,
     pub platform: Option<String>,
     pub app: Option<String>,
     pub locale: Option<String>,
     pub time_zone: Option<String>,
-    /// The order that a Live Activity shows.
-    pub order_id: Option<String>,
-    /// Where the updates of a Live Activity go, beside a token of Firebase.
-    pub live_activity_token: Option<String>,
 }
 
 /// A device as its user sees it: of the address only its end.
@@ -46,11 +46,12 @@ pub struct Device {
     pub id: String,
     pub kind: String,
     pub address: String,
+    /// Of a Live Activity.
+    pub order: Option<String>,
     pub platform: Option<String>,
     pub app: Option<String>,
     pub locale: Option<String>,
     pub time_zone: Option<String>,
-    pub order_id: Option<String>,
     pub created_at: Time,
     pub seen_at: Time,
     pub disabled_at: Option<Time>,
@@ -63,8 +64,21 @@ impl NewDevice {
         let token = |member: &'static str, text: &Option<String>| -> Result<String, Refusal> {
             let text =
                 text.as_deref().ok_or_else(|| Refusal::invalid(member, "is required for this kind"))?;
-            if is_token(text) { Ok(text.to_owned()) } else { Err(Refusal::invalid(member, TOKEN_RULE)) }
+            let is_good =
+                (1..=TOKEN).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+            if is_good {
+                Ok(text.to_owned())
+            } else {
+                Err(Refusal::invalid(member, "must have 1 to 4096 printable characters"))
+            }
         };
+        self.check_activity()?;
+        if let Some(live) = self.live_activity_token.as_deref().filter(|_| self.kind == "fcm") {
+            let (name, text) = if self.fid.is_some() { ("fid", &self.fid) } else { ("token", &self.token) };
+            let address = json!({ name: token(name, text)?, "liveActivityToken": live });
+            // Beside it, the app has a device of its own with the same token.
+            return Ok((address, format!("fcm:live:{live}")));
+        }
         match self.kind.as_str() {
             "fcm" => match (&self.token, &self.fid) {
                 (Some(_), Some(_)) => Err(Refusal::invalid("fid", "cannot be given together with token")),
@@ -89,7 +103,7 @@ impl NewDevice {
             "apns" => {
                 let token = token("token", &self.token)?;
                 // It becomes part of an address of Apple's.
-                if notify.channels.apns.is_some() && !token.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                if notify.channels.apns.is_some() && !is_hex(&token) {
                     return Err(Refusal::invalid("token", "must be hexadecimal digits"));
                 }
                 self.check_app(notify)?;
@@ -107,19 +121,28 @@ impl NewDevice {
         }
     }
 
-    /// The address, also of a Live Activity: of an app with Firebase it has a second token, by which it is another device.
-    fn of_activity(&self, (mut address, unique): (Value, String)) -> Result<(Value, String), Refusal> {
-        match (self.kind.as_str(), &self.order_id, &self.live_activity_token) {
-            (_, None, None) | ("apns", Some(_), None) => Ok((address, unique)),
-            ("fcm", Some(_), Some(token)) if is_token(token) => {
-                address["liveActivityToken"] = token.as_str().into();
-                Ok((address, format!("fcm:live:{token}")))
+    /// A Live Activity has an order, and a token of its own.
+    fn check_activity(&self) -> Result<(), Refusal> {
+        match (&*self.kind, &self.order, &self.live_activity_token) {
+            ("fcm", Some(_), None) => {
+                Err(Refusal::invalid("liveActivityToken", "is required together with orderId"))
             }
-            ("fcm", Some(_), Some(_)) => Err(Refusal::invalid("liveActivityToken", TOKEN_RULE)),
-            ("fcm", Some(_), None) => Err(Refusal::invalid("liveActivityToken", "is required with orderId")),
-            ("fcm", None, Some(_)) => Err(Refusal::invalid("orderId", "is required with liveActivityToken")),
-            (_, _, Some(_)) => Err(Refusal::invalid("liveActivityToken", "is for the kind fcm only")),
-            (_, Some(_), None) => Err(Refusal::invalid("orderId", "is for the kinds apns and fcm only")),
+            ("fcm", None, Some(_)) => {
+                Err(Refusal::invalid("orderId", "is required together with liveActivityToken"))
+            }
+            ("fcm", Some(_), Some(_)) if self.token.is_some() && self.fid.is_some() => {
+                Err(Refusal::invalid("fid", "cannot be given together with token"))
+            }
+            ("fcm", Some(_), Some(live)) if !is_hex(live) => {
+                Err(Refusal::invalid("liveActivityToken", "must be hexadecimal digits"))
+            }
+            ("expo" | "webpush", Some(_), _) => {
+                Err(Refusal::invalid("orderId", "is only for fcm and apns: it is that of a Live Activity"))
+            }
+            ("expo" | "webpush" | "apns", _, Some(_)) => {
+                Err(Refusal::invalid("liveActivityToken", "is only for fcm"))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -148,8 +171,8 @@ impl NewDevice {
     }
 }
 
-fn is_token(text: &str) -> bool {
-    (1..=TOKEN).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+fn is_hex(token: &str) -> bool {
+    (1..=TOKEN).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// # Errors
@@ -170,7 +193,8 @@ impl Notifications {
     /// Registers a device, or renews it. Returns its id, and whether it is new. An address that another user or device has moves.
     ///
     /// # Errors
-    /// [`Refusal::Forbidden`] for others than the user and staff, [`Refusal::Invalid`]; those of the database.
+    /// [`Refusal::Forbidden`] for others than the user and staff, [`Refusal::Invalid`]; [`Refusal::NotFound`] for an order that the
+    /// user has nothing to do with; those of the database.
     pub async fn register(
         &self,
         user: &UserId,
@@ -181,11 +205,12 @@ impl Notifications {
         own(user, who)?;
         let id = id.unwrap_or_else(|| self.clock.uuid().to_string());
         check_id(&id)?;
-        let (address, unique) = new.address(self).and_then(|address| new.of_activity(address))?;
+        let (address, unique) = new.address(self)?;
         new.check()?;
-        if let Some(order) = &new.order_id {
-            self.check_activity(user.as_str(), order).await?;
-        }
+        let order = match &new.order {
+            Some(order) => Some(self.order_to_show(order, user).await?),
+            None => None,
+        };
         let (sealed, hash, now) =
             (self.seal.seal(&address.to_string())?, self.seal.hash(&unique), self.clock.now());
         let tx = self.db.begin().await?;
@@ -201,11 +226,11 @@ impl Notifications {
             kind: new.kind,
             address: sealed,
             address_hash: hash,
+            order_id: order.as_ref().map(ToString::to_string),
             app: new.app,
             platform: new.platform,
             locale: new.locale,
             time_zone: new.time_zone,
-            order_id: new.order_id,
             created_at: before.as_ref().map_or(now, |before| before.created_at),
             seen_at: now,
             disabled_at: None,
@@ -215,11 +240,11 @@ impl Notifications {
             Column::Kind,
             Column::Address,
             Column::AddressHash,
+            Column::OrderId,
             Column::App,
             Column::Platform,
             Column::Locale,
             Column::TimeZone,
-            Column::OrderId,
             Column::SeenAt,
             Column::DisabledAt,
             Column::Reason,
@@ -246,6 +271,9 @@ impl Notifications {
                 .await?;
         }
         tx.commit().await?;
+        if let Some(order) = &order {
+            self.show_first(&model, order).await?;
+        }
         Ok((self.shown(model), before.is_none()))
     }
 
@@ -278,20 +306,18 @@ impl Notifications {
     fn shown(&self, row: row::Model) -> Device {
         let address = self.seal.open(&row.address).unwrap_or_default();
         let value: Value = serde_json::from_str(&address).unwrap_or_default();
-        let text = ["liveActivityToken", "token", "fid", "endpoint"]
-            .iter()
-            .find_map(|name| value[*name].as_str())
-            .unwrap_or_default();
+        let names = ["liveActivityToken", "token", "fid", "endpoint"];
+        let text = names.iter().find_map(|name| value[*name].as_str()).unwrap_or_default();
         let end: String = text.chars().rev().take(4).collect();
         Device {
             id: row.id,
             kind: row.kind,
             address: format!("…{}", end.chars().rev().collect::<String>()),
+            order: row.order_id,
             platform: row.platform,
             app: row.app,
             locale: row.locale,
             time_zone: row.time_zone,
-            order_id: row.order_id,
             created_at: row.created_at,
             seen_at: row.seen_at,
             disabled_at: row.disabled_at,
@@ -355,10 +381,11 @@ impl Notifications {
         Ok(())
     }
 
-    /// Forgets devices that nobody has heard of for long.
+    /// Forgets devices that nobody has heard of for long, and activities that nobody can see any more.
     pub(super) async fn forget_idle_devices(&self) -> Result<(), Refusal> {
-        let before = self.clock.now() - IDLE;
-        row::Entity::delete_many().filter(Column::SeenAt.lt(before)).exec(self.db.writer()).await?;
+        let before = |kept: TimeDelta| Column::SeenAt.lt(self.clock.now() - kept);
+        let over = Column::OrderId.is_not_null().and(before(SHOWN));
+        row::Entity::delete_many().filter(before(IDLE).or(over)).exec(self.db.writer()).await?;
         Ok(())
     }
 }

@@ -151,6 +151,9 @@ pub struct Args {
     /// In place of the text of its kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
+    /// Of a Live Activity: when the order is expected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eta: Option<Time>,
     /// It comes without a sound, because the recipient wants quiet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub silent: bool,

@@ -23,7 +23,7 @@ const ATTEMPTS_KEPT: TimeDelta = TimeDelta::days(7);
 const OLD: u64 = 500;
 
 impl Notifications {
-    /// Gives back what a killed process had under way, and asks for receipts.
+    /// Gives back what a killed process had under way, asks for receipts, and looks at what activities show.
     pub(super) async fn look_after(&self) -> Result<(), Refusal> {
         use delivery::Column;
         let now = self.clock.now();
@@ -62,7 +62,7 @@ impl Notifications {
         if let Some(expo) = &self.channels.expo {
             self.ask_receipts(expo).await?;
         }
-        Ok(())
+        self.plan_etas().await
     }
 
     /// Deletes what was told long ago, and devices that nobody has heard of for long. Ids rise with time.

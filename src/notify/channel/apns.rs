@@ -8,7 +8,6 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use super::live::PRIORITY;
 use super::{Answer, Attempt, Live, Outcome, Push, call};
 use crate::base::clock::{Clock, Time};
 use crate::base::config::{Notify as Settings, is_bundle_id};
@@ -107,7 +106,7 @@ impl Apns {
             id: &live.id,
             topic: &format!("{topic}.push-type.liveactivity"),
             push_type: "liveactivity",
-            priority: PRIORITY,
+            priority: live.priority(),
             expires: live.expires_at,
             collapse: None,
             body: json!({ "aps": live.aps() }).to_string(),

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use super::live::PRIORITY;
 use super::{Answer, Attempt, Live, Outcome, Push, call};
 use crate::base::clock::{Clock, Time};
 
@@ -62,7 +61,7 @@ impl Fcm {
     pub async fn send_live(&self, address: &Value, live: &Live) -> Attempt {
         let mut message = json!({ "apns": {
             "liveActivityToken": address["liveActivityToken"],
-            "headers": { "apns-priority": PRIORITY, "apns-expiration": live.expires_at.timestamp().to_string() },
+            "headers": { "apns-priority": live.priority(), "apns-expiration": live.expires_at.timestamp().to_string() },
             "payload": { "aps": live.aps() },
         }});
         with_address(&mut message, address);

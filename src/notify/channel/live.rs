@@ -26,30 +26,34 @@ pub struct Live {
     pub expires_at: Time,
     /// No status follows.
     pub is_last: bool,
+    /// The status has changed, and not only the ETA.
+    pub is_urgent: bool,
 }
 
-/// At once: a status has changed.
-pub(super) const PRIORITY: &str = "10";
-
 impl Live {
+    /// Updates of low priority do not count against what Apple allows an activity.
+    pub(super) const fn priority(&self) -> &'static str {
+        if self.is_urgent { "10" } else { "5" }
+    }
+
     /// The payload as `ActivityKit` reads it. The system drops what is older than what it shows.
     pub(super) fn aps(&self) -> Value {
-        let mut content = json!({
+        let mut state = json!({
             "orderId": self.order, "orderNumber": self.order_number, "status": self.status, "seq": self.seq,
         });
         if let Some(eta) = self.eta {
             let minutes = ((eta - self.at).num_seconds() + 30).div_euclid(60);
-            content["etaMinutes"] = json!(Ord::max(minutes, 1));
-            content["estimatedDeliveryTime"] = json!(rfc3339(eta));
+            state["etaMinutes"] = json!(Ord::max(minutes, 1));
+            state["estimatedDeliveryTime"] = json!(rfc3339(eta));
         }
-        let mut aps = json!({ "timestamp": self.at.timestamp(), "content-state": content });
+        let mut aps = json!({ "timestamp": self.at.timestamp(), "content-state": state });
         if self.is_last {
             aps["event"] = json!("end");
             aps["dismissal-date"] = json!((self.at + DISMISSED).timestamp());
         } else {
-            let stale = self.eta.map_or(self.at + WITHOUT_ETA, |eta| Ord::max(eta, self.at) + LATE);
+            let until = self.eta.map_or(self.at + WITHOUT_ETA, |eta| Ord::max(eta, self.at) + LATE);
             aps["event"] = json!("update");
-            aps["stale-date"] = json!(stale.timestamp());
+            aps["stale-date"] = json!(until.timestamp());
         }
         aps
     }

@@ -21,7 +21,8 @@ use crate::notify::preferences::{Preferences, QuietHours};
 use crate::transport::problem::Problem;
 use crate::transport::site::Site;
 
-/// A device: `token` for `fcm`, `expo` and `apns`, or `fid` for `fcm`; `subscription` for `webpush`.
+/// A device: `token` for `fcm`, `expo` and `apns`, or `fid` for `fcm`; `subscription` for `webpush`. With `orderId` it is a Live Activity,
+/// which shows that order and gets nothing else: for `apns`, `token` is that of its updates; for `fcm` it is `liveActivityToken`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = NewDevice)]
@@ -39,6 +40,14 @@ pub struct DeviceIn {
     #[serde(default, deserialize_with = "optional")]
     #[schema(value_type = Option<SubscriptionIn>)]
     subscription: Option<Subscription>,
+    /// The order that a Live Activity shows, one of the user's own
+    #[serde(default, deserialize_with = "optional")]
+    #[schema(max_length = 128)]
+    order_id: Option<String>,
+    /// The token of a Live Activity's updates, beside the `token` or `fid` of its app; hexadecimal digits
+    #[serde(default, deserialize_with = "optional")]
+    #[schema(max_length = 4096)]
+    live_activity_token: Option<String>,
     #[serde(default, deserialize_with = "optional")]
     #[schema(max_length = 32)]
     platform: Option<String>,
@@ -51,13 +60,6 @@ pub struct DeviceIn {
     /// IANA name, such as `Europe/Zurich`
     #[serde(default, deserialize_with = "optional")]
     time_zone: Option<String>,
-    /// The order that a Live Activity shows: then `token` is that of its updates (`apns`), or `liveActivityToken` is (`fcm`)
-    #[serde(default, deserialize_with = "optional")]
-    #[schema(max_length = 128)]
-    order_id: Option<String>,
-    #[serde(default, deserialize_with = "optional")]
-    #[schema(max_length = 4096)]
-    live_activity_token: Option<String>,
 }
 
 /// A browser's `PushSubscription`.
@@ -88,12 +90,12 @@ pub struct DeviceOut {
     kind: String,
     /// The last characters of its address
     address: String,
+    /// The order that a Live Activity shows
+    order_id: Option<String>,
     platform: Option<String>,
     app: Option<String>,
     locale: Option<String>,
     time_zone: Option<String>,
-    /// The order that a Live Activity shows
-    order_id: Option<String>,
     created_at: String,
     seen_at: String,
     /// From when on it gets nothing
@@ -104,16 +106,16 @@ pub struct DeviceOut {
 
 impl From<Device> for DeviceOut {
     fn from(device: Device) -> Self {
-        let Device { id, kind, address, platform, app, locale, time_zone, order_id, reason, .. } = device;
+        let Device { id, kind, address, order, platform, app, locale, time_zone, reason, .. } = device;
         Self {
             id,
             kind,
             address,
+            order_id: order,
             platform,
             app,
             locale,
             time_zone,
-            order_id,
             created_at: rfc3339(device.created_at),
             seen_at: rfc3339(device.seen_at),
             disabled_at: device.disabled_at.map(rfc3339),
@@ -135,29 +137,19 @@ async fn put(
     who: &Principal,
     new: DeviceIn,
 ) -> Result<Response, Refusal> {
-    let DeviceIn {
-        kind,
-        token,
-        fid,
-        subscription,
-        platform,
-        app,
-        locale,
-        time_zone,
-        order_id,
-        live_activity_token,
-    } = new;
+    let DeviceIn { kind, token, fid, subscription, order_id: order, live_activity_token, .. } = new;
+    let DeviceIn { platform, app, locale, time_zone, .. } = new;
     let new = NewDevice {
         kind,
         token,
         fid,
         subscription,
+        order,
+        live_activity_token,
         platform,
         app,
         locale,
         time_zone,
-        order_id,
-        live_activity_token,
     };
     let (device, is_new) = site.app.notify.register(user, id, who, new).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };

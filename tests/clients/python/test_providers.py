@@ -140,7 +140,7 @@ class PushedTo(unittest.TestCase):
         with self.assertRaises(WebhookVerificationError):
             library.verify(body + b" ", headers)
 
-    def test_google_knows_every_member_of_a_message(self):
+    def check_with_google(self, request):
         document = json.loads(
             (files("googleapiclient") / "discovery_cache" / "documents" / "fcm.v1.json").read_text())
         schemas = document["schemas"]
@@ -162,6 +162,9 @@ class PushedTo(unittest.TestCase):
             elif schema.get("type") == "string":
                 self.assertIsInstance(value, str, where)
 
+        check(request, {"$ref": "SendMessageRequest"}, "request")
+
+    def test_google_knows_every_member_of_a_message(self):
         for token in ({"token": "device-1"}, {"fid": "installation-1"}):
             name = next(iter(token))
             self.assertEqual(self.call("PUT", f"/devices/{name}", {"kind": "fcm", **token}, ("google", "customer"))[0], 201)
@@ -171,8 +174,8 @@ class PushedTo(unittest.TestCase):
             for name in ("token", "fid"):
                 kind = {"accepted": "order.accepted", "picked_up": "order.on_the_way", "delivered": "order.delivered"}[status]
                 path, headers, body = self.wait_for("/v1/projects/demo/messages:send", lambda asked: (
-                    name in json.loads(asked[2])["message"] and json.loads(asked[2])["message"]["data"]["kind"] == kind))
-                check(json.loads(body), {"$ref": "SendMessageRequest"}, "request")
+                    name in json.loads(asked[2])["message"] and json.loads(asked[2])["message"].get("data", {}).get("kind") == kind))
+                self.check_with_google(json.loads(body))
                 self.assertEqual(headers["authorization"], "Bearer ya29.x")
                 self.assertLessEqual(len(body), 4096)
         # The assertion that the token was got with.
@@ -185,6 +188,25 @@ class PushedTo(unittest.TestCase):
         self.assertEqual(claims["iss"], "push@demo.iam.gserviceaccount.com")
         self.assertEqual(claims["scope"], "https://www.googleapis.com/auth/firebase.messaging")
         self.assertLessEqual(claims["exp"] - claims["iat"], 3600)
+
+    def test_google_knows_every_member_of_a_live_activity(self):
+        self.order("g2", "lively")
+        for name in ("token", "fid"):
+            self.assertEqual(self.call("PUT", f"/devices/live-{name}", {
+                "kind": "fcm", name: f"app-{name}", "liveActivityToken": f"ab{len(name)}", "orderId": "g2"}, ("lively", "customer"))[0], 201)
+        for status, event in (("accepted", "update"), ("delivered", "end")):
+            self.call("PATCH", "/orders/g2/status", {"status": status})
+            for name in ("token", "fid"):
+                def is_it(asked):
+                    apns = json.loads(asked[2])["message"]["apns"]
+                    state = apns["payload"]["aps"].get("content-state", {})
+                    return apns.get("liveActivityToken") == f"ab{len(name)}" and state.get("status") == status
+                _, _, body = self.wait_for("/v1/projects/demo/messages:send", is_it)
+                request = json.loads(body)
+                self.check_with_google(request)
+                self.assertEqual(request["message"][name], f"app-{name}")
+                self.assertEqual(request["message"]["apns"]["payload"]["aps"]["event"], event)
+                self.assertLessEqual(len(body), 4096)
 
     def test_a_browser_can_read_what_is_pushed(self):
         browser = ec.generate_private_key(ec.SECP256R1())

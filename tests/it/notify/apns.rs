@@ -6,19 +6,14 @@ use serde_json::{Value, json};
 
 use super::Reached;
 use super::apple::Apple;
-use super::providers::{Asked, Providers};
 use crate::harness::{TestDb, until};
 use crate::on_both_databases;
-use crate::socket::Socket;
 
 const APP: &str = "com.example.orders";
 
 /// A server that sends to Apple, and a customer with a phone.
 async fn reached(db: &TestDb) -> (Reached, Apple) {
-    let apple = Apple::start().await;
-    let mut providers = Providers::start().await;
-    providers.apple = Some(apple.clone());
-    let reached = Reached::start_with(db, providers, &[]).await;
+    let (reached, apple) = Reached::start_with_apple(db).await;
     phone(&reached, "phone", "a0").await;
     (reached, apple)
 }
@@ -32,10 +27,6 @@ async fn phone(reached: &Reached, id: &str, token: &str) {
         )
         .await;
     assert_eq!(made.status, 201, "{}", made.body);
-}
-
-fn header(asked: &Asked, name: &str) -> String {
-    asked.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
 async fn devices(reached: &Reached) -> Vec<Value> {
@@ -52,10 +43,10 @@ on_both_databases! {
         let asked = apple.nth("a0", 1).await;
         let line = reached.line("o1", "customer", "order.accepted", "sent").await;
         assert_eq!((&line["channel"], &line["tries"]), (&json!("apns"), &json!(1)), "{line}");
-        let of = ["apns-topic", "apns-push-type", "apns-priority", "apns-collapse-id"].map(|name| header(&asked, name));
+        let of = ["apns-topic", "apns-push-type", "apns-priority", "apns-collapse-id"].map(|name| asked.header(name));
         assert_eq!(of, [APP, "alert", "10", "order:o1"]);
-        assert_eq!(header(&asked, "apns-id"), line["notificationId"].as_str().unwrap_or_default());
-        assert_eq!(header(&asked, "apns-expiration"), (server.clock.now() + TimeDelta::hours(2)).timestamp().to_string());
+        assert_eq!(asked.header("apns-id"), line["notificationId"].as_str().unwrap_or_default());
+        assert_eq!(asked.header("apns-expiration"), (server.clock.now() + TimeDelta::hours(2)).timestamp().to_string());
         let body = asked.json();
         assert!(body["aps"]["alert"]["title"].as_str().is_some_and(|title| title.contains("RND-")), "{body}");
         assert_eq!((&body["aps"]["thread-id"], &body["aps"]["sound"]), (&json!("o1"), &json!("default")), "{body}");
@@ -182,80 +173,6 @@ on_both_databases! {
             let refused = customer.put("/devices/x", body).await;
             assert_eq!((refused.status, &refused.body["member"]), (422, &json!(member)), "{}", refused.body);
         }
-        reached.server.stop().await;
-    }
-}
-
-on_both_databases! {
-    async fn a_live_activity_shows_each_status_until_the_end(db: TestDb) {
-        let (reached, apple) = reached(&db).await;
-        let (server, admin) = (&reached.server, reached.server.admin());
-        let customer = server.api("customer", Role::Customer);
-        server.order_with_driver("o1", "assigned_to_driver").await;
-        let activity = json!({"kind": "apns", "token": "b0", "app": APP, "orderId": "o1"});
-        let made = customer.put("/devices/activity", activity).await;
-        assert_eq!((made.status, &made.body["orderId"]), (201, &json!("o1")), "{}", made.body);
-        let fcm = json!({"kind": "fcm", "token": "phone-2", "liveActivityToken": "c0", "orderId": "o1"});
-        assert_eq!(customer.put("/devices/activity-2", fcm).await.status, 201);
-        // Somebody looks at the order: an activity is shown all the same.
-        let mut socket = Socket::connect(server, "customer", Role::Customer).await;
-        admin.status("o1", "picked_up").await;
-        let asked = apple.nth("b0", 1).await;
-        let of = ["apns-topic", "apns-push-type", "apns-priority"].map(|name| header(&asked, name));
-        assert_eq!(of, [&*format!("{APP}.push-type.liveactivity"), "liveactivity", "10"]);
-        let aps = asked.json()["aps"].clone();
-        let order = admin.get("/orders/o1").await.body;
-        let state = &aps["content-state"];
-        assert_eq!(
-            [&state["orderId"], &state["orderNumber"], &state["status"], &state["seq"]],
-            [&json!("o1"), &order["orderNumber"], &json!("picked_up"), &order["seq"]], "{aps}"
-        );
-        assert_eq!((&aps["event"], aps.get("alert")), (&json!("update"), None), "{aps}");
-        assert_eq!(aps["timestamp"], server.clock.now().timestamp());
-        let by_google = reached.providers.nth("messages:send", 1).await.json()["message"].clone();
-        assert_eq!((&by_google["token"], &by_google["apns"]["liveActivityToken"]), (&json!("phone-2"), &json!("c0")), "{by_google}");
-        assert_eq!(by_google["apns"]["payload"]["aps"], aps);
-        // The end, after which there is no activity. Its alert went to the phone.
-        admin.status("o1", "cancelled").await;
-        let aps = apple.nth("b0", 2).await.json()["aps"].clone();
-        assert_eq!((&aps["event"], &aps["content-state"]["status"]), (&json!("end"), &json!("cancelled")), "{aps}");
-        assert!(aps["dismissal-date"].as_i64() > aps["timestamp"].as_i64(), "{aps}");
-        until("only the phone is left", async || devices(&reached).await.len() == 1).await;
-        assert_eq!(devices(&reached).await[0]["id"], "phone");
-        let inbox = customer.get("/notifications").await.body;
-        assert!(!inbox.to_string().contains("order.live"), "{inbox}");
-        socket.discard_received();
-        reached.server.stop().await;
-    }
-
-    async fn a_live_activity_is_of_an_order_of_ones_own(db: TestDb) {
-        let (reached, apple) = reached(&db).await;
-        let server = &reached.server;
-        server.order_with_driver("o1", "assigned_to_driver").await;
-        let activity = |order: &str| json!({"kind": "apns", "token": "b0", "app": APP, "orderId": order});
-        for (user, role, order) in [("stranger", Role::Customer, "o1"), ("customer", Role::Customer, "o2")] {
-            let refused = server.api(user, role).put("/devices/activity", activity(order)).await;
-            refused.assert_problem(404, "not_found");
-        }
-        let customer = server.api("customer", Role::Customer);
-        for (body, member) in [
-            (json!({"kind": "fcm", "token": "t", "orderId": "o1"}), "liveActivityToken"),
-            (json!({"kind": "fcm", "token": "t", "liveActivityToken": "c0"}), "orderId"),
-            (json!({"kind": "apns", "token": "b0", "app": APP, "liveActivityToken": "c0"}), "liveActivityToken"),
-            (json!({"kind": "expo", "token": "ExponentPushToken[abc]", "orderId": "o1"}), "orderId"),
-        ] {
-            let refused = customer.put("/devices/activity", body).await;
-            assert_eq!((refused.status, &refused.body["member"]), (422, &json!(member)), "{}", refused.body);
-        }
-        // A driver who has the order no more sees no more of it.
-        let driver = server.api("driver", Role::Driver);
-        assert_eq!(driver.put("/devices/activity", activity("o1")).await.status, 201);
-        assert_eq!(server.admin().delete("/orders/o1/assign").await.status, 200);
-        until("the activity is gone", async || driver.get("/devices").await.body["items"] == json!([])).await;
-        assert!(apple.asked("b0").is_empty());
-        server.admin().status("o1", "cancelled").await;
-        let over = customer.put("/devices/activity", activity("o1")).await;
-        assert_eq!((over.status, &over.body["member"]), (422, &json!("orderId")), "{}", over.body);
         reached.server.stop().await;
     }
 }

@@ -1,5 +1,6 @@
 //! Reaching people who are not connected: the whole way from a change of an order to a provider.
 
+mod activities;
 mod apns;
 mod apple;
 mod providers;
@@ -31,6 +32,14 @@ struct Reached {
 impl Reached {
     async fn start(db: &TestDb, more: &[&str]) -> Self {
         Self::start_with(db, Providers::start().await, more).await
+    }
+
+    /// One that also sends to Apple.
+    async fn start_with_apple(db: &TestDb) -> (Self, Apple) {
+        let apple = Apple::start().await;
+        let mut providers = Providers::start().await;
+        providers.apple = Some(apple.clone());
+        (Self::start_with(db, providers, &[]).await, apple)
     }
 
     async fn start_with(db: &TestDb, providers: Providers, more: &[&str]) -> Self {

@@ -26,6 +26,10 @@ impl Asked {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
     pub fn form(&self) -> HashMap<String, String> {
         form_urlencoded(&self.body)
     }
