@@ -307,6 +307,15 @@ mod tests {
     }
 
     #[test]
+    fn only_its_own_kind_makes_room_for_what_is_shown() {
+        assert!(Kind::OrderDelivered.replaces(Kind::OrderAccepted));
+        assert!(Kind::OrderLive.replaces(Kind::OrderLive));
+        assert!(!Kind::OrderLive.replaces(Kind::OrderAccepted));
+        assert!(!Kind::OrderDelivered.replaces(Kind::OrderLive));
+        assert!(!Kind::OrderNew.replaces(Kind::OrderNew));
+    }
+
+    #[test]
     fn drivers_hear_what_they_get_and_lose() {
         let changed =
             event("assigned", "ready_for_pickup", "assigned_to_driver", Some("admin"), Some("dora"));

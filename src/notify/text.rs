@@ -145,7 +145,8 @@ mod tests {
     fn each_language_has_each_text_and_sms_fit_one_segment() {
         let texts = Texts::open("en", None).expect("texts");
         for (language, _) in LANGUAGES {
-            for kind in Kind::ALL {
+            // An activity shows the status in words of its app.
+            for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::OrderLive) {
                 let title = texts.title(kind, Some(language), &args());
                 assert!(
                     !title.is_empty() || [Kind::TrackingStarted, Kind::OrderLive].contains(&kind),

@@ -174,7 +174,10 @@ pub(super) async fn register(
 /// Register a device of one's own that has no id yet
 #[utoipa::path(
     post, path = "/devices", tag = "notifications", security(("bearer" = [])), request_body = DeviceIn,
-    responses((status = 201, body = DeviceOut))
+    responses(
+        (status = 201, body = DeviceOut),
+        (status = 404, description = "No order of the user has this id", body = Problem, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn add(
     State(site): State<Site>,
