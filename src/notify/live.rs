@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::TimeDelta;
 use entity::{delivery, device, driver_assignment, eta_shown, notification, order};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::Notifications;
 use super::channel::{Attempt, Channel, Live, Outcome};
@@ -171,37 +171,53 @@ impl Notifications {
 
     /// Plans what has changed in the ETAs of orders that activities show. Several nodes may do so at once.
     pub(super) async fn plan_etas(&self) -> Result<(), Refusal> {
-        let activities: Vec<_> =
-            self.activities(device::Column::OrderId.is_not_null()).await?.into_iter().collect();
+        use device::Column;
+        let mut after = String::new();
+        loop {
+            let orders: Vec<String> = device::Entity::find()
+                .select_only()
+                .column(Column::OrderId)
+                .distinct()
+                .filter(Column::OrderId.gt(&*after))
+                .filter(Column::DisabledAt.is_null())
+                .order_by_asc(Column::OrderId)
+                .limit(PAGE as u64)
+                .into_tuple()
+                .all(self.db.reader())
+                .await?;
+            let Some(last) = orders.last() else { return Ok(()) };
+            after.clone_from(last);
+            self.plan_etas_of(&orders.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+        }
+    }
+
+    async fn plan_etas_of(&self, orders: &[&str]) -> Result<(), Refusal> {
+        let activities = self.activities(device::Column::OrderId.is_in(padded(orders.to_vec()))).await?;
+        let shown = self.shown_orders(orders).await?;
+        let last = self.last_told(orders).await?;
+        let lately = self.etas_lately(orders).await?;
         let now = self.clock.now();
-        for page in activities.chunks(PAGE) {
-            let orders: HashSet<&str> = page.iter().map(|((_, order), _)| order.as_str()).collect();
-            let orders: Vec<&str> = orders.into_iter().collect();
-            let shown = self.shown_orders(&orders).await?;
-            let last = self.last_told(&orders).await?;
-            let lately = self.etas_lately(&orders).await?;
-            let mut rows = Vec::new();
-            for (key, devices) in page {
-                let Some(Shown { number, eta: Some((eta, id)) }) = shown.get(&key.1) else { continue };
-                let is_news = last.get(key).is_none_or(|last| {
-                    !last.is_open && last.eta.is_none_or(|told| (*eta - told).abs() >= NEWS)
-                });
-                if !is_news || lately.get(key).is_some_and(|count| *count >= PER_HOUR) {
-                    continue;
-                }
-                let order = OrderId::stored(&key.1);
-                let source = format!("{OF_ETA}{order}:{id}");
-                let args = Args { order_number: number.clone(), eta: Some(*eta), ..Args::default() };
-                rows.extend(self.live_row(&key.0, &order, devices, source, args, now + ETA_LIVES));
-            }
-            if rows.is_empty() {
+        let mut rows = Vec::new();
+        for (key, devices) in &activities {
+            let Some(Shown { number, eta: Some((eta, id)) }) = shown.get(&key.1) else { continue };
+            let is_news = last
+                .get(key)
+                .is_none_or(|last| !last.is_open && last.eta.is_none_or(|told| (*eta - told).abs() >= NEWS));
+            if !is_news || lately.get(key).is_some_and(|count| *count >= PER_HOUR) {
                 continue;
             }
-            let tx = self.db.begin().await?;
-            self.insert(&tx, &rows).await?;
-            tx.commit().await?;
-            self.wake.notify_one();
+            let order = OrderId::stored(&key.1);
+            let source = format!("{OF_ETA}{order}:{id}");
+            let args = Args { order_number: number.clone(), eta: Some(*eta), ..Args::default() };
+            rows.extend(self.live_row(&key.0, &order, devices, source, args, now + ETA_LIVES));
         }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let tx = self.db.begin().await?;
+        self.insert(&tx, &rows).await?;
+        tx.commit().await?;
+        self.wake.notify_one();
         Ok(())
     }
 

@@ -184,6 +184,16 @@ impl Server {
         made.body["id"].as_str().expect("an id").to_owned()
     }
 
+    /// Creates an order of a customer of its own, whose door is so many thousandths of a degree north of the restaurant: 111 m each.
+    pub async fn order_north(&self, id: &str, north: f64) {
+        let mut new = new_order(id);
+        new["customer"]["id"] = json!(format!("customer-of-{id}"));
+        (new["delivery"]["latitude"], new["delivery"]["longitude"]) =
+            (json!(47.14 + north / 1_000.0), json!(9.52));
+        let made = self.admin().post("/orders", new).await;
+        assert_eq!(made.status, 201, "{}", made.body);
+    }
+
     /// Creates an order, assigns it to `driver` and moves it to a status. Returns its id.
     pub async fn order_with_driver(&self, id: &str, status: &str) -> String {
         let id = self.order(id).await;

@@ -3,7 +3,7 @@
 use ordercast::model::Role;
 use serde_json::{Value, json};
 
-use crate::harness::{Api, Server, assignment, new_order, until};
+use crate::harness::{Api, Server, assignment, until};
 use crate::on_both_databases;
 use crate::rights::Wire;
 use crate::socket::Socket;
@@ -13,12 +13,8 @@ const FLAGS: [&str; 5] =
 
 /// An order of one driver whose door is so many thousandths of a degree north of the restaurant.
 async fn order(server: &Server, id: &str, north: f64) {
-    let mut new = new_order(id);
-    new["customer"]["id"] = json!(format!("customer-of-{id}"));
-    (new["delivery"]["latitude"], new["delivery"]["longitude"]) =
-        (json!(47.14 + north / 1_000.0), json!(9.52));
+    server.order_north(id, north).await;
     let admin = server.admin();
-    assert_eq!(admin.post("/orders", new).await.status, 201);
     admin.status(id, "ready_for_pickup").await;
     assert_eq!(admin.post(&format!("/orders/{id}/assign"), assignment("driver")).await.status, 200);
     admin.status(id, "picked_up").await;

@@ -8,7 +8,7 @@ use ordercast::model::Role;
 use serde_json::{Value, json};
 
 use crate::asyncapi::as_described;
-use crate::harness::{Api, Server, assignment, new_order, until};
+use crate::harness::{Api, Server, assignment, until};
 use crate::on_both_databases;
 use crate::socket::Socket;
 
@@ -16,12 +16,8 @@ const FREE: [&str; 2] = ["--location-rate-per-second", "0"];
 
 /// An order whose door is so many thousandths of a degree north of the restaurant: 111 m each.
 async fn order(server: &Server, id: &str, north: f64, status: &str) {
-    let mut new = new_order(id);
-    new["customer"]["id"] = json!(format!("customer-of-{id}"));
-    (new["delivery"]["latitude"], new["delivery"]["longitude"]) =
-        (json!(47.14 + north / 1_000.0), json!(9.52));
+    server.order_north(id, north).await;
     let admin = server.admin();
-    assert_eq!(admin.post("/orders", new).await.status, 201);
     admin.status(id, "accepted").await;
     assert_eq!(admin.post(&format!("/orders/{id}/assign"), assignment("driver")).await.status, 200);
     if status != "accepted" {
