@@ -13,9 +13,7 @@ use super::metrics::Metrics;
 
 /// How often it is looked how full the server is.
 const LOOK: Duration = Duration::from_millis(100);
-/// It is full when it uses more of its cores than this…
-const CORES: f64 = 0.75;
-/// …or when so many changes wait for the database.
+/// It is full when so many changes wait for the database, whatever part of its cores it uses.
 const WAITING: usize = 4;
 /// The time of one core that is left to what can wait, for each unit of its work: one message or notification. At the longest
 /// it still gets 125 units a second of each core.
@@ -45,6 +43,12 @@ struct Seen {
     cores: Option<f64>,
     /// Changes that waited.
     waiting: usize,
+}
+
+impl Seen {
+    fn is_full(self, at: f64) -> bool {
+        self.waiting >= WAITING || self.cores.is_some_and(|share| share >= at)
+    }
 }
 
 impl Fullness {
@@ -81,8 +85,9 @@ impl Fullness {
         self.0.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks for ever how full the server is. `waiting`: the changes that wait for the database.
-    pub async fn watch(self, waiting: impl Fn() -> usize, metrics: Metrics) {
+    /// Looks for ever how full the server is. `full_at`: the part of its cores, from 0 to 1, from which on it is full. `waiting`: the
+    /// changes that wait for the database.
+    pub async fn watch(self, full_at: f64, waiting: impl Fn() -> usize, metrics: Metrics) {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let longest = LONGEST / u32::try_from(cores).unwrap_or(1).max(1);
         let mut tick = tokio::time::interval(LOOK);
@@ -98,7 +103,8 @@ impl Fullness {
             });
             (at, used) = (now, used_now);
             let gap = self.0.gap.load(Ordering::Relaxed);
-            let gap = next_gap(gap, Seen { cores: share, waiting: waiting() }, longest);
+            let seen = Seen { cores: share, waiting: waiting() };
+            let gap = next_gap(gap, seen.is_full(full_at), longest);
             self.0.gap.store(gap, Ordering::Relaxed);
             metrics.full.set(i64::from(gap > 0));
         }
@@ -106,8 +112,7 @@ impl Fullness {
 }
 
 /// The gap doubles while the server is full, and shrinks by a third otherwise. So it comes to rest where the server is just not full.
-fn next_gap(gap: u32, seen: Seen, longest: u32) -> u32 {
-    let is_full = seen.waiting >= WAITING || seen.cores.is_some_and(|share| share >= CORES);
+fn next_gap(gap: u32, is_full: bool, longest: u32) -> u32 {
     match (is_full, gap / 3 * 2) {
         (true, _) => (gap * 2).clamp(SHORTEST, longest),
         (false, less) if less < SHORTEST => 0,
@@ -130,24 +135,28 @@ fn used_time() -> Option<Duration> {
 mod tests {
     use super::*;
 
-    const IDLE: Seen = Seen { cores: Some(0.3), waiting: 0 };
-
     #[test]
     fn the_gap_grows_while_the_server_is_full_and_goes_afterwards() {
-        let full = [Seen { cores: Some(0.9), waiting: 0 }, Seen { cores: None, waiting: 4 }];
-        for full in full {
-            let mut gap = 0;
-            for _ in 0..20 {
-                gap = next_gap(gap, full, LONGEST);
-            }
-            assert_eq!(gap, LONGEST, "{full:?}");
-            for _ in 0..20 {
-                gap = next_gap(gap, IDLE, LONGEST);
-            }
-            assert_eq!(gap, 0);
+        let mut gap = 0;
+        for _ in 0..20 {
+            gap = next_gap(gap, true, LONGEST);
         }
-        assert_eq!(next_gap(0, IDLE, LONGEST), 0);
-        assert_eq!(next_gap(0, Seen { cores: None, waiting: 3 }, LONGEST), 0);
+        assert_eq!(gap, LONGEST);
+        for _ in 0..20 {
+            gap = next_gap(gap, false, LONGEST);
+        }
+        assert_eq!(gap, 0);
+        assert_eq!(next_gap(0, false, LONGEST), 0);
+    }
+
+    #[test]
+    fn cores_and_changes_that_wait_fill_it() {
+        let is_full = |cores, waiting| Seen { cores, waiting }.is_full(0.75);
+        assert!(is_full(Some(0.9), 0));
+        assert!(is_full(None, 4));
+        assert!(!is_full(Some(0.3), 0));
+        assert!(!is_full(None, 3));
+        assert!(Seen { cores: Some(0.0), waiting: 0 }.is_full(0.0), "always, if the operator wants it");
     }
 
     #[tokio::test]

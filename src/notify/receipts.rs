@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use entity::{delivery, receipt as row};
+use indexmap::IndexMap;
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect, QueryTrait};
@@ -26,13 +27,15 @@ use crate::model::{Audience, LiveEvent, OrderId, Principal, Role, UserId};
 use crate::order::read;
 
 /// Receipts that wait to be written. Further ones are dropped and counted.
-const WAITING: usize = 16_384;
+const WAITING: usize = 65_536;
 /// How long the first one waits for more: an order that changes several times in a moment has one receipt.
 const LINGER: Duration = Duration::from_millis(200);
 /// The pause after a failure.
 const RETRY: Duration = Duration::from_millis(500);
 /// Receipts in one transaction.
 const BATCH: usize = 256;
+/// Receipts that cost as much as one message that is sent.
+const RECEIPTS: usize = 2;
 
 /// What somebody has of an order.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,7 +50,8 @@ type Of = ((UserId, OrderId), News);
 
 /// What waits to be written.
 pub struct Receipts {
-    waiting: Mutex<HashMap<(UserId, OrderId), News>>,
+    /// The oldest first.
+    waiting: Mutex<IndexMap<(UserId, OrderId), News>>,
     /// Users whom nobody looks after any more.
     gone: Mutex<Vec<UserId>>,
     wake: Wake,
@@ -119,10 +123,15 @@ impl Receipts {
         });
     }
 
-    fn take(&self) -> (Vec<Of>, Vec<UserId>) {
-        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        let gone = std::mem::take(&mut *self.gone.lock().unwrap_or_else(PoisonError::into_inner));
-        (waiting.into_iter().collect(), gone)
+    /// Those that have waited longest.
+    fn take(&self) -> Vec<Of> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = waiting.len().min(BATCH);
+        waiting.drain(..count).collect()
+    }
+
+    fn take_gone(&self) -> Vec<UserId> {
+        std::mem::take(&mut *self.gone.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -135,36 +144,57 @@ impl Notifications {
                 () = stop.cancelled() => break,
             }
             tokio::time::sleep(LINGER).await;
-            self.flush_receipts().await;
+            self.flush_receipts(&stop).await;
         }
-        self.flush_receipts().await;
+        while self.write_some().await {}
     }
 
-    async fn flush_receipts(&self) {
-        let (waiting, gone) = self.receipts.take();
-        for batch in waiting.chunks(BATCH) {
-            match self.write_batch(batch).await {
-                Ok(written) => {
-                    for (receipt, chef) in written {
-                        self.tell_receipt(&receipt, chef).await;
-                    }
-                }
-                // Somebody else had the rows, or the database is away for a moment.
-                Err(Refusal::Unavailable | Refusal::Conflict(_)) => {
-                    for ((user, order), news) in batch {
-                        self.receipts.again(user, order, *news);
-                    }
-                    tokio::time::sleep(RETRY).await;
-                }
-                Err(error) => {
-                    self.metrics.receipts_dropped.inc_by(batch.len() as u64);
-                    tracing::warn!(%error, receipts = batch.len(), "receipts could not be written");
-                }
+    /// Writes all that wait. They take turns while the server is full.
+    async fn flush_receipts(&self, stop: &CancellationToken) {
+        let fullness = self.events.fullness();
+        loop {
+            tokio::select! {
+                () = fullness.turn() => {}
+                () = stop.cancelled() => return,
             }
+            if !self.write_some().await {
+                break;
+            }
+            fullness.spent(BATCH / RECEIPTS);
         }
-        for users in gone.chunks(BATCH) {
+        // Who has received something has said so before.
+        for users in self.receipts.take_gone().chunks(BATCH) {
             if let Err(error) = self.release(users).await {
                 tracing::debug!(%error, "what is held back could not be let go; it goes when its time comes");
+            }
+        }
+    }
+
+    /// Returns whether more may wait, and can be written.
+    async fn write_some(&self) -> bool {
+        let batch = self.receipts.take();
+        if batch.is_empty() {
+            return false;
+        }
+        match self.write_batch(&batch).await {
+            Ok(written) => {
+                for (receipt, chef) in written {
+                    self.tell_receipt(&receipt, chef).await;
+                }
+                batch.len() == BATCH
+            }
+            // Somebody else had the rows, or the database is away for a moment.
+            Err(Refusal::Unavailable | Refusal::Conflict(_)) => {
+                for ((user, order), news) in &batch {
+                    self.receipts.again(user, order, *news);
+                }
+                tokio::time::sleep(RETRY).await;
+                false
+            }
+            Err(error) => {
+                self.metrics.receipts_dropped.inc_by(batch.len() as u64);
+                tracing::warn!(%error, receipts = batch.len(), "receipts could not be written");
+                true
             }
         }
     }

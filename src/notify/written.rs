@@ -14,7 +14,7 @@ use super::channel::Channel;
 use super::receipts::suppress_received;
 use super::rules::{Args, Kind};
 use crate::base::clock::Time;
-use crate::base::db::pieces;
+use crate::base::db::{padded, pieces};
 use crate::base::error::Refusal;
 use crate::model::OrderId;
 
@@ -69,23 +69,24 @@ impl Notifications {
             });
             keys.push(key);
         }
-        let mut ids: HashMap<String, i64> = HashMap::new();
         for piece in pieces(models) {
-            let piece_keys: Vec<String> = piece
-                .iter()
-                .filter_map(|model| match &model.key {
-                    Set(key) => Some(key.clone()),
-                    _ => None,
-                })
-                .collect();
-            notification::Entity::insert_many(piece)
-                .on_conflict(OnConflict::new().do_nothing().to_owned())
-                .exec_without_returning(tx)
-                .await?;
+            let conflict = OnConflict::new().do_nothing().to_owned();
+            let inserted = notification::Entity::insert_many(piece).on_conflict(conflict);
+            // Some may have been planned before.
+            self.metrics.notifications_planned.inc_by(inserted.exec_without_returning(tx).await?);
+        }
+        // What goes no way needs no id.
+        let on_their_way: Vec<&str> = rows
+            .iter()
+            .zip(&keys)
+            .filter_map(|(row, key)| (!row.deliveries.is_empty()).then_some(key.as_str()))
+            .collect();
+        let mut ids: HashMap<String, i64> = HashMap::new();
+        for keys in on_their_way.chunks(256) {
             let found: Vec<(String, i64)> = notification::Entity::find()
                 .select_only()
                 .columns([notification::Column::Key, notification::Column::Id])
-                .filter(notification::Column::Key.is_in(piece_keys))
+                .filter(notification::Column::Key.is_in(padded(keys.to_vec())))
                 .into_tuple()
                 .all(tx)
                 .await?;
@@ -93,12 +94,9 @@ impl Notifications {
         }
         let mut ways = Vec::new();
         for (row, key) in rows.iter().zip(&keys) {
-            // Somebody has planned it before.
+            // Nothing goes, or somebody has planned it before.
             let Some(id) = ids.get(key) else { continue };
-            self.metrics.notifications_planned.inc();
-            // Who has no device has nothing that could be older.
             if row.kind.replaces(row.kind)
-                && !row.deliveries.is_empty()
                 && let Some(order) = &row.order
             {
                 supersede(tx, row.kind, &row.recipient, order, *id, now).await?;

@@ -280,7 +280,8 @@ impl Background {
             tasks.supervise("interest", until(end.clone(), keep_listening(sessions.clone())));
         }
         let (orders, fullness) = (app.orders.clone(), app.events.fullness().clone());
-        let watch = fullness.watch(move || orders.writes_waiting(), app.metrics.clone());
+        let watch =
+            fullness.watch(app.config.limits.full_at, move || orders.writes_waiting(), app.metrics.clone());
         tasks.supervise("fullness", until(end.clone(), watch));
         tasks.supervise("writer", self.commits.run(end.clone()));
         tasks.supervise("trail", self.trail.run(end.clone()));
@@ -290,6 +291,7 @@ impl Background {
         app.notify.ask_watchers(move |user| watching.watching(user));
         tasks.supervise("receipts", app.notify.clone().write_receipts(end.clone()));
         if app.notify.is_on() {
+            tasks.supervise("proofs", until(end.clone(), sessions.clone().ask_later()));
             tasks.supervise("notifications", app.notify.clone().plan(end.clone()));
             tasks.supervise("sending", app.notify.clone().send(end.clone()));
         }

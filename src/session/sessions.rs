@@ -13,6 +13,7 @@ use super::playing::PLAYED;
 use super::session::Session;
 use super::tokens::Deadlines;
 use super::usage::Usage;
+use super::watching::Later;
 use super::window::{RenderedEvent, Window};
 use crate::app::App;
 use crate::base::clock::instant;
@@ -44,6 +45,7 @@ struct Parts {
     hub: Hub,
     window: Window,
     deadlines: Mutex<Deadlines>,
+    later: Later,
     readers: Semaphore,
     paces: UserPaces,
     viewers: Viewers,
@@ -68,6 +70,7 @@ impl Sessions {
             hub: Hub::default(),
             window,
             deadlines: Mutex::default(),
+            later: Later::default(),
             readers: Semaphore::new(READERS),
             paces: UserPaces::default(),
             viewers: Viewers::default(),
@@ -230,6 +233,11 @@ impl Sessions {
     /// The limits of users.
     pub(super) fn paces(&self) -> &UserPaces {
         &self.0.paces
+    }
+
+    /// Those who are asked later what they have received.
+    pub(super) fn later(&self) -> &Later {
+        &self.0.later
     }
 
     pub(super) fn deadlines(&self) -> MutexGuard<'_, Deadlines> {

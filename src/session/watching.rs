@@ -4,7 +4,8 @@
 //! the connection keeps the order.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use super::session::{Session, State};
 use super::window::RenderedEvent;
@@ -15,6 +16,12 @@ use crate::model::{OrderId, Party, Role, UserId};
 
 /// Events of one session that are not proved yet. The oldest is forgotten for another one.
 const PENDING: usize = 32;
+/// While the server is full, clients are asked this late: several events of a client then need one answer.
+const LATER: Duration = Duration::from_secs(1);
+/// Sessions that wait to be asked later. Without room they are asked at once.
+const WAITING: usize = 65_536;
+/// Sessions that are asked at a time. Others get their turn in between.
+const ASKED: usize = 64;
 
 /// What is known of a session beside its place in the log.
 #[derive(Default)]
@@ -23,6 +30,8 @@ pub(super) struct Proof {
     pending: VecDeque<(i64, OrderId, i64)>,
     /// The position up to which an answer is awaited.
     asked: Option<i64>,
+    /// It is asked later.
+    is_later: bool,
     /// The position up to which a client that polls has taken everything.
     taken: Option<i64>,
     /// Nobody looks at it.
@@ -31,9 +40,29 @@ pub(super) struct Proof {
     queue_told: i64,
 }
 
+/// Sessions that are asked later what they have received.
+#[derive(Default)]
+pub(super) struct Later(Mutex<Vec<Weak<Session>>>);
+
+impl Later {
+    /// Returns `false` without room.
+    fn add(&self, session: &Arc<Session>) -> bool {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_room = waiting.len() < WAITING;
+        if has_room {
+            waiting.push(Arc::downgrade(session));
+        }
+        has_room
+    }
+
+    fn take(&self) -> Vec<Weak<Session>> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 impl Session {
     /// An event was handed over. Its client is asked to prove that it has received it.
-    pub(super) fn note_told(&self, state: &mut State, rendered: &RenderedEvent) {
+    pub(super) fn note_told(self: &Arc<Self>, state: &mut State, rendered: &RenderedEvent) {
         let event = &rendered.event;
         if !self.app().notify.is_on() || !matches!(self.role(), Role::Customer | Role::Chef | Role::Driver) {
             return;
@@ -49,10 +78,22 @@ impl Session {
             proof.pending.pop_front();
         }
         proof.pending.push_back((event.position, event.order.id.clone(), event.order.seq));
-        Self::ask_proof(state);
+        self.ask_proof(state);
     }
 
-    fn ask_proof(state: &mut State) {
+    /// Asks at once, or later while the server is full.
+    fn ask_proof(self: &Arc<Self>, state: &mut State) {
+        let Some(proof) = &mut state.proof else { return };
+        if proof.is_later || proof.pending.is_empty() {
+            return;
+        }
+        proof.is_later = self.app().events.fullness().is_full() && self.sessions.later().add(self);
+        if !proof.is_later {
+            Self::ask_now(state);
+        }
+    }
+
+    fn ask_now(state: &mut State) {
         let Some(proof) = &mut state.proof else { return };
         if proof.asked.is_none()
             && let Some((newest, ..)) = proof.pending.back()
@@ -63,7 +104,7 @@ impl Session {
     }
 
     /// The client has answered: it has what was handed over before it was asked.
-    pub fn proved(&self) {
+    pub fn proved(self: &Arc<Self>) {
         self.has_until(|proof| proof.asked.take());
     }
 
@@ -75,17 +116,17 @@ impl Session {
     }
 
     /// The client polls again: it has what its last poll has taken.
-    pub fn polls_again(&self) {
+    pub fn polls_again(self: &Arc<Self>) {
         self.has_until(|proof| proof.taken.take());
     }
 
-    fn has_until(&self, until: impl FnOnce(&mut Proof) -> Option<i64>) {
+    fn has_until(self: &Arc<Self>, until: impl FnOnce(&mut Proof) -> Option<i64>) {
         let mut state = self.state();
         let Some(proof) = &mut state.proof else { return };
         let until = until(proof);
         let count = proof.pending.iter().take_while(|(position, ..)| Some(*position) <= until).count();
         let received: Vec<_> = proof.pending.drain(..count).collect();
-        Self::ask_proof(&mut state);
+        self.ask_proof(&mut state);
         drop(state);
         let receipts = self.app().notify.receipts();
         for (_, order, seq) in received {
@@ -152,6 +193,24 @@ impl super::Sessions {
     pub fn watching(&self, user: &UserId) -> usize {
         let topics = Topic::of_user(user);
         self.hub().listeners(&topics).iter().filter(|session| session.is_watched()).count()
+    }
+
+    /// Asks those who were not asked while the server was full, until the task is dropped.
+    pub async fn ask_later(self) {
+        let mut look = tokio::time::interval(LATER);
+        loop {
+            look.tick().await;
+            for sessions in self.later().take().chunks(ASKED) {
+                for session in sessions.iter().filter_map(Weak::upgrade) {
+                    let mut state = session.state();
+                    if let Some(proof) = &mut state.proof {
+                        proof.is_later = false;
+                    }
+                    Session::ask_now(&mut state);
+                }
+                tokio::task::yield_now().await;
+            }
+        }
     }
 
     /// An announcement waits for a user.

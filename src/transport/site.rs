@@ -1,5 +1,6 @@
 //! What the request handlers share.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -9,8 +10,12 @@ use super::conn;
 use crate::app::App;
 use crate::session::Sessions;
 
+/// Each request has several of it, so it is cheap to clone.
 #[derive(Clone)]
-pub struct Site {
+pub struct Site(Arc<Parts>);
+
+/// The fields of a [`Site`].
+pub struct Parts {
     pub app: App,
     pub sessions: Sessions,
     pub connections: Arc<conn::Shared>,
@@ -20,6 +25,20 @@ pub struct Site {
     pub openapi: Bytes,
     /// The `AsyncAPI` document.
     pub asyncapi: Bytes,
+}
+
+impl Site {
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for Site {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
 }
 
 impl axum::extract::FromRef<Site> for App {

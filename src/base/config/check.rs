@@ -197,6 +197,9 @@ impl Limits {
         if rate != 0.0 && !(0.001..=1_000_000.0).contains(&rate) {
             return Err("LOCATION_RATE_PER_SECOND must be 0, or from 0.001 to 1000000".to_owned());
         }
+        if !(0.0..=1.0).contains(&self.full_at) {
+            return Err("FULL_AT must be from 0 to 1".to_owned());
+        }
         for (name, value) in [
             ("LOCATION_BURST", u64::from(self.location_burst)),
             ("PING_INTERVAL_MS", self.ping_interval_ms),

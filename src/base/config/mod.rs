@@ -276,6 +276,10 @@ pub struct Limits {
     /// How long a socket may be over its limit before its connection is cut. Clients come back by themselves
     #[arg(long, env = "FLOOD_GRACE_MS", default_value_t = 10_000, value_name = "MS")]
     pub flood_grace_ms: u32,
+    /// The part of all cores, from 0 to 1, from which on webhooks and notifications take turns, so that changes come first. They also
+    /// do while four changes wait for the database. 0: always
+    #[arg(long, env = "FULL_AT", default_value_t = 0.75, value_name = "PART")]
+    pub full_at: f64,
     /// Interval between heartbeats
     #[arg(long, env = "PING_INTERVAL_MS", default_value_t = 25_000, value_name = "MS")]
     pub ping_interval_ms: u64,

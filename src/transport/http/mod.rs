@@ -59,7 +59,7 @@ use crate::base::error::Refusal;
 use crate::base::trace;
 use crate::describe;
 use crate::session::Sessions;
-use crate::transport::site::Site;
+use crate::transport::site::{self, Site};
 use crate::transport::{conn, problem, websocket};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -193,14 +193,14 @@ pub fn document() -> Document {
 pub fn router(sessions: &Sessions, connections: Arc<conn::Shared>, under_way: Arc<AtomicUsize>) -> Router {
     let app = sessions.app();
     let (api, document) = api().split_for_parts();
-    let site = Site {
+    let site = Site::new(site::Parts {
         app: app.clone(),
         sessions: sessions.clone(),
         connections,
         under_way,
         openapi: openapi::finish(document).to_pretty_json().unwrap_or_default().into(),
         asyncapi: describe::pretty().into(),
-    };
+    });
     let mut router = api.merge(page::routes()).merge(websocket::routes());
     if app.config.demo {
         router = router.merge(demo::routes());

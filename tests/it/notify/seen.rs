@@ -45,6 +45,32 @@ on_both_databases! {
         reached.server.stop().await;
     }
 
+    async fn a_full_server_asks_later_what_has_come(db: TestDb) {
+        let reached = Reached::start(&db, &["--full-at", "0"]).await;
+        let (server, admin) = (&reached.server, reached.server.admin());
+        reached.device("customer", Role::Customer, "fcm-1").await;
+        let mut customer = Socket::connect(server, "customer", Role::Customer).await;
+        let mut chef = Socket::connect(server, "chef", Role::Chef).await;
+        until("a full server", async || server.metrics().await.contains("ordercast_full 1\n")).await;
+        server.order("o1").await;
+        for status in ["accepted", "preparing", "ready_for_pickup"] {
+            admin.status("o1", status).await;
+            customer.event("order:status_update").await;
+        }
+        loop {
+            // The customer reads on, and so answers.
+            let receipt = tokio::select! {
+                receipt = chef.event("order:receipt") => receipt,
+                _ = customer.event("nothing that there is") => continue,
+            };
+            assert_eq!(receipt["userId"], "customer", "{receipt}");
+            if receipt["receivedSeq"] == 4 {
+                break;
+            }
+        }
+        reached.server.stop().await;
+    }
+
     async fn who_does_not_prove_it_is_pushed(db: TestDb) {
         let reached = Reached::start(&db, &[]).await;
         let (server, admin) = (&reached.server, reached.server.admin());
