@@ -20,8 +20,10 @@ const PENDING: usize = 32;
 const LATER: Duration = Duration::from_secs(1);
 /// Sessions that wait to be asked later. Without room they are asked at once.
 const WAITING: usize = 65_536;
-/// Sessions that are asked at a time. Others get their turn in between.
+/// Sessions that are asked at a time.
 const ASKED: usize = 64;
+/// Sessions that cost as much, asked, as one message that is sent.
+const ANSWERS: usize = 8;
 
 /// What is known of a session beside its place in the log.
 #[derive(Default)]
@@ -201,6 +203,7 @@ impl super::Sessions {
         loop {
             look.tick().await;
             for sessions in self.later().take().chunks(ASKED) {
+                self.app().events.fullness().turn().await;
                 for session in sessions.iter().filter_map(Weak::upgrade) {
                     let mut state = session.state();
                     if let Some(proof) = &mut state.proof {
@@ -208,6 +211,7 @@ impl super::Sessions {
                     }
                     Session::ask_now(&mut state);
                 }
+                self.app().events.fullness().spent(sessions.len() / ANSWERS);
                 tokio::task::yield_now().await;
             }
         }

@@ -94,8 +94,9 @@ impl Origin {
 
 fn default_port(scheme: &str) -> Option<u16> {
     match scheme {
-        "http" => Some(80),
-        "https" => Some(443),
+        // Starscream, below Socket.IO's client for Swift, names the WebSocket that it opens.
+        "http" | "ws" => Some(80),
+        "https" | "wss" => Some(443),
         _ => None,
     }
 }
@@ -144,6 +145,8 @@ mod tests {
             ("http://[2001:DB8::1]", "[2001:db8::1]:80"),
             ("http://x.test.", "x.test."),
             ("http://localhost:9001", "localhost:9001"),
+            ("ws://localhost:9001", "localhost:9001"),
+            ("wss://x.test", "x.test"),
         ] {
             assert!(same(origin, host), "{origin} at {host}");
         }
@@ -159,6 +162,8 @@ mod tests {
             ("http://x.test@evil.test", "evil.test"),
             ("http://x.test", "user@x.test"),
             ("capacitor://x.test", "x.test"),
+            ("ws://y.test", "x.test"),
+            ("wss://x.test", "x.test:80"),
             ("null", "null"),
             ("x.test", "x.test"),
             ("://x.test", "x.test"),

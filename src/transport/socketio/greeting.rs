@@ -66,7 +66,7 @@ impl Greeting {
                 None => Fate::Drop.into(),
                 Some(entry) => Verdict {
                     fate: Fate::Drop,
-                    opens: true,
+                    opens: self.entries.is_empty(),
                     then: Some(Box::new(move |writer| entry.moved(writer))),
                 },
             };
@@ -78,15 +78,18 @@ impl Greeting {
         }
     }
 
-    /// The reply to CONNECT. A session that was expected here writes after it.
-    fn connected(&self, namespace: &[u8], reply: &[u8]) -> Verdict {
+    /// The reply to CONNECT. A session that was expected here writes after it, but sessions of one connection have one queue: it opens
+    /// when all of them have their reply. A client of Engine.IO 3 is let into the default namespace and may already ask for another.
+    fn connected(&mut self, namespace: &[u8], reply: &[u8]) -> Verdict {
         let here = packet::find(&self.entries, namespace);
+        self.entries
+            .retain(|entry| entry.upgrade().is_some_and(|entry| entry.namespace.as_bytes() != namespace));
         let moving = self.client.as_ref().and_then(|client| client.entry(namespace));
         let reply = here.as_ref().or(moving.as_ref()).and_then(|entry| with_pid(reply, &entry.session));
         match (here, reply) {
             (Some(entry), reply) => Verdict {
                 fate: reply.map_or(Fate::Pass, Fate::Replace),
-                opens: true,
+                opens: self.entries.is_empty(),
                 then: Some(Box::new(move |writer| {
                     entry.hears_on(writer);
                     entry.session.pump();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use prometheus_client::metrics::gauge::Gauge;
 use smallvec::SmallVec;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::entry::Entry;
@@ -38,6 +38,8 @@ pub(super) struct PollingClient {
     trying: AtomicBool,
     /// How many packets other than events and acks the client has posted.
     steps: AtomicUsize,
+    /// The client has come into a namespace.
+    joined: Notify,
     /// The client has probed its WebSocket: polls end at once, so that it can stop polling.
     probing: watch::Sender<bool>,
     details: Mutex<Details>,
@@ -69,6 +71,7 @@ impl PollingClient {
             goodbye: AtomicBool::default(),
             trying: AtomicBool::default(),
             steps: AtomicUsize::default(),
+            joined: Notify::new(),
             probing: watch::Sender::default(),
             details: Mutex::default(),
             sid: OnceLock::new(),
@@ -150,6 +153,14 @@ impl PollingClient {
             entries.push(Arc::downgrade(entry));
         }
         self.settled.store(false, Ordering::Release);
+        self.joined.notify_one();
+    }
+
+    /// Waits until the client is in a namespace.
+    pub(super) async fn until_joined(&self) {
+        while self.entries().is_empty() {
+            self.joined.notified().await;
+        }
     }
 
     /// An ack with a long number is on its way, and others may follow.

@@ -20,6 +20,10 @@ use crate::transport::upgrade::{self, Rewound, upgraded};
 /// How long a try may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a client that has changed may be without a namespace. On a fast network the post with its CONNECT may come after the
+/// WebSocket, and is refused once socketioxide knows that it has changed. The client for Swift would wait for its answer for ever.
+const LATE_POST: Duration = Duration::from_millis(250);
+
 /// Answers the handshake, and follows the try in a task.
 pub(super) fn accept(
     engine: &Engine,
@@ -62,6 +66,8 @@ async fn probed(stream: &mut Rewound, client: &PollingClient) -> io::Result<Vec<
     client.probes();
     stream.write_all(&frames::text(&[b"3probe"])).await?;
     let upgrade = expect(stream, b"5").await?;
+    // One of Engine.IO 3 is in the default namespace from the beginning.
+    let _ = tokio::time::timeout(LATE_POST, client.until_joined()).await;
     Ok([probe, upgrade].concat())
 }
 

@@ -18,11 +18,13 @@ async function somebody() {
 }
 
 /** A WebSocket whose request has this query, as it stands. */
-async function webSocket(query) {
-  const wire = await Wire.open(server, { head: `GET /socket.io/?${query} HTTP/1.1\r\nHost: 127.0.0.1:${server.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n`
-    + `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${randomBytes(16).toString('base64')}\r\n\r\n` });
-  return wire;
+async function webSocket(query, { origin } = {}) {
+  const head = `GET /socket.io/?${query} HTTP/1.1\r\nHost: 127.0.0.1:${server.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n`
+    + `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${randomBytes(16).toString('base64')}\r\n${origin ? `Origin: ${origin}\r\n` : ''}\r\n`;
+  return Wire.open(server, { head });
 }
+/** What the Swift client says: Starscream names the WebSocket itself. */
+const SWIFT_ORIGIN = () => `ws://127.0.0.1:${server.port}`;
 
 const SWIFT_POST = { 'content-type': 'text/plain; charset=UTF-8' };
 /** Polling as the Swift client does it: its parameters stand where it puts them, and `b64` is always there. */
@@ -72,7 +74,7 @@ test('Swift: polling, a request with an ack, and the upgrade while a poll waits'
   await swift.until(/42\/realtime,\["connected"/);
   await swift.post(`42/realtime,0${JSON.stringify(['subscribe:order', { orderId: id }])}`);
   await swift.until(/43\/realtime,0\[\{"ok":true/);
-  const wire = await webSocket(`transport=websocket&EIO=4&sid=${swift.hello.sid}`);
+  const wire = await webSocket(`transport=websocket&EIO=4&sid=${swift.hello.sid}`, { origin: SWIFT_ORIGIN() });
   const waiting = swift.poll();
   await wire.send('2probe');
   assert.equal(await wire.next(), '3probe');
@@ -94,6 +96,36 @@ test('Swift: it names the default namespace, which others leave out', async () =
   await swift.until(/^40\{"sid"/);
   await server.status(id, 'accepted');
   await swift.until(/42\["orderStatusUpdate",\{.*"status":"accepted"/);
+});
+
+test('Swift: it changes to a WebSocket at once, and its request to join comes after that', async () => {
+  const { token } = await somebody();
+  const swift = await new Swift(4).open();
+  const wire = await webSocket(`transport=websocket&EIO=4&sid=${swift.hello.sid}`, { origin: SWIFT_ORIGIN() });
+  await wire.send('2probe');
+  assert.equal(await wire.next(), '3probe');
+  await wire.send('5');
+  await swift.post(`40/realtime,${JSON.stringify({ token })}`);
+  await until(wire, /^40\/realtime,\{"sid"/);
+  await until(wire, /^42\/realtime,\["connected"/);
+  wire.cut();
+});
+
+test('Swift as version 2: no event comes before the answer to its join, however early it asks', async () => {
+  const { token } = await somebody();
+  const orders = await Promise.all(Array.from({ length: 240 }, async () => {
+    const wire = await webSocket(`transport=websocket&EIO=3&token=${token}`, { origin: SWIFT_ORIGIN() });
+    assert.match(await wire.next(), /^0/);
+    await wire.send('40/realtime,');
+    const kinds = [];
+    while (kinds.length < 2) {
+      const [kind] = /^4[02]\/realtime,/.exec(await wire.next()) ?? [];
+      if (kind) kinds.push(kind);
+    }
+    wire.cut();
+    return kinds.join(' ');
+  }));
+  assert.deepEqual([...new Set(orders)], ['40/realtime, 42/realtime,']);
 });
 
 test('Swift as version 2: the token is a parameter of every request, and a change has one argument', async () => {
