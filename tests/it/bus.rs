@@ -25,11 +25,11 @@ pub async fn hears_itself(server: &Server) {
 
 /// Two nodes that know each other and hear themselves.
 pub async fn two_nodes(db: &TestDb, redis: &str) -> (Server, Server) {
-    two_nodes_with_rate(db, redis, "0").await
+    two_nodes_with(db, redis, &["--location-rate-per-second", "0"]).await
 }
 
-pub async fn two_nodes_with_rate(db: &TestDb, redis: &str, rate: &str) -> (Server, Server) {
-    let flags = ["--redis-url", redis, "--location-rate-per-second", rate];
+pub async fn two_nodes_with(db: &TestDb, redis: &str, flags: &[&str]) -> (Server, Server) {
+    let flags = [&["--redis-url", redis], flags].concat();
     let (a, b) = (Server::start(db, &flags).await, Server::start(db, &flags).await);
     for server in [&a, &b] {
         hears_itself(server).await;

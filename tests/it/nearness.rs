@@ -3,8 +3,10 @@
 use ordercast::model::Role;
 use serde_json::{Value, json};
 
-use crate::harness::{Api, Server, assignment, until};
+use crate::bus::two_nodes_with;
+use crate::harness::{Api, Server, TestDb, assignment, until};
 use crate::on_both_databases;
+use crate::redis_server::Redis;
 use crate::rights::Wire;
 use crate::socket::Socket;
 
@@ -117,6 +119,39 @@ async fn read(server: &Server, session: &str, share: &Value) -> Vec<(&'static st
 async fn put_plan(admin: &Api, ids: &[&str]) {
     let stops: Vec<_> = ids.iter().map(|id| json!({"orderId": id, "kind": "dropoff"})).collect();
     assert_eq!(admin.put("/drivers/driver/plan", json!({"stops": stops})).await.status, 200);
+}
+
+/// The driver reports to one node, and the customer is on another.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_node_hides_the_driver_as_well() {
+    let Some(db) = TestDb::postgres().await else { return };
+    let Some(redis) = Redis::start() else { return };
+    let (a, b) = two_nodes_with(&db, &redis.url(), &FLAGS).await;
+    for (id, north) in [("a", 45.0), ("b", 90.0)] {
+        order(&a, id, north).await;
+    }
+    let mut driver = Socket::connect(&a, "driver", Role::Driver).await;
+    let mut customer = Socket::connect(&b, "customer-of-b", Role::Customer).await;
+    let mut staff = Socket::connect(&b, "root", Role::Admin).await;
+    for socket in [&mut customer, &mut staff] {
+        assert_eq!(socket.ask("subscribe:order", json!({"orderId": "b"})).await["ok"], true);
+    }
+    let own = b.api("customer-of-b", Role::Customer);
+    driver.ask("driver:location", place("11")).await;
+    assert_eq!(staff.event("driver:location_update").await["latitude"], 47.1411);
+    let hidden = own.get("/orders/b/tracking").await.body;
+    assert!(!hidden.to_string().contains("47.1411"), "{hidden}");
+    assert_eq!(b.admin().get("/orders/b/tracking").await.body["driverLatitude"], 47.1411);
+    b.admin().status("a", "delivered").await;
+    until("the node of the driver knows", async || {
+        a.admin().get("/orders/b/tracking").await.body["stopsBefore"] == 0
+    })
+    .await;
+    driver.ask("driver:location", place("22")).await;
+    assert_eq!(customer.event("driver:location_update").await["latitude"], 47.1422);
+    assert_eq!(own.get("/orders/b/tracking").await.body["driverLatitude"], 47.1422);
+    a.stop().await;
+    b.stop().await;
 }
 
 on_both_databases! {

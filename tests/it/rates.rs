@@ -2,7 +2,7 @@
 
 use ordercast::model::Role;
 
-use crate::bus::{fix, metric, two_nodes_with_rate};
+use crate::bus::{fix, metric, two_nodes_with};
 use crate::harness::{TestDb, until};
 use crate::redis_server::Redis;
 use crate::socket::Socket;
@@ -14,7 +14,7 @@ async fn a_driver_on_two_nodes_has_one_rate() {
     let Some(db) = TestDb::postgres().await else { return };
     let Some(redis) = Redis::start() else { return };
     // So slow that no more than the burst is allowed while the test takes.
-    let (a, b) = two_nodes_with_rate(&db, &redis.url(), "0.05").await;
+    let (a, b) = two_nodes_with(&db, &redis.url(), &["--location-rate-per-second", "0.05"]).await;
     a.order_with_driver("o1", "in_transit").await;
     let mut sockets = [
         Socket::connect(&a, "driver", Role::Driver).await,
