@@ -2,7 +2,6 @@
 
 use chrono::TimeDelta;
 use entity::device::{self as row, Column};
-use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{ExprTrait, OnConflict};
 use sea_orm::{ActiveModelTrait, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::{Value, json};
@@ -328,57 +327,6 @@ impl Notifications {
     /// The address of a device, if it can be read.
     pub(super) fn address_of(&self, device: &row::Model) -> Option<Value> {
         serde_json::from_str(&self.seal.open(&device.address)?).ok()
-    }
-
-    /// A device gets nothing any more: it is gone, or only disabled.
-    pub(super) async fn drop_device(
-        &self,
-        user: &str,
-        id: &str,
-        code: &str,
-        is_gone: bool,
-    ) -> Result<(), Refusal> {
-        self.metrics.device_removed(if is_gone { "gone" } else { "disabled" });
-        let key = (user.to_owned(), id.to_owned());
-        if is_gone {
-            row::Entity::delete_by_id(key).exec(self.db.writer()).await?;
-            return Ok(());
-        }
-        row::Entity::update_many()
-            .set(row::ActiveModel {
-                disabled_at: Set(Some(self.clock.now())),
-                reason: Set(Some(code.chars().take(64).collect())),
-                ..Default::default()
-            })
-            .filter(Column::UserId.eq(user))
-            .filter(Column::Id.eq(id))
-            .exec(self.db.writer())
-            .await?;
-        Ok(())
-    }
-
-    /// A provider finds a device wrong. The second time in a row it gets nothing any more.
-    pub(super) async fn doubt_device(&self, user: &str, id: &str, code: &str) -> Result<(), Refusal> {
-        let first = row::Entity::update_many()
-            .set(row::ActiveModel { reason: Set(Some(code.to_owned())), ..Default::default() })
-            .filter(Column::UserId.eq(user))
-            .filter(Column::Id.eq(id))
-            .filter(Column::Reason.is_null())
-            .exec(self.db.writer())
-            .await?;
-        if first.rows_affected > 0 { Ok(()) } else { self.drop_device(user, id, code, false).await }
-    }
-
-    /// A device is right after all.
-    pub(super) async fn trust_device(&self, user: &str, id: &str) -> Result<(), Refusal> {
-        row::Entity::update_many()
-            .set(row::ActiveModel { reason: Set(None), ..Default::default() })
-            .filter(Column::UserId.eq(user))
-            .filter(Column::Id.eq(id))
-            .filter(Column::DisabledAt.is_null())
-            .exec(self.db.writer())
-            .await?;
-        Ok(())
     }
 
     /// Forgets devices that nobody has heard of for long, and activities that nobody can see any more.

@@ -5,7 +5,7 @@
 //! - `written`: what is planned, in the database.
 //! - `sender`: hands it to the channels, at least once with the same id; an SMS never twice.
 //! - `leased`: what is under way, so that several processes share the work.
-//! - `outcome`: what becomes of an attempt.
+//! - `outcome`: what becomes of an attempt; `judging`: what becomes of its device.
 //! - `live`: Live Activities, which show the state of an order.
 //! - `upkeep`: leases of killed processes, late answers, what is old.
 //! - `channel`: FCM, Expo, Web Push, APNs and SMS.
@@ -16,6 +16,7 @@ pub mod channel;
 pub mod devices;
 mod fit;
 pub mod inbox;
+mod judging;
 mod leased;
 mod live;
 pub mod offline;

@@ -126,7 +126,7 @@ impl Notifications {
                 again(code, Some(*after))
             }
             Outcome::Refused { code } => again(code, Some(Duration::from_secs(30))),
-            Outcome::Gone { code } | Outcome::Disabled { code } | Outcome::Doubtful { code } => {
+            Outcome::Gone { code, .. } | Outcome::Disabled { code } | Outcome::Doubtful { code } => {
                 ("failed", code.clone())
             }
             Outcome::Dead { code } => ("dead", code.clone()),
@@ -173,19 +173,10 @@ impl Notifications {
         }
         tx.commit().await?;
         for (Judged { state, .. }, Done { leased, attempt, .. }) in all {
-            let Leased { row, device, .. } = leased;
-            let (user, device_id) = (&row.recipient, &row.target);
-            let followed = match &attempt.outcome {
-                Outcome::Gone { code } => self.drop_device(user, device_id, code, true).await,
-                Outcome::Disabled { code } => self.drop_device(user, device_id, code, false).await,
-                Outcome::Doubtful { code } => self.doubt_device(user, device_id, code).await,
-                Outcome::Sent { .. } if device.as_ref().is_some_and(|device| device.reason.is_some()) => {
-                    self.trust_device(user, device_id).await
-                }
-                _ => Ok(()),
-            };
-            // The next push to it says the same.
-            if let Err(error) = followed {
+            if let Some(device) = &leased.device
+                && let Err(error) = self.judge_device(device, &attempt.outcome).await
+            {
+                // The next push to it says the same.
                 tracing::debug!(%error, "what a provider said of a device could not be written down");
             }
             self.metrics.notification(channel.as_str(), state);

@@ -110,8 +110,8 @@ impl Notifications {
             };
             let (state, code) = match outcome {
                 Outcome::Sent { .. } => ("sent", None),
-                Outcome::Gone { code } => {
-                    self.drop_device(&row.recipient, &row.target, code, true).await?;
+                Outcome::Gone { code, .. } => {
+                    self.device_was_gone(&row.recipient, &row.target, row.sent_at.unwrap_or(now)).await?;
                     ("failed", Some(code.clone()))
                 }
                 Outcome::Retry { code, .. } | Outcome::Refused { code } | Outcome::Dead { code } => {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::{Answer, Attempt, Live, Outcome, Push, call};
-use crate::base::clock::{Clock, Time};
+use crate::base::clock::{Clock, Time, from_millis};
 use crate::base::config::{Notify as Settings, is_bundle_id};
 
 /// The age at which a token is renewed. Apple refuses one that is older than an hour, and one that is new again within 20 minutes.
@@ -245,8 +245,8 @@ fn outcome(answer: &Answer) -> Outcome {
     let (code, after) = (reason(answer), answer.retry_after);
     match (answer.status, &*code) {
         (200..=299, _) => Outcome::Sent { reference: None },
-        // `Unregistered`, or `ExpiredToken`.
-        (410, _) => Outcome::Gone { code },
+        // `Unregistered`, or `ExpiredToken`. An app that was removed may have come back since, with the same token.
+        (410, _) => Outcome::Gone { code, since: answer.json()["timestamp"].as_i64().map(from_millis) },
         // Also what a token of the other environment gets, which is our fault.
         (400, "BadDeviceToken") => Outcome::Doubtful { code },
         (400, "DeviceTokenNotForTopic") => Outcome::Disabled { code },

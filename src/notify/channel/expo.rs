@@ -119,7 +119,7 @@ fn outcome(ticket: &Value) -> Outcome {
     }
     let code = ticket["details"]["error"].as_str().unwrap_or("unknown").to_owned();
     match &*code {
-        "DeviceNotRegistered" => Outcome::Gone { code },
+        "DeviceNotRegistered" => Outcome::Gone { code, since: None },
         "MessageRateExceeded" => Outcome::Retry { code, after: Some(BUSY) },
         "InvalidCredentials" | "MismatchSenderId" => Outcome::Refused { code },
         "MessageTooBig" => Outcome::Dead { code },

@@ -212,7 +212,7 @@ fn outcome(answer: &Answer) -> Outcome {
         (200..=299, _) => Outcome::Sent {
             reference: answer.json()["name"].as_str().map(|name| name.chars().take(128).collect()),
         },
-        (_, "UNREGISTERED") => Outcome::Gone { code },
+        (_, "UNREGISTERED") => Outcome::Gone { code, since: None },
         (_, "SENDER_ID_MISMATCH") => Outcome::Disabled { code },
         // A certificate of Apple's is wrong: no fault of this device, and others go on.
         (_, "THIRD_PARTY_AUTH_ERROR") => Outcome::Retry { code, after: Some(after.unwrap_or(BUSY)) },
@@ -226,7 +226,7 @@ fn outcome(answer: &Answer) -> Outcome {
             let fields = details.iter().any(|detail| detail.get("fieldViolations").is_some());
             if fields { Outcome::Dead { code } } else { Outcome::Doubtful { code } }
         }
-        (404, _) => Outcome::Gone { code },
+        (404, _) => Outcome::Gone { code, since: None },
         (401 | 403, _) => Outcome::Refused { code },
         (500..=599, _) => Outcome::Retry { code, after },
         _ => Outcome::Dead { code },

@@ -19,6 +19,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::rules::Kind;
+use crate::base::clock::Time;
 
 /// Characters of an answer that are kept.
 const EXCERPT: usize = 512;
@@ -112,8 +113,8 @@ pub enum Outcome {
     Pause { code: String, after: Duration },
     /// The provider does not take our key: nothing goes there until somebody looks at it.
     Refused { code: String },
-    /// There is no such device any more.
-    Gone { code: String },
+    /// There is no such device any more. `since`: what has registered later is meant no more.
+    Gone { code: String, since: Option<Time> },
     /// The provider finds the device wrong, which may be our fault: the second time in a row it is disabled.
     Doubtful { code: String },
     /// The device gets nothing any more, but is kept.

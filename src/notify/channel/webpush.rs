@@ -166,7 +166,7 @@ impl WebPush {
         let (code, after) = (answer.status.to_string(), answer.retry_after);
         let outcome = match answer.status {
             200..=299 => Outcome::Sent { reference: None },
-            404 | 410 => Outcome::Gone { code },
+            404 | 410 => Outcome::Gone { code, since: None },
             401 | 403 => Outcome::Refused { code },
             // One browser of many: the others go on.
             429 | 500..=599 => Outcome::Retry { code, after },

@@ -127,6 +127,47 @@ on_both_databases! {
         reached.server.stop().await;
     }
 
+    async fn a_device_that_registers_anew_stays(db: TestDb) {
+        let (reached, apple) = reached(&db).await;
+        let server = &reached.server;
+        let customer = server.api("customer", Role::Customer);
+        let order = async |id: &str| {
+            server.order(id).await;
+            server.admin().status(id, "accepted").await;
+        };
+        let register = async |token: &str| {
+            let new = json!({"kind": "apns", "token": token, "app": APP});
+            assert_eq!(customer.put("/devices/phone", new).await.status, 200);
+        };
+        // It has another token by the time that Apple says that the one before is gone.
+        let answer = apple.holds();
+        apple.answers(410, None, "Unregistered");
+        order("o1").await;
+        apple.nth("a0", 1).await;
+        register("b0").await;
+        answer.notify_one();
+        reached.line("o1", "customer", "order.accepted", "failed").await;
+        order("o2").await;
+        apple.nth("b0", 1).await;
+        reached.line("o2", "customer", "order.accepted", "sent").await;
+        // The app was removed, and has come back since with the same token.
+        let removed = server.clock.now();
+        server.clock.advance(TimeDelta::minutes(1));
+        register("b0").await;
+        apple.unregistered(removed.timestamp_millis());
+        order("o3").await;
+        reached.line("o3", "customer", "order.accepted", "failed").await;
+        order("o4").await;
+        reached.line("o4", "customer", "order.accepted", "sent").await;
+        // Now it is removed.
+        server.clock.advance(TimeDelta::minutes(1));
+        apple.unregistered(server.clock.now().timestamp_millis());
+        order("o5").await;
+        reached.line("o5", "customer", "order.accepted", "failed").await;
+        until("the phone to go", async || devices(&reached).await.is_empty()).await;
+        reached.server.stop().await;
+    }
+
     async fn a_token_is_renewed(db: TestDb) {
         let (reached, apple) = reached(&db).await;
         let server = &reached.server;

@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::providers::Asked;
 use crate::harness::until;
@@ -21,8 +22,8 @@ use crate::harness::until;
 const KEY_ID: &str = "KEY0123456";
 const TEAM: &str = "TEAM012345";
 
-/// What is answered instead of success, once: a status, a `Retry-After`, and a reason.
-type Mood = (u16, Option<u64>, &'static str);
+/// What is answered instead of success, once: a status, a `Retry-After`, a reason, and since when the token is no longer one.
+type Mood = (u16, Option<u64>, &'static str, Option<i64>);
 
 /// A server, and the key that it knows.
 #[derive(Clone)]
@@ -32,6 +33,8 @@ pub struct Apple {
     public: Arc<DecodingKey>,
     asked: Arc<Mutex<Vec<Asked>>>,
     moods: Arc<Mutex<VecDeque<Mood>>>,
+    /// What the next answer waits for.
+    held: Arc<Mutex<Option<Arc<Notify>>>>,
     _folder: Arc<tempfile::TempDir>,
 }
 
@@ -41,8 +44,8 @@ impl Apple {
         let url = format!("http://{}", listener.local_addr().expect("its address"));
         let folder = tempfile::tempdir().expect("a folder");
         let (key_file, public) = key(folder.path());
-        let (asked, moods) = Default::default();
-        let apple = Self { url, key_file, public, asked, moods, _folder: Arc::new(folder) };
+        let (asked, moods, held) = Default::default();
+        let apple = Self { url, key_file, public, asked, moods, held, _folder: Arc::new(folder) };
         let router = Router::new().fallback(answer).with_state(apple.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -62,7 +65,17 @@ impl Apple {
 
     /// The next request is answered like this.
     pub fn answers(&self, status: u16, retry_after: Option<u64>, reason: &'static str) {
-        self.moods.lock().unwrap().push_back((status, retry_after, reason));
+        self.moods.lock().unwrap().push_back((status, retry_after, reason, None));
+    }
+
+    /// The next token is no longer one since then.
+    pub fn unregistered(&self, millis: i64) {
+        self.moods.lock().unwrap().push_back((410, None, "Unregistered", Some(millis)));
+    }
+
+    /// The next request is answered when the test says so.
+    pub fn holds(&self) -> Arc<Notify> {
+        Arc::clone(self.held.lock().unwrap().insert(Arc::default()))
     }
 
     /// The requests for a device.
@@ -143,8 +156,17 @@ async fn answer(
         return refusal(413, "PayloadTooLarge");
     }
     apple.asked.lock().unwrap().push(Asked { path: uri.path().to_owned(), headers, body });
-    if let Some((status, retry_after, reason)) = apple.moods.lock().unwrap().pop_front() {
-        let mut response = refusal(status, reason);
+    let held = apple.held.lock().unwrap().take();
+    if let Some(held) = held {
+        held.notified().await;
+    }
+    if let Some((status, retry_after, reason, since)) = apple.moods.lock().unwrap().pop_front() {
+        let mut response = match since {
+            Some(since) => {
+                (StatusCode::GONE, axum::Json(json!({"reason": reason, "timestamp": since}))).into_response()
+            }
+            None => refusal(status, reason),
+        };
         if let Some(seconds) = retry_after {
             response.headers_mut().insert("retry-after", seconds.into());
         }
