@@ -1,28 +1,10 @@
-// Socket.IO's own server with an application as Ordercast's: the same namespaces, the same tokens, the same answers. What differs beside it
-// is the protocol.
+// Socket.IO's own server beside ours. It waits half a minute for polls that never come, also when it closes; its thread need not.
 import { once } from 'node:events';
-import { createServer } from 'node:http';
-import { Server as SocketIo } from 'socket.io';
+import { Worker } from 'node:worker_threads';
 
 /** Starts it; returns `{base, port, close}`. */
-export async function startNode(options) {
-  const http = createServer((_, response) => { response.writeHead(404).end(); });
-  const io = new SocketIo(http, { allowEIO3: true, maxHttpBufferSize: 65_536, pingInterval: 25_000, pingTimeout: 20_000, ...options });
-  const known = ({ handshake: { auth, query } }) => typeof (auth.token ?? query.token) === 'string';
-  const guard = (socket, next) => next(known(socket) ? undefined : new Error('unauthorized: no token was given'));
-  io.use(guard);
-  io.of('/realtime').use(guard).on('connection', (socket) => {
-    socket.emit('connected', {});
-    socket.onAny((name, ...rest) => {
-      // No handler has a number as its name.
-      if (typeof name !== 'string') return;
-      const answer = rest.at(-1);
-      if (typeof answer === 'function') answer({});
-      else if (name !== 'ping:latency') socket.emit('error', {});
-    });
-  });
-  http.listen(0, '127.0.0.1');
-  await once(http, 'listening');
-  const { port } = http.address();
-  return { base: `http://127.0.0.1:${port}`, port, close: () => new Promise((resolve) => { io.close(resolve); http.closeAllConnections(); }) };
+export async function startNode(options = {}) {
+  const worker = new Worker(new URL('./node-worker.mjs', import.meta.url), { workerData: options });
+  const [port] = await once(worker, 'message');
+  return { base: `http://127.0.0.1:${port}`, port, close: () => worker.terminate() };
 }
