@@ -147,6 +147,7 @@ impl Notifications {
             self.flush_receipts(&stop).await;
         }
         while self.write_some().await {}
+        self.release_gone().await;
     }
 
     /// Writes all that wait. They take turns while the server is full.
@@ -162,7 +163,11 @@ impl Notifications {
             }
             fullness.spent(BATCH / RECEIPTS);
         }
-        // Who has received something has said so before.
+        self.release_gone().await;
+    }
+
+    /// Called when receipts are written: who has received something has said so before they went.
+    async fn release_gone(&self) {
         for users in self.receipts.take_gone().chunks(BATCH) {
             if let Err(error) = self.release(users).await {
                 tracing::debug!(%error, "what is held back could not be let go; it goes when its time comes");

@@ -83,14 +83,16 @@ impl Session {
         self.ask_proof(state);
     }
 
-    /// Asks at once, or later while the server is full.
+    /// Asks at once, or later while the server is full, unless events would be forgotten meanwhile.
     fn ask_proof(self: &Arc<Self>, state: &mut State) {
         let Some(proof) = &mut state.proof else { return };
-        if proof.is_later || proof.pending.is_empty() {
+        let can_wait = proof.pending.len() < PENDING / 2;
+        if proof.pending.is_empty() || (proof.is_later && can_wait) {
             return;
         }
-        proof.is_later = self.app().events.fullness().is_full() && self.sessions.later().add(self);
-        if !proof.is_later {
+        if can_wait && self.app().events.fullness().is_full() && self.sessions.later().add(self) {
+            proof.is_later = true;
+        } else {
             Self::ask_now(state);
         }
     }
