@@ -66,9 +66,15 @@ async fn probed(stream: &mut Rewound, client: &PollingClient) -> io::Result<Vec<
     client.probes();
     stream.write_all(&frames::text(&[b"3probe"])).await?;
     let upgrade = expect(stream, b"5").await?;
-    // One of Engine.IO 3 is in the default namespace from the beginning.
-    let _ = tokio::time::timeout(LATE_POST, client.until_joined()).await;
-    Ok([probe, upgrade].concat())
+    // One of Engine.IO 3 is in the default namespace from the beginning. One that asks for its token may join on the WebSocket.
+    let mut next = [0; 1024];
+    let read = tokio::select! {
+        biased;
+        () = client.until_joined() => 0,
+        read = stream.read(&mut next) => read?,
+        () = tokio::time::sleep(LATE_POST) => 0,
+    };
+    Ok([&*probe, &*upgrade, &next[..read]].concat())
 }
 
 /// Reads one frame, which has to be this packet.

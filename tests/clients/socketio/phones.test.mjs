@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { after, test } from 'node:test';
-import { Wire } from '../support/engineio.mjs';
+import { Polling, Wire } from '../support/engineio.mjs';
 import { within } from '../support/raw.mjs';
 import { as, jwt, people, Server } from '../support/server.mjs';
 
@@ -109,6 +109,20 @@ test('Swift: it changes to a WebSocket at once, and its request to join comes af
   await until(wire, /^40\/realtime,\{"sid"/);
   await until(wire, /^42\/realtime,\["connected"/);
   wire.cut();
+});
+
+test('JavaScript with a token that takes its time: it joins on the WebSocket, in the same breath as the change', async () => {
+  const { token } = await somebody();
+  for (const more of ['', 'x'.repeat(5_000)]) {
+    const { hello } = await Polling.open(server);
+    const wire = await webSocket(`EIO=4&transport=websocket&sid=${hello.sid}`);
+    await wire.send('2probe');
+    assert.equal(await wire.next(), '3probe');
+    await wire.send('5', `40/realtime,${JSON.stringify({ token, more })}`);
+    await until(wire, /^40\/realtime,\{"sid"/);
+    await until(wire, /^42\/realtime,\["connected"/);
+    wire.cut();
+  }
 });
 
 test('Swift as version 2: no event comes before the answer to its join, however early it asks', async () => {

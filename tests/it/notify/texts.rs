@@ -6,7 +6,7 @@ use aws_lc_rs::hmac;
 use base64::Engine;
 use chrono::TimeDelta;
 use ordercast::model::Role;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Reached;
 use crate::harness::{new_order, until};
